@@ -1,0 +1,198 @@
+//! Raw HTTP/1.1 (RFC 9112): requests read byte for byte, answers written.
+
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use crate::script::Reply;
+
+const MAX_HEAD: usize = 64 * 1024;
+const MAX_BODY: usize = 12 * 1024 * 1024;
+const MAX_HEADERS: usize = 256;
+
+/// A request as it came, nothing decoded.
+#[derive(Debug, Clone)]
+pub(crate) struct Request {
+    pub(crate) method: String,
+    pub(crate) target: String,
+    pub(crate) headers: Vec<(String, Vec<u8>)>,
+    pub(crate) body: Vec<u8>,
+    http_1_0: bool,
+}
+
+impl Request {
+    pub(crate) fn path(&self) -> &str {
+        self.target.split_once('?').map_or(self.target.as_str(), |(path, _)| path)
+    }
+
+    pub(crate) fn query(&self) -> &str {
+        self.target.split_once('?').map_or("", |(_, query)| query)
+    }
+
+    /// All values of a header, without the blanks and tabs at both ends.
+    pub(crate) fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+        self.headers.iter().filter(move |(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| trim(value))
+    }
+
+    pub(crate) fn wants_close(&self) -> bool {
+        let closes = self.values("connection").any(|value| value.eq_ignore_ascii_case(b"close"));
+        self.http_1_0 || closes
+    }
+
+    /// The length of the body that follows, or the answer to a framing we do not take.
+    fn body_length(&self) -> Result<usize, Broken> {
+        if self.values("transfer-encoding").next().is_some() {
+            return Err(Broken::Answer(411, "a Content-Length is required"));
+        }
+        let mut lengths = self.values("content-length");
+        let Some(length) = lengths.next() else {
+            return Ok(0);
+        };
+        let digits = !length.is_empty() && length.iter().all(u8::is_ascii_digit);
+        if lengths.next().is_some() || !digits {
+            return Err(Broken::Answer(400, "Content-Length malformed"));
+        }
+        let length = std::str::from_utf8(length).ok().and_then(|n| n.parse().ok());
+        match length {
+            Some(length) if length <= MAX_BODY => Ok(length),
+            _ => Err(Broken::Answer(413, "the body is too large")),
+        }
+    }
+}
+
+fn trim(mut value: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
+        value = rest;
+    }
+    value
+}
+
+/// Why no request can be had from a connection any more.
+#[derive(Debug)]
+pub(crate) enum Broken {
+    /// The client has gone, in mid-request or between two.
+    Gone,
+    /// It is still there and is to get this status and text.
+    Answer(u16, &'static str),
+}
+
+/// Reads a head; the request's body is empty yet.
+pub(crate) async fn read_head<S: AsyncRead + Unpin>(stream: &mut S, buffer: &mut BytesMut) -> Result<Request, Broken> {
+    const TOO_LARGE: Broken = Broken::Answer(494, "the headers are too large");
+    loop {
+        match parse_head(buffer)? {
+            Some((_, length)) if length > MAX_HEAD => return Err(TOO_LARGE),
+            Some((request, length)) => {
+                let _head = buffer.split_to(length);
+                return Ok(request);
+            }
+            None if buffer.len() >= MAX_HEAD => return Err(TOO_LARGE),
+            None => fill(stream, buffer).await?,
+        }
+    }
+}
+
+/// Reads the body that belongs to the head.
+pub(crate) async fn read_body<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+    buffer: &mut BytesMut,
+    request: &mut Request,
+) -> Result<(), Broken> {
+    let length = request.body_length()?;
+    let waits = request.values("expect").any(|value| value.eq_ignore_ascii_case(b"100-continue"));
+    if waits && buffer.len() < length {
+        let go_on = stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await;
+        go_on.map_err(|_| Broken::Gone)?;
+    }
+    while buffer.len() < length {
+        fill(stream, buffer).await?;
+    }
+    request.body = buffer.split_to(length).to_vec();
+    Ok(())
+}
+
+async fn fill<S: AsyncRead + Unpin>(stream: &mut S, buffer: &mut BytesMut) -> Result<(), Broken> {
+    buffer.reserve(8 * 1024);
+    match stream.read_buf(buffer).await {
+        Ok(0) | Err(_) => Err(Broken::Gone),
+        Ok(_) => Ok(()),
+    }
+}
+
+/// The head at the start of `bytes` and its length, or `None` while some of it is missing.
+pub(crate) fn parse_head(bytes: &[u8]) -> Result<Option<(Request, usize)>, Broken> {
+    const MALFORMED: Broken = Broken::Answer(400, "the head is malformed");
+    let mut lines = [httparse::EMPTY_HEADER; MAX_HEADERS];
+    let mut head = httparse::Request::new(&mut lines);
+    let length = match head.parse(bytes) {
+        Ok(httparse::Status::Complete(length)) => length,
+        Ok(httparse::Status::Partial) => return Ok(None),
+        Err(httparse::Error::TooManyHeaders) => {
+            return Err(Broken::Answer(494, "the headers are too many"));
+        }
+        Err(_) => return Err(MALFORMED),
+    };
+    let (Some(method), Some(target)) = (head.method, head.path) else {
+        return Err(MALFORMED);
+    };
+    // Only the origin form: the other forms are for proxies.
+    if !target.starts_with('/') {
+        return Err(MALFORMED);
+    }
+    let headers = head.headers.iter();
+    let request = Request {
+        method: method.to_owned(),
+        target: target.to_owned(),
+        headers: headers.map(|line| (line.name.to_owned(), line.value.to_vec())).collect(),
+        body: Vec::new(),
+        http_1_0: head.version == Some(0),
+    };
+    Ok(Some((request, length)))
+}
+
+/// The bytes of an answer. An answer to `HEAD` goes without its content.
+pub(crate) fn encode(reply: &Reply, to_head: bool) -> Vec<u8> {
+    let mut head = format!("HTTP/1.1 {} {}\r\n", reply.status, reason(reply.status));
+    for (name, value) in &reply.headers {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    if wants_length(reply) {
+        head.push_str(&format!("Content-Length: {}\r\n", reply.body.len()));
+    }
+    head.push_str("\r\n");
+    let mut bytes = head.into_bytes();
+    if !to_head {
+        bytes.extend_from_slice(&reply.body);
+    }
+    bytes
+}
+
+/// An answer says its length unless its headers say so already, or its status allows no content and it has none.
+fn wants_length(reply: &Reply) -> bool {
+    let no_content = reply.status == 204 || (100..200).contains(&reply.status);
+    let framed = reply.has("content-length") || reply.has("transfer-encoding");
+    !(framed || no_content && reply.body.is_empty())
+}
+
+/// The usual reason phrases; elsewhere it is left empty, as RFC 9112 allows.
+fn reason(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        204 => "No Content",
+        302 => "Found",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        409 => "Conflict",
+        411 => "Length Required",
+        413 => "Content Too Large",
+        429 => "Too Many Requests",
+        494 => "Request Header Too Large",
+        500 => "Internal Server Error",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        _ => "",
+    }
+}

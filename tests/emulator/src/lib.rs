@@ -1,0 +1,191 @@
+//! An emulator of the vendor's SCM endpoint, for tests and for people.
+//!
+//! It verifies the signature of every request from the bytes received, with code of its own; it refuses as the
+//! vendor does, locks a key out as the vendor does, and keeps what was saved. A script makes it fail on purpose.
+//!
+//! ```no_run
+//! # async fn example() -> std::io::Result<()> {
+//! use scm_emulator::{Emulator, Options, Reply, Step};
+//!
+//! let emulator = Emulator::start(Options::default()).await?;
+//! emulator.script(Step::Reply(Reply::json(503, "{}")));
+//! let endpoint = emulator.endpoint();
+//! // … let a client talk to the endpoint …
+//! assert_eq!(emulator.journal().len(), 1);
+//! # Ok(())
+//! # }
+//! ```
+
+mod connection;
+mod fields;
+mod http;
+mod iam;
+mod journal;
+mod options;
+mod scm;
+mod script;
+mod signature;
+mod time;
+mod tls;
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::net::TcpListener;
+use tokio::task::{JoinHandle, JoinSet};
+
+pub use journal::{Answered, Recorded, Refused};
+pub use options::{Account, Clock, Observer, Options, SAMPLE_ACCESS_KEY, SAMPLE_PROJECT, SAMPLE_SECRET_KEY};
+pub use script::{Reply, Step};
+pub use tls::Tls;
+
+/// What all connections have in common.
+struct Shared {
+    options: Options,
+    door: iam::Door,
+    journal: journal::Journal,
+    scm: scm::Scm,
+    script: script::Script,
+}
+
+/// A running emulator; dropping it closes its port and all its connections.
+pub struct Emulator {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    listener: JoinHandle<()>,
+}
+
+impl Emulator {
+    /// Starts to listen.
+    ///
+    /// # Errors
+    /// When the address cannot be bound.
+    pub async fn start(options: Options) -> io::Result<Self> {
+        let listener = TcpListener::bind(options.listen).await?;
+        let address = listener.local_addr()?;
+        let shared = Arc::new(Shared {
+            options,
+            door: iam::Door::default(),
+            journal: journal::Journal::default(),
+            scm: scm::Scm::default(),
+            script: script::Script::default(),
+        });
+        let listener = tokio::spawn(listen(listener, Arc::clone(&shared)));
+        Ok(Self { shared, address, listener })
+    }
+
+    /// The URL to call, without a slash at the end.
+    #[must_use]
+    pub fn endpoint(&self) -> String {
+        match self.shared.options.tls {
+            None => format!("http://{}", self.address),
+            Some(_) => format!("https://localhost:{}", self.address.port()),
+        }
+    }
+
+    /// The address it listens on.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Puts a step at the end of the script.
+    pub fn script(&self, step: Step) {
+        self.scripts([step]);
+    }
+
+    /// Puts steps at the end of the script.
+    pub fn scripts(&self, steps: impl IntoIterator<Item = Step>) {
+        self.shared.script.push(steps);
+    }
+
+    /// How many steps of the script no request has used up yet.
+    #[must_use]
+    pub fn steps_left(&self) -> usize {
+        self.shared.script.len()
+    }
+
+    /// The requests whose signature was right, in the order of their arrival.
+    #[must_use]
+    pub fn journal(&self) -> Vec<Recorded> {
+        self.shared.journal.recorded()
+    }
+
+    /// The requests that were refused for their signature.
+    #[must_use]
+    pub fn refusals(&self) -> Vec<Refused> {
+        self.shared.journal.refused()
+    }
+
+    /// How many requests came, counted when the head is there.
+    #[must_use]
+    pub fn attempts(&self) -> usize {
+        self.shared.journal.attempts()
+    }
+
+    /// How many TCP connections were accepted.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.shared.journal.connections()
+    }
+
+    /// How many of them are still open.
+    #[must_use]
+    pub fn open_connections(&self) -> usize {
+        self.shared.journal.open_connections()
+    }
+
+    /// The draft of a certificate: the object of its last save, as it was sent.
+    #[must_use]
+    pub fn saved(&self, project: &str, certificate: &str) -> Option<Value> {
+        self.shared.scm.saved(project, certificate)
+    }
+
+    /// Returns once at least `count` requests have come. It has no time limit of its own.
+    pub async fn wait_for_attempts(&self, count: usize) {
+        self.shared.journal.wait_for_attempts(count).await;
+    }
+
+    /// Returns once exactly `count` connections are open. It has no time limit of its own.
+    pub async fn wait_for_open_connections(&self, count: usize) {
+        self.shared.journal.wait_for_open_connections(count).await;
+    }
+}
+
+impl Drop for Emulator {
+    fn drop(&mut self) {
+        // The connections' tasks belong to the listener's and end with it.
+        self.listener.abort();
+    }
+}
+
+impl fmt::Debug for Emulator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Emulator").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+async fn listen(listener: TcpListener, shared: Arc<Shared>) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((socket, _)) => {
+                    let open = shared.journal.connection();
+                    let shared = Arc::clone(&shared);
+                    connections.spawn(async move {
+                        connection::run(socket, shared).await;
+                        drop(open);
+                    });
+                }
+                // Out of file descriptors, say: trying again at once would only burn the processor.
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            },
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}

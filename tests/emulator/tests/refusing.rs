@@ -1,0 +1,259 @@
+//! What is wrong with a signature is refused, leaves no trace but a refusal, and locks the key in the end.
+
+#![allow(clippy::unwrap_used)]
+
+#[path = "support/client.rs"]
+mod client;
+
+use std::time::Duration;
+
+use client::{Answer, CERTIFICATE, Call, Hands, NOW, call, draft, start};
+use scm_emulator::{Account, Emulator, Options, SAMPLE_ACCESS_KEY, SAMPLE_PROJECT, Step};
+
+fn assert_no_trace(emulator: &Emulator) {
+    assert_eq!(emulator.journal(), []);
+    assert_eq!(emulator.saved(SAMPLE_PROJECT, CERTIFICATE), None);
+}
+
+/// Checks the answer of a refusal and that the last refusal counted has this reason.
+fn assert_refused(emulator: &Emulator, answer: &Answer, reason: &str) {
+    assert_eq!(answer.status, 401, "{reason}");
+    let body = answer.json();
+    assert_eq!(body["error_code"], "APIG.0301", "{reason}");
+    assert_eq!(body["request_id"], answer.header("X-Request-Id"), "{reason}");
+    assert_eq!(answer.header("X-Request-Id").len(), 32, "{reason}");
+    let text = body["error_msg"].as_str().unwrap();
+    let start = "Incorrect IAM authentication information: verify aksk signature fail, ";
+    assert!(text.starts_with(start), "{reason}");
+    assert!(text.contains(reason), "{reason}");
+    assert!(text.contains("|content-") || text.contains("POST|"), "{reason}");
+    assert_eq!(emulator.refusals().last().unwrap().reason, reason);
+}
+
+/// A fresh emulator refuses this call for this reason.
+async fn refuses(reason: &str, forged: Call) {
+    let emulator = start().await;
+    let answer = call(&emulator, &forged).await;
+    assert_refused(&emulator, &answer, reason);
+    assert_eq!(emulator.refusals()[0].target, forged.target);
+    assert_eq!(emulator.refusals().len(), 1);
+    assert_eq!(emulator.attempts(), 1);
+    assert_no_trace(&emulator);
+}
+
+#[tokio::test]
+async fn a_right_request_is_recorded_and_stored() {
+    let emulator = start().await;
+    let request = Call::save().sign();
+    let answer = call(&emulator, &request).await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.body, br#"{"request_info":"success"}"#);
+    assert_eq!(answer.header("Date"), "Tue, 09 Aug 2022 04:05:06 GMT");
+    assert_eq!(answer.header("X-Request-Id").len(), 32);
+    assert_eq!(emulator.refusals(), []);
+    let saved = emulator.saved(SAMPLE_PROJECT, CERTIFICATE);
+    assert_eq!(saved, Some(draft()));
+    let [recorded] = &emulator.journal()[..] else {
+        panic!("one request is recorded");
+    };
+    assert_eq!(recorded.method, "POST");
+    assert_eq!(recorded.target, request.target);
+    assert_eq!(recorded.body, request.body);
+    assert_eq!(recorded.access_key, SAMPLE_ACCESS_KEY);
+    assert_eq!(recorded.header("x-sdk-date"), Some(NOW));
+    let names: Vec<&str> = recorded.headers.iter().map(|(name, _)| &name[..]).collect();
+    let wire = ["Host", "Content-Type", "X-Sdk-Date", "Authorization", "Content-Length"];
+    assert_eq!(names, wire);
+}
+
+#[tokio::test]
+async fn keys_that_are_not_right() {
+    let wrong = Call::save().with(|call| call.secret_key = "another");
+    refuses("the signature does not match", wrong.sign()).await;
+    let unknown = Call::save().with(|call| call.access_key = "NOBODY");
+    refuses("unknown access key", unknown.sign()).await;
+}
+
+#[tokio::test]
+async fn what_was_altered_after_signing() {
+    let reason = "the signature does not match";
+    let altered = |change: fn(&mut Call)| Call::save().sign().with(change);
+    refuses(reason, altered(|call| call.body[3] ^= 1)).await;
+    refuses(reason, altered(|call| call.body.push(b' '))).await;
+    refuses(reason, altered(|call| call.body.clear())).await;
+    let path = |call: &mut Call| call.target = call.target.replace("scs148", "scs149");
+    refuses(reason, altered(path)).await;
+    refuses(reason, altered(|call| call.method = "PUT")).await;
+    refuses(reason, altered(|call| call.target.push_str("?a=b"))).await;
+    refuses(reason, Call::save().sign().set("Host", "other.example")).await;
+    let date = Call::save().sign().set("X-Sdk-Date", "20220809T040507Z");
+    refuses(reason, date).await;
+    let upper = |call: &mut Call| {
+        let authorization = call.authorization.take().unwrap();
+        let (front, signature) = authorization.split_once("Signature=").unwrap();
+        let signature = signature.to_ascii_uppercase();
+        call.authorization = Some(format!("{front}Signature={signature}"));
+    };
+    refuses(reason, altered(upper)).await;
+}
+
+#[tokio::test]
+async fn dates_more_than_fifteen_minutes_away() {
+    for date in ["20220809T034906Z", "20220809T035005Z", "20220809T042007Z", "20220809T042106Z"] {
+        let stale = Call::save().set("X-Sdk-Date", date).sign();
+        refuses("signature expired", stale).await;
+    }
+    for date in ["20220809T035006Z", "20220809T042006Z"] {
+        let emulator = start().await;
+        let near = Call::save().set("X-Sdk-Date", date).sign();
+        assert_eq!(call(&emulator, &near).await.status, 200, "{date}");
+    }
+    let odd = Call::save().set("X-Sdk-Date", "2022-08-09T04:05:06Z");
+    refuses("X-Sdk-Date malformed", odd.sign()).await;
+}
+
+#[tokio::test]
+async fn headers_that_have_to_be_signed() {
+    let signing = |signed: &[&'static str]| {
+        let signed = signed.to_vec();
+        Call::save().with(|call| call.signed = signed).sign()
+    };
+    refuses("host is not signed", signing(&["content-type", "x-sdk-date"])).await;
+    refuses("x-sdk-date is not signed", signing(&["content-type", "host"])).await;
+    refuses("content-type is not signed", signing(&["host", "x-sdk-date"])).await;
+    let absent = signing(&["content-type", "host", "x-project-id", "x-sdk-date"]);
+    refuses("a signed header is absent", absent).await;
+    let unsorted = signing(&["host", "content-type", "x-sdk-date"]);
+    let reason = "SignedHeaders is not sorted, or names a header twice";
+    refuses(reason, unsorted).await;
+    let upper = signing(&["Content-Type", "host", "x-sdk-date"]);
+    refuses("SignedHeaders is not in lower case", upper).await;
+    let underscore = signing(&["content-type", "host", "x-sdk-date", "x_y"]).set("x_y", "");
+    let reason = "SignedHeaders names a header with an underscore";
+    refuses(reason, underscore).await;
+    let twice = |call: &mut Call| call.headers.push(("host", "scm.example".to_owned()));
+    let twice = Call::save().sign().with(twice);
+    refuses("a signed header is given twice", twice).await;
+}
+
+#[tokio::test]
+async fn authorizations_that_are_none() {
+    refuses("no Authorization", Call::save()).await;
+    let other = |call: &mut Call| {
+        let right = call.authorization.take().unwrap();
+        call.authorization = Some(right.replace("SDK-HMAC-SHA256", "V11-HMAC-SHA256"));
+    };
+    refuses("other algorithm", Call::save().sign().with(other)).await;
+    let twice = Call::save().sign().set("authorization", "Bearer x");
+    refuses("Authorization given twice", twice).await;
+}
+
+#[tokio::test]
+async fn queries_that_are_not_canonical() {
+    let query = |query: &str| {
+        let query = query.to_owned();
+        Call::save().with(|call| call.target.push_str(&query)).sign()
+    };
+    for text in ["?b=1&a=2", "?a", "?a=%7e", "?a=b+c", "?a=*"] {
+        refuses("the query is not in its canonical form", query(text)).await;
+    }
+    let emulator = start().await;
+    let answer = call(&emulator, &query("?a=1&b=%20")).await;
+    assert_eq!(answer.status, 200);
+}
+
+#[tokio::test]
+async fn a_project_id_is_signed_and_the_path_s() {
+    let unsigned = Call::save().sign().set("X-Project-Id", SAMPLE_PROJECT);
+    refuses("x-project-id is not signed", unsigned).await;
+    let signed = |value: &str| {
+        let call = Call::save().set("X-Project-Id", value);
+        call.with(|call| call.signed.insert(2, "x-project-id")).sign()
+    };
+    let other = signed("fedcba9876543210fedcba9876543210");
+    refuses("x-project-id differs from the path's project", other).await;
+    let emulator = start().await;
+    let answer = call(&emulator, &signed(SAMPLE_PROJECT)).await;
+    assert_eq!(answer.status, 200);
+}
+
+#[tokio::test]
+async fn a_security_token_is_signed_and_the_account_s() {
+    let account = Account { security_token: Some("token/of+it==".to_owned()), ..Account::sample() };
+    let options = Options { accounts: vec![account], ..Hands::default().options() };
+    let emulator = Emulator::start(options).await.unwrap();
+    let signed = |value: &str| {
+        let call = Call::save().set("X-Security-Token", value);
+        call.with(|call| call.signed.push("x-security-token")).sign()
+    };
+    for (request, reason) in [
+        (Call::save().sign(), "the security token is missing"),
+        (signed("another"), "wrong security token"),
+        (Call::save().sign().set("X-Security-Token", "token/of+it=="), "x-security-token is not signed"),
+    ] {
+        assert_refused(&emulator, &call(&emulator, &request).await, reason);
+        assert_no_trace(&emulator);
+    }
+    let right = call(&emulator, &signed("token/of+it==")).await;
+    assert_eq!(right.status, 200);
+    let reason = "a security token with a permanent access key";
+    refuses(reason, signed("token/of+it==")).await;
+}
+
+#[tokio::test]
+async fn the_sixth_refusal_in_a_row_locks_the_key_for_five_minutes() {
+    let hands = Hands::default();
+    let mut options = hands.options();
+    let other = Account { access_key: "OTHER".to_owned(), ..Account::sample() };
+    options.accounts.push(other);
+    let emulator = Emulator::start(options).await.unwrap();
+    let right = Call::save().sign();
+    let wrong = right.clone().with(|call| call.body.push(b' '));
+    for _ in 0..6 {
+        let answer = call(&emulator, &wrong).await;
+        assert_refused(&emulator, &answer, "the signature does not match");
+    }
+    for _ in 0..3 {
+        let answer = call(&emulator, &right).await;
+        assert_refused(&emulator, &answer, "the access key is locked");
+    }
+    hands.forward(Duration::from_secs(5 * 60 - 1));
+    let answer = call(&emulator, &right).await;
+    assert_refused(&emulator, &answer, "the access key is locked");
+    assert_eq!(emulator.refusals().len(), 10);
+    assert_no_trace(&emulator);
+
+    let unlocked = Call::save().with(|call| call.access_key = "OTHER").sign();
+    assert_eq!(call(&emulator, &unlocked).await.status, 200);
+    hands.forward(Duration::from_secs(1));
+    assert_eq!(call(&emulator, &right).await.status, 200);
+    assert_eq!(emulator.journal().len(), 2);
+}
+
+#[tokio::test]
+async fn a_success_ends_the_row() {
+    let emulator = start().await;
+    let right = Call::save().sign();
+    let wrong = right.clone().with(|call| call.body.push(b' '));
+    for _ in 0..3 {
+        for _ in 0..5 {
+            assert_eq!(call(&emulator, &wrong).await.status, 401);
+        }
+        assert_eq!(call(&emulator, &right).await.status, 200);
+    }
+    assert_eq!(emulator.refusals().len(), 15);
+}
+
+#[tokio::test]
+async fn a_scripted_answer_does_not_undo_a_refusal() {
+    let emulator = start().await;
+    let wrong = Call::save().with(|call| call.secret_key = "another").sign();
+    for _ in 0..6 {
+        emulator.script(Step::Reply(scm_emulator::Reply::json(200, "{}")));
+        assert_eq!(call(&emulator, &wrong).await.status, 200);
+    }
+    assert_eq!(emulator.refusals().len(), 6);
+    assert_no_trace(&emulator);
+    let answer = call(&emulator, &Call::read().sign()).await;
+    assert_refused(&emulator, &answer, "the access key is locked");
+}

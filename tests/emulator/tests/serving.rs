@@ -1,0 +1,345 @@
+//! What comes rightly signed is served: routes, the vendor's errors, HTTP, TLS, and the script.
+
+#![allow(clippy::unwrap_used)]
+
+#[path = "support/client.rs"]
+mod client;
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use client::{CERTIFICATE, Call, Hands, call, connect, draft, read_answer, send, start};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use scm_emulator::{Emulator, Options, Reply, SAMPLE_PROJECT, Step, Tls};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+async fn assert_error(emulator: &Emulator, request: Call, status: u16, code: &str) {
+    let request = request.sign();
+    let answer = call(emulator, &request).await;
+    let body = answer.json();
+    assert_eq!((answer.status, &body["error_code"]), (status, &json!(code)));
+    assert_eq!(answer.header("X-Request-Id").len(), 32);
+    let id = body["request_id"].as_str().unwrap_or_default();
+    let gateways = code.starts_with("APIG.");
+    assert_eq!(id == answer.header("X-Request-Id"), gateways, "{code}");
+    // Rightly signed, so it is in the journal; but nothing is kept.
+    assert_eq!(emulator.journal().last().unwrap().target, request.target);
+    assert_eq!(emulator.saved(SAMPLE_PROJECT, CERTIFICATE), None);
+}
+
+#[tokio::test]
+async fn a_read_gives_back_what_was_saved() {
+    let emulator = start().await;
+    assert_error(&emulator, Call::read(), 400, "SCM.0008").await;
+    assert_eq!(call(&emulator, &Call::save().sign()).await.status, 200);
+    let answer = call(&emulator, &Call::read().sign()).await;
+    assert_eq!(answer.status, 200);
+    let expected = json!({
+        "domain_name": "www.xzz.com", "sans": "", "CSR": null, "country": "CN",
+        "company_name": "Huawei Chengdu branch", "company_unit": "Human Resource Dept",
+        "company_province": "Sichuan", "company_city": "Chengdu", "applicant_name": "Tom",
+        "applicant_phone": "13212345678", "applicant_email": "9997342346@qq.com",
+        "contact_name": "Jacky", "contact_phone": "13512345678", "contact_email": "jk@jk.ff",
+        "bl": "0", "tl": "0"
+    });
+    assert_eq!(answer.json(), expected);
+}
+
+#[tokio::test]
+async fn a_save_replaces_the_draft() {
+    let hands = Hands::default();
+    let emulator = Emulator::start(hands.options()).await.unwrap();
+    for (domain, time) in [("a.example", "04:05:06"), ("b.example", "04:06:06")] {
+        let mut body = draft();
+        body["domain"] = domain.into();
+        let save = Call::to("save", body.to_string().as_bytes()).sign();
+        let answer = call(&emulator, &save).await;
+        assert_eq!(answer.status, 200);
+        let date = format!("Tue, 09 Aug 2022 {time} GMT");
+        assert_eq!(answer.header("Date"), date);
+        hands.forward(Duration::from_secs(60));
+        let saved = emulator.saved(SAMPLE_PROJECT, CERTIFICATE).unwrap();
+        assert_eq!(saved["domain"], domain);
+    }
+}
+
+#[tokio::test]
+async fn the_vendor_s_errors() {
+    let emulator = start().await;
+    let at = |target: String| Call::save().with(|call| call.target = target);
+    let cert = format!("/v2/{SAMPLE_PROJECT}/scm/cert");
+    for target in [
+        format!("{cert}/{CERTIFICATE}/delete"),
+        format!("{cert}/{CERTIFICATE}"),
+        format!("{cert}/{CERTIFICATE}/save/more"),
+        format!("/v3/{SAMPLE_PROJECT}/scm/cert/{CERTIFICATE}/save"),
+    ] {
+        assert_error(&emulator, at(target), 404, "APIG.0101").await;
+    }
+    let get = Call::read().with(|call| call.method = "GET");
+    assert_error(&emulator, get, 405, "APIG.0101").await;
+    let other = format!("/v2/fedcba9876543210fedcba9876543210/scm/cert/{CERTIFICATE}/save");
+    assert_error(&emulator, at(other), 403, "SCM.0002").await;
+    let text = Call::save().set("Content-Type", "text/json");
+    assert_error(&emulator, text, 400, "SCM.0005").await;
+    assert_error(&emulator, Call::to("save", b"[]"), 400, "SCM.0005").await;
+    assert_error(&emulator, Call::to("save", b""), 400, "SCM.0005").await;
+    assert_error(&emulator, Call::to("read", b"{}"), 400, "SCM.0005").await;
+    for id in ["scs148111065101", "scs14811106510123", "abc1481110651012"] {
+        let target = format!("{cert}/{id}/save");
+        assert_error(&emulator, at(target), 400, "SCM.0008").await;
+    }
+    assert_eq!(emulator.refusals(), []);
+}
+
+#[tokio::test]
+async fn a_content_type_may_have_parameters() {
+    let emulator = start().await;
+    let request = Call::save().set("Content-Type", "Application/JSON; charset=utf-8");
+    assert_eq!(call(&emulator, &request.sign()).await.status, 200);
+}
+
+#[tokio::test]
+async fn certificates_that_are_listed() {
+    let list = || vec![CERTIFICATE.to_owned()];
+    let base = || Hands::default().options();
+    let unknown = Options { unknown: list(), ..base() };
+    let foreign = Options { foreign: list(), ..base() };
+    let issued = Options { issued: list(), ..base() };
+    for (options, code) in [(unknown, "SCM.0008"), (foreign, "SCM.0003"), (issued, "SCM.0010")] {
+        let emulator = Emulator::start(options).await.unwrap();
+        assert_error(&emulator, Call::save(), 400, code).await;
+    }
+}
+
+#[tokio::test]
+async fn two_requests_on_one_connection() {
+    let emulator = start().await;
+    let mut stream = connect(&emulator).await;
+    let mut ids = Vec::new();
+    for request in [Call::save().sign(), Call::read().sign()] {
+        stream.write_all(&request.bytes()).await.unwrap();
+        let answer = read_answer(&mut stream).await.unwrap();
+        assert_eq!(answer.status, 200);
+        ids.push(answer.header("X-Request-Id").to_owned());
+    }
+    assert_ne!(ids[0], ids[1]);
+    assert_eq!((emulator.connections(), emulator.attempts()), (1, 2));
+    assert_eq!(emulator.open_connections(), 1);
+    let last = Call::read().set("Connection", "close").sign();
+    stream.write_all(&last.bytes()).await.unwrap();
+    let answer = read_answer(&mut stream).await.unwrap();
+    assert_eq!(answer.header("Connection"), "close");
+    assert_eq!(stream.read(&mut [0]).await.unwrap(), 0);
+    emulator.wait_for_open_connections(0).await;
+}
+
+#[tokio::test]
+async fn framing_that_is_not_taken() {
+    let emulator = start().await;
+    let post = "POST /x HTTP/1.1\r\nHost: a\r\n";
+    let large = format!("X: {}\r\n\r\n", "x".repeat(70 * 1024));
+    for (rest, status) in [
+        ("Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 411),
+        ("Content-Length: 12582913\r\n\r\n", 413),
+        ("Content-Length: x\r\n\r\n", 400),
+        ("Content-Length: 0\r\nContent-Length: 0\r\n\r\n", 400),
+        ("no colon\r\n\r\n", 400),
+        (large.as_str(), 494),
+    ] {
+        let answer = send(&emulator, format!("{post}{rest}").as_bytes()).await;
+        let answer = answer.unwrap();
+        assert_eq!(answer.status, status, "{rest:.40}");
+        assert_eq!(answer.json()["error_code"], "APIG.0201");
+        assert_eq!(answer.header("Connection"), "close");
+    }
+    assert_eq!(emulator.attempts(), 6);
+    assert_eq!((emulator.journal(), emulator.refusals()), (vec![], vec![]));
+}
+
+#[tokio::test]
+async fn a_head_in_pieces_and_a_large_body() {
+    let emulator = start().await;
+    let request = Call::to("save", &vec![b' '; 12 * 1024 * 1024]).sign();
+    let mut stream = connect(&emulator).await;
+    for piece in request.bytes().chunks(1 << 20) {
+        stream.write_all(piece).await.unwrap();
+    }
+    assert_eq!(read_answer(&mut stream).await.unwrap().status, 400);
+    assert_eq!(emulator.journal()[0].body.len(), 12 * 1024 * 1024);
+    let request = Call::save().sign();
+    for byte in request.bytes() {
+        stream.write_all(&[byte]).await.unwrap();
+    }
+    assert_eq!(read_answer(&mut stream).await.unwrap().status, 200);
+}
+
+async fn handshake(emulator: &Emulator, trusted: &Tls) -> std::io::Result<BufReader<TlsStream<TcpStream>>> {
+    let mut roots = rustls::RootCertStore::empty();
+    let ca = CertificateDer::from_pem_slice(trusted.ca_pem().as_bytes()).unwrap();
+    roots.add(ca).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let socket = TcpStream::connect(emulator.address()).await?;
+    let name = ServerName::try_from("localhost").unwrap();
+    let connector = TlsConnector::from(Arc::new(config));
+    Ok(BufReader::new(connector.connect(name, socket).await?))
+}
+
+async fn start_tls(tls: &Tls) -> Emulator {
+    let options = Options { tls: Some(tls.clone()), ..Hands::default().options() };
+    Emulator::start(options).await.unwrap()
+}
+
+#[tokio::test]
+async fn tls_serves() {
+    let tls = Tls::generate();
+    let emulator = start_tls(&tls).await;
+    assert!(emulator.endpoint().starts_with("https://localhost:"));
+    let mut stream = handshake(&emulator, &tls).await.unwrap();
+    let request = Call::save().sign();
+    for _ in 0..2 {
+        stream.write_all(&request.bytes()).await.unwrap();
+        assert_eq!(read_answer(&mut stream).await.unwrap().status, 200);
+    }
+    emulator.script(Step::Reset);
+    stream.write_all(&request.bytes()).await.unwrap();
+    assert_eq!(read_answer(&mut stream).await, None);
+}
+
+#[tokio::test]
+async fn certificates_that_a_client_must_not_accept() {
+    let other_authority = Tls::generate();
+    for (tls, wrong) in [
+        (Tls::generate_expired(), "Expired"),
+        (Tls::generate_for("other.example"), "not valid for name"),
+        (Tls::generate(), "UnknownIssuer"),
+    ] {
+        let trusted = if wrong == "UnknownIssuer" { &other_authority } else { &tls };
+        let emulator = start_tls(&tls).await;
+        let error = handshake(&emulator, trusted).await.unwrap_err().to_string();
+        let said = error.to_lowercase();
+        assert!(said.contains(&wrong.to_lowercase()), "{error}");
+        emulator.wait_for_open_connections(0).await;
+        assert_eq!((emulator.connections(), emulator.attempts()), (1, 0));
+    }
+}
+
+#[tokio::test]
+async fn scripted_answers_go_out_in_order() {
+    let emulator = start().await;
+    emulator.scripts([
+        Step::Reply(Reply::json(503, "{}").header("Retry-After", "1")),
+        Step::Serve,
+        Step::Reply(Reply::new(204)),
+        Step::Reply(Reply::new(200).header("Content-Length", "1").body("{}")),
+    ]);
+    let mut stream = connect(&emulator).await;
+    let request = Call::save().sign().bytes();
+    stream.write_all(&request).await.unwrap();
+    let answer = read_answer(&mut stream).await.unwrap();
+    assert_eq!((answer.status, answer.header("Retry-After")), (503, "1"));
+    assert_eq!(answer.header("Content-Length"), "2");
+    assert_eq!(answer.json(), json!({}));
+    assert_eq!(emulator.saved(SAMPLE_PROJECT, CERTIFICATE), None);
+    stream.write_all(&request).await.unwrap();
+    assert_eq!(read_answer(&mut stream).await.unwrap().status, 200);
+    assert!(emulator.saved(SAMPLE_PROJECT, CERTIFICATE).is_some());
+    stream.write_all(&request).await.unwrap();
+    let answer = read_answer(&mut stream).await.unwrap();
+    assert_eq!((answer.status, answer.header("Content-Length")), (204, ""));
+    stream.write_all(&request).await.unwrap();
+    assert_eq!(read_answer(&mut stream).await.unwrap().body, b"{");
+    assert_eq!((emulator.journal().len(), emulator.steps_left()), (4, 0));
+}
+
+#[tokio::test]
+async fn scripted_misbehaviour() {
+    let emulator = start().await;
+    emulator.scripts([Step::Raw(b"HTP".to_vec()), Step::Close, Step::Reset]);
+    let request = Call::save().sign().bytes();
+    for expected in [Ok("HTP"), Ok(""), Err(std::io::ErrorKind::ConnectionReset)] {
+        let mut stream = connect(&emulator).await;
+        stream.write_all(&request).await.unwrap();
+        let mut text = String::new();
+        let read = stream.read_to_string(&mut text).await;
+        let outcome = read.map(|_| text.as_str()).map_err(|error| error.kind());
+        assert_eq!(outcome, expected);
+    }
+    assert_eq!(emulator.journal().len(), 3);
+    assert_eq!(emulator.saved(SAMPLE_PROJECT, CERTIFICATE), None);
+}
+
+#[tokio::test]
+async fn a_hang_lasts_until_the_client_goes() {
+    let emulator = start().await;
+    emulator.script(Step::Hang);
+    let mut stream = connect(&emulator).await;
+    stream.write_all(&Call::save().sign().bytes()).await.unwrap();
+    emulator.wait_for_attempts(1).await;
+    let silence = timeout(Duration::from_millis(50), stream.read(&mut [0])).await;
+    assert!(silence.is_err());
+    assert_eq!(emulator.open_connections(), 1);
+    drop(stream);
+    emulator.wait_for_open_connections(0).await;
+    assert_eq!(emulator.saved(SAMPLE_PROJECT, CERTIFICATE), None);
+}
+
+#[tokio::test]
+async fn a_gate_holds_a_request_back() {
+    let emulator = start().await;
+    let gate = Arc::new(Notify::new());
+    emulator.script(Step::HangThenServe(Arc::clone(&gate)));
+    let mut stream = connect(&emulator).await;
+    stream.write_all(&Call::save().sign().bytes()).await.unwrap();
+    emulator.wait_for_attempts(1).await;
+    let silence = timeout(Duration::from_millis(50), stream.read(&mut [0])).await;
+    assert!(silence.is_err());
+    assert_eq!(emulator.journal().len(), 1);
+    assert_eq!(emulator.saved(SAMPLE_PROJECT, CERTIFICATE), None);
+    gate.notify_one();
+    assert_eq!(read_answer(&mut stream).await.unwrap().status, 200);
+    assert_eq!(emulator.saved(SAMPLE_PROJECT, CERTIFICATE), Some(draft()));
+}
+
+#[tokio::test]
+async fn dropping_it_closes_the_port_and_the_connections() {
+    let emulator = start().await;
+    let address = emulator.address();
+    let mut stream = connect(&emulator).await;
+    emulator.wait_for_open_connections(1).await;
+    drop(emulator);
+    assert!(matches!(stream.read(&mut [0]).await, Ok(0) | Err(_)));
+    assert!(TcpStream::connect(address).await.is_err());
+}
+
+#[tokio::test]
+async fn an_observer_sees_each_request_without_its_content() {
+    let seen: Arc<Mutex<Vec<Value>>> = Arc::default();
+    let list = Arc::clone(&seen);
+    let options = Options {
+        observer: Some(Arc::new(move |answered| {
+            let line = json!([answered.method, answered.status, answered.refusal]);
+            list.lock().unwrap().push(line);
+        })),
+        ..Hands::default().options()
+    };
+    let emulator = Emulator::start(options).await.unwrap();
+    call(&emulator, &Call::save().sign()).await;
+    call(&emulator, &Call::save()).await;
+    emulator.script(Step::Close);
+    assert_eq!(send(&emulator, &Call::save().sign().bytes()).await, None);
+    let expected = [json!(["POST", 200, null]), json!(["POST", 401, "no Authorization"]), json!(["POST", null, null])];
+    assert_eq!(*seen.lock().unwrap(), expected);
+}
