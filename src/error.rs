@@ -1,0 +1,113 @@
+//! What went wrong with a call and how far its request got. Knows nothing of gRPC: `status.rs` renders it.
+
+use std::time::Duration;
+
+/// Why a call failed: the `reason` of `google.rpc.ErrorInfo`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// A field breaks its rule, by our check or by SCM's.
+    InvalidRequest,
+    /// The caller may not use this project.
+    CallerNotAllowed,
+    /// SCM knows no such certificate.
+    CertificateNotFound,
+    /// The certificate belongs to another tenant.
+    CertificateNotOwned,
+    /// The certificate is in a state that does not allow the call.
+    CertificateState,
+    /// SCM saw a conflicting change.
+    UpstreamConflict,
+    /// The cloud account does not allow the call.
+    UpstreamAccount,
+    /// The gateway's own key was refused.
+    UpstreamCredentials,
+    /// The gateway speaks to an API that is not there or not so.
+    UpstreamConfiguration,
+    /// SCM failed.
+    UpstreamError,
+    /// SCM throttles the account.
+    UpstreamThrottled,
+    /// SCM is not reachable or says that it is not available.
+    UpstreamUnavailable,
+    /// SCM says that its backend took too long.
+    UpstreamTimeout,
+    /// No trustworthy TLS connection to SCM.
+    UpstreamTls,
+    /// SCM's answer is none.
+    UpstreamMalformed,
+    /// SCM's answer is larger than the gateway reads.
+    UpstreamTooLarge,
+    /// The request of a call that may not be repeated was sent and no answer came.
+    UpstreamOutcomeUnknown,
+    /// The caller's deadline or the gateway's is over.
+    Deadline,
+    /// The gateway stops before the call is finished.
+    ShuttingDown,
+    /// The gateway has a defect.
+    Panic,
+}
+
+/// How far a request got before the error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// Provably not one byte of it reached SCM.
+    NotSent,
+    /// It was sent, at least in part, and no answer came: it may have been carried out.
+    MaybeSent,
+    /// SCM answered.
+    Answered,
+}
+
+/// One field that breaks its rule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// The proto path, such as `info.sans[2]`.
+    pub field: String,
+    /// The rule, never the value.
+    pub description: &'static str,
+}
+
+/// What SCM's answer says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Answer {
+    /// The HTTP status.
+    pub http_status: u16,
+    /// The vendor's error code, such as `SCM.0008`.
+    pub code: Option<String>,
+    /// The vendor's id of the request.
+    pub request_id: Option<String>,
+    /// How long SCM asks to wait.
+    pub retry_after: Option<Duration>,
+}
+
+/// A call that failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Error {
+    /// What happened.
+    pub reason: Reason,
+    /// How far the request got.
+    pub progress: Progress,
+    /// The fields refused by the gateway.
+    pub violations: Vec<Violation>,
+    /// SCM's answer, where there was one.
+    pub answer: Option<Box<Answer>>,
+    /// How many requests were sent or tried.
+    pub attempts: u32,
+}
+
+impl Error {
+    /// An error without an answer.
+    pub fn new(reason: Reason, progress: Progress) -> Self {
+        Self { reason, progress, violations: Vec::new(), answer: None, attempts: 0 }
+    }
+
+    /// Fields that the gateway refuses.
+    pub fn invalid(violations: Vec<Violation>) -> Self {
+        Self { violations, ..Self::new(Reason::InvalidRequest, Progress::NotSent) }
+    }
+
+    /// An answer that is an error.
+    pub fn answered(reason: Reason, answer: Answer) -> Self {
+        Self { answer: Some(Box::new(answer)), ..Self::new(reason, Progress::Answered) }
+    }
+}

@@ -1,0 +1,144 @@
+//! Judges what came back: the reply of a success, or the error that the answer is.
+
+use std::time::{Duration, SystemTime};
+
+use serde::Deserialize;
+
+use super::{RawReply, RestMethod, codes};
+use crate::error::{Answer, Error, Reason};
+
+/// No wait told to a caller is longer, whatever the vendor asks for.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
+
+/// A success.
+#[derive(Debug)]
+pub struct Decoded<R> {
+    /// The reply message.
+    pub reply: R,
+    /// The vendor's id of the request.
+    pub request_id: Option<String>,
+}
+
+/// Reads a reply. Success is exactly 200 with JSON of the right shape that is no error body. `now` dates `Retry-After`.
+pub fn decode<M: RestMethod>(raw: &RawReply, now: SystemTime) -> Result<Decoded<M::Reply>, Error> {
+    let text = std::str::from_utf8(&raw.body).ok();
+    let error_body = text.and_then(ErrorBody::read);
+    let refused = raw.status != 200 || error_body.is_some();
+    let request_id = request_id(&raw.headers, error_body.as_ref());
+    let answer = |code, request_id| Answer {
+        http_status: raw.status,
+        code,
+        request_id,
+        retry_after: retry_after(&raw.headers, now),
+    };
+    if refused {
+        let code = error_body.and_then(|body| body.code);
+        let reason = codes::reason(raw.status, code.as_deref()).unwrap_or(Reason::UpstreamMalformed);
+        return Err(Error::answered(reason, answer(code, request_id)));
+    }
+    match text.and_then(|text| serde_json::from_str::<M::Reply>(text).ok()).filter(M::acknowledged) {
+        Some(reply) => Ok(Decoded { reply, request_id }),
+        None => Err(Error::answered(Reason::UpstreamMalformed, answer(None, request_id))),
+    }
+}
+
+/// What an error body says, whoever wrote it: SCM, the API gateway, IAM or another service of the vendor.
+#[derive(Debug, PartialEq, Eq)]
+struct ErrorBody {
+    code: Option<String>,
+    request_id: Option<String>,
+}
+
+/// The spellings of an error body. Messages are not read: they may echo keys and personal data.
+#[derive(Deserialize)]
+struct Spellings {
+    #[serde(alias = "errorCode")]
+    error_code: Option<Code>,
+    #[serde(alias = "errorMsg")]
+    error_msg: Option<serde::de::IgnoredAny>,
+    error: Option<Nested>,
+    code: Option<Code>,
+    request_id: Option<Code>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Nested {
+    Object { code: Option<Code> },
+    Other(serde::de::IgnoredAny),
+}
+
+/// A code or id; IAM writes numbers.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Code {
+    Text(String),
+    Number(u64),
+    Other(serde::de::IgnoredAny),
+}
+
+impl ErrorBody {
+    /// `None` where the text is no error body.
+    fn read(text: &str) -> Option<Self> {
+        let body: Spellings = serde_json::from_str(text).ok()?;
+        let named =
+            body.error_code.is_some() || body.error_msg.is_some() || body.error.is_some() || body.code.is_some();
+        let nested = body.error.and_then(|error| match error {
+            Nested::Object { code } => code,
+            Nested::Other(_) => None,
+        });
+        named.then(|| Self {
+            code: [body.error_code, nested, body.code].into_iter().flatten().find_map(Code::as_upstream_code),
+            request_id: body.request_id.and_then(Code::as_request_id),
+        })
+    }
+}
+
+impl Code {
+    fn text(self) -> Option<String> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::Number(number) => Some(number.to_string()),
+            Self::Other(_) => None,
+        }
+    }
+
+    /// Only what looks like a code is one: anything else could be data.
+    fn as_upstream_code(self) -> Option<String> {
+        self.text().filter(|code| (3..=36).contains(&code.len()) && is_token(code))
+    }
+
+    fn as_request_id(self) -> Option<String> {
+        self.text().filter(|id| is_request_id(id))
+    }
+}
+
+fn is_token(text: &str) -> bool {
+    text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+}
+
+fn is_request_id(text: &str) -> bool {
+    (1..=128).contains(&text.len()) && is_token(text)
+}
+
+/// The vendor's id of the request: the header's, else the body's.
+fn request_id(headers: &http::HeaderMap, body: Option<&ErrorBody>) -> Option<String> {
+    ["x-request-id", "x-iam-trace-id"]
+        .iter()
+        .find_map(|name| headers.get(*name)?.to_str().ok().filter(|id| is_request_id(id)).map(str::to_owned))
+        .or_else(|| body.and_then(|body| body.request_id.clone()))
+}
+
+/// `Retry-After` in seconds or as a date; what is past or unreadable counts as none.
+fn retry_after(headers: &http::HeaderMap, now: SystemTime) -> Option<Duration> {
+    let value = headers.get(http::header::RETRY_AFTER)?.to_str().ok()?.trim();
+    let wait = if !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit()) {
+        Duration::from_secs(value.parse().unwrap_or(u64::MAX)) // only too many digits fail to parse
+    } else {
+        httpdate::parse_http_date(value).ok()?.duration_since(now).ok()?
+    };
+    (!wait.is_zero()).then(|| wait.min(MAX_RETRY_AFTER))
+}
+
+#[cfg(test)]
+mod tests;
