@@ -1,0 +1,76 @@
+//! What is refused before anything is sent: all bad fields at once, by proto path, never with a value.
+
+use std::ops::Deref;
+
+use crate::error::{Error, Violation};
+
+mod certificate_info;
+pub mod country;
+pub mod csr;
+pub mod domain;
+pub mod text;
+
+/// A message that can be checked. `build.rs` prints it for plain messages; those with rules of their own have it here.
+pub trait Check {
+    /// Notes every field that breaks its rule, and brings the others into the form that is sent. `at` is the proto
+    /// path of this message with its dot, empty at the top.
+    fn check(&mut self, at: &str, found: &mut Violations);
+}
+
+/// A message that has passed its checks, in the form that is sent.
+#[derive(Debug)]
+pub struct Checked<T>(T);
+
+impl<T> Deref for Checked<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+/// Checks a whole request.
+pub fn check<T: Check>(mut request: T) -> Result<Checked<T>, Error> {
+    let mut found = Violations(Vec::new());
+    request.check("", &mut found);
+    if found.0.is_empty() { Ok(Checked(request)) } else { Err(Error::invalid(found.0)) }
+}
+
+/// The violations found so far.
+#[derive(Debug)]
+pub struct Violations(Vec<Violation>);
+
+impl Violations {
+    /// Notes that `name`, a field of the message at `at`, breaks its rule.
+    pub fn add(&mut self, at: &str, name: &str, description: &'static str) {
+        self.0.push(Violation { field: format!("{at}{name}"), description });
+    }
+
+    /// Notes the rule that `result` says is broken, if it is.
+    pub fn note<T>(&mut self, at: &str, name: &str, result: Result<T, &'static str>) -> Option<T> {
+        result.map_err(|rule| self.add(at, name, rule)).ok()
+    }
+
+    /// An id that goes into the path.
+    pub fn id(&mut self, at: &str, name: &str, value: &str) {
+        self.note(at, name, text::id(value));
+    }
+
+    /// A string without rules of its own.
+    pub fn text(&mut self, at: &str, name: &str, value: &str) {
+        self.note(at, name, text::no_control_characters(value));
+    }
+
+    /// A message that has to be there.
+    pub fn required<T: Check>(&mut self, at: &str, name: &str, message: Option<&mut T>) {
+        match message {
+            Some(message) => message.check(&format!("{at}{name}."), self),
+            None => self.add(at, name, "is required"),
+        }
+    }
+
+    /// Every message of an optional or repeated field.
+    pub fn each<'a, T: Check + 'a>(&mut self, at: &str, name: &str, messages: impl IntoIterator<Item = &'a mut T>) {
+        messages.into_iter().for_each(|message| message.check(&format!("{at}{name}."), self));
+    }
+}

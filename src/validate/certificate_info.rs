@@ -1,0 +1,60 @@
+//! The rules of `CertificateInfo`, as its proto tells them.
+
+use std::collections::HashSet;
+
+use super::{Check, Violations, country, csr, domain, text};
+use crate::proto::CertificateInfo;
+
+impl Check for CertificateInfo {
+    fn check(&mut self, at: &str, found: &mut Violations) {
+        let domain = found.note(at, "domain", domain::to_ascii(&self.domain));
+        sans(&mut self.sans, domain.as_deref(), at, found);
+        if !self.csr.is_empty() {
+            found.note(at, "csr", csr::check(&self.csr, domain.as_deref()));
+        }
+        if let Some(domain) = domain {
+            self.domain = domain;
+        }
+        match country::to_upper(&self.country) {
+            Some(country) => self.country = country,
+            None => found.add(at, "country", "must be an ISO 3166-1 alpha-2 country code, such as CN"),
+        }
+        for (name, value, min, max) in [
+            ("company_name", &self.company_name, 0, 63),
+            ("company_unit", self.company_unit.as_ref().unwrap_or(&String::new()), 0, 63),
+            ("company_province", &self.company_province, 0, 63),
+            ("company_city", &self.company_city, 0, 63),
+            ("applicant_name", &self.applicant_name, 1, 63),
+            ("applicant_phone", &self.applicant_phone, 1, 255),
+            ("applicant_email", &self.applicant_email, 1, 255),
+            ("contact_name", self.contact_name.as_ref().unwrap_or(&String::new()), 0, 63),
+            ("contact_phone", self.contact_phone.as_ref().unwrap_or(&String::new()), 0, 255),
+            ("contact_email", self.contact_email.as_ref().unwrap_or(&String::new()), 0, 255),
+        ] {
+            found.note(at, name, text::check(value, min, max));
+        }
+        if !self.agree_privacy_protection {
+            found.add(
+                at,
+                "agree_privacy_protection",
+                "must be true: SCM saves nothing without the applicant's consent",
+            );
+        }
+    }
+}
+
+/// Every name as `domain`; none twice, none the domain itself, compared as they are sent.
+fn sans(sans: &mut [String], domain: Option<&str>, at: &str, found: &mut Violations) {
+    let mut seen: HashSet<String> = domain.map(str::to_ascii_lowercase).into_iter().collect();
+    for (index, name) in sans.iter_mut().enumerate() {
+        let rule = match domain::to_ascii(name) {
+            Ok(ascii) => {
+                let new = seen.insert(ascii.to_ascii_lowercase());
+                *name = ascii;
+                if new { continue } else { "must be given once only, and not equal domain" }
+            }
+            Err(rule) => rule,
+        };
+        found.add(at, &format!("sans[{index}]"), rule);
+    }
+}

@@ -1,0 +1,66 @@
+//! The country codes of ISO 3166-1.
+
+/// The officially assigned alpha-2 codes, sorted. User-assigned codes (XK) and reserved ones
+/// (EU, UK) are not among them.
+const CODES: [&str; 249] = [
+    "AD", "AE", "AF", "AG", "AI", "AL", "AM", "AO", "AQ", "AR", "AS", "AT", "AU", "AW", "AX", "AZ", "BA", "BB", "BD",
+    "BE", "BF", "BG", "BH", "BI", "BJ", "BL", "BM", "BN", "BO", "BQ", "BR", "BS", "BT", "BV", "BW", "BY", "BZ", "CA",
+    "CC", "CD", "CF", "CG", "CH", "CI", "CK", "CL", "CM", "CN", "CO", "CR", "CU", "CV", "CW", "CX", "CY", "CZ", "DE",
+    "DJ", "DK", "DM", "DO", "DZ", "EC", "EE", "EG", "EH", "ER", "ES", "ET", "FI", "FJ", "FK", "FM", "FO", "FR", "GA",
+    "GB", "GD", "GE", "GF", "GG", "GH", "GI", "GL", "GM", "GN", "GP", "GQ", "GR", "GS", "GT", "GU", "GW", "GY", "HK",
+    "HM", "HN", "HR", "HT", "HU", "ID", "IE", "IL", "IM", "IN", "IO", "IQ", "IR", "IS", "IT", "JE", "JM", "JO", "JP",
+    "KE", "KG", "KH", "KI", "KM", "KN", "KP", "KR", "KW", "KY", "KZ", "LA", "LB", "LC", "LI", "LK", "LR", "LS", "LT",
+    "LU", "LV", "LY", "MA", "MC", "MD", "ME", "MF", "MG", "MH", "MK", "ML", "MM", "MN", "MO", "MP", "MQ", "MR", "MS",
+    "MT", "MU", "MV", "MW", "MX", "MY", "MZ", "NA", "NC", "NE", "NF", "NG", "NI", "NL", "NO", "NP", "NR", "NU", "NZ",
+    "OM", "PA", "PE", "PF", "PG", "PH", "PK", "PL", "PM", "PN", "PR", "PS", "PT", "PW", "PY", "QA", "RE", "RO", "RS",
+    "RU", "RW", "SA", "SB", "SC", "SD", "SE", "SG", "SH", "SI", "SJ", "SK", "SL", "SM", "SN", "SO", "SR", "SS", "ST",
+    "SV", "SX", "SY", "SZ", "TC", "TD", "TF", "TG", "TH", "TJ", "TK", "TL", "TM", "TN", "TO", "TR", "TT", "TV", "TW",
+    "TZ", "UA", "UG", "UM", "US", "UY", "UZ", "VA", "VC", "VE", "VG", "VI", "VN", "VU", "WF", "WS", "YE", "YT", "ZA",
+    "ZM", "ZW",
+];
+
+/// The code in upper case, if `value` is an assigned ISO 3166-1 alpha-2 code in any case.
+pub(crate) fn to_upper(value: &str) -> Option<String> {
+    // The length first: nothing else is worth a copy. Letters outside ASCII are not changed by
+    // an ASCII upper case, so none of them can turn into a code.
+    if value.len() != 2 {
+        return None;
+    }
+    let upper = value.to_ascii_uppercase();
+    CODES.binary_search(&upper.as_str()).ok().map(|_| upper)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_sorted_and_of_two_upper_case_letters() {
+        assert!(CODES.is_sorted_by(|a, b| a < b));
+        for code in CODES {
+            assert_eq!(code.len(), 2, "{code}");
+            assert!(code.bytes().all(|byte| byte.is_ascii_uppercase()), "{code}");
+        }
+    }
+
+    #[test]
+    fn every_code_is_known_in_any_case() {
+        for code in CODES {
+            assert_eq!(to_upper(code).as_deref(), Some(code));
+            assert_eq!(to_upper(&code.to_ascii_lowercase()).as_deref(), Some(code));
+        }
+        assert_eq!(to_upper("cN").as_deref(), Some("CN"));
+        assert_eq!(to_upper("Cn").as_deref(), Some("CN"));
+    }
+
+    #[test]
+    fn anything_else_is_refused() {
+        let refused = [
+            "", "C", "CHN", "China", "XK", "EU", "UK", "AN", "SU", "ZZ", "AA", "C1", "86", " C", "C ", " CN", "CN ",
+            "CN\n", "C\0", "é", "中", "ＣＮ", "ı", "ſ", "--",
+        ];
+        for value in refused {
+            assert_eq!(to_upper(value), None, "{value:?}");
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! The self-signature of a signing request: which algorithms go with which key, and what of it
+//! can be verified.
+
+use std::ops::RangeInclusive;
+
+use aws_lc_rs::rsa::{RsaParameters, RsaPssSaltLength};
+use aws_lc_rs::signature::{self, UnparsedPublicKey, VerificationAlgorithm};
+use x509_parser::asn1_rs::{Any, BitString, Oid, Tag, oid};
+use x509_parser::certification_request::X509CertificationRequest;
+use x509_parser::oid_registry::{
+    OID_EC_P256, OID_HASH_SHA1, OID_KEY_TYPE_EC_PUBLIC_KEY, OID_NIST_EC_P384, OID_NIST_HASH_SHA256,
+    OID_NIST_HASH_SHA384, OID_NIST_HASH_SHA512, OID_PKCS1_RSAENCRYPTION, OID_PKCS1_RSASSAPSS, OID_PKCS1_SHA1WITHRSA,
+    OID_PKCS1_SHA224WITHRSA, OID_PKCS1_SHA256WITHRSA, OID_PKCS1_SHA384WITHRSA, OID_PKCS1_SHA512WITHRSA,
+    OID_SIG_ECDSA_WITH_SHA224, OID_SIG_ECDSA_WITH_SHA256, OID_SIG_ECDSA_WITH_SHA384, OID_SIG_ECDSA_WITH_SHA512,
+    OID_SIG_ED25519,
+};
+use x509_parser::signature_algorithm::RsaSsaPssParams;
+use x509_parser::x509::{AlgorithmIdentifier, SubjectPublicKeyInfo};
+
+use super::{ALGORITHM, KEY, KEY_SIZE, SIGNATURE, is};
+
+/// The sizes of RSA keys that are verified, in bits.
+const RSA_BITS: RangeInclusive<u32> = 1_024..=8_192;
+
+/// What verifies a signature.
+type Verifier = &'static dyn VerificationAlgorithm;
+/// The signature algorithms of a kind of key. `None` is an algorithm which exists and cannot be
+/// verified here; it is let through.
+type Algorithms = &'static [(Oid<'static>, Option<Verifier>)];
+
+const SHA224: Oid<'static> = oid!(2.16.840.1.101.3.4.2.4);
+const SHA512_224: Oid<'static> = oid!(2.16.840.1.101.3.4.2.5);
+const SHA512_256: Oid<'static> = oid!(2.16.840.1.101.3.4.2.6);
+const SHA3_224: Oid<'static> = oid!(2.16.840.1.101.3.4.2.7);
+const SHA3_256: Oid<'static> = oid!(2.16.840.1.101.3.4.2.8);
+const SHA3_384: Oid<'static> = oid!(2.16.840.1.101.3.4.2.9);
+const SHA3_512: Oid<'static> = oid!(2.16.840.1.101.3.4.2.10);
+const MGF1: Oid<'static> = oid!(1.2.840.113549.1.1.8);
+const ECDSA_SHA1: Oid<'static> = oid!(1.2.840.10045.4.1);
+const ECDSA_SHA3_224: Oid<'static> = oid!(2.16.840.1.101.3.4.3.9);
+const ECDSA_SHA3_256: Oid<'static> = oid!(2.16.840.1.101.3.4.3.10);
+const ECDSA_SHA3_384: Oid<'static> = oid!(2.16.840.1.101.3.4.3.11);
+const ECDSA_SHA3_512: Oid<'static> = oid!(2.16.840.1.101.3.4.3.12);
+
+/// RFC 8017 A.2.4 and NIST's for SHA-3. MD2, MD4 and MD5 are missing: a signature with them
+/// shows nothing, and no authority takes it.
+static PKCS1: Algorithms = &[
+    (OID_PKCS1_SHA1WITHRSA, Some(&signature::RSA_PKCS1_1024_8192_SHA1_FOR_LEGACY_USE_ONLY)),
+    (OID_PKCS1_SHA256WITHRSA, Some(&signature::RSA_PKCS1_1024_8192_SHA256_FOR_LEGACY_USE_ONLY)),
+    (OID_PKCS1_SHA384WITHRSA, Some(&signature::RSA_PKCS1_2048_8192_SHA384)),
+    (OID_PKCS1_SHA512WITHRSA, Some(&signature::RSA_PKCS1_1024_8192_SHA512_FOR_LEGACY_USE_ONLY)),
+    (OID_PKCS1_SHA224WITHRSA, None),
+    (oid!(1.2.840.113549.1.1.15), None),   // SHA-512/224
+    (oid!(1.2.840.113549.1.1.16), None),   // SHA-512/256
+    (oid!(2.16.840.1.101.3.4.3.13), None), // SHA3-224
+    (oid!(2.16.840.1.101.3.4.3.14), None), // SHA3-256
+    (oid!(2.16.840.1.101.3.4.3.15), None), // SHA3-384
+    (oid!(2.16.840.1.101.3.4.3.16), None), // SHA3-512
+];
+
+/// RFC 5758 3.2.
+static P256: Algorithms = &[
+    (ECDSA_SHA1, Some(&signature::ECDSA_P256_SHA1_ASN1)),
+    (OID_SIG_ECDSA_WITH_SHA256, Some(&signature::ECDSA_P256_SHA256_ASN1)),
+    (OID_SIG_ECDSA_WITH_SHA384, Some(&signature::ECDSA_P256_SHA384_ASN1)),
+    (OID_SIG_ECDSA_WITH_SHA512, Some(&signature::ECDSA_P256_SHA512_ASN1)),
+    (OID_SIG_ECDSA_WITH_SHA224, None),
+    (ECDSA_SHA3_224, None),
+    (ECDSA_SHA3_256, None),
+    (ECDSA_SHA3_384, None),
+    (ECDSA_SHA3_512, None),
+];
+
+/// RFC 5758 3.2.
+static P384: Algorithms = &[
+    (OID_SIG_ECDSA_WITH_SHA256, Some(&signature::ECDSA_P384_SHA256_ASN1)),
+    (OID_SIG_ECDSA_WITH_SHA384, Some(&signature::ECDSA_P384_SHA384_ASN1)),
+    (OID_SIG_ECDSA_WITH_SHA512, Some(&signature::ECDSA_P384_SHA512_ASN1)),
+    (ECDSA_SHA3_384, Some(&signature::ECDSA_P384_SHA3_384_ASN1)),
+    (ECDSA_SHA1, None),
+    (OID_SIG_ECDSA_WITH_SHA224, None),
+    (ECDSA_SHA3_224, None),
+    (ECDSA_SHA3_256, None),
+    (ECDSA_SHA3_512, None),
+];
+
+/// RFC 8410 3: the key and the signature have the same identifier.
+static ED25519: Algorithms = &[(OID_SIG_ED25519, Some(&signature::ED25519))];
+
+/// The hashes of RSASSA-PSS that exist and cannot be verified here.
+const OTHER_PSS_HASHES: [Oid<'static>; 8] =
+    [OID_HASH_SHA1, SHA224, SHA512_224, SHA512_256, SHA3_224, SHA3_256, SHA3_384, SHA3_512];
+
+/// The two salts that are verified: as long as the digest, which the standards ask for, and as
+/// long as the key has room for, which openssl uses on its own account.
+struct Pss {
+    hash: Oid<'static>,
+    digest_bytes: u32,
+    digest_salt: Verifier,
+    longest_salt: Verifier,
+}
+
+static PSS: [Pss; 3] = [
+    Pss {
+        hash: OID_NIST_HASH_SHA256,
+        digest_bytes: 32,
+        digest_salt: &signature::RSA_PSS_2048_8192_SHA256,
+        longest_salt: &const { signature::RSA_PSS_2048_8192_SHA256.with_pss_salt_length(RsaPssSaltLength::Max) },
+    },
+    Pss {
+        hash: OID_NIST_HASH_SHA384,
+        digest_bytes: 48,
+        digest_salt: &signature::RSA_PSS_2048_8192_SHA384,
+        longest_salt: &const { signature::RSA_PSS_2048_8192_SHA384.with_pss_salt_length(RsaPssSaltLength::Max) },
+    },
+    Pss {
+        hash: OID_NIST_HASH_SHA512,
+        digest_bytes: 64,
+        digest_salt: &signature::RSA_PSS_2048_8192_SHA512,
+        longest_salt: &const { signature::RSA_PSS_2048_8192_SHA512.with_pss_salt_length(RsaPssSaltLength::Max) },
+    },
+];
+
+/// Verifies the self-signature (RFC 2986 4.2).
+pub(super) fn verify(request: &X509CertificationRequest<'_>) -> Result<(), &'static str> {
+    let info = &request.certification_request_info;
+    let Some(verifier) = verifier(&info.subject_pki, &request.signature_algorithm)? else {
+        return Ok(());
+    };
+    let key = octets(&info.subject_pki.subject_public_key).ok_or(KEY)?;
+    let signature = octets(&request.signature_value).ok_or(SIGNATURE)?;
+    UnparsedPublicKey::new(verifier, key).verify(info.raw, signature).map_err(|_| SIGNATURE)
+}
+
+/// What verifies the signature, or `None` where it is not checked. The key decides: an RSA,
+/// P-256, P-384 or Ed25519 key cannot get past the check by a signature of another kind.
+fn verifier(
+    key: &SubjectPublicKeyInfo<'_>,
+    signature: &AlgorithmIdentifier<'_>,
+) -> Result<Option<Verifier>, &'static str> {
+    let kind = &key.algorithm.algorithm;
+    if *kind == OID_PKCS1_RSAENCRYPTION || *kind == OID_PKCS1_RSASSAPSS {
+        return rsa(key, signature);
+    }
+    if *kind == OID_SIG_ED25519 {
+        // Ed25519 keys are 32 bytes (RFC 8410 4).
+        return match octets(&key.subject_public_key) {
+            Some(key) if key.len() == 32 => find(ED25519, &signature.algorithm),
+            _ => Err(KEY),
+        };
+    }
+    if *kind == OID_KEY_TYPE_EC_PUBLIC_KEY {
+        return elliptic(key, signature);
+    }
+    Ok(None)
+}
+
+/// A curve given by its parameters in place of its name is refused (RFC 5480 2.1.1): a P-256
+/// written that way would go unchecked.
+fn elliptic(
+    key: &SubjectPublicKeyInfo<'_>,
+    signature: &AlgorithmIdentifier<'_>,
+) -> Result<Option<Verifier>, &'static str> {
+    // The conversion to an object identifier takes any type for one.
+    let name = key.algorithm.parameters.as_ref().filter(|parameters| is(parameters, Tag::Oid));
+    let curve = name.and_then(|name| name.as_oid().ok()).ok_or(KEY)?;
+    let algorithms = if curve == OID_EC_P256 {
+        P256
+    } else if curve == OID_NIST_EC_P384 {
+        P384
+    } else {
+        return Ok(None);
+    };
+    // A point is compressed or uncompressed (RFC 5480 2.2), nothing else.
+    match octets(&key.subject_public_key) {
+        Some([2..=4, ..]) => find(algorithms, &signature.algorithm),
+        _ => Err(KEY),
+    }
+}
+
+/// An RSA key signs by PKCS#1 v1.5 or PSS, a key marked for PSS by that alone (RFC 4055 1.2).
+fn rsa(key: &SubjectPublicKeyInfo<'_>, signature: &AlgorithmIdentifier<'_>) -> Result<Option<Verifier>, &'static str> {
+    let octets = octets(&key.subject_public_key).ok_or(KEY)?;
+    let bits = RsaParameters::public_modulus_len(octets).map_err(|_| KEY)?;
+    if !RSA_BITS.contains(&bits) {
+        return Err(KEY_SIZE);
+    }
+    if signature.algorithm == OID_PKCS1_RSASSAPSS {
+        return pss(signature.parameters.as_ref(), bits);
+    }
+    if key.algorithm.algorithm == OID_PKCS1_RSASSAPSS {
+        return Err(ALGORITHM);
+    }
+    let found = find(PKCS1, &signature.algorithm)?;
+    // aws-lc-rs has no verification of SHA-384 for the smaller keys.
+    let missing = bits < 2_048 && signature.algorithm == OID_PKCS1_SHA384WITHRSA;
+    Ok(found.filter(|_| !missing))
+}
+
+/// RSASSA-PSS (RFC 4055 3.1). Salts of other lengths, a mask generated with another hash and
+/// keys below 2,048 bits cannot be verified with aws-lc-rs.
+fn pss(parameters: Option<&Any<'_>>, bits: u32) -> Result<Option<Verifier>, &'static str> {
+    let parameters = parameters.ok_or(ALGORITHM)?;
+    let parameters = RsaSsaPssParams::try_from(parameters).map_err(|_| ALGORITHM)?;
+    let mask = parameters.mask_gen_algorithm().map_err(|_| ALGORITHM)?;
+    let hash = parameters.hash_algorithm_oid();
+    let known = |hash: &Oid<'_>| OTHER_PSS_HASHES.contains(hash) || PSS.iter().any(|pss| pss.hash == *hash);
+    if mask.mgf != MGF1 || !known(&mask.hash) || !known(hash) || parameters.trailer_field() != 1 {
+        return Err(ALGORITHM);
+    }
+    let Some(pss) = PSS.iter().find(|pss| pss.hash == *hash) else {
+        return Ok(None);
+    };
+    // emLen - hLen - 2, where emLen holds all bits of the modulus but one (RFC 8017 9.1.1).
+    let longest = ((bits + 6) / 8).saturating_sub(pss.digest_bytes + 2);
+    match parameters.salt_length() {
+        salt if salt > longest => Err(SIGNATURE),
+        _ if bits < 2_048 || mask.hash != *hash => Ok(None),
+        salt if salt == pss.digest_bytes => Ok(Some(pss.digest_salt)),
+        salt if salt == longest => Ok(Some(pss.longest_salt)),
+        _ => Ok(None),
+    }
+}
+
+/// The algorithm of that name out of those of a kind of key.
+fn find(algorithms: Algorithms, name: &Oid<'_>) -> Result<Option<Verifier>, &'static str> {
+    let found = algorithms.iter().find(|(oid, _)| oid == name);
+    found.map(|(_, verifier)| *verifier).ok_or(ALGORITHM)
+}
+
+/// The content of a BIT STRING that is a number of whole bytes.
+fn octets<'a>(bits: &'a BitString<'_>) -> Option<&'a [u8]> {
+    (bits.unused_bits == 0).then_some(bits.data.as_ref())
+}

@@ -1,0 +1,397 @@
+//! Requests made by openssl (`tests/csr/`) and by rcgen, whole and damaged.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use super::{ALGORITHM, BASE64, CONTROL, DER, FRAME, KEY, KEY_SIZE, LABEL, NAME, SIGNATURE, SIZE, check};
+
+const DOMAIN: &str = "www.example.com";
+
+macro_rules! pem {
+    ($name:literal) => {
+        ($name, include_str!(concat!("../../../tests/csr/", $name, ".pem")))
+    };
+}
+
+const RSA: &str = pem!("rsa_2048").1;
+const P256: &str = pem!("p256_sha256").1;
+
+/// Those whose signature is verified.
+const VERIFIED: &[(&str, &str)] = &[
+    pem!("rsa_1024"),
+    pem!("rsa_2048"),
+    pem!("rsa_2048_sha1"),
+    pem!("rsa_2048_sha384"),
+    pem!("rsa_2048_sha512"),
+    pem!("rsa_4096"),
+    pem!("pss_max_salt"),
+    pem!("pss_max_salt_sha512"),
+    pem!("pss_digest_salt"),
+    pem!("pss_digest_salt_sha384"),
+    pem!("pss_key"),
+    pem!("p256_sha1"),
+    pem!("p256_sha256"),
+    pem!("p256_sha384"),
+    pem!("p256_sha512"),
+    pem!("p384_sha256"),
+    pem!("p384_sha384"),
+    pem!("p384_sha512"),
+    pem!("ed25519"),
+];
+
+/// Those whose signature cannot be verified here.
+const UNVERIFIED: &[(&str, &str)] = &[
+    pem!("rsa_1024_sha384"),
+    pem!("rsa_2048_sha224"),
+    pem!("rsa_2048_sha3"),
+    pem!("pss_salt_20"),
+    pem!("pss_sha1"),
+    pem!("pss_other_mgf"),
+    pem!("pss_1024"),
+    pem!("p256_sha224"),
+    pem!("p256_sha3_256"),
+    pem!("p521"),
+    pem!("secp256k1"),
+    pem!("ed448"),
+    pem!("dsa"),
+    pem!("sm2"),
+];
+
+fn der(pem: &str) -> Vec<u8> {
+    let body: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
+    STANDARD.decode(body).unwrap()
+}
+
+fn pem(der: &[u8]) -> String {
+    let body = STANDARD.encode(der);
+    format!("-----BEGIN CERTIFICATE REQUEST-----\n{body}\n-----END CERTIFICATE REQUEST-----\n")
+}
+
+/// The request with the last `from` replaced by `to`, which is as long.
+fn replaced(der: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
+    assert_eq!(from.len(), to.len());
+    let at = der.windows(from.len()).rposition(|window| window == from).unwrap();
+    let mut der = der.to_vec();
+    der[at..at + to.len()].copy_from_slice(to);
+    der
+}
+
+fn flipped(der: &[u8], at: usize) -> Vec<u8> {
+    let mut der = der.to_vec();
+    der[at] ^= 1;
+    der
+}
+
+#[test]
+fn every_common_key_and_hash_is_accepted() {
+    for (name, pem) in VERIFIED.iter().chain(UNVERIFIED) {
+        assert_eq!(check(pem, Some(DOMAIN)), Ok(()), "{name}");
+    }
+}
+
+#[test]
+fn a_changed_signature_is_refused_where_it_is_verified() {
+    for (name, text) in VERIFIED {
+        let der = der(text);
+        let changed = pem(&flipped(&der, der.len() - 1));
+        assert_eq!(check(&changed, Some(DOMAIN)), Err(SIGNATURE), "{name}");
+    }
+    for (name, text) in UNVERIFIED {
+        let der = der(text);
+        let changed = pem(&flipped(&der, der.len() - 1));
+        assert_eq!(check(&changed, Some(DOMAIN)), Ok(()), "{name}");
+    }
+}
+
+#[test]
+fn a_changed_common_name_breaks_the_signature() {
+    for (name, text) in VERIFIED {
+        let changed = pem(&replaced(&der(text), b"www.example.com", b"wwx.example.com"));
+        assert_eq!(check(&changed, Some("wwx.example.com")), Err(SIGNATURE), "{name}");
+        assert_eq!(check(&changed, None), Err(SIGNATURE), "{name}");
+    }
+}
+
+#[test]
+fn the_signature_of_another_key_is_refused() {
+    let (mine, foreign) = (rcgen::KeyPair::generate().unwrap(), rcgen::KeyPair::generate().unwrap());
+    let params = rcgen::CertificateParams::new(vec![DOMAIN.to_owned()]).unwrap();
+    let request = params.serialize_request(&mine).unwrap();
+    let key = mine.public_key_raw().to_vec();
+    let changed = replaced(request.der(), &key, foreign.public_key_raw());
+    assert_eq!(check(&pem(request.der()), Some(DOMAIN)), Ok(()));
+    assert_eq!(check(&pem(&changed), Some(DOMAIN)), Err(SIGNATURE));
+}
+
+/// The bytes of the object identifiers that are exchanged below.
+const SHA256_WITH_RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0b];
+const ECDSA_WITH_SHA256: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02];
+
+#[test]
+fn a_signature_labelled_as_of_another_kind_is_refused_and_not_let_through() {
+    // PSS without parameters, SHA-512/256 would be let through, Ed25519 and ECDSA are no RSA.
+    let mut with = SHA256_WITH_RSA.to_vec();
+    for (last, refusal) in [
+        (0x0c, SIGNATURE),
+        (0x0d, SIGNATURE),
+        (0x05, SIGNATURE),
+        (0x0a, ALGORITHM),
+        (0x01, ALGORITHM),
+        (0x04, ALGORITHM),
+        (0x02, ALGORITHM),
+        (0x63, ALGORITHM),
+    ] {
+        with[8] = last;
+        assert_eq!(check(&pem(&replaced(&der(RSA), SHA256_WITH_RSA, &with)), Some(DOMAIN)), Err(refusal), "{last}");
+    }
+    let mut with = ECDSA_WITH_SHA256.to_vec();
+    for (last, refusal) in [(0x03, SIGNATURE), (0x04, SIGNATURE), (0x05, ALGORITHM), (0x00, ALGORITHM)] {
+        with[7] = last;
+        assert_eq!(check(&pem(&replaced(&der(P256), ECDSA_WITH_SHA256, &with)), Some(DOMAIN)), Err(refusal), "{last}");
+    }
+    // dsa-with-sha1 has one byte less, so its place is taken by a made-up arm of it.
+    let dsa = [0x2a, 0x86, 0x48, 0xce, 0x38, 0x04, 0x03, 0x02];
+    assert_eq!(check(&pem(&replaced(&der(P256), ECDSA_WITH_SHA256, &dsa)), Some(DOMAIN)), Err(ALGORITHM));
+    let ed448 = replaced(&der(pem!("ed25519").1), &[0x06, 0x03, 0x2b, 0x65, 0x70], &[0x06, 0x03, 0x2b, 0x65, 0x71]);
+    assert_eq!(check(&pem(&ed448), Some(DOMAIN)), Err(ALGORITHM));
+}
+
+#[test]
+fn a_salt_longer_than_the_key_has_room_for_is_refused() {
+    let longer = replaced(&der(pem!("pss_max_salt").1), &[0x02, 0x02, 0x00, 0xde], &[0x02, 0x02, 0x00, 0xdf]);
+    assert_eq!(check(&pem(&longer), Some(DOMAIN)), Err(SIGNATURE));
+}
+
+#[test]
+fn rsa_keys_outside_of_the_sizes_are_refused() {
+    assert_eq!(check(pem!("rsa_768").1, Some(DOMAIN)), Err(KEY_SIZE));
+}
+
+#[test]
+fn md5_is_refused() {
+    assert_eq!(check(pem!("rsa_2048_md5").1, Some(DOMAIN)), Err(ALGORITHM));
+}
+
+#[test]
+fn a_curve_without_a_name_is_refused() {
+    assert_eq!(check(pem!("p256_explicit").1, Some(DOMAIN)), Err(KEY));
+}
+
+#[test]
+fn requests_by_rcgen_are_accepted() {
+    let algorithms = [
+        &rcgen::PKCS_ECDSA_P256_SHA256,
+        &rcgen::PKCS_ECDSA_P384_SHA384,
+        &rcgen::PKCS_ECDSA_P521_SHA512,
+        &rcgen::PKCS_ED25519,
+    ];
+    for algorithm in algorithms {
+        let key = rcgen::KeyPair::generate_for(algorithm).unwrap();
+        let params = rcgen::CertificateParams::new(vec!["a.example".to_owned(), DOMAIN.to_owned()]).unwrap();
+        let text = params.serialize_request(&key).unwrap().pem().unwrap();
+        assert_eq!(check(&text, Some(DOMAIN)), Ok(()));
+        assert_eq!(check(&text, Some("b.example")), Err(NAME));
+    }
+}
+
+#[test]
+fn the_domain_is_the_common_name_or_a_dns_name() {
+    let accepted = [
+        (pem!("p256_sha256"), DOMAIN),
+        (pem!("p256_sha256"), "WWW.EXAMPLE.com"),
+        (pem!("cn_other_case"), DOMAIN),
+        (pem!("cn_second"), DOMAIN),
+        (pem!("cn_second"), "other.example.com"),
+        (pem!("cn_wildcard"), "*.example.com"),
+        (pem!("cn_t61"), DOMAIN),
+        (pem!("cn_u_label"), "xn--bcher-kva.example"),
+        (pem!("cn_bmp"), "xn--bcher-kva.example"),
+        (pem!("san_only"), DOMAIN),
+        (pem!("san_only"), "other.example.com"),
+        (pem!("challenge"), DOMAIN),
+    ];
+    for ((name, text), domain) in accepted {
+        assert_eq!(check(text, Some(domain)), Ok(()), "{name} {domain}");
+    }
+    let refused = [
+        (pem!("p256_sha256"), "example.com"),
+        (pem!("p256_sha256"), "*.example.com"),
+        (pem!("p256_sha256"), ""),
+        (pem!("cn_wildcard"), DOMAIN),
+        (pem!("cn_wildcard"), "example.com"),
+        (pem!("cn_other"), DOMAIN),
+        (pem!("cn_u_label"), "bcher.example"),
+        (pem!("san_only"), "192.0.2.1"),
+        (pem!("san_not_dns"), DOMAIN),
+        (pem!("no_name"), DOMAIN),
+    ];
+    for ((name, text), domain) in refused {
+        assert_eq!(check(text, Some(domain)), Err(NAME), "{name} {domain}");
+    }
+}
+
+#[test]
+fn without_a_domain_the_names_are_not_looked_at() {
+    for (name, text) in [pem!("cn_other"), pem!("no_name"), pem!("san_not_dns")] {
+        assert_eq!(check(text, None), Ok(()), "{name}");
+    }
+}
+
+#[test]
+fn the_older_label_and_other_line_ends_are_accepted() {
+    let (_, new_header) = pem!("new_header");
+    assert!(new_header.starts_with("-----BEGIN NEW CERTIFICATE REQUEST-----"));
+    assert_eq!(check(new_header, Some(DOMAIN)), Ok(()));
+    let texts = [
+        P256.replace('\n', "\r\n"),
+        P256.trim().to_owned(),
+        format!("\n\t \r\n{P256}\n \t\u{a0}\u{3000}\n"),
+        pem(&der(P256)),
+        P256.replace("-----\nMIH", "-----\n\nMIH"),
+        der(P256).chunks(3).fold(String::from("-----BEGIN CERTIFICATE REQUEST-----\n"), |text, three| {
+            text + &STANDARD.encode(three) + "\n"
+        }) + "-----END CERTIFICATE REQUEST-----",
+    ];
+    for text in texts {
+        assert_eq!(check(&text, Some(DOMAIN)), Ok(()), "{text}");
+    }
+}
+
+#[test]
+fn anything_but_one_block_is_refused() {
+    let body = STANDARD.encode(der(P256));
+    let texts = [
+        String::new(),
+        "text".to_owned(),
+        body.clone(),
+        format!("{P256}{P256}"),
+        format!("Certificate:\n{P256}"),
+        format!("{P256}text"),
+        format!("\u{feff}{P256}"),
+        format!("{P256}{}", pem!("certificate").1),
+        P256.replace("END CERTIFICATE REQUEST", "END CERTIFICATE"),
+        P256.replace("END CERTIFICATE REQUEST", "END NEW CERTIFICATE REQUEST"),
+        P256.replace("BEGIN CERTIFICATE REQUEST", "BEGIN NEW CERTIFICATE REQUEST"),
+        P256.replace("-----END", "----END"),
+        P256.lines().next().unwrap().to_owned(),
+        P256.lines().last().unwrap().to_owned(),
+        "-----BEGIN CERTIFICATE REQUEST-----".to_owned() + "-----END CERTIFICATE REQUEST-----",
+        format!("-----BEGIN CERTIFICATE REQUEST-----{body}\n-----END CERTIFICATE REQUEST-----"),
+        format!("-----BEGIN CERTIFICATE REQUEST-----\n{body}-----END CERTIFICATE REQUEST-----"),
+        P256.replace("-----\nMIH", "----- \nMIH"),
+        P256.replace('\n', "\r"),
+        P256.replacen("BEGIN", "begin", 1),
+    ];
+    for text in texts {
+        assert_eq!(check(&text, Some(DOMAIN)), Err(FRAME), "{text}");
+    }
+}
+
+#[test]
+fn blocks_of_another_name_are_refused() {
+    let key = rcgen::KeyPair::generate().unwrap().serialize_pem();
+    let texts = [
+        pem!("certificate").1.to_owned(),
+        pem!("public_key").1.to_owned(),
+        key,
+        P256.replace("CERTIFICATE REQUEST", "certificate request"),
+        P256.replace("CERTIFICATE REQUEST", " CERTIFICATE REQUEST"),
+        P256.replace("CERTIFICATE REQUEST", "X509 CERTIFICATE REQUEST"),
+    ];
+    for text in texts {
+        assert_eq!(check(&text, Some(DOMAIN)), Err(LABEL), "{text}");
+    }
+}
+
+#[test]
+fn anything_but_base64_in_the_block_is_refused() {
+    let texts = [
+        P256.replace("-----\nMIH", "-----\nProc-Type: 4,ENCRYPTED\n\nMIH"),
+        P256.replace("-----\nMIH", "-----\n MIH"),
+        P256.replace("-----\nMIH", "-----\n\tMIH"),
+        P256.replace("-----\nMIH", "-----\nM IH"),
+        P256.replace("-----\nMIH", "-----\nM\rIH"),
+        P256.replace("-----\nMIH", "-----\nM_IH"),
+        P256.replace("-----\nMIH", "-----\nM=IH"),
+        P256.replace("-----\nMIH", "-----\nMéIH"),
+        P256.replace("-----\nMIH", "-----\nIH"),
+        P256.replace("\n-----END", "=\n-----END"),
+    ];
+    for text in texts {
+        assert_eq!(check(&text, Some(DOMAIN)), Err(BASE64), "{text}");
+    }
+}
+
+#[test]
+fn control_characters_are_refused() {
+    for control in ['\0', '\u{b}', '\u{c}', '\u{1b}', '\u{7f}', '\u{85}', '\u{9f}'] {
+        for text in
+            [format!("{P256}{control}"), format!("{control}{P256}"), P256.replace("MIH", &format!("M{control}IH"))]
+        {
+            assert_eq!(check(&text, Some(DOMAIN)), Err(CONTROL), "{text:?}");
+        }
+    }
+}
+
+#[test]
+fn more_than_5120_bytes_are_refused_and_exactly_as_many_are_not() {
+    let blanks = 5_120 - P256.len();
+    assert_eq!(check(&format!("{P256}{}", " ".repeat(blanks)), Some(DOMAIN)), Ok(()));
+    assert_eq!(check(&format!("{P256}{}", " ".repeat(blanks + 1)), Some(DOMAIN)), Err(SIZE));
+    assert_eq!(check(&"a".repeat(10_000_000), Some(DOMAIN)), Err(SIZE));
+}
+
+#[test]
+fn what_is_no_complete_request_is_refused() {
+    let whole = der(P256);
+    for length in 0..whole.len() {
+        assert_eq!(check(&pem(&whole[..length]), Some(DOMAIN)), Err(DER), "{length}");
+    }
+    for after in [&[0_u8][..], b"\x05\x00", &whole] {
+        let longer = [&whole, after].concat();
+        let expected = if pem(&longer).len() > 5_120 { SIZE } else { DER };
+        assert_eq!(check(&pem(&longer), Some(DOMAIN)), Err(expected));
+    }
+    assert_eq!(check(&pem(&der(pem!("certificate").1)), Some(DOMAIN)), Err(DER));
+    assert_eq!(check(&pem(&der(pem!("public_key").1)), Some(DOMAIN)), Err(DER));
+}
+
+#[test]
+fn a_fourth_member_of_the_request_is_refused() {
+    let whole = der(P256);
+    // A SEQUENCE with a length of one byte: NULL is added within it.
+    let [0x30, 0x81, length, content @ ..] = whole.as_slice() else { panic!("another length") };
+    let longer = [&[0x30, 0x81, *length + 2], content, &[0x05, 0x00]].concat();
+    assert_eq!(check(&pem(&longer), Some(DOMAIN)), Err(DER));
+}
+
+#[test]
+fn no_changed_byte_leads_to_a_panic() {
+    for text in [RSA, P256, pem!("san_only").1, pem!("pss_max_salt").1, pem!("challenge").1, pem!("cn_bmp").1] {
+        let whole = der(text);
+        for at in 0..whole.len() {
+            for change in [0x01, 0x80, 0xff] {
+                let mut changed = whole.clone();
+                changed[at] ^= change;
+                let _ = check(&pem(&changed), Some(DOMAIN));
+            }
+        }
+    }
+}
+
+#[test]
+fn no_changed_byte_of_what_is_signed_is_accepted() {
+    let whole = der(pem!("ed25519").1);
+    let accepted: Vec<usize> =
+        (0..whole.len()).filter(|at| check(&pem(&flipped(&whole, *at)), Some(DOMAIN)).is_ok()).collect();
+    // The one way out is another kind of key, which is not checked.
+    let kind = whole.windows(3).position(|three| three == [0x2b, 0x65, 0x70]).unwrap();
+    assert!(accepted.iter().all(|at| (kind..kind + 3).contains(at)), "{accepted:?}");
+}
+
+#[test]
+fn no_refusal_repeats_what_was_sent() {
+    for refusal in [SIZE, CONTROL, FRAME, LABEL, BASE64, DER, KEY, KEY_SIZE, ALGORITHM, SIGNATURE, NAME] {
+        assert!(!refusal.contains("example") && refusal.starts_with("must "), "{refusal}");
+    }
+}

@@ -1,0 +1,377 @@
+//! Host names: which are accepted, and the form in which they are sent.
+
+use std::net::IpAddr;
+
+use idna::AsciiDenyList;
+use idna::uts46::{DnsLength, Hyphens, Uts46};
+
+/// No name of 253 characters is longer than this in UTF-8, in whatever script it is written.
+/// Anything longer is refused before it costs any work.
+const INPUT_MAX: usize = 1024;
+/// The longest name and the longest label (RFC 1123 2.1, RFC 1035 2.3.4).
+const NAME_MAX: usize = 253;
+const LABEL_MAX: usize = 63;
+/// What separates labels (UTS #46 2.3): in Chinese and Japanese text another dot is at hand.
+const DOTS: [char; 4] = ['.', '\u{3002}', '\u{ff0e}', '\u{ff61}'];
+/// What begins an A-label (RFC 5890 2.3.2.1), in any case.
+const ACE: &str = "xn--";
+
+const TOO_LONG: &str = "must be at most 253 characters long in all";
+const BLANK: &str = "must not contain blanks or control characters";
+const IP: &str = "must be a host name, not an IP address";
+const BARE: &str = "must be a host name alone, without scheme, user, port or path, such as www.example.com";
+const TRAILING: &str = "must not end in a dot; leave it out";
+const TWO_LABELS: &str = "must be a host name of at least two labels, such as www.example.com";
+const WILDCARD: &str = "must have a wildcard only as its whole first label, as in *.example.com";
+const LABEL: &str = "must consist of labels of 1 to 63 letters, digits and hyphens, \
+     none beginning or ending in a hyphen";
+const DIGITS: &str = "must not end in a label of digits only";
+const UNICODE: &str = "must be a valid internationalized name, in its Unicode or its xn-- form";
+
+/// The form of a host name that is sent: U-labels become A-labels, labels in plain ASCII stay
+/// as they are given. The answer is a name of LDH labels, with `*.` before it if it had that.
+pub(crate) fn to_ascii(value: &str) -> Result<String, &'static str> {
+    plausible(value)?;
+    let (wildcard, name) = match value.strip_prefix("*.") {
+        Some(name) => ("*.", name),
+        None => ("", value),
+    };
+    let sent = format!("{wildcard}{}", labels_to_ascii(name)?);
+    if sent.len() > NAME_MAX {
+        return Err(TOO_LONG);
+    }
+    // The last word is said on what is sent, whatever the steps before made of the value.
+    ldh(sent.strip_prefix(wildcard).unwrap_or(&sent))?;
+    Ok(sent)
+}
+
+/// Names what is plainly no host name, so that the caller is told more than "bad label".
+fn plausible(value: &str) -> Result<(), &'static str> {
+    if value.len() > INPUT_MAX {
+        return Err(TOO_LONG);
+    }
+    if value.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return Err(BLANK);
+    }
+    let unbracketed = value.trim_start_matches('[').trim_end_matches(']');
+    if unbracketed.parse::<IpAddr>().is_ok() {
+        return Err(IP);
+    }
+    if value.contains([':', '/', '\\', '@', '?', '#', '[', ']']) {
+        return Err(BARE);
+    }
+    if value.ends_with(DOTS) {
+        return Err(TRAILING);
+    }
+    if value.strip_prefix("*.").unwrap_or(value).contains('*') {
+        return Err(WILDCARD);
+    }
+    Ok(())
+}
+
+/// Turns the U-labels of a name into A-labels, and keeps the case of the labels in plain ASCII.
+fn labels_to_ascii(name: &str) -> Result<String, &'static str> {
+    if name.split(DOTS).all(is_plain) {
+        return Ok(name.replace(DOTS, "."));
+    }
+    // The whole name at once, since the rule for right-to-left scripts looks at all labels
+    // (RFC 5893 2).
+    let ascii = Uts46::new()
+        .to_ascii(name.as_bytes(), AsciiDenyList::STD3, Hyphens::CheckFirstLast, DnsLength::Verify)
+        .map_err(|_| UNICODE)?;
+    let given: Vec<&str> = name.split(DOTS).collect();
+    let mapped: Vec<&str> = ascii.split('.').collect();
+    // Some characters are mapped to more than one, a dot among them.
+    if given.len() != mapped.len() {
+        return Err(UNICODE);
+    }
+    if !mapped.iter().all(|label| is_plain(label) || decodes(label)) {
+        return Err(UNICODE);
+    }
+    let kept = given.iter().zip(&mapped);
+    let sent: Vec<&str> = kept.map(|(given, mapped)| if is_plain(given) { *given } else { *mapped }).collect();
+    Ok(sent.join("."))
+}
+
+/// Whether a label is in ASCII and no A-label.
+fn is_plain(label: &str) -> bool {
+    label.is_ascii() && !label.get(..ACE.len()).is_some_and(|start| start.eq_ignore_ascii_case(ACE))
+}
+
+/// Whether an A-label decodes to a U-label that encodes to the same A-label again (RFC 5890
+/// 2.3.2.1).
+fn decodes(label: &str) -> bool {
+    let uts46 = Uts46::new();
+    let (deny, hyphens) = (AsciiDenyList::STD3, Hyphens::CheckFirstLast);
+    let (unicode, outcome) = uts46.to_unicode(label.as_bytes(), deny, hyphens);
+    outcome.is_ok()
+        && !unicode.is_ascii()
+        && uts46
+            .to_ascii(unicode.as_bytes(), deny, hyphens, DnsLength::Verify)
+            .is_ok_and(|again| again.eq_ignore_ascii_case(label))
+}
+
+/// Checks a name without its wildcard: LDH labels (RFC 5890 2.3.1), at least two of them, and
+/// the last one not of digits only, so that it cannot be an IPv4 address (RFC 1123 2.1).
+fn ldh(name: &str) -> Result<(), &'static str> {
+    if !name.split('.').all(is_ldh_label) {
+        return Err(LABEL);
+    }
+    let (_, last) = name.rsplit_once('.').ok_or(TWO_LABELS)?;
+    if last.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(DIGITS);
+    }
+    Ok(())
+}
+
+fn is_ldh_label(label: &str) -> bool {
+    (1..=LABEL_MAX).contains(&label.len())
+        && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        && !label.starts_with('-')
+        && !label.ends_with('-')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A name of the given length, of labels of up to 63 characters.
+    fn name_of(length: usize) -> String {
+        let labels = [63, 63, 63, length - 3 * 64].map(|n| "a".repeat(n));
+        labels.join(".")
+    }
+
+    #[test]
+    fn plain_names_are_sent_as_given() {
+        let names = [
+            "example.com",
+            "www.example.com",
+            "*.example.com",
+            "WWW.Example.COM",
+            "a.b",
+            "1.example.com",
+            "123.456.example",
+            "r3---sn-abc.example.com",
+            "ab--cd.example",
+            "a.b.c.d.e.f.g.h",
+            "xn.example.com",
+            "a.example",
+            "3com.com",
+            "example.c0m",
+            "1.2.3.4a",
+            "0.0x7f",
+        ];
+        for name in names {
+            assert_eq!(to_ascii(name).as_deref(), Ok(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn u_labels_are_sent_as_a_labels() {
+        let names = [
+            ("bücher.example", "xn--bcher-kva.example"),
+            ("BÜCHER.Example", "xn--bcher-kva.Example"),
+            ("WWW.bücher.DE", "WWW.xn--bcher-kva.DE"),
+            ("bu\u{308}cher.example", "xn--bcher-kva.example"),
+            ("*.bücher.example", "*.xn--bcher-kva.example"),
+            ("faß.de", "xn--fa-hia.de"),
+            ("例子.中国", "xn--fsqu00a.xn--fiqs8s"),
+            ("例子。中国", "xn--fsqu00a.xn--fiqs8s"),
+            ("www\u{ff0e}example\u{ff61}com", "www.example.com"),
+            ("ｗｗｗ.example.com", "www.example.com"),
+            ("exam\u{ad}ple.com", "example.com"),
+            ("אבג.דהו", "xn--4dbcd.xn--7dbcd"),
+        ];
+        for (given, sent) in names {
+            if given.starts_with('א') {
+                assert!(to_ascii(given).is_ok_and(|name| name.starts_with("xn--")), "{given}");
+                continue;
+            }
+            assert_eq!(to_ascii(given).as_deref(), Ok(sent), "{given}");
+        }
+    }
+
+    #[test]
+    fn a_labels_are_sent_in_lower_case_and_must_decode() {
+        assert_eq!(to_ascii("xn--bcher-kva.Example").as_deref(), Ok("xn--bcher-kva.Example"));
+        assert_eq!(to_ascii("XN--BCHER-KVA.Example").as_deref(), Ok("xn--bcher-kva.Example"));
+        assert_eq!(to_ascii("*.xn--fsqu00a.xn--fiqs8s").as_deref(), Ok("*.xn--fsqu00a.xn--fiqs8s"));
+        let refused = [
+            "xn--.example",
+            "xn--a.example",
+            "xn--abc-.example",
+            "xn--example-.com",
+            "xn--99999999.example",
+            "xn--bcher-kva-.example",
+            "xn--\u{fc}.example",
+            "ＸＮ－－a.example",
+            // these decode to a capital letter, a half-width one, a soft hyphen, two for one
+            "xn--cher-fna.example",
+            "xn--4j7c.example",
+            "xn--ab-5da.example",
+            "xn--e-xbb.example",
+        ];
+        for name in refused {
+            assert!(to_ascii(name).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_sent_is_stable() {
+        for name in ["bücher.example", "*.例子。中国", "WWW.faß.DE", "אבג.example"] {
+            let sent = to_ascii(name).unwrap();
+            assert_eq!(to_ascii(&sent).as_deref(), Ok(sent.as_str()), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_limits_of_length() {
+        let longest_label = format!("{}.com", "a".repeat(63));
+        let too_long_label = format!("{}.com", "a".repeat(64));
+        assert!(to_ascii(&longest_label).is_ok());
+        assert_eq!(to_ascii(&too_long_label), Err(LABEL));
+        assert!(to_ascii(&name_of(253)).is_ok());
+        assert_eq!(to_ascii(&name_of(254)), Err(TOO_LONG));
+        assert!(to_ascii(&format!("*.{}", name_of(251))).is_ok());
+        assert_eq!(to_ascii(&format!("*.{}", name_of(252))), Err(TOO_LONG));
+        assert_eq!(to_ascii(&"a".repeat(5_000_000)), Err(TOO_LONG));
+        assert!(to_ascii(&"中".repeat(340)).is_err());
+        assert!(to_ascii(&format!("{}.com", "ü".repeat(64))).is_err());
+    }
+
+    #[test]
+    fn refusals_name_the_rule() {
+        let cases: &[(&str, &[&str])] = &[
+            (
+                BLANK,
+                &[
+                    " ",
+                    "a b.com",
+                    " example.com",
+                    "example.com ",
+                    "example.com\n",
+                    "a\0.com",
+                    "a\u{a0}b.com",
+                    "a\u{85}.com",
+                    "example\u{3000}.com",
+                    "\u{2028}example.com",
+                    "a\t.com",
+                ],
+            ),
+            (IP, &["127.0.0.1", "::1", "[::1]", "2001:db8::1", "[2001:db8::1]", "::ffff:1.2.3.4"]),
+            (
+                BARE,
+                &[
+                    "https://example.com",
+                    "example.com:443",
+                    "example.com/",
+                    "example.com/a",
+                    "user@example.com",
+                    "//example.com",
+                    "example.com?x",
+                    "example.com#x",
+                    "[::1]:443",
+                    "a\\b.com",
+                    "mailto:a",
+                ],
+            ),
+            (TRAILING, &["example.com.", "com.", ".", "*.", "例子.中国。", "example.com.."]),
+            (TWO_LABELS, &["example", "localhost", "*.com", "123"]),
+            (
+                WILDCARD,
+                &[
+                    "*",
+                    "*.*.example.com",
+                    "www.*.example.com",
+                    "w*.example.com",
+                    "*w.example.com",
+                    "**.example.com",
+                    "example.*",
+                ],
+            ),
+            (
+                LABEL,
+                &[
+                    "",
+                    "a..b",
+                    ".example.com",
+                    "*..example.com",
+                    "-a.com",
+                    "a-.com",
+                    "a_b.com",
+                    "_dmarc.example.com",
+                    "a,b.com",
+                    "a%20b.com",
+                    "a'b.com",
+                    "$.com",
+                    "example.com-",
+                    "example.-com",
+                    "a+b.com",
+                    "a=b.com",
+                ],
+            ),
+            (
+                DIGITS,
+                &[
+                    "1.2.3",
+                    "256.256.256.256",
+                    "example.123",
+                    "1.2.3.4.5",
+                    "*.1.2.3.4",
+                    "127。0。0。1",
+                    "*.1.2",
+                    "１２７.０.０.１",
+                ],
+            ),
+            (
+                UNICODE,
+                &[
+                    "bü_cher.example",
+                    "-bücher.example",
+                    "bücher-.example",
+                    "a.\u{200d}b.example",
+                    "\u{301}a.example",
+                    "\u{ad}.example",
+                    "bücher..example",
+                    "\u{fffd}.example",
+                    "\u{2024}a.example",
+                    "a\u{2024}b.example",
+                    "\u{2488}a.example",
+                    "＊.bücher.example",
+                    "א1a.example",
+                    "\u{e000}.example",
+                    "ⅷ℀.example",
+                    "\u{202e}moc.example",
+                ],
+            ),
+        ];
+        for (message, values) in cases {
+            for value in *values {
+                assert_eq!(to_ascii(value), Err(*message), "{value:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn whatever_is_accepted_is_a_plain_host_name() {
+        let pieces =
+            ["a", "A9", "-", ".", "。", "*.", "xn--", "ü", "中", "א", "\u{ad}", "\u{200d}", "１", "ｘn", "kva", "℀"];
+        let mut seed = 7_usize;
+        for _ in 0..20_000 {
+            let mut value = String::new();
+            for _ in 0..6 {
+                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                value.push_str(pieces[(seed >> 33) % pieces.len()]);
+            }
+            let Ok(sent) = to_ascii(&value) else { continue };
+            assert!(sent.len() <= 253 && sent.is_ascii(), "{value:?}");
+            let name = sent.strip_prefix("*.").unwrap_or(&sent);
+            assert!(name.contains('.'), "{value:?}");
+            for label in name.split('.') {
+                let inner = label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+                assert!(inner && !label.is_empty() && label.len() <= 63, "{value:?}");
+            }
+            assert_eq!(to_ascii(&sent), Ok(sent.clone()), "{value:?}");
+        }
+    }
+}
