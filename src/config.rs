@@ -1,0 +1,197 @@
+//! The configuration: one TOML file overlaid by the environment, read whole before anything starts.
+//!
+//! [`load`] reports every mistake at once, each naming the key or the variable at fault and what would be right. It
+//! never repeats a value: one written under the wrong key may be a secret.
+//!
+//! ```text
+//! [upstream]
+//! timeout = "10s"        # or SCM_GATEWAY__UPSTREAM__TIMEOUT=10s, which wins
+//! ```
+
+mod credentials;
+mod endpoint;
+mod files;
+mod problems;
+mod projects;
+mod reader;
+mod telemetry;
+#[cfg(test)]
+mod tests;
+mod values;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytesize::{KIB, MIB};
+use rustls::pki_types::CertificateDer;
+use secrecy::SecretString;
+use toml::Table;
+
+pub use endpoint::Endpoint;
+pub use problems::{Problem, Problems};
+pub use projects::{Project, Projects};
+pub use telemetry::{Otlp, OtlpProtocol, Sampler, Telemetry};
+
+use reader::{Input, Section};
+
+/// The process environment as the configuration sees it. Only `main` collects it, see [`environment`].
+pub type Environment = BTreeMap<String, String>;
+
+/// All that the gateway is told from outside.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The gRPC listener.
+    pub server: Server,
+    /// The listener for probes and metrics.
+    pub admin: Admin,
+    /// What holds for every call to the vendor.
+    pub upstream: Upstream,
+    /// The vendor's projects that may be called.
+    pub projects: Projects,
+    /// Where traces and metrics go.
+    pub telemetry: Telemetry,
+    /// What does not stop a start but should be looked at, one line each, without secrets. To be logged.
+    pub warnings: Vec<String>,
+}
+
+/// `[server]`: the gRPC listener.
+#[derive(Debug, Clone)]
+pub struct Server {
+    /// Where calls come in; `127.0.0.1:50051` by default.
+    pub listen: Listen,
+    /// How long calls in flight may go on after SIGTERM; 20 s by default, at most an hour.
+    pub drain: Duration,
+    /// The longest request and answer message, in bytes; 256 KiB by default.
+    pub max_message_size: usize,
+    /// Whether server reflection is served; it is by default.
+    pub reflection: bool,
+}
+
+/// An address for gRPC calls.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listen {
+    /// A TCP address and port.
+    Tcp(SocketAddr),
+    /// The absolute path of a Unix socket.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// `[admin]`: the listener for probes and metrics.
+#[derive(Debug, Clone)]
+pub struct Admin {
+    /// Where it listens, in plain HTTP; `127.0.0.1:9464` by default, any address is fine.
+    pub listen: SocketAddr,
+}
+
+/// `[upstream]`: what holds for every call to the vendor.
+#[derive(Debug, Clone)]
+pub struct Upstream {
+    /// How long a connection may take, TLS included; 3 s by default.
+    pub connect_timeout: Duration,
+    /// How long a call may take from its first byte to its last; 10 s by default.
+    pub timeout: Duration,
+    /// Trust roots besides the usual ones; none by default.
+    pub ca_certificates: Vec<CertificateDer<'static>>,
+    /// Whether requests carry `X-Project-Id`; they do by default.
+    pub send_project_id: bool,
+    /// The URL of the proxy, perhaps with its user and password; none by default.
+    pub proxy: Option<SecretString>,
+}
+
+/// Collects the process environment.
+///
+/// What is not UTF-8 is kept with U+FFFD in its place, which no key accepts: it is reported where it matters and
+/// disturbs nobody where it does not.
+pub fn environment(variables: impl Iterator<Item = (OsString, OsString)>) -> Environment {
+    let text = |os: OsString| os.to_string_lossy().into_owned();
+    variables.map(|(name, value)| (text(name), text(value))).collect()
+}
+
+/// Reads the file, if there is one, the environment, and the files both name.
+///
+/// # Errors
+///
+/// All mistakes found. A file that cannot be read or is no TOML is the only one, for lack of anything to check.
+pub fn load(file: Option<&Path>, environment: &Environment) -> Result<Config, Problems> {
+    let table = match file {
+        Some(path) => files::toml(path).map_err(|problem| Problems::from(vec![problem]))?,
+        None => Table::new(),
+    };
+    let mut input = Input::new(environment);
+    let (server, admin, upstream, projects) = input.root(table, |root| {
+        let server = root.section("server", server);
+        let admin = root.section("admin", admin);
+        let (upstream, endpoint) = root.section("upstream", upstream);
+        let projects = projects::read(root, &endpoint, environment);
+        (server, admin, upstream, projects)
+    });
+    let telemetry = telemetry::read(environment, &mut input.warnings);
+    match projects {
+        Some(projects) if input.problems.is_empty() => {
+            let warnings = input.warnings;
+            Ok(Config { server, admin, upstream, projects, telemetry, warnings })
+        }
+        _ => Err(Problems::from(input.problems)),
+    }
+}
+
+fn server(section: &mut Section<'_>) -> Server {
+    let listen = Listen::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 50051)));
+    let listen = section.take("listen", listen, values::listen);
+    let plaintext = section.take("plaintext", false, values::boolean);
+    if let Listen::Tcp(address) = &listen
+        && !plaintext
+        && !address.ip().is_loopback()
+    {
+        section.problem(
+            "listen",
+            "would take calls in plain text from other machines; listen on a loopback address or a Unix socket, or \
+             set server.plaintext = true behind a mesh sidecar that encrypts",
+        );
+    }
+    Server {
+        listen,
+        drain: section.take("drain", secs(20), values::duration(secs(0)..=secs(3600))),
+        max_message_size: section.take("max_message_size", 256 * 1024, values::size(KIB..=16 * MIB)),
+        reflection: section.take("reflection", true, values::boolean),
+    }
+}
+
+fn admin(section: &mut Section<'_>) -> Admin {
+    let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 9464));
+    Admin { listen: section.take("listen", listen, values::address) }
+}
+
+/// Reads `[upstream]`, with the endpoint of the projects that name none.
+fn upstream(section: &mut Section<'_>) -> (Upstream, Endpoint) {
+    let upstream = Upstream {
+        connect_timeout: section.take("connect_timeout", secs(3), values::duration(millis(1)..=secs(60))),
+        timeout: section.take("timeout", secs(10), values::duration(millis(50)..=secs(300))),
+        ca_certificates: section.take("ca_file", Vec::new(), files::certificates),
+        send_project_id: section.take("send_project_id", true, values::boolean),
+        proxy: section.optional("proxy", endpoint::proxy),
+    };
+    let endpoint = endpoint::read(section).unwrap_or_else(Endpoint::of_default_region);
+    (upstream, endpoint)
+}
+
+const fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+const fn millis(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}

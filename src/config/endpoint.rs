@@ -1,0 +1,314 @@
+//! The vendor's address, and the proxy's: URLs taken literally, so that the host signed is the host sent.
+//!
+//! A general URL parser would accept and rewrite much that must not differ between signature and wire (`0x7f.1`,
+//! `EXAMPLE.com`, `host:443`); here the text is either already plain or refused.
+
+use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use secrecy::SecretString;
+
+use super::reader::{Origin, Raw, Section};
+
+/// The regions with SCM; the first is the default. See the vendor's list of regions and endpoints.
+const REGIONS: [&str; 3] = ["cn-north-4", "ap-southeast-1", "my-kualalumpur-1"];
+
+/// Scheme and authority of the vendor's address, exactly as they go on the wire.
+///
+/// Displays without a path: `https://scm.cn-north-4.myhuaweicloud.com`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    https: bool,
+    host: String,
+    port: u16,
+    authority: String,
+}
+
+impl Endpoint {
+    /// Whether TLS is spoken. Without it the host is a loopback address.
+    pub fn https(&self) -> bool {
+        self.https
+    }
+
+    /// The `host` header: the host in lower case, IPv6 in brackets, and the port unless it is the scheme's own.
+    pub fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    /// The host in lower case, an IPv6 address without brackets.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The port, the scheme's own if none was given.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub(super) fn of_default_region() -> Self {
+        Self::of_region(REGIONS[0])
+    }
+
+    fn of_region(region: &str) -> Self {
+        Self::new(true, format!("scm.{region}.myhuaweicloud.com"), None)
+    }
+
+    fn new(https: bool, host: String, port: Option<u16>) -> Self {
+        let own_port = if https { 443 } else { 80 };
+        let port = port.unwrap_or(own_port);
+        let bracketed = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+        let authority = if port == own_port { bracketed } else { format!("{bracketed}:{port}") };
+        Self { https, host, port, authority }
+    }
+
+    fn is_loopback(&self) -> bool {
+        self.host == "localhost"
+            || self.host.parse::<Ipv4Addr>().is_ok_and(|ip| ip.is_loopback())
+            || self.host.parse::<Ipv6Addr>().is_ok_and(|ip| ip.is_loopback())
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.https { "https" } else { "http" };
+        write!(f, "{scheme}://{}", self.authority)
+    }
+}
+
+/// Reads `region` or `endpoint`, whichever is there.
+pub(super) fn read(section: &mut Section<'_>) -> Option<Endpoint> {
+    let from_region = section.optional("region", region);
+    let from_endpoint = section.optional("endpoint", endpoint);
+    match (section.origin("region"), section.origin("endpoint")) {
+        (Some(region), Some(endpoint)) if region == endpoint => {
+            section.problem("endpoint", "is set beside `region`; set only one of the two");
+            None
+        }
+        // The environment wins over the file, also where it names the other key: a file's key cannot be unset.
+        (Some(Origin::Variable), _) => from_region,
+        (_, Some(_)) => from_endpoint,
+        _ => from_region,
+    }
+}
+
+/// The proxy's URL, kept as it was given; user and password make it a secret.
+pub(super) fn proxy(raw: &Raw) -> Result<SecretString, String> {
+    const EXPECTS: &str = "a URL such as \"http://proxy.example:3128\", perhaps with user:password@ before the host";
+    let text = raw.text(EXPECTS)?;
+    let (user_info, _) = split(text).map_err(|reason| format!("expects {EXPECTS}: {reason}"))?;
+    if user_info.is_some_and(|user_info| !is_user_info(user_info)) {
+        return Err("expects user and password percent-encoded (`@` is %40, `/` is %2F, `%` is %25)".to_owned());
+    }
+    Ok(SecretString::from(text))
+}
+
+fn region(raw: &Raw) -> Result<Endpoint, String> {
+    let known = REGIONS.join(", ");
+    let text = raw.text(&format!("one of {known}"))?;
+    let region = REGIONS.iter().find(|region| **region == text);
+    region
+        .map(|region| Endpoint::of_region(region))
+        .ok_or_else(|| format!("expects one of {known}; for another region set `endpoint` instead"))
+}
+
+fn endpoint(raw: &Raw) -> Result<Endpoint, String> {
+    const EXPECTS: &str = "a URL such as \"https://scm.cn-north-4.myhuaweicloud.com\"";
+    let (user_info, endpoint) = split(raw.text(EXPECTS)?).map_err(|reason| format!("expects {EXPECTS}: {reason}"))?;
+    if user_info.is_some() {
+        return Err(format!("expects {EXPECTS}, without a user"));
+    }
+    if !endpoint.https && !endpoint.is_loopback() {
+        return Err("expects https://; http:// is for loopback addresses only".to_owned());
+    }
+    Ok(endpoint)
+}
+
+/// Takes `scheme://[user@]host[:port][/]` apart. The reason of a refusal never holds the text.
+fn split(text: &str) -> Result<(Option<&str>, Endpoint), &'static str> {
+    let (scheme, rest) = text.split_once("://").ok_or("it begins with https:// or http://")?;
+    let https = scheme.eq_ignore_ascii_case("https");
+    if !https && !scheme.eq_ignore_ascii_case("http") {
+        return Err("it begins with https:// or http://");
+    }
+    let rest = rest.strip_suffix('/').unwrap_or(rest);
+    if rest.contains(['/', '?', '#', '\\']) {
+        return Err("no path, query or fragment may follow the host");
+    }
+    let (user_info, authority) = match rest.rsplit_once('@') {
+        Some((user_info, authority)) => (Some(user_info), authority),
+        None => (None, rest),
+    };
+    let (host, port) = host_and_port(authority)?;
+    Ok((user_info, Endpoint::new(https, host, port)))
+}
+
+fn host_and_port(authority: &str) -> Result<(String, Option<u16>), &'static str> {
+    const BAD_PORT: &str = "a port is a number from 1 to 65535";
+    let (host, port) = if let Some(rest) = authority.strip_prefix('[') {
+        let (host, port) = rest.split_once(']').ok_or("the bracket is not closed")?;
+        (ipv6(host)?, port)
+    } else {
+        let (host, port) = authority.split_at(authority.find(':').unwrap_or(authority.len()));
+        (name_or_ipv4(host)?, port)
+    };
+    if port.is_empty() {
+        return Ok((host, None));
+    }
+    let digits = port.strip_prefix(':').filter(|port| port.bytes().all(|byte| byte.is_ascii_digit()));
+    let port = digits.and_then(|digits| digits.parse().ok()).filter(|port| *port != 0);
+    port.map(|port| (host, Some(port))).ok_or(BAD_PORT)
+}
+
+fn ipv6(host: &str) -> Result<String, &'static str> {
+    let ip: Ipv6Addr = host.parse().map_err(|_| "an IPv6 address stands in the brackets")?;
+    // Clients disagree on how to write these: `::ffff:127.0.0.1` or `::ffff:7f00:1`.
+    match ip.to_ipv4_mapped() {
+        Some(_) => Err("an IPv4 address is written as such"),
+        None => Ok(ip.to_string()),
+    }
+}
+
+fn name_or_ipv4(host: &str) -> Result<String, &'static str> {
+    let host = host.to_ascii_lowercase();
+    if !host.is_ascii() || host.split('.').any(|label| label.starts_with("xn--")) {
+        return Err("internationalised host names are not supported");
+    }
+    let inner = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len()) && !label.starts_with('-') && !label.ends_with('-') && label.bytes().all(inner)
+    };
+    if host.len() > 253 || !host.split('.').all(is_label) {
+        return Err("the host is a DNS name or an IP address");
+    }
+    // URL parsers take a name whose last label is a number for an IPv4 address in one of its odd spellings.
+    let last = host.rsplit('.').next().unwrap_or_default();
+    let numeric = last.starts_with("0x") || last.bytes().all(|byte| byte.is_ascii_digit());
+    if numeric && host.parse::<Ipv4Addr>().is_err() {
+        return Err("an IPv4 address has four decimal numbers");
+    }
+    Ok(host)
+}
+
+/// RFC 3986 section 3.2.1.
+fn is_user_info(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:".contains(&byte);
+    let mut rest = text.as_bytes();
+    loop {
+        rest = match rest {
+            [] => return true,
+            [b'%', high, low, tail @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => tail,
+            [byte, tail @ ..] if plain(*byte) => tail,
+            _ => return false,
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Endpoint, String> {
+        endpoint(&Raw::Variable(text.to_owned()))
+    }
+
+    #[test]
+    fn an_endpoint_is_what_goes_on_the_wire() {
+        let table = [
+            ("https://scm.example", "https://scm.example", "scm.example", 443),
+            ("HTTPS://SCM.Example:443/", "https://scm.example", "scm.example", 443),
+            ("https://scm.example:0443", "https://scm.example", "scm.example", 443),
+            ("https://scm.example:80", "https://scm.example:80", "scm.example", 80),
+            ("https://[2001:DB8:0::1]:8443", "https://[2001:db8::1]:8443", "2001:db8::1", 8443),
+            ("http://localhost:80", "http://localhost", "localhost", 80),
+            ("http://127.1.2.3:443", "http://127.1.2.3:443", "127.1.2.3", 443),
+            ("http://[::1]", "http://[::1]", "::1", 80),
+        ];
+        for (text, shown, host, port) in table {
+            let endpoint = parse(text).expect(text);
+            assert_eq!(endpoint.to_string(), shown);
+            assert_eq!((endpoint.host(), endpoint.port()), (host, port));
+            assert_eq!(shown.split_once("://").map(|(_, authority)| authority), Some(endpoint.authority()));
+            assert_eq!(endpoint.https(), shown.starts_with("https:"));
+            assert_eq!(parse(&endpoint.to_string()).as_ref(), Ok(&endpoint));
+        }
+    }
+
+    #[test]
+    fn plain_http_is_for_loopback_only() {
+        for text in ["http://scm.example", "http://10.0.0.1", "http://localhost.example", "http://[2001:db8::1]"] {
+            assert_eq!(parse(text), Err("expects https://; http:// is for loopback addresses only".to_owned()));
+        }
+    }
+
+    #[test]
+    fn an_ambiguous_endpoint_is_refused() {
+        let authorities = [
+            "",
+            ":443",
+            "user@scm.example",
+            "user:password@scm.example",
+            "scm.example/v3",
+            "scm.example//",
+            "scm.example?a",
+            "scm.example?",
+            "scm.example#a",
+            "scm.example\\a",
+            "scm.example:",
+            "scm.example:0",
+            "scm.example:65536",
+            "scm.example:+443",
+            "scm.example:443:443",
+            "scm..example",
+            "scm.example.",
+            "-scm.example",
+            "scm_a.example",
+            "scm.ex%61mple",
+            "scm example",
+            " scm.example",
+            "scm.example\n",
+            "schön.example",
+            "xn--schn-7qa.example",
+            "1.2.3",
+            "127.1",
+            "0x7f.1",
+            "1.2.3.04",
+            "2130706433",
+            "a.0x1",
+            "[::1",
+            "[::1]443",
+            "[::ffff:127.0.0.1]",
+            "[fe80::1%25eth0]",
+            "::1",
+        ];
+        for text in authorities.map(|authority| format!("https://{authority}")) {
+            assert!(parse(&text).is_err(), "{text:?}");
+        }
+        for text in ["", "scm.example", "scm.example:443", "//scm.example", "ftp://scm.example", "https:/scm.example"] {
+            assert!(parse(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn every_known_region_has_its_endpoint_and_others_are_told_the_cure() {
+        for name in REGIONS {
+            let endpoint = region(&Raw::Variable(name.to_owned())).expect(name);
+            assert_eq!(endpoint.to_string(), format!("https://scm.{name}.myhuaweicloud.com"));
+            assert_eq!(parse(&endpoint.to_string()), Ok(endpoint));
+        }
+        let refused = region(&Raw::Variable("eu-west-0".to_owned())).expect_err("unknown");
+        assert!(REGIONS.iter().all(|region| refused.contains(region)) && refused.contains("`endpoint`"));
+    }
+
+    #[test]
+    fn a_proxy_may_be_plain_and_carry_a_password() {
+        let parse = |text: &str| proxy(&Raw::Variable(text.to_owned()));
+        for text in ["http://proxy.example:3128", "https://u:p%40ss!@10.0.0.1:3128/", "http://u@[2001:db8::1]"] {
+            assert!(parse(text).is_ok(), "{text:?}");
+        }
+        for text in
+            ["proxy:3128", "socks5://proxy", "http://u:p@ss@proxy", "http://u:100%@proxy", "http://u@", "http://p/a"]
+        {
+            assert!(parse(text).is_err(), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! Takes a configuration apart key by key, the environment before the file, and notes every mistake on the way.
+//!
+//! A [`Section`] knows a key by being asked for it, so a key is one line where it is read: its name, its default and
+//! its parser. What nobody asked for is unknown.
+
+use std::collections::BTreeMap;
+
+use toml::{Table, Value};
+
+use super::Environment;
+use super::problems::{Problem, one_line};
+
+/// What the name of every variable that stands for a key begins with.
+const PREFIX: &str = "SCM_GATEWAY__";
+
+/// The variables not read yet, and what was found wrong so far.
+pub(super) struct Input {
+    variables: BTreeMap<String, String>,
+    pub(super) problems: Vec<Problem>,
+    pub(super) warnings: Vec<String>,
+}
+
+/// One table of the file together with the variables that stand for its keys.
+pub(super) struct Section<'i> {
+    input: &'i mut Input,
+    /// What the keys' places begin with: nothing, `server.` or `projects[0].`
+    path: String,
+    /// What the names of the keys' variables begin with.
+    prefix: String,
+    table: Table,
+    known: Vec<&'static str>,
+    origins: BTreeMap<&'static str, Origin>,
+}
+
+/// Where a value came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    File,
+    Variable,
+}
+
+/// A value as it was given. It has no `Debug`, for it may be a secret.
+pub(super) enum Raw {
+    File(Value),
+    Variable(String),
+}
+
+impl Input {
+    pub(super) fn new(environment: &Environment) -> Self {
+        let ours = environment.iter().filter(|(name, _)| name.starts_with(PREFIX));
+        let variables = ours.map(|(name, value)| (name.clone(), value.clone())).collect();
+        Self { variables, problems: Vec::new(), warnings: Vec::new() }
+    }
+
+    /// Reads the whole configuration; what is left over becomes problems.
+    pub(super) fn root<T>(&mut self, table: Table, read: impl FnOnce(&mut Section<'_>) -> T) -> T {
+        self.section(String::new(), PREFIX.to_owned(), table, read)
+    }
+
+    fn section<T>(
+        &mut self,
+        path: String,
+        prefix: String,
+        table: Table,
+        read: impl FnOnce(&mut Section<'_>) -> T,
+    ) -> T {
+        let (known, origins) = (Vec::new(), BTreeMap::new());
+        let mut section = Section { input: self, path, prefix, table, known, origins };
+        let value = read(&mut section);
+        section.finish();
+        value
+    }
+
+    fn any_below(&self, prefix: &str) -> bool {
+        self.variables.keys().any(|name| name.starts_with(prefix))
+    }
+
+    /// Reports the variables that nothing below `prefix` asked for.
+    fn left_over(&mut self, prefix: &str, message: &str) {
+        self.variables.retain(|name, _| {
+            let left = name.starts_with(prefix);
+            if left {
+                self.problems.push(Problem::new(name, message));
+            }
+            !left
+        });
+    }
+}
+
+impl Section<'_> {
+    /// Takes a key that has a default.
+    pub(super) fn take<T>(
+        &mut self,
+        key: &'static str,
+        default: T,
+        parse: impl FnOnce(&Raw) -> Result<T, String>,
+    ) -> T {
+        // After a problem the default only serves to read on: the configuration is refused in the end.
+        self.optional(key, parse).unwrap_or(default)
+    }
+
+    /// Takes a key that may be absent. `None` also stands for a value that was refused, which is noted.
+    pub(super) fn optional<T>(
+        &mut self,
+        key: &'static str,
+        parse: impl FnOnce(&Raw) -> Result<T, String>,
+    ) -> Option<T> {
+        let raw = self.raw(key)?;
+        parse(&raw).map_err(|message| self.problem(key, message)).ok()
+    }
+
+    /// Takes a key that must be there. `missing` says what it is for.
+    pub(super) fn required<T>(
+        &mut self,
+        key: &'static str,
+        missing: &str,
+        parse: impl FnOnce(&Raw) -> Result<T, String>,
+    ) -> Option<T> {
+        let value = self.optional(key, parse);
+        if self.origin(key).is_none() {
+            self.problem(key, format!("is missing; it is {missing}"));
+        }
+        value
+    }
+
+    /// Reads a table below this one; an absent one is empty.
+    pub(super) fn section<T>(&mut self, key: &'static str, read: impl FnOnce(&mut Section<'_>) -> T) -> T {
+        let table = match self.raw(key) {
+            None => Table::new(),
+            Some(Raw::File(Value::Table(table))) => table,
+            Some(raw) => {
+                self.problem(key, raw.mistaken_for("a table"));
+                Table::new()
+            }
+        };
+        let (path, prefix) = (format!("{}{key}.", self.path), format!("{}__", self.variable(key)));
+        self.input.section(path, prefix, table, read)
+    }
+
+    /// Reads an array of tables, continued by the variables numbered after its last one. `None` after a wrong type,
+    /// which is noted; an absent array is empty.
+    pub(super) fn list<T>(&mut self, key: &'static str, mut read: impl FnMut(&mut Section<'_>) -> T) -> Option<Vec<T>> {
+        let mut values = match self.raw(key) {
+            None => Vec::new(),
+            Some(Raw::File(Value::Array(values))) => values,
+            Some(raw) => {
+                self.problem(key, raw.mistaken_for(&format!("[[{key}]] tables")));
+                return None;
+            }
+        }
+        .into_iter();
+        let list = format!("{}__", self.variable(key));
+        let mut entries = Vec::new();
+        for index in 0.. {
+            let (path, prefix) = (format!("{}{key}[{index}]", self.path), format!("{list}{index}__"));
+            let table = match values.next() {
+                Some(Value::Table(table)) => table,
+                Some(other) => {
+                    let message = Raw::File(other).mistaken_for("a table");
+                    self.input.problems.push(Problem::new(path, message));
+                    continue;
+                }
+                None if self.input.any_below(&prefix) => Table::new(),
+                None => break,
+            };
+            entries.push(self.input.section(format!("{path}."), prefix, table, &mut read));
+        }
+        let message =
+            format!("unknown variable; those of `{key}` are numbered from 0 without gaps, as in {list}0__KEY");
+        self.input.left_over(&list, &message);
+        Some(entries)
+    }
+
+    /// Where the value of a key that was taken came from; `None` without one.
+    pub(super) fn origin(&self, key: &str) -> Option<Origin> {
+        self.origins.get(key).copied()
+    }
+
+    /// How a key is called in a message: its variable if that gave the value, else its place in the file.
+    pub(super) fn place(&self, key: &str) -> String {
+        match self.origin(key) {
+            Some(Origin::Variable) => self.variable(key),
+            _ => format!("{}{key}", self.path),
+        }
+    }
+
+    pub(super) fn problem(&mut self, key: &str, message: impl AsRef<str>) {
+        self.input.problems.push(Problem::new(self.place(key), message));
+    }
+
+    /// Notes a mistake that has no key here.
+    pub(super) fn problem_elsewhere(&mut self, problem: Problem) {
+        self.input.problems.push(problem);
+    }
+
+    pub(super) fn warning(&mut self, key: &str, message: &str) {
+        let line = format!("{}: {message}", self.place(key));
+        self.input.warnings.push(one_line(&line));
+    }
+
+    fn raw(&mut self, key: &'static str) -> Option<Raw> {
+        self.known.push(key);
+        let in_file = self.table.remove(key).map(Raw::File);
+        let variable = self.input.variables.remove(&self.variable(key)).map(Raw::Variable);
+        let raw = variable.or(in_file)?;
+        let origin = match raw {
+            Raw::File(_) => Origin::File,
+            Raw::Variable(_) => Origin::Variable,
+        };
+        self.origins.insert(key, origin);
+        Some(raw)
+    }
+
+    fn variable(&self, key: &str) -> String {
+        format!("{}{}", self.prefix, key.to_ascii_uppercase())
+    }
+
+    /// Reports the keys and variables that nobody asked for.
+    fn finish(self) {
+        let known: Vec<_> = self.known.iter().map(|key| format!("`{key}`")).collect();
+        let message = format!("unknown key; the keys here are {}", known.join(", "));
+        for key in self.table.keys() {
+            let place = format!("{}{}", self.path, shown(key));
+            self.input.problems.push(Problem::new(place, &message));
+        }
+        self.input.left_over(&self.prefix, &message.replacen("key", "variable", 1));
+    }
+}
+
+impl Raw {
+    /// The value, if it is text. `expects` says what the text should be, with its article.
+    pub(super) fn text(&self, expects: &str) -> Result<&str, String> {
+        match self {
+            Self::File(Value::String(text)) => Ok(text),
+            Self::Variable(text) if text.contains(char::REPLACEMENT_CHARACTER) => Err("is not UTF-8".to_owned()),
+            Self::Variable(text) => Ok(text),
+            Self::File(_) => Err(self.mistaken_for(expects)),
+        }
+    }
+
+    /// The message about a value of the wrong type: both types, and not the value.
+    pub(super) fn mistaken_for(&self, expects: &str) -> String {
+        let found = match self {
+            Self::Variable(_) => "text",
+            Self::File(value) => match value {
+                Value::String(_) => "a string",
+                Value::Integer(_) => "an integer",
+                Value::Float(_) => "a float",
+                Value::Boolean(_) => "a boolean",
+                Value::Datetime(_) => "a date",
+                Value::Array(_) => "an array",
+                Value::Table(_) => "a table",
+            },
+        };
+        format!("expects {expects}, found {found}")
+    }
+}
+
+/// An unknown key as it is shown: quoted where TOML would quote it, and cut, since it may be anything.
+fn shown(key: &str) -> String {
+    let bare = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    let cut: String = key.chars().take(64).collect();
+    match !key.is_empty() && key.chars().all(bare) {
+        true => cut,
+        false => format!("{cut:?}"),
+    }
+}

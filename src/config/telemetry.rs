@@ -1,0 +1,431 @@
+//! The standard `OTEL_*` variables, as far as the gateway follows them.
+//!
+//! Source: the OpenTelemetry specification, "Environment Variable Specification", "OpenTelemetry Protocol Exporter"
+//! and "Resource SDK". As it demands, an empty value counts as unset, and a bad one is ignored with a warning. One
+//! difference: without an endpoint nothing is exported, for most machines have no collector.
+
+use std::fmt;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue, Uri};
+use percent_encoding::percent_decode_str;
+use secrecy::SecretString;
+
+use super::Environment;
+use super::problems::one_line;
+
+/// Where traces and metrics go.
+#[derive(Debug, Clone)]
+pub struct Telemetry {
+    /// `service.name` of everything exported; `scm-gateway` by default.
+    pub service_name: String,
+    /// The exporter of traces; none by default.
+    pub traces: Option<Otlp>,
+    /// The exporter of metrics; none by default. Scraping does not depend on it.
+    pub metrics: Option<Otlp>,
+    /// Which traces are recorded; parent-based, and all that begin here, by default.
+    pub sampler: Sampler,
+}
+
+/// An exporter in the OpenTelemetry protocol.
+#[derive(Debug, Clone)]
+pub struct Otlp {
+    /// How it is spoken; `http/protobuf` by default.
+    pub protocol: OtlpProtocol,
+    /// The complete URL. With HTTP the signal's path is part of it.
+    pub endpoint: String,
+    /// How long one export may take; 10 s by default.
+    pub timeout: Duration,
+    /// Headers, or gRPC metadata, to send along; names in lower case.
+    pub headers: Vec<(String, SecretString)>,
+}
+
+/// How the OpenTelemetry protocol is spoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OtlpProtocol {
+    /// `grpc`
+    Grpc,
+    /// `http/protobuf`
+    HttpProtobuf,
+}
+
+/// Which traces are recorded.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Sampler {
+    /// All.
+    AlwaysOn,
+    /// None.
+    AlwaysOff,
+    /// This share of them, from 0 to 1.
+    TraceIdRatio(f64),
+    /// As the caller decided; the inner sampler decides about traces that begin here.
+    ParentBased(Box<Sampler>),
+}
+
+/// A signal's part in the names of its variables, and its path below a general endpoint.
+struct Signal {
+    name: &'static str,
+    path: &'static str,
+}
+
+const TRACES: Signal = Signal { name: "TRACES", path: "/v1/traces" };
+const METRICS: Signal = Signal { name: "METRICS", path: "/v1/metrics" };
+
+/// Reads the variables. Bad ones are ignored and leave a warning.
+pub(super) fn read(environment: &Environment, warnings: &mut Vec<String>) -> Telemetry {
+    let mut variables = Variables { environment, warnings };
+    let disabled = variables.flag("OTEL_SDK_DISABLED");
+    Telemetry {
+        service_name: variables.service_name(),
+        traces: variables.exporter(&TRACES).filter(|_| !disabled),
+        metrics: variables.exporter(&METRICS).filter(|_| !disabled),
+        sampler: variables.sampler(),
+    }
+}
+
+struct Variables<'e> {
+    environment: &'e Environment,
+    warnings: &'e mut Vec<String>,
+}
+
+impl<'e> Variables<'e> {
+    fn get(&mut self, name: &str) -> Option<&'e str> {
+        let value = self.environment.get(name)?.trim();
+        if value.contains(char::REPLACEMENT_CHARACTER) {
+            self.warn(name, "is not UTF-8 and is ignored");
+            return None;
+        }
+        Some(value).filter(|value| !value.is_empty())
+    }
+
+    fn warn(&mut self, name: &str, message: impl fmt::Display) {
+        let line = one_line(&format!("{name}: {message}"));
+        // Both signals read the general variables.
+        if !self.warnings.contains(&line) {
+            self.warnings.push(line);
+        }
+    }
+
+    /// The signal's own variable, or else the general one; a bad value counts as none.
+    fn otlp<T>(&mut self, signal: &Signal, what: &str, expects: &str, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
+        let own = format!("OTEL_EXPORTER_OTLP_{}_{what}", signal.name);
+        let general = format!("OTEL_EXPORTER_OTLP_{what}");
+        [own, general].iter().find_map(|name| {
+            let value = parse(self.get(name)?);
+            if value.is_none() {
+                self.warn(name, format_args!("expects {expects}; ignored"));
+            }
+            value
+        })
+    }
+
+    fn flag(&mut self, name: &str) -> bool {
+        let Some(value) = self.get(name) else { return false };
+        let on = value.eq_ignore_ascii_case("true");
+        if !on && !value.eq_ignore_ascii_case("false") {
+            self.warn(name, "expects true or false; taken as false");
+        }
+        on
+    }
+
+    fn service_name(&mut self) -> String {
+        let own = self.get("OTEL_SERVICE_NAME").map(str::to_owned);
+        own.or_else(|| self.service_name_attribute()).unwrap_or_else(|| "scm-gateway".to_owned())
+    }
+
+    fn service_name_attribute(&mut self) -> Option<String> {
+        const NAME: &str = "OTEL_RESOURCE_ATTRIBUTES";
+        let Some(attributes) = pairs(self.get(NAME)?) else {
+            self.warn(NAME, "expects key=value pairs, percent-encoded and separated by commas; ignored");
+            return None;
+        };
+        let name = attributes.into_iter().find(|(key, _)| key == "service.name");
+        name.map(|(_, value)| value).filter(|value| !value.is_empty())
+    }
+
+    fn exporter(&mut self, signal: &Signal) -> Option<Otlp> {
+        if !self.exports_otlp(signal) {
+            return None;
+        }
+        let protocol = self.otlp(signal, "PROTOCOL", "grpc or http/protobuf", protocol);
+        let protocol = protocol.unwrap_or(OtlpProtocol::HttpProtobuf);
+        let timeout = self.otlp(signal, "TIMEOUT", "a number of milliseconds", milliseconds);
+        let endpoint = self.endpoint(signal, protocol);
+        let headers = self.headers(signal);
+        Some(Otlp { protocol, endpoint: endpoint?, timeout: timeout.unwrap_or(Duration::from_secs(10)), headers })
+    }
+
+    fn exports_otlp(&mut self, signal: &Signal) -> bool {
+        let name = format!("OTEL_{}_EXPORTER", signal.name);
+        match self.get(&name).map(str::to_ascii_lowercase).as_deref() {
+            None | Some("otlp") => true,
+            Some("none") => false,
+            // The admin listener serves these anyway.
+            Some("prometheus") if signal.name == METRICS.name => false,
+            Some(_) => {
+                self.warn(&name, "expects otlp or none; nothing is exported");
+                false
+            }
+        }
+    }
+
+    /// The signal's own endpoint as it is; or else the general one, with HTTP as the base of the signal's path.
+    fn endpoint(&mut self, signal: &Signal, protocol: OtlpProtocol) -> Option<String> {
+        let own = format!("OTEL_EXPORTER_OTLP_{}_ENDPOINT", signal.name);
+        let general = "OTEL_EXPORTER_OTLP_ENDPOINT";
+        // A bad endpoint does not fall back to another: telemetry may hold what only the one meant should see.
+        let (name, value, path) = match (self.get(&own), protocol) {
+            (Some(value), _) => (own.as_str(), value, ""),
+            (None, OtlpProtocol::Grpc) => (general, self.get(general)?, ""),
+            (None, OtlpProtocol::HttpProtobuf) => (general, self.get(general)?, signal.path),
+        };
+        if !is_plain_url(value) {
+            self.warn(name, "expects an http:// or https:// URL without user or query; nothing is exported");
+            return None;
+        }
+        let base = if path.is_empty() { value } else { value.trim_end_matches('/') };
+        Some(format!("{base}{path}"))
+    }
+
+    fn headers(&mut self, signal: &Signal) -> Vec<(String, SecretString)> {
+        const EXPECTS: &str = "name=value pairs, percent-encoded and separated by commas";
+        self.otlp(signal, "HEADERS", EXPECTS, headers).unwrap_or_default()
+    }
+
+    fn sampler(&mut self) -> Sampler {
+        const NAME: &str = "OTEL_TRACES_SAMPLER";
+        let name = self.get(NAME).unwrap_or(DEFAULT_SAMPLER).to_ascii_lowercase();
+        let (parent_based, root) = match name.strip_prefix("parentbased_") {
+            Some(root) => (true, root),
+            None => (false, name.as_str()),
+        };
+        let root = match root {
+            "always_on" => Sampler::AlwaysOn,
+            "always_off" => Sampler::AlwaysOff,
+            "traceidratio" => Sampler::TraceIdRatio(self.ratio()),
+            _ => {
+                self.warn(NAME, format_args!("names no sampler known here; taken as {DEFAULT_SAMPLER}"));
+                return Sampler::ParentBased(Box::new(Sampler::AlwaysOn));
+            }
+        };
+        if parent_based { Sampler::ParentBased(Box::new(root)) } else { root }
+    }
+
+    fn ratio(&mut self) -> f64 {
+        const NAME: &str = "OTEL_TRACES_SAMPLER_ARG";
+        let Some(value) = self.get(NAME) else { return 1.0 };
+        let ratio = value.parse().ok().filter(|ratio| (0.0..=1.0).contains(ratio));
+        ratio.unwrap_or_else(|| {
+            self.warn(NAME, "expects a number from 0 to 1; taken as 1");
+            1.0
+        })
+    }
+}
+
+const DEFAULT_SAMPLER: &str = "parentbased_always_on";
+
+fn protocol(value: &str) -> Option<OtlpProtocol> {
+    match value.to_ascii_lowercase().as_str() {
+        "grpc" => Some(OtlpProtocol::Grpc),
+        "http/protobuf" => Some(OtlpProtocol::HttpProtobuf),
+        _ => None,
+    }
+}
+
+fn milliseconds(value: &str) -> Option<Duration> {
+    value.parse().ok().filter(|millis| *millis > 0).map(Duration::from_millis)
+}
+
+/// Whether it is a URL to export to. User and query are refused since they may be secret, and a URL is shown.
+fn is_plain_url(value: &str) -> bool {
+    let Ok(uri) = value.parse::<Uri>() else { return false };
+    let plain =
+        uri.authority().is_some_and(|authority| !authority.as_str().contains('@') && !authority.host().is_empty());
+    matches!(uri.scheme_str(), Some("http" | "https")) && plain && !value.contains(['?', '#'])
+}
+
+fn headers(value: &str) -> Option<Vec<(String, SecretString)>> {
+    let header = |(name, value): (String, String)| {
+        let name = HeaderName::try_from(name).ok()?;
+        HeaderValue::from_str(&value).ok()?;
+        Some((name.as_str().to_owned(), SecretString::from(value)))
+    };
+    pairs(value)?.into_iter().map(header).collect()
+}
+
+/// `key=value,key=value`, percent-encoded. Empty elements, as after a last comma, are nothing.
+fn pairs(value: &str) -> Option<Vec<(String, String)>> {
+    let decode = |text: &str| percent_decode_str(text.trim()).decode_utf8().ok().map(String::from);
+    let elements = value.split(',').filter(|element| !element.trim().is_empty());
+    let pair = |element: &str| {
+        let (key, value) = element.split_once('=')?;
+        Some((decode(key)?, decode(value)?)).filter(|(key, _)| !key.is_empty())
+    };
+    elements.map(pair).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::ExposeSecret;
+
+    use super::*;
+
+    const ENDPOINT: (&str, &str) = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318");
+
+    fn read(variables: &[(&str, &str)]) -> (Telemetry, Vec<String>) {
+        let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let mut warnings = Vec::new();
+        let telemetry = super::read(&variables.iter().map(own).collect(), &mut warnings);
+        (telemetry, warnings)
+    }
+
+    /// Reads variables that are all right.
+    fn good(variables: &[(&str, &str)]) -> Telemetry {
+        let (telemetry, warnings) = read(variables);
+        assert!(warnings.is_empty(), "{warnings:?}");
+        telemetry
+    }
+
+    /// The endpoints of traces and of metrics.
+    fn endpoints(telemetry: &Telemetry) -> [Option<&str>; 2] {
+        [&telemetry.traces, &telemetry.metrics].map(|otlp| otlp.as_ref().map(|otlp| otlp.endpoint.as_str()))
+    }
+
+    #[test]
+    fn nothing_is_exported_without_an_endpoint() {
+        for variables in [&[][..], &[("OTEL_EXPORTER_OTLP_ENDPOINT", ""), ("OTEL_TRACES_EXPORTER", "otlp")]] {
+            let telemetry = good(variables);
+            assert_eq!(endpoints(&telemetry), [None, None]);
+            assert_eq!(telemetry.service_name, "scm-gateway");
+            assert_eq!(telemetry.sampler, Sampler::ParentBased(Box::new(Sampler::AlwaysOn)));
+        }
+    }
+
+    #[test]
+    fn endpoints_follow_the_specification() {
+        let traces = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "https://traces.example/in/");
+        let general = |url| ("OTEL_EXPORTER_OTLP_ENDPOINT", url);
+        let grpc = ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc");
+        let table: [(&[_], _, _); 6] = [
+            (&[ENDPOINT], Some("http://collector:4318/v1/traces"), Some("http://collector:4318/v1/metrics")),
+            (&[general("http://c/in/")], Some("http://c/in/v1/traces"), Some("http://c/in/v1/metrics")),
+            (&[traces], Some("https://traces.example/in/"), None),
+            (&[ENDPOINT, traces], Some("https://traces.example/in/"), Some("http://collector:4318/v1/metrics")),
+            (&[ENDPOINT, grpc], Some("http://collector:4318"), Some("http://collector:4318")),
+            (
+                &[ENDPOINT, ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "GRPC")],
+                Some("http://collector:4318"),
+                Some("http://collector:4318/v1/metrics"),
+            ),
+        ];
+        for (variables, traces, metrics) in table {
+            assert_eq!(endpoints(&good(variables)), [traces, metrics], "{variables:?}");
+        }
+    }
+
+    #[test]
+    fn exporters_can_be_switched_off() {
+        let both = [Some("http://collector:4318/v1/traces"), Some("http://collector:4318/v1/metrics")];
+        let table = [
+            (("OTEL_SDK_DISABLED", "TRUE"), [None, None]),
+            (("OTEL_SDK_DISABLED", "false"), both),
+            (("OTEL_TRACES_EXPORTER", "none"), [None, both[1]]),
+            (("OTEL_METRICS_EXPORTER", "none"), [both[0], None]),
+            (("OTEL_METRICS_EXPORTER", "prometheus"), [both[0], None]),
+            (("OTEL_METRICS_EXPORTER", " otlp "), both),
+        ];
+        for (variable, expected) in table {
+            assert_eq!(endpoints(&good(&[ENDPOINT, variable])), expected, "{variable:?}");
+        }
+    }
+
+    #[test]
+    fn bad_values_are_ignored_with_a_warning_that_does_not_repeat_them() {
+        let table = [
+            ("OTEL_SDK_DISABLED", "s3cr3t", true, true),
+            ("OTEL_TRACES_EXPORTER", "s3cr3t", false, true),
+            ("OTEL_METRICS_EXPORTER", "s3cr3t", true, false),
+            ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/json", true, true),
+            ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "10s3cr3t", true, true),
+            ("OTEL_EXPORTER_OTLP_METRICS_TIMEOUT", "0", true, true),
+            ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "s3cr3t", true, true),
+            ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "a=s3cr3t%0a", true, true),
+            ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "a b=s3cr3t", true, true),
+            ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "collector:4317", false, true),
+            ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "ftp://s3cr3t", false, true),
+            ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://u:s3cr3t@collector", false, true),
+            ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "http://collector?key=s3cr3t", true, false),
+            ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "\u{fffd}", true, true),
+            ("OTEL_RESOURCE_ATTRIBUTES", "service.name=a,s3cr3t", true, true),
+            ("OTEL_TRACES_SAMPLER", "s3cr3t", true, true),
+        ];
+        for (name, value, traces, metrics) in table {
+            let (telemetry, warnings) = read(&[ENDPOINT, (name, value)]);
+            assert_eq!(warnings.len(), 1, "{name}: {warnings:?}");
+            assert!(warnings[0].starts_with(&format!("{name}: ")), "{warnings:?}");
+            assert!(!format!("{warnings:?} {telemetry:?}").contains("s3cr3t"), "{warnings:?} {telemetry:?}");
+            assert_eq!(endpoints(&telemetry).map(|endpoint| endpoint.is_some()), [traces, metrics], "{name}={value}");
+            assert_eq!(telemetry.service_name, "scm-gateway");
+        }
+    }
+
+    #[test]
+    fn a_bad_general_endpoint_exports_nothing() {
+        let (telemetry, warnings) = read(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "collector")]);
+        assert_eq!(endpoints(&telemetry), [None, None]);
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+    }
+
+    #[test]
+    fn a_signals_own_variable_goes_before_the_general_one() {
+        let telemetry = good(&[
+            ENDPOINT,
+            ("OTEL_EXPORTER_OTLP_TIMEOUT", "1500"),
+            ("OTEL_EXPORTER_OTLP_METRICS_TIMEOUT", "250"),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "Authorization=Bearer%20key, x=a=b ,"),
+            ("OTEL_EXPORTER_OTLP_METRICS_HEADERS", "y=1"),
+            ("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "grpc"),
+        ]);
+        let (traces, metrics) = (telemetry.traces.expect("traces"), telemetry.metrics.expect("metrics"));
+        assert_eq!((traces.protocol, metrics.protocol), (OtlpProtocol::HttpProtobuf, OtlpProtocol::Grpc));
+        assert_eq!((traces.timeout, metrics.timeout), (Duration::from_millis(1500), Duration::from_millis(250)));
+        let shown = |otlp: &Otlp| -> Vec<_> {
+            otlp.headers.iter().map(|(name, value)| format!("{name}: {}", value.expose_secret())).collect()
+        };
+        assert_eq!(shown(&traces), ["authorization: Bearer key", "x: a=b"]);
+        assert_eq!(shown(&metrics), ["y: 1"]);
+        assert_eq!(good(&[ENDPOINT]).traces.expect("traces").timeout, Duration::from_secs(10));
+    }
+
+    #[test]
+    fn the_service_has_its_own_name_unless_told() {
+        let attributes = ("OTEL_RESOURCE_ATTRIBUTES", "a=b,service.name=from%20attributes,c=");
+        assert_eq!(good(&[attributes]).service_name, "from attributes");
+        assert_eq!(good(&[attributes, ("OTEL_SERVICE_NAME", "own")]).service_name, "own");
+        assert_eq!(good(&[attributes, ("OTEL_SERVICE_NAME", "")]).service_name, "from attributes");
+        assert_eq!(good(&[("OTEL_RESOURCE_ATTRIBUTES", "a=b")]).service_name, "scm-gateway");
+    }
+
+    #[test]
+    fn samplers_go_by_their_standard_names() {
+        let parent_based = |root| Sampler::ParentBased(Box::new(root));
+        let table = [
+            ("always_on", "", Sampler::AlwaysOn),
+            ("ALWAYS_OFF", "0.5", Sampler::AlwaysOff),
+            ("traceidratio", "0.25", Sampler::TraceIdRatio(0.25)),
+            ("traceidratio", "", Sampler::TraceIdRatio(1.0)),
+            ("parentbased_always_on", "", parent_based(Sampler::AlwaysOn)),
+            ("parentbased_always_off", "", parent_based(Sampler::AlwaysOff)),
+            ("parentbased_traceidratio", "0", parent_based(Sampler::TraceIdRatio(0.0))),
+        ];
+        for (name, arg, sampler) in table {
+            let variables = [("OTEL_TRACES_SAMPLER", name), ("OTEL_TRACES_SAMPLER_ARG", arg)];
+            assert_eq!(good(&variables).sampler, sampler, "{name} {arg}");
+        }
+        for arg in ["1.1", "-0.1", "NaN", "half"] {
+            let (telemetry, warnings) =
+                read(&[("OTEL_TRACES_SAMPLER", "traceidratio"), ("OTEL_TRACES_SAMPLER_ARG", arg)]);
+            assert_eq!((telemetry.sampler, warnings.len()), (Sampler::TraceIdRatio(1.0), 1), "{arg}");
+        }
+    }
+}

@@ -1,0 +1,614 @@
+//! What a configuration may say, and what it hears when it is wrong.
+
+use std::fs;
+use std::net::Ipv4Addr;
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::PermissionsExt;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use secrecy::ExposeSecret;
+
+use super::*;
+
+const MARKER: &str = "s3cr3t";
+const SAMPLE: &str = include_str!("../../deploy/scm-gateway.toml");
+
+/// A directory of one test, gone at its end.
+struct Dir(PathBuf);
+
+impl Dir {
+    fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("scm-gateway-config-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir(&path).expect("a directory");
+        Self(path)
+    }
+
+    fn file(&self, name: &str, content: impl AsRef<[u8]>) -> String {
+        self.file_with_mode(name, content, 0o440)
+    }
+
+    fn file_with_mode(&self, name: &str, content: impl AsRef<[u8]>, mode: u32) -> String {
+        let path = self.0.join(name);
+        fs::write(&path, content).expect("a file");
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("its mode");
+        path.to_str().expect("UTF-8").to_owned()
+    }
+
+    /// `[[projects]]` with good files.
+    fn project(&self, id: &str) -> String {
+        let ak = self.file(&format!("{id}.ak"), format!("AK-{id}\n"));
+        let sk = self.file(&format!("{id}.sk"), format!("SK-{id}\r\n"));
+        format!("[[projects]]\nid = {id:?}\nak_file = {ak:?}\nsk_file = {sk:?}\n")
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn variables(pairs: &[(&str, &str)]) -> Environment {
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+/// The vendor's variables, and more.
+fn with_key(more: &[(&str, &str)]) -> Environment {
+    let mut environment = variables(&[
+        ("HUAWEICLOUD_SDK_AK", "AK-env"),
+        ("HUAWEICLOUD_SDK_SK", "SK-env"),
+        ("HUAWEICLOUD_SDK_PROJECT_ID", "env"),
+    ]);
+    environment.extend(variables(more));
+    environment
+}
+
+fn load_text(text: &str, environment: &Environment) -> Result<Config, Problems> {
+    let dir = Dir::new();
+    load(Some(Path::new(&dir.file("config.toml", text))), environment)
+}
+
+#[track_caller]
+fn good(text: &str, environment: &Environment) -> Config {
+    load_text(text, environment).unwrap_or_else(|problems| panic!("{problems}"))
+}
+
+#[track_caller]
+fn problems(text: &str, environment: &Environment) -> Vec<String> {
+    let problems = load_text(text, environment).expect_err("problems");
+    let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
+    assert_eq!(problems.to_string().lines().collect::<Vec<_>>(), lines);
+    lines
+}
+
+/// The one problem with these keys.
+#[track_caller]
+fn problem(text: &str) -> String {
+    let mut problems = problems(text, &with_key(&[]));
+    assert_eq!(problems.len(), 1, "{problems:#?}");
+    problems.remove(0)
+}
+
+#[test]
+fn the_defaults_and_the_vendors_variables_suffice() {
+    let config = load(None, &with_key(&[])).expect("a configuration");
+    assert_eq!(config.server.listen, Listen::Tcp(([127, 0, 0, 1], 50051).into()));
+    assert_eq!(config.server.drain, Duration::from_secs(20));
+    assert_eq!(config.server.max_message_size, 262_144);
+    assert!(config.server.reflection);
+    assert_eq!(config.admin.listen, ([127, 0, 0, 1], 9464).into());
+    assert_eq!(config.upstream.connect_timeout, Duration::from_secs(3));
+    assert_eq!(config.upstream.timeout, Duration::from_secs(10));
+    assert!(config.upstream.ca_certificates.is_empty());
+    assert!(config.upstream.send_project_id);
+    assert!(config.upstream.proxy.is_none());
+    assert_eq!(config.projects.default_project().id, "env");
+    let project = config.projects.get("env").expect("the project");
+    assert_eq!(project.endpoint.to_string(), "https://scm.cn-north-4.myhuaweicloud.com");
+    assert_eq!(project.credentials.access_key, "AK-env");
+    assert_eq!(project.credentials.secret_key.expose_secret(), "SK-env");
+    assert!(project.credentials.security_token.is_none());
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+}
+
+#[test]
+fn the_sample_holds_the_defaults() {
+    let sample = good(SAMPLE, &with_key(&[]));
+    let default = load(None, &with_key(&[])).expect("a configuration");
+    assert_eq!(format!("{sample:?}"), format!("{default:?}"));
+}
+
+#[test]
+fn the_sample_names_every_key() {
+    let text = "x = 1\n[server]\nx = 1\n[admin]\nx = 1\n[upstream]\nx = 1\n[[projects]]\nx = 1\n";
+    let problems = problems(text, &Environment::new());
+    let unknown: Vec<_> = problems.iter().filter(|line| line.contains(": unknown key; ")).collect();
+    assert_eq!(unknown.len(), 5, "{problems:#?}");
+    for line in unknown {
+        for key in line.split('`').skip(1).step_by(2) {
+            let is_key = |line: &str| {
+                let line = line.trim_start_matches("# ");
+                line.starts_with(&format!("{key} ="))
+                    || line.starts_with(&format!("[{key}]"))
+                    || line.starts_with(&format!("[[{key}]]"))
+            };
+            assert!(SAMPLE.lines().any(is_key), "{key}, of {line}");
+        }
+    }
+}
+
+#[test]
+fn the_whole_sample_is_right_once_the_files_are_there() {
+    let dir = Dir::new();
+    let key = dir.file("key", "key\n");
+    let certificate = rcgen::generate_simple_self_signed(["ca.example".to_owned()]).expect("a certificate");
+    let ca = dir.file("ca.pem", certificate.cert.pem());
+    let is_key = |line: &&str| {
+        line.starts_with("# [[")
+            || line.split_once(" = ").is_some_and(|(key, _)| {
+                key.trim_start_matches("# ").bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+            })
+    };
+    let text: String = SAMPLE
+        .lines()
+        .map(|line| if is_key(&line) { line.trim_start_matches("# ") } else { line })
+        .filter(|line| !line.starts_with("endpoint"))
+        .map(|line| match line.split_once(" = ") {
+            Some(("ca_file", _)) => format!("ca_file = {ca:?}\n"),
+            Some((key_file, _)) if key_file.ends_with("_file") => format!("{key_file} = {key:?}\n"),
+            _ => format!("{line}\n"),
+        })
+        .collect();
+    let config = good(&text, &Environment::new());
+    assert_eq!(config.upstream.ca_certificates.len(), 1);
+    assert!(config.upstream.proxy.is_some());
+    let id = &config.projects.default_project().id;
+    assert!(config.projects.get(id).is_some_and(|project| project.credentials.security_token.is_some()));
+}
+
+#[test]
+fn all_problems_come_at_once() {
+    let text = r#"
+        colour = "red"
+        default_project = "c"
+        [server]
+        lisen = "127.0.0.1:1"
+        drain = 20
+        max_message_size = "1GiB"
+        reflection = "yes"
+        [admin]
+        listen = "localhost"
+        [upstream]
+        timeout = "1ms"
+        ca_file = "/nowhere/ca.pem"
+        region = "eu-west-0"
+        proxy = "proxy:3128"
+        [[projects]]
+        id = "a b"
+        ak_file = 7
+        sk_file = "/nowhere/sk"
+        [[projects]]
+        colour = "red"
+    "#;
+    let environment =
+        variables(&[("SCM_GATEWAY__SERVER__COLOUR", "red"), ("SCM_GATEWAY__UPSTREAM__CONNECT_TIMEOUT", "3")]);
+    let expected = [
+        r#"server.drain: expects a duration such as "10s", found an integer"#,
+        r#"server.max_message_size: expects a size such as "64KiB", from 1.0 KiB to 16.0 MiB"#,
+        "server.reflection: expects true or false without quotes, found a string",
+        "server.lisen: unknown key; the keys here are `listen`, `plaintext`, `drain`, `max_message_size`, `reflection`",
+        "SCM_GATEWAY__SERVER__COLOUR: unknown variable; the keys here are `listen`, `plaintext`, `drain`, \
+         `max_message_size`, `reflection`",
+        r#"admin.listen: expects an IP address and port such as "127.0.0.1:9464""#,
+        r#"SCM_GATEWAY__UPSTREAM__CONNECT_TIMEOUT: expects a duration such as "10s", from 1ms to 1m"#,
+        r#"upstream.timeout: expects a duration such as "10s", from 50ms to 5m"#,
+        "upstream.ca_file: /nowhere/ca.pem cannot be read: No such file or directory (os error 2)",
+        "upstream.proxy: expects a URL such as \"http://proxy.example:3128\", perhaps with user:password@ before the \
+         host: it begins with https:// or http://",
+        "upstream.region: expects one of cn-north-4, ap-southeast-1, my-kualalumpur-1; for another region set \
+         `endpoint` instead",
+        "projects[0].id: expects 1 to 64 letters, digits, `_` and `-`",
+        "projects[0].ak_file: expects the path of a file, found an integer",
+        "projects[0].sk_file: /nowhere/sk cannot be read: No such file or directory (os error 2)",
+        "projects[1].id: is missing; it is the project's id at the vendor",
+        "projects[1].ak_file: is missing; it is the file with the access key id (AK)",
+        "projects[1].sk_file: is missing; it is the file with the secret access key (SK)",
+        "projects[1].colour: unknown key; the keys here are `id`, `region`, `endpoint`, `ak_file`, `sk_file`, \
+         `security_token_file`",
+        "colour: unknown key; the keys here are `server`, `admin`, `upstream`, `default_project`, `projects`",
+    ];
+    assert_eq!(problems(text, &environment), expected);
+}
+
+#[test]
+fn the_environment_wins_over_the_file() {
+    let text = "[server]\ndrain = \"1s\"\nreflection = true\n[upstream]\ntimeout = 5\nregion = \"ap-southeast-1\"\n";
+    let config = good(
+        text,
+        &with_key(&[
+            ("SCM_GATEWAY__SERVER__DRAIN", "2s"),
+            ("SCM_GATEWAY__SERVER__REFLECTION", "false"),
+            ("SCM_GATEWAY__UPSTREAM__TIMEOUT", "500ms"),
+            ("SCM_GATEWAY__UPSTREAM__ENDPOINT", "http://127.0.0.1:8080"),
+            ("SCM_GATEWAY__DEFAULT_PROJECT", "env"),
+        ]),
+    );
+    assert_eq!(config.server.drain, Duration::from_secs(2));
+    assert!(!config.server.reflection);
+    assert_eq!(config.upstream.timeout, Duration::from_millis(500));
+    assert_eq!(config.projects.iter().next().expect("one").endpoint.to_string(), "http://127.0.0.1:8080");
+}
+
+#[test]
+fn a_region_in_the_environment_wins_over_an_endpoint_in_the_file() {
+    let region = ("SCM_GATEWAY__UPSTREAM__REGION", "ap-southeast-1");
+    let config = good("[upstream]\nendpoint = \"http://[::1]:1\"\n", &with_key(&[region]));
+    let endpoint = &config.projects.iter().next().expect("one").endpoint;
+    assert_eq!(endpoint.authority(), "scm.ap-southeast-1.myhuaweicloud.com");
+}
+
+#[test]
+fn variables_alone_can_list_projects() {
+    let dir = Dir::new();
+    let key = dir.file("key", "key");
+    let mut environment = variables(&[("SCM_GATEWAY__DEFAULT_PROJECT", "p10")]);
+    // Eleven of them: as text, 10 sorts before 2.
+    for index in 0..11 {
+        for (name, value) in [("ID", format!("p{index}")), ("AK_FILE", key.clone()), ("SK_FILE", key.clone())] {
+            environment.insert(format!("SCM_GATEWAY__PROJECTS__{index}__{name}"), value);
+        }
+    }
+    let config = load(None, &environment).expect("a configuration");
+    assert_eq!(config.projects.iter().count(), 11);
+    assert_eq!(config.projects.default_project().id, "p10");
+}
+
+#[test]
+fn variables_can_change_and_continue_the_files_projects() {
+    let dir = Dir::new();
+    let key = dir.file("key", "other");
+    let text = format!("default_project = \"b\"\n{}", dir.project("a"));
+    let environment = variables(&[
+        ("SCM_GATEWAY__PROJECTS__0__SK_FILE", &key),
+        ("SCM_GATEWAY__PROJECTS__1__ID", "b"),
+        ("SCM_GATEWAY__PROJECTS__1__AK_FILE", &key),
+        ("SCM_GATEWAY__PROJECTS__1__SK_FILE", &key),
+    ]);
+    let config = good(&text, &environment);
+    let first = config.projects.get("a").expect("the file's");
+    assert_eq!(first.credentials.access_key, "AK-a");
+    assert_eq!(first.credentials.secret_key.expose_secret(), "other");
+    assert!(config.projects.get("b").is_some());
+}
+
+#[test]
+fn unknown_variables_are_named() {
+    let environment = with_key(&[
+        ("SCM_GATEWAY__UPSTREAM__TIMEOUTS", MARKER),
+        ("SCM_GATEWAY__UPSTREAM__TIMEOUT__X", MARKER),
+        ("SCM_GATEWAY__PROJECTS__3__ID", MARKER),
+        ("SCM_GATEWAY__server__listen", MARKER),
+        ("SCM_GATEWAY__LISTEN", MARKER),
+        ("SCM_GATEWAY__ADMIN", MARKER),
+        // Kubernetes sets these for a Service called scm-gateway.
+        ("SCM_GATEWAY_PORT", "tcp://10.0.0.1:50051"),
+    ]);
+    let problems = load(None, &environment).expect_err("problems").to_string();
+    for name in ["UPSTREAM__TIMEOUTS", "UPSTREAM__TIMEOUT__X", "PROJECTS__3__ID", "server__listen", "LISTEN"] {
+        assert!(problems.contains(&format!("SCM_GATEWAY__{name}: unknown variable; ")), "{name}: {problems}");
+    }
+    assert!(problems.contains("SCM_GATEWAY__ADMIN: expects a table, found text"));
+    assert_eq!(problems.lines().count(), 6, "{problems}");
+    assert!(!problems.contains(MARKER));
+}
+
+#[test]
+fn variables_that_are_not_utf_8_are_reported_where_they_matter() {
+    let bad = || OsString::from_vec(vec![b'/', 0xff]);
+    let names = ["SCM_GATEWAY__UPSTREAM__CA_FILE", "HUAWEICLOUD_SDK_AK", "OTHER"].map(OsString::from);
+    let mut environment = environment(names.into_iter().map(|name| (name, bad())));
+    environment.insert("HUAWEICLOUD_SDK_SK".into(), "key".into());
+    environment.insert("HUAWEICLOUD_SDK_PROJECT_ID".into(), "id".into());
+    let expected = "SCM_GATEWAY__UPSTREAM__CA_FILE: is not UTF-8\n\
+                    HUAWEICLOUD_SDK_AK: must hold printable ASCII only, without blanks";
+    assert_eq!(load(None, &environment).expect_err("problems").to_string(), expected);
+}
+
+#[test]
+fn a_syntax_error_names_its_place_and_not_its_line() {
+    let table = [
+        (format!("[server]\nlisten = {MARKER}\n"), "line 2, column 10: not valid TOML"),
+        (format!("{MARKER} = \"1\"\n{MARKER} = \"2\""), "line 2, column 1: the key stands here for the second time"),
+        (format!("[upstream]\nproxy = \"{MARKER}\n"), "line 2, column 16: not valid TOML"),
+        (
+            format!("{MARKER}.a = 1\n[{MARKER}]\na = {MARKER}"),
+            "line 2, column 2: the key stands here for the second time",
+        ),
+    ];
+    for (text, message) in table {
+        let problems = load_text(&text, &with_key(&[])).expect_err("a problem");
+        assert!(problems.to_string().ends_with(&format!("config.toml: {message}")), "{problems}");
+        assert!(!format!("{problems} {problems:?}").contains(MARKER), "{problems:?}");
+    }
+}
+
+#[test]
+fn an_unreadable_file_is_named() {
+    let dir = Dir::new();
+    let read = |path: &str| load(Some(Path::new(path)), &with_key(&[])).expect_err("a problem").to_string();
+    let (latin1, huge) = (dir.file("latin1", b"# \xe9"), dir.file("huge", vec![b'#'; 1024 * 1024 + 1]));
+    let directory = dir.0.to_str().expect("UTF-8");
+    assert_eq!(read(&latin1), format!("{latin1}: is not UTF-8"));
+    assert_eq!(read(&huge), format!("{huge}: is larger than 1024 KiB"));
+    assert_eq!(read(directory), format!("{directory}: is not a regular file"));
+    assert_eq!(read("/nowhere"), "/nowhere: cannot be read: No such file or directory (os error 2)");
+}
+
+#[test]
+fn secrets_show_nowhere() {
+    let dir = Dir::new();
+    let secret = dir.file("secret", MARKER);
+    let project = format!(
+        "[[projects]]\nid = \"p\"\nak_file = {secret:?}\nsk_file = {secret:?}\nsecurity_token_file = {secret:?}\n"
+    );
+    let proxy = format!("[upstream]\nproxy = \"http://user:{MARKER}@proxy.example\"\n");
+    let headers = format!("authorization={MARKER}");
+    let environment = variables(&[
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", &headers),
+    ]);
+    let config = good(&format!("{proxy}{project}"), &environment);
+    assert!(!format!("{config:?}").contains(MARKER), "{config:?}");
+    let traces = config.telemetry.traces.as_ref().expect("traces");
+    assert_eq!(traces.headers[0].1.expose_secret(), MARKER);
+    assert_eq!(config.upstream.proxy.expect("a proxy").expose_secret(), format!("http://user:{MARKER}@proxy.example"));
+    let config = load(None, &with_key(&[("HUAWEICLOUD_SDK_SECURITY_TOKEN", MARKER), ("HUAWEICLOUD_SDK_SK", MARKER)]));
+    assert!(!format!("{config:?}").contains(MARKER));
+}
+
+#[test]
+fn a_refused_value_is_never_repeated() {
+    let dir = Dir::new();
+    let blank_inside = dir.file("secret", format!("{MARKER} {MARKER}"));
+    let keys = ["default_project", "server.listen", "server.drain", "server.max_message_size", "server.reflection"]
+        .into_iter()
+        .chain(["admin.listen", "upstream.connect_timeout", "upstream.timeout", "upstream.send_project_id"])
+        .chain(["upstream.region", "upstream.endpoint", "upstream.proxy", "server", "projects"]);
+    for key in keys {
+        for value in [format!("\"{MARKER}\""), format!("[\"{MARKER}\"]"), format!("{{ a = \"{MARKER} {MARKER}\" }}")] {
+            let problems = load_text(&format!("{key} = {value}"), &with_key(&[])).expect_err("a problem");
+            assert!(!format!("{problems} {problems:?}").contains(MARKER), "{problems:?}");
+        }
+    }
+    // The secret itself where the name of its file belongs, and a file with a bad secret.
+    let project = format!("[[projects]]\nid = \"p\"\nak_file = {MARKER:?}\nsk_file = {blank_inside:?}");
+    let problems = problems(&project, &Environment::new());
+    assert_eq!(problems.len(), 2);
+    assert!(!problems.concat().contains(MARKER), "{problems:?}");
+    let endpoint =
+        format!("[upstream]\nendpoint = \"https://user:{MARKER}@scm.example\"\nproxy = \"http://u:{MARKER}%@p\"");
+    let problems = self::problems(&endpoint, &with_key(&[("HUAWEICLOUD_SDK_SK", "s3cr3t s3cr3t")]));
+    assert_eq!(problems.len(), 3);
+    assert!(!problems.concat().contains(MARKER), "{problems:?}");
+}
+
+#[test]
+fn an_odd_key_stays_on_its_line() {
+    assert!(problem("\"a\\nb\\u001b[2J\" = 1").starts_with(r#""a\nb\u{1b}[2J": unknown key; "#));
+    assert!(problem("\"\" = 1").starts_with("\"\": unknown key; "));
+    assert!(problem(&format!("{} = 1", "k".repeat(500))).len() < 200);
+}
+
+#[test]
+fn plain_text_stays_on_the_machine_unless_allowed() {
+    for open in ["0.0.0.0:50051", "[::]:50051", "192.0.2.1:1"] {
+        let problem = problem(&format!("[server]\nlisten = \"{open}\""));
+        assert!(problem.starts_with("server.listen: would take calls in plain text"), "{problem}");
+        assert!(problem.contains("set server.plaintext = true"));
+        good(&format!("[server]\nplaintext = true\nlisten = \"{open}\""), &with_key(&[]));
+    }
+    for closed in ["127.8.8.8:0", "[::1]:1", "unix:/run/scm-gateway.sock"] {
+        good(&format!("[server]\nlisten = \"{closed}\""), &with_key(&[]));
+        good(&format!("[server]\nplaintext = true\nlisten = \"{closed}\""), &with_key(&[]));
+    }
+    let open = ("SCM_GATEWAY__SERVER__LISTEN", "0.0.0.0:1");
+    let problems = problems("", &with_key(&[open]));
+    assert!(problems[0].starts_with("SCM_GATEWAY__SERVER__LISTEN: would take"), "{problems:?}");
+    good("", &with_key(&[open, ("SCM_GATEWAY__SERVER__PLAINTEXT", "true")]));
+    good("[admin]\nlisten = \"0.0.0.0:9464\"", &with_key(&[]));
+}
+
+#[test]
+fn a_socket_has_an_absolute_path_of_bearable_length() {
+    let config = good("[server]\nlisten = \"unix:/run/x.sock\"", &with_key(&[]));
+    assert_eq!(config.server.listen, Listen::Unix(PathBuf::from("/run/x.sock")));
+    good(&format!("[server]\nlisten = \"unix:/{}\"", "x".repeat(106)), &with_key(&[]));
+    for bad in ["unix:".to_owned(), "unix:x.sock".to_owned(), format!("unix:/{}", "x".repeat(107))] {
+        let problem = problem(&format!("[server]\nlisten = \"{bad}\""));
+        assert_eq!(problem, "server.listen: expects an absolute path of at most 107 bytes after \"unix:\"");
+    }
+}
+
+#[test]
+fn bounds_hold_at_both_ends() {
+    let table = [
+        ("server.drain", ["\"0s\"", "\"1h\""], ["\"-1s\"", "\"1h 1s\""]),
+        ("server.max_message_size", ["\"1KiB\"", "\"16MiB\""], ["\"1023B\"", "\"16.1MiB\""]),
+        ("upstream.connect_timeout", ["\"1ms\"", "\"60s\""], ["\"0s\"", "\"61s\""]),
+        ("upstream.timeout", ["\"50ms\"", "\"5min\""], ["\"49ms\"", "\"301s\""]),
+    ];
+    for (key, inside, outside) in table {
+        for value in inside {
+            good(&format!("{key} = {value}"), &with_key(&[]));
+        }
+        for value in outside.into_iter().chain(["\"\"", "\"ten\"", "\"9999999999999999999999999999999999999h\""]) {
+            let problem = problem(&format!("{key} = {value}"));
+            assert!(problem.contains(", from ") && problem.contains(" to "), "{problem}");
+        }
+        for value in ["10", "1.5", "true", "1979-05-27", "[]", "{}"] {
+            let problem = problem(&format!("{key} = {value}"));
+            assert!(problem.contains("such as \"") && problem.contains(", found a"), "{problem}");
+        }
+    }
+}
+
+#[test]
+fn a_value_from_the_environment_is_called_by_its_variable() {
+    let table = [
+        ("SCM_GATEWAY__UPSTREAM__TIMEOUT", "10", "expects a duration such as \"10s\", from 50ms to 5m"),
+        ("SCM_GATEWAY__SERVER__REFLECTION", "1", "expects true or false"),
+        ("SCM_GATEWAY__ADMIN__LISTEN", "", "expects an IP address and port such as \"127.0.0.1:9464\""),
+        ("SCM_GATEWAY__DEFAULT_PROJECT", "other", "is none of the projects' ids"),
+    ];
+    for (name, value, message) in table {
+        assert_eq!(problems("", &with_key(&[(name, value)])), [format!("{name}: {message}")]);
+    }
+}
+
+#[test]
+fn without_projects_every_missing_variable_is_named() {
+    let cure = "is not set; set it, or list the projects and their files under [[projects]]";
+    let names = ["HUAWEICLOUD_SDK_AK", "HUAWEICLOUD_SDK_SK", "HUAWEICLOUD_SDK_PROJECT_ID"];
+    for text in ["", "projects = []"] {
+        assert_eq!(problems(text, &Environment::new()), names.map(|name| format!("{name}: {cure}")));
+    }
+}
+
+#[test]
+fn the_vendors_variables_follow_the_rules_of_the_files() {
+    let table = [
+        ("HUAWEICLOUD_SDK_AK", "", "is empty"),
+        ("HUAWEICLOUD_SDK_SK", " ", "is blank"),
+        ("HUAWEICLOUD_SDK_SECURITY_TOKEN", "a b", "must hold printable ASCII only, without blanks"),
+        ("HUAWEICLOUD_SDK_PROJECT_ID", "a/b", "expects 1 to 64 letters, digits, `_` and `-`"),
+    ];
+    for (name, value, message) in table {
+        assert_eq!(problems("", &with_key(&[(name, value)])), [format!("{name}: {message}")]);
+    }
+    let config = good("", &with_key(&[("HUAWEICLOUD_SDK_SK", "key\n"), ("HUAWEICLOUD_SDK_SECURITY_TOKEN", "token\n")]));
+    let credentials = &config.projects.get("env").expect("the project").credentials;
+    assert_eq!(credentials.secret_key.expose_secret(), "key");
+    assert_eq!(credentials.security_token.as_ref().expect("a token").expose_secret(), "token");
+}
+
+#[test]
+fn a_secret_file_without_its_secret_is_a_problem() {
+    let dir = Dir::new();
+    let (empty, blank) = (dir.file("empty", "\n"), dir.file("blank", "  \n"));
+    let (large, directory) = (dir.file("large", [b'k'; 64 * 1024 + 1]), dir.0.to_str().expect("UTF-8").to_owned());
+    let table = [
+        (&empty, "is empty"),
+        (&blank, "is blank"),
+        (&large, "is larger than 64 KiB"),
+        (&directory, "is not a regular file"),
+        (&"/dev/null".to_owned(), "is not a regular file"),
+        (&"/nowhere".to_owned(), "cannot be read: No such file or directory (os error 2)"),
+    ];
+    for (path, message) in table {
+        let text = format!("{}security_token_file = {path:?}", dir.project("p"));
+        assert_eq!(problem(&text), format!("projects[0].security_token_file: {path} {message}"));
+    }
+}
+
+#[test]
+fn a_secret_file_readable_by_everyone_is_a_warning() {
+    let dir = Dir::new();
+    let open = dir.file_with_mode("open", "key", 0o644);
+    let config = good(&format!("{}security_token_file = {open:?}", dir.project("p")), &Environment::new());
+    let message = format!("{open} is readable by everyone on this machine; run `chmod o-r {open}`");
+    assert_eq!(config.warnings, [format!("projects[0].security_token_file: {message}")]);
+}
+
+#[test]
+fn several_projects_need_a_default() {
+    let dir = Dir::new();
+    let two = format!("{}{}", dir.project("a"), dir.project("b"));
+    let missing = "default_project: is missing; with more than one project it names one of their ids";
+    assert_eq!(problem(&two), missing);
+    assert_eq!(problem(&format!("default_project = \"c\"\n{two}")), "default_project: is none of the projects' ids");
+    assert_eq!(problem(&format!("default_project = 1\n{two}")), "default_project: expects text, found an integer");
+    assert_eq!(
+        good(&format!("default_project = \"b\"\n{two}"), &Environment::new()).projects.default_project().id,
+        "b"
+    );
+    assert_eq!(good(&dir.project("a"), &Environment::new()).projects.default_project().id, "a");
+}
+
+#[test]
+fn project_ids_are_plain_and_different() {
+    let dir = Dir::new();
+    let twice = format!("default_project = \"a\"\n{}{}", dir.project("a"), dir.project("a"));
+    assert_eq!(problem(&twice), "projects[1].id: is the id of projects[0] too");
+    let longest = "x".repeat(64);
+    good(&dir.project(&longest), &Environment::new());
+    for id in ["", "a b", "a/b", "ä", &format!("{longest}x")] {
+        let text = dir.project("p").replace("id = \"p\"", &format!("id = \"{id}\""));
+        assert_eq!(problem(&text), "projects[0].id: expects 1 to 64 letters, digits, `_` and `-`");
+    }
+}
+
+#[test]
+fn projects_of_the_wrong_shape_are_one_problem() {
+    assert_eq!(problem("projects = 1"), "projects: expects [[projects]] tables, found an integer");
+    assert_eq!(problem("[projects]\nid = \"a\""), "projects: expects [[projects]] tables, found a table");
+    assert_eq!(problem("projects = [\"a\"]"), "projects[0]: expects a table, found a string");
+}
+
+#[test]
+fn a_projects_own_endpoint_goes_before_the_common_one() {
+    let dir = Dir::new();
+    let text = format!(
+        "default_project = \"a\"\nupstream.region = \"my-kualalumpur-1\"\n{}{}region = \"ap-southeast-1\"\n{}endpoint = \"https://C.example:8443/\"",
+        dir.project("a"),
+        dir.project("b"),
+        dir.project("c"),
+    );
+    let config = good(&text, &Environment::new());
+    let endpoints: Vec<_> = config.projects.iter().map(|project| project.endpoint.to_string()).collect();
+    let regional = |region: &str| format!("https://scm.{region}.myhuaweicloud.com");
+    assert_eq!(
+        endpoints,
+        [regional("my-kualalumpur-1"), regional("ap-southeast-1"), "https://c.example:8443".to_owned()]
+    );
+}
+
+#[test]
+fn region_and_endpoint_exclude_each_other_in_one_place() {
+    let both = "region = \"cn-north-4\"\nendpoint = \"https://scm.example\"\n";
+    let message = "is set beside `region`; set only one of the two";
+    assert_eq!(problem(&format!("[upstream]\n{both}")), format!("upstream.endpoint: {message}"));
+    let dir = Dir::new();
+    assert_eq!(problem(&format!("{}{both}", dir.project("p"))), format!("projects[0].endpoint: {message}"));
+}
+
+#[test]
+fn ca_certificates_are_read_and_looked_at() {
+    let dir = Dir::new();
+    let pem = |name: &str| {
+        let certificate = rcgen::generate_simple_self_signed([name.to_owned()]).expect("a certificate");
+        (certificate.cert.pem(), certificate.signing_key.serialize_pem())
+    };
+    let ((first, key), (second, _)) = (pem("a.example"), pem("b.example"));
+    let with = |path: &str| format!("[upstream]\nca_file = {path:?}");
+    let two = dir.file("two.pem", format!("# comment\n{first}\n{second}"));
+    assert_eq!(good(&with(&two), &with_key(&[])).upstream.ca_certificates.len(), 2);
+    let garbage = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    let table = [
+        (dir.file("none.pem", ""), "holds no certificate in PEM"),
+        (dir.file("key.pem", key), "holds no certificate in PEM"),
+        (dir.file("cut.pem", &first[..100]), "is not PEM"),
+        (dir.file("bad.pem", format!("{first}{garbage}")), "holds something that is no certificate (number 2)"),
+    ];
+    for (path, message) in table {
+        assert_eq!(problem(&with(&path)), format!("upstream.ca_file: {path} {message}"));
+    }
+}
+
+#[test]
+fn every_default_lies_on_loopback() {
+    let config = load(None, &with_key(&[])).expect("a configuration");
+    let Listen::Tcp(address) = config.server.listen else { panic!("a TCP address") };
+    assert_eq!([address.ip(), config.admin.listen.ip()], [Ipv4Addr::LOCALHOST; 2]);
+}
