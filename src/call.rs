@@ -1,0 +1,52 @@
+//! What accompanies one call through the house beside its message: arrival, deadline, trace, outcome.
+
+use std::{sync::OnceLock, time::Duration};
+
+use opentelemetry::Context;
+use tokio::time::Instant;
+
+use crate::error::Reason;
+
+/// Kept back from every deadline, so that the caller still gets our answer and not its own time-out.
+const TO_ANSWER: Duration = Duration::from_millis(20);
+
+/// One call. The edge makes it, the service and the upstream read it.
+#[derive(Debug)]
+pub struct Call {
+    arrived: Instant,
+    context: Context,
+    timeout: OnceLock<Duration>,
+    reason: OnceLock<Reason>,
+}
+
+impl Call {
+    /// A call that arrived at this time, and the context of its server span.
+    pub fn new(arrived: Instant, context: Context) -> Self {
+        Self { arrived, context, timeout: OnceLock::new(), reason: OnceLock::new() }
+    }
+
+    /// Notes the time that the caller gives.
+    pub fn set_timeout(&self, timeout: Duration) {
+        let _ = self.timeout.set(timeout);
+    }
+
+    /// The context of the server span: parent of what the call does.
+    pub fn context(&self) -> &Context {
+        &self.context
+    }
+
+    /// When the answer has to stand at the latest: the caller's time, at most `cap`, less what answering takes.
+    pub fn deadline(&self, cap: Duration) -> Instant {
+        self.arrived + self.timeout.get().map_or(cap, |timeout| cap.min(*timeout)).saturating_sub(TO_ANSWER)
+    }
+
+    /// Notes why the call failed, for span, metric and log. The first reason stays.
+    pub fn failed(&self, reason: Reason) {
+        let _ = self.reason.set(reason);
+    }
+
+    /// Why the call failed, if it did and we know.
+    pub fn reason(&self) -> Option<Reason> {
+        self.reason.get().copied()
+    }
+}

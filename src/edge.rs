@@ -1,0 +1,118 @@
+//! The gRPC listener: its stack of layers, its accept loop, its drain.
+
+use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
+
+use http::{Request, Response};
+use hyper::{body::Incoming, server::conn::http2};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::graceful::{GracefulShutdown, Watcher},
+    service::TowerToHyperService,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::{Instant, sleep, sleep_until, timeout_at},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::{body::Body, service::Routes};
+use tower::{Service, ServiceBuilder};
+
+use crate::{clock, telemetry::Telemetry};
+
+mod catch_panic;
+mod deadline;
+pub mod listener;
+mod message_size;
+mod observe;
+
+use listener::Listener;
+
+/// Pause after an accept that failed: out of file descriptors, the loop must not spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long a peer has to take its last answers once all calls are done.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// The layers around the services, outermost first.
+pub fn stack(
+    routes: Routes,
+    telemetry: Arc<Telemetry>,
+    calls: TaskTracker,
+) -> impl Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + 'static
+{
+    ServiceBuilder::new()
+        // First, for span, metric and log have to show what all the others answer.
+        .layer_fn(move |inner| observe::Observe::new(inner, telemetry.clone(), calls.clone()))
+        // Inside the span, for a panic is an answer too.
+        .layer_fn(catch_panic::CatchPanic::new)
+        // Around everything that can take time.
+        .layer_fn(deadline::Deadline::new)
+        // Next to tonic, whose answer to a message too large it corrects.
+        .layer_fn(message_size::MessageSize::new)
+        .service(routes)
+}
+
+/// Serves connections until `stop` is done, then drains: no new connection, GOAWAY on the others, calls in flight
+/// finish. Shortly before `drain` is over, `abandon` is cancelled, and calls still running are to answer at once.
+pub async fn serve<S>(
+    listener: Listener,
+    service: S,
+    stop: impl Future<Output = ()>,
+    calls: TaskTracker,
+    drain: Duration,
+    abandon: CancellationToken,
+) where
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + 'static,
+{
+    let graceful = GracefulShutdown::new();
+    accept(&listener, service, stop, &graceful).await;
+    drop(listener);
+    let end = clock::steady() + drain;
+    let last_call = end - (drain / 10).min(Duration::from_millis(500));
+    let mut closed = pin!(graceful.shutdown());
+    calls.close();
+    tokio::select! {
+        () = &mut closed => return,
+        () = calls.wait() => {}
+        () = sleep_until(last_call) => abandon.cancel(),
+    }
+    let linger = Instant::min(end, clock::steady() + LINGER);
+    if timeout_at(linger, closed).await.is_err() {
+        tracing::info!("connections that did not close in time were closed");
+    }
+}
+
+async fn accept<S>(listener: &Listener, service: S, stop: impl Future<Output = ()>, graceful: &GracefulShutdown)
+where
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + 'static,
+{
+    let mut stop = pin!(stop);
+    loop {
+        let accepted = tokio::select! {
+            () = &mut stop => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok(stream) => {
+                tokio::spawn(connection(stream, service.clone(), graceful.watcher()));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn connection<S>(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, service: S, watcher: Watcher)
+where
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + 'static,
+{
+    let connection = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .auto_date_header(false)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+    if let Err(error) = watcher.watch(connection).await {
+        tracing::debug!(%error, "a connection ended");
+    }
+}

@@ -1,0 +1,74 @@
+//! A panic in a handler becomes INTERNAL / PANIC; the process and the connection live on.
+
+use std::{convert::Infallible, panic::AssertUnwindSafe, sync::Arc, task};
+
+use futures_util::{FutureExt as _, future::BoxFuture};
+use http::{Request, Response};
+use tonic::body::Body;
+use tower::Service;
+
+use crate::{
+    call::Call,
+    error::{Error, Progress, Reason},
+    status,
+};
+
+#[derive(Clone)]
+pub(super) struct CatchPanic<S>(S);
+
+impl<S> CatchPanic<S> {
+    pub(super) fn new(inner: S) -> Self {
+        Self(inner)
+    }
+}
+
+impl<S, B> Service<Request<B>> for CatchPanic<S>
+where
+    S: Service<Request<B>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> task::Poll<Result<(), Infallible>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let call = request.extensions().get::<Arc<Call>>().cloned();
+        let answer = AssertUnwindSafe(self.0.call(request)).catch_unwind();
+        Box::pin(async move {
+            // The panic's own words may hold anything: they go no further.
+            answer.await.unwrap_or_else(|_| {
+                if let Some(call) = call {
+                    call.failed(Reason::Panic);
+                }
+                Ok(status::render(Error::new(Reason::Panic, Progress::MaybeSent)).into_http())
+            })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use http::{Request, Response};
+    use tonic::{Code, Status, body::Body};
+    use tonic_types::StatusExt as _;
+    use tower::{ServiceExt as _, service_fn};
+
+    use super::CatchPanic;
+
+    #[tokio::test]
+    async fn a_panic_is_an_answer_without_its_words() {
+        async fn panics(_: Request<()>) -> Result<Response<Body>, Infallible> {
+            panic!("marker");
+        }
+        let response = CatchPanic::new(service_fn(panics)).oneshot(Request::new(())).await.unwrap();
+        let status = Status::from_header_map(response.headers()).unwrap();
+        assert_eq!(status.code(), Code::Internal);
+        assert_eq!(status.get_error_details().error_info().unwrap().reason, "PANIC");
+        assert!(!format!("{response:?}").contains("marker"));
+    }
+}

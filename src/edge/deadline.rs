@@ -1,0 +1,119 @@
+//! The caller's deadline: `grpc-timeout` is read, noted on the call, and ends it.
+
+use std::{convert::Infallible, sync::Arc, task, time::Duration};
+
+use futures_util::future::BoxFuture;
+use http::{HeaderMap, Request, Response};
+use tokio::time::timeout;
+use tonic::{Status, body::Body};
+use tower::Service;
+
+use crate::{
+    call::Call,
+    error::{Error, Progress, Reason},
+    status,
+};
+
+#[derive(Clone)]
+pub(super) struct Deadline<S>(S);
+
+impl<S> Deadline<S> {
+    pub(super) fn new(inner: S) -> Self {
+        Self(inner)
+    }
+}
+
+impl<S, B> Service<Request<B>> for Deadline<S>
+where
+    S: Service<Request<B>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> task::Poll<Result<(), Infallible>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let time = match grpc_timeout(request.headers()) {
+            Ok(None) => return Box::pin(self.0.call(request)),
+            Ok(Some(time)) => time,
+            Err(Malformed) => return Box::pin(async { Ok(Status::internal("grpc-timeout is malformed").into_http()) }),
+        };
+        let call = request.extensions().get::<Arc<Call>>().cloned();
+        if let Some(call) = &call {
+            call.set_timeout(time);
+        }
+        let answer = timeout(time, self.0.call(request));
+        Box::pin(async move {
+            answer.await.unwrap_or_else(|_| {
+                if let Some(call) = call {
+                    call.failed(Reason::Deadline);
+                }
+                Ok(status::render(Error::new(Reason::Deadline, Progress::MaybeSent)).into_http())
+            })
+        })
+    }
+}
+
+#[derive(Debug, PartialEq)]
+struct Malformed;
+
+/// `grpc-timeout`: one to eight digits and a unit (gRPC over HTTP/2, "Timeout").
+fn grpc_timeout(headers: &HeaderMap) -> Result<Option<Duration>, Malformed> {
+    let Some(value) = headers.get("grpc-timeout") else { return Ok(None) };
+    let text = value.to_str().map_err(|_| Malformed)?;
+    let (digits, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or(Malformed)?;
+    if !(1..=8).contains(&digits.len()) || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(Malformed);
+    }
+    let number = digits.parse::<u64>().map_err(|_| Malformed)?;
+    Ok(Some(match unit {
+        "H" => Duration::from_secs(number * 3600),
+        "M" => Duration::from_secs(number * 60),
+        "S" => Duration::from_secs(number),
+        "m" => Duration::from_millis(number),
+        "u" => Duration::from_micros(number),
+        "n" => Duration::from_nanos(number),
+        _ => return Err(Malformed),
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use http::{HeaderMap, HeaderValue};
+
+    use super::{Malformed, grpc_timeout};
+
+    fn read(value: &'static str) -> Result<Option<Duration>, Malformed> {
+        grpc_timeout(&HeaderMap::from_iter([(
+            http::HeaderName::from_static("grpc-timeout"),
+            HeaderValue::from_static(value),
+        )]))
+    }
+
+    #[test]
+    fn every_unit_is_read() {
+        for (value, expected) in [
+            ("1H", Duration::from_secs(3600)),
+            ("2M", Duration::from_secs(120)),
+            ("99999999S", Duration::from_secs(99_999_999)),
+            ("250m", Duration::from_millis(250)),
+            ("1u", Duration::from_micros(1)),
+            ("0n", Duration::ZERO),
+        ] {
+            assert_eq!(read(value), Ok(Some(expected)), "{value}");
+        }
+        assert_eq!(grpc_timeout(&HeaderMap::new()), Ok(None));
+    }
+
+    #[test]
+    fn anything_else_is_malformed() {
+        for value in ["", "S", "1", "1s", "-1S", "1.5S", "123456789S", " 1S", "1 S", "1SS"] {
+            assert_eq!(read(value), Err(Malformed), "{value}");
+        }
+    }
+}

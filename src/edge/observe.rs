@@ -1,0 +1,186 @@
+//! One SERVER span, one measurement and, for a failure, one log line per call.
+
+use std::{convert::Infallible, sync::Arc, task};
+
+use futures_util::future::BoxFuture;
+use http::{Request, Response};
+use opentelemetry::{
+    KeyValue,
+    trace::{SpanKind, Status as SpanStatus, TraceContextExt as _, Tracer as _},
+};
+use tokio_util::task::TaskTracker;
+use tonic::{Code, Status, body::Body};
+use tower::Service;
+
+use crate::{
+    call::Call,
+    clock, proto, status,
+    telemetry::{Telemetry, attribute as name, traceparent},
+};
+
+/// The method's name where it is none of ours: a caller must not be able to make up names.
+const OTHER: &str = "_OTHER";
+
+/// Paths of gRPC's own services, health and reflection: neither traced nor measured.
+const GRPC_OWN: &str = "/grpc.";
+
+#[derive(Clone)]
+pub(super) struct Observe<S> {
+    inner: S,
+    telemetry: Arc<Telemetry>,
+    calls: TaskTracker,
+}
+
+impl<S> Observe<S> {
+    pub(super) fn new(inner: S, telemetry: Arc<Telemetry>, calls: TaskTracker) -> Self {
+        Self { inner, telemetry, calls }
+    }
+}
+
+impl<S, B> Service<Request<B>> for Observe<S>
+where
+    S: Service<Request<B>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> task::Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let path = request.uri().path();
+        if path.starts_with(GRPC_OWN) {
+            return Box::pin(self.inner.call(request));
+        }
+        let observed = Observed::start(&self.telemetry, path, request.headers());
+        request.extensions_mut().insert(observed.call.clone());
+        let in_flight = self.calls.token();
+        let answer = self.inner.call(request);
+        Box::pin(async move {
+            let response = answer.await?;
+            observed.end(&response);
+            drop(in_flight);
+            Ok(response)
+        })
+    }
+}
+
+/// A call whose span is open. Dropped before its end, it ends as a call that its caller gave up.
+struct Observed {
+    telemetry: Arc<Telemetry>,
+    rpc: &'static str,
+    call: Arc<Call>,
+    started: std::time::Instant,
+    ended: bool,
+}
+
+impl Observed {
+    fn start(telemetry: &Arc<Telemetry>, path: &str, headers: &http::HeaderMap) -> Self {
+        let rpc = path.strip_prefix('/').and_then(|path| proto::RPCS.iter().find(|rpc| **rpc == path));
+        let parent = traceparent::extract(headers);
+        let span = telemetry
+            .tracer
+            .span_builder(*rpc.unwrap_or(&"grpc"))
+            .with_kind(SpanKind::Server)
+            .with_attributes(base(rpc.unwrap_or(&OTHER)))
+            .start_with_context(&telemetry.tracer, &parent);
+        Self {
+            telemetry: telemetry.clone(),
+            rpc: rpc.unwrap_or(&OTHER),
+            call: Arc::new(Call::new(clock::steady(), parent.with_span(span))),
+            started: clock::stopwatch(),
+            ended: false,
+        }
+    }
+
+    fn end(mut self, response: &Response<Body>) {
+        // A success has its status in the trailers, behind the message.
+        let status = Status::from_header_map(response.headers());
+        self.finish(status.map_or(Code::Ok, |status| status.code()));
+    }
+
+    fn finish(&mut self, code: Code) {
+        self.ended = true;
+        let reason = self.call.reason().map(|reason| status::row(reason).1);
+        let mut outcome = vec![KeyValue::new(name::RPC_RESPONSE_STATUS_CODE, code_name(code))];
+        outcome.extend(reason.map(|reason| KeyValue::new(name::SCM_REASON, reason)));
+        if is_server_error(code) {
+            outcome.push(KeyValue::new(name::ERROR_TYPE, code_name(code)));
+        }
+        let elapsed = self.started.elapsed();
+        let labels = [base(self.rpc), outcome.clone()].concat();
+        self.telemetry.call_duration.record(elapsed.as_secs_f64(), &labels);
+        let span = self.call.context().span();
+        span.set_attributes(outcome);
+        if is_server_error(code) {
+            span.set_status(SpanStatus::error(""));
+        }
+        span.end();
+        self.log(code, reason.unwrap_or_default(), elapsed);
+    }
+
+    /// The one line on a failure. Whose business it is decides how loud it is.
+    fn log(&self, code: Code, reason: &str, elapsed: std::time::Duration) {
+        let (rpc, status, duration_ms) = (self.rpc, code_name(code), elapsed.as_secs_f64() * 1e3);
+        let trace_id = traceparent::trace_id(self.call.context());
+        match code {
+            Code::Ok => {}
+            Code::Internal | Code::Unknown | Code::DataLoss => {
+                tracing::error!(rpc, status, reason, trace_id, duration_ms, "call failed");
+            }
+            Code::Unavailable | Code::DeadlineExceeded => {
+                tracing::warn!(rpc, status, reason, trace_id, duration_ms, "call failed");
+            }
+            _ => tracing::info!(rpc, status, reason, trace_id, duration_ms, "call refused"),
+        }
+    }
+}
+
+impl Drop for Observed {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.finish(Code::Cancelled);
+        }
+    }
+}
+
+fn base(rpc: &'static str) -> Vec<KeyValue> {
+    vec![KeyValue::new(name::RPC_SYSTEM_NAME, "grpc"), KeyValue::new(name::RPC_METHOD, rpc)]
+}
+
+/// The codes that count as the server's failure (semantic conventions for gRPC).
+fn is_server_error(code: Code) -> bool {
+    matches!(
+        code,
+        Code::Unknown
+            | Code::DeadlineExceeded
+            | Code::Unimplemented
+            | Code::Internal
+            | Code::Unavailable
+            | Code::DataLoss
+    )
+}
+
+fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}

@@ -1,0 +1,59 @@
+//! scm-gateway: a stateless gRPC service that saves certificate information at Huawei Cloud SCM.
+//!
+//! One way through the house:
+//!
+//! ```text
+//! pb request ─ validate ─▶ Checked ─ rest::translate ─▶ UnsignedRequest ─ upstream: sign ─▶ SignedRequest ─ transport ─▶ RawReply
+//! pb reply   ◀──────────────────────────────────────────────────────────────────────────── rest::decode ◀──────────────┘
+//! Status     ◀─ status::render ─ Error, from any step
+//! ```
+//!
+//! A request turns from one type into the next, and the type says how far it got: an `UnsignedRequest` can be signed
+//! again and again, a `SignedRequest` is good for one attempt and cannot be cloned.
+//!
+//! The proto is the source: `build.rs` prints from its annotations each RPC's [`rest::RestMethod`] and the tonic
+//! service. Adding a plain RPC is a proto edit and its tests.
+//!
+//! # Rooms
+//!
+//! | module | what is there |
+//! |---|---|
+//! | [`config`] | file and environment, typed and checked, every problem at once; nobody else reads either |
+//! | [`secret`] | credentials: redacted, wiped |
+//! | [`clock`] | the only caller of `now()` |
+//! | [`proto`] | what `build.rs` printed |
+//! | [`error`] | what happened, and how far the request got; knows no gRPC |
+//! | [`validate`] | what is refused before anything is sent |
+//! | [`rest`] | translate, decode, the vendor's codes |
+//! | [`sign`] | SDK-HMAC-SHA256, pure |
+//! | [`upstream`] | deadline, attempt, sign, transport (the only user of reqwest) |
+//! | [`call`] | what accompanies a call beside its message |
+//! | [`service`] | validate → upstream → reply, for any RPC |
+//! | [`status`] | THE table: error → gRPC status |
+//! | [`edge`] | the gRPC listener and its layers |
+//! | [`admin`] | `/livez` `/readyz` `/metrics` |
+//! | [`telemetry`] | spans, metrics, log lines |
+//! | [`run`] | puts the rooms together |
+//!
+//! Imports point down: run → edge → service → upstream → {rest, sign} → {proto, error, secret, clock}. `config` hands
+//! each room its own small struct. tonic's server is named in edge, service, status and run; reqwest in
+//! `upstream::transport`.
+
+pub mod admin;
+pub mod call;
+pub mod clock;
+pub mod config;
+pub mod edge;
+pub mod error;
+pub mod proto;
+pub mod rest;
+pub mod run;
+pub mod secret;
+pub mod service;
+pub mod sign;
+pub mod status;
+pub mod telemetry;
+pub mod upstream;
+pub mod validate;
+
+pub use run::run;

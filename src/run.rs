@@ -1,0 +1,150 @@
+//! Puts the rooms together: builds everything from a configuration, serves, drains, flushes.
+
+use std::{io, net::SocketAddr, sync::Arc};
+
+use tokio::{net::TcpListener, sync::oneshot};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::service::Routes;
+use tonic_health::{ServingStatus, server::HealthReporter};
+
+use crate::{
+    admin::Admin,
+    clock::Clock,
+    config::Config,
+    edge::{self, listener::Listener},
+    proto::{self, certificate_service_server::CertificateServiceServer},
+    service::Gateway,
+    telemetry::{self, Telemetry},
+    upstream::{Upstream, transport},
+};
+
+/// The gateway cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address cannot be listened on.
+    #[error("{key}: cannot listen on {address}: {error}")]
+    Listen {
+        /// The key that names the address.
+        key: &'static str,
+        /// The address.
+        address: String,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// The client of SCM cannot be built.
+    #[error(transparent)]
+    Upstream(#[from] transport::BuildError),
+    /// Telemetry cannot be set up.
+    #[error(transparent)]
+    Telemetry(#[from] telemetry::StartError),
+    /// The reflection service cannot be built.
+    #[error("reflection: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+}
+
+/// Where a gateway listens: with port 0 in the configuration, the ports that the system chose.
+#[derive(Debug, Clone)]
+pub struct Addresses {
+    /// The gRPC listener, `IP:PORT` or `unix:PATH`.
+    pub server: String,
+    /// The admin listener.
+    pub admin: SocketAddr,
+}
+
+/// Runs a gateway until `stop` is done and it has drained. `started` is told the addresses once calls are welcome.
+pub async fn run(
+    config: Config,
+    clock: Clock,
+    started: oneshot::Sender<Addresses>,
+    stop: impl Future<Output = ()>,
+) -> Result<(), StartError> {
+    let telemetry = Arc::new(Telemetry::start(&config.telemetry)?);
+    let abandon = CancellationToken::new();
+    let upstream = Upstream::new(&config.upstream, telemetry.clone(), clock)?;
+    let gateway = Gateway::new(config.projects.clone(), upstream, abandon.clone());
+    let health = HealthReporter::new();
+    let routes = routes(&config, gateway, &health)?;
+    let calls = TaskTracker::new();
+    let stack = edge::stack(routes, telemetry.clone(), calls.clone());
+
+    let listener = listen(&config).await?;
+    let (admin_listener, admin_address) = listen_admin(&config).await?;
+    let addresses = Addresses { server: listener.to_string(), admin: admin_address };
+    let admin = Admin::new(telemetry.clone());
+    let admin_task = tokio::spawn(admin.clone().serve(admin_listener));
+
+    set_health(&health, ServingStatus::Serving).await;
+    admin.set_ready(true);
+    tracing::info!(listen = %addresses.server, admin = %addresses.admin, version = env!("CARGO_PKG_VERSION"), "serving");
+    let _ = started.send(addresses); // nobody has to listen
+
+    let stop = async {
+        stop.await;
+        tracing::info!("stopping: calls in flight finish");
+        admin.set_ready(false);
+        set_health(&health, ServingStatus::NotServing).await;
+        end_watches(&health).await;
+    };
+    edge::serve(listener, stack, stop, calls, config.server.drain, abandon).await;
+    telemetry.shutdown().await;
+    admin_task.abort();
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Builds what [`run`] would build and binds nothing: what `--check` is for.
+pub async fn check(config: &Config) -> Result<(), StartError> {
+    let telemetry = Arc::new(Telemetry::start(&config.telemetry)?);
+    Upstream::new(&config.upstream, telemetry, Clock::system())?;
+    Ok(())
+}
+
+/// Everything that is served, each service with its limits.
+fn routes(config: &Config, gateway: Gateway, health: &HealthReporter) -> Result<Routes, StartError> {
+    let service = CertificateServiceServer::new(gateway).max_decoding_message_size(config.server.max_message_size);
+    let health = tonic_health::server::HealthService::from_health_reporter(health.clone());
+    let mut routes = Routes::new(service).add_service(tonic_health::pb::health_server::HealthServer::new(health));
+    if config.server.reflection {
+        let builder = || {
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(proto::DESCRIPTOR_SET)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        };
+        routes = routes.add_service(builder().build_v1()?).add_service(builder().build_v1alpha()?);
+    }
+    Ok(routes.prepare())
+}
+
+/// The services whose health can be asked: the whole and ours.
+const HEALTH_OF: [&str; 2] = ["", proto::certificate_service_server::SERVICE_NAME];
+
+async fn set_health(health: &HealthReporter, status: ServingStatus) {
+    for service in HEALTH_OF {
+        health.set_service_status(service, status).await;
+    }
+}
+
+/// Ends the streams of those who watch: they have been told NOT_SERVING.
+async fn end_watches(health: &HealthReporter) {
+    let mut health = health.clone();
+    for service in HEALTH_OF {
+        health.clear_service_status(service).await;
+    }
+}
+
+async fn listen(config: &Config) -> Result<Listener, StartError> {
+    let listen = &config.server.listen;
+    Listener::bind(listen).await.map_err(|error| StartError::Listen {
+        key: "server.listen",
+        address: listen.to_string(),
+        error,
+    })
+}
+
+async fn listen_admin(config: &Config) -> Result<(TcpListener, SocketAddr), StartError> {
+    let address = config.admin.listen;
+    let fails = |error| StartError::Listen { key: "admin.listen", address: address.to_string(), error };
+    let listener = TcpListener::bind(address).await.map_err(fails)?;
+    let address = listener.local_addr().map_err(fails)?;
+    Ok((listener, address))
+}

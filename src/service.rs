@@ -1,0 +1,74 @@
+//! One call of any RPC: project, checks, SCM, reply. The only place where the steps meet.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, metadata::MetadataValue};
+
+use crate::{
+    call::Call,
+    config::{Project, Projects},
+    error::{Error, Progress, Reason},
+    rest::{self, RestMethod, decode::Decoded},
+    status,
+    upstream::Upstream,
+    validate,
+};
+
+/// The service behind every RPC of the proto; `build.rs` prints its tonic side.
+#[derive(Clone)]
+pub struct Gateway(Arc<Inner>);
+
+struct Inner {
+    projects: Projects,
+    upstream: Upstream,
+    stop: CancellationToken,
+}
+
+impl Gateway {
+    /// A service for these projects. When `stop` is cancelled, calls still running are answered at once.
+    pub fn new(projects: Projects, upstream: Upstream, stop: CancellationToken) -> Self {
+        Self(Arc::new(Inner { projects, upstream, stop }))
+    }
+
+    /// The one line of every RPC.
+    pub(crate) async fn call<M: RestMethod>(&self, request: Request<M::Request>) -> Result<Response<M::Reply>, Status> {
+        let (_, extensions, message) = request.into_parts();
+        let call = extensions.get::<Arc<Call>>().expect("the edge puts a call into every request");
+        let answer = tokio::select! {
+            biased;
+            answer = self.answer::<M>(message, call) => answer,
+            () = self.0.stop.cancelled() => Err(Error::new(Reason::ShuttingDown, Progress::MaybeSent)),
+        };
+        answer.map(reply).map_err(|error| {
+            call.failed(error.reason);
+            status::render(error)
+        })
+    }
+
+    /// First the project, then the fields, then SCM.
+    async fn answer<M: RestMethod>(&self, mut message: M::Request, call: &Call) -> Result<Decoded<M::Reply>, Error> {
+        let project = self.project(M::project_id(&mut message))?;
+        let checked = validate::check(message)?;
+        let request = rest::translate::<M>(&checked);
+        self.0.upstream.call::<M>(&request, project, call).await
+    }
+
+    /// The project that the caller names, by default the default one, whose id then stands in the message.
+    fn project(&self, id: &mut String) -> Result<&Project, Error> {
+        if id.is_empty() {
+            let project = self.0.projects.default_project();
+            id.clone_from(&project.id);
+            return Ok(project);
+        }
+        self.0.projects.get(id).ok_or_else(|| Error::new(Reason::CallerNotAllowed, Progress::NotSent))
+    }
+}
+
+fn reply<R>(decoded: Decoded<R>) -> Response<R> {
+    let mut response = Response::new(decoded.reply);
+    if let Some(id) = decoded.request_id.and_then(|id| MetadataValue::try_from(id).ok()) {
+        response.metadata_mut().insert(status::UPSTREAM_REQUEST_ID, id);
+    }
+    response
+}

@@ -1,0 +1,129 @@
+//! OpenTelemetry: the tracer, the instruments, their exporters, and the flush at the end.
+//!
+//! Nothing is global: every gateway of a process has its own. Spans are made with the OpenTelemetry API; `tracing` is
+//! for log lines alone (`telemetry/log.rs`).
+
+use std::time::Duration;
+
+use opentelemetry::{
+    KeyValue,
+    metrics::{Histogram, MeterProvider as _},
+    trace::TracerProvider as _,
+};
+use opentelemetry_sdk::{
+    Resource,
+    metrics::{PeriodicReader, SdkMeterProvider},
+    trace::{BatchSpanProcessor, Sampler, SdkTracer, SdkTracerProvider},
+};
+
+use crate::config;
+
+pub mod attribute;
+mod export;
+pub use export::StartError;
+pub mod log;
+pub mod traceparent;
+
+/// The instrumentation scope of everything measured here.
+const SCOPE: &str = "scm-gateway";
+
+/// What is not exported by then, at the end, is lost.
+const FLUSH: Duration = Duration::from_secs(2);
+
+/// Bucket bounds in seconds, as the semantic conventions advise for durations of calls.
+const SECONDS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
+
+/// One gateway's telemetry.
+pub struct Telemetry {
+    /// Starts spans.
+    pub tracer: SdkTracer,
+    /// `rpc.server.call.duration`.
+    pub call_duration: Histogram<f64>,
+    /// `http.client.request.duration`.
+    pub request_duration: Histogram<f64>,
+    traces: SdkTracerProvider,
+    metrics: SdkMeterProvider,
+    registry: prometheus::Registry,
+}
+
+impl Telemetry {
+    /// Sets up what `config` says. Needs a runtime: OTLP/gRPC connections live on it.
+    pub fn start(config: &config::Telemetry) -> Result<Self, export::StartError> {
+        let resource = Resource::builder()
+            .with_service_name(config.service_name.clone())
+            .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
+            .build();
+        let registry = prometheus::Registry::new();
+        let metrics = meter_provider(config, resource.clone(), &registry)?;
+        let meter = metrics.meter(SCOPE);
+        let traces = tracer_provider(config, resource, &meter)?;
+        let seconds = |name| meter.f64_histogram(name).with_unit("s").with_boundaries(SECONDS.to_vec());
+        Ok(Self {
+            tracer: traces.tracer(SCOPE),
+            call_duration: seconds("rpc.server.call.duration")
+                .with_description("Duration of a call, in seconds")
+                .build(),
+            request_duration: seconds("http.client.request.duration")
+                .with_description("Duration of a request to SCM, in seconds")
+                .build(),
+            traces,
+            metrics,
+            registry,
+        })
+    }
+
+    /// All metrics in Prometheus' text format.
+    pub fn prometheus_text(&self) -> Result<String, prometheus::Error> {
+        prometheus::TextEncoder::new().encode_to_string(&self.registry.gather())
+    }
+
+    /// Exports what is left, within [`FLUSH`] altogether.
+    pub async fn shutdown(&self) {
+        let (traces, metrics) = (self.traces.clone(), self.metrics.clone());
+        let flush_traces = tokio::task::spawn_blocking(move || traces.shutdown_with_timeout(FLUSH));
+        let flush_metrics = tokio::task::spawn_blocking(move || metrics.shutdown_with_timeout(FLUSH));
+        let both = async { tokio::join!(flush_traces, flush_metrics) };
+        if tokio::time::timeout(FLUSH, both).await.is_err() {
+            tracing::warn!("telemetry was not exported in time and is lost");
+        }
+    }
+}
+
+fn meter_provider(
+    config: &config::Telemetry,
+    resource: Resource,
+    registry: &prometheus::Registry,
+) -> Result<SdkMeterProvider, export::StartError> {
+    let prometheus = opentelemetry_prometheus::exporter().with_registry(registry.clone()).build()?;
+    let mut builder = SdkMeterProvider::builder().with_resource(resource).with_reader(prometheus);
+    if let Some(otlp) = &config.metrics {
+        builder = builder.with_reader(PeriodicReader::builder(export::metrics(otlp)?).build());
+    }
+    Ok(builder.build())
+}
+
+/// Without an exporter spans are made all the same: a traceparent goes out, its sampled flag kept.
+fn tracer_provider(
+    config: &config::Telemetry,
+    resource: Resource,
+    meter: &opentelemetry::metrics::Meter,
+) -> Result<SdkTracerProvider, export::StartError> {
+    let builder = SdkTracerProvider::builder().with_resource(resource);
+    Ok(match &config.traces {
+        Some(otlp) => {
+            let exporter = export::Counted::new(export::spans(otlp)?, meter);
+            let processor = exporter.processor(|exporter| BatchSpanProcessor::builder(exporter).build());
+            builder.with_sampler(sampler(&config.sampler)).with_span_processor(processor).build()
+        }
+        None => builder.with_sampler(Sampler::ParentBased(Box::new(Sampler::AlwaysOff))).build(),
+    })
+}
+
+fn sampler(config: &config::Sampler) -> Sampler {
+    match config {
+        config::Sampler::AlwaysOn => Sampler::AlwaysOn,
+        config::Sampler::AlwaysOff => Sampler::AlwaysOff,
+        config::Sampler::TraceIdRatio(ratio) => Sampler::TraceIdRatioBased(*ratio),
+        config::Sampler::ParentBased(root) => Sampler::ParentBased(Box::new(sampler(root))),
+    }
+}

@@ -1,0 +1,51 @@
+//! Log lines: JSON on standard output, written by a thread of their own, so that a reader who stops reading costs
+//! lines and never a call.
+
+use tracing::{Level, Metadata};
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::{
+    EnvFilter, Layer as _, filter::filter_fn, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+};
+
+/// Lines that wait at most for the reader; further ones are dropped.
+const WAITING_LINES: usize = 8192;
+
+/// Libraries that would print what they carry: held at `info` whatever the filter says.
+const HELD_AT_INFO: &[&str] = &["h2", "hyper", "hyper_util", "reqwest", "rustls", "tonic", "tower"];
+
+/// Starts logging for the process. `filter` is the value of `RUST_LOG`; without one, or with a broken one, `info`.
+///
+/// The lines still waiting are written when the guard is dropped.
+pub fn start(filter: Option<&str>) -> WorkerGuard {
+    let (writer, guard) = NonBlockingBuilder::default()
+        .lossy(true)
+        .buffered_lines_limit(WAITING_LINES)
+        .thread_name("log")
+        .finish(std::io::stdout());
+    let parsed = filter.filter(|text| !text.is_empty()).map(|text| EnvFilter::builder().parse(text));
+    let broken = matches!(parsed, Some(Err(_)));
+    let filter = parsed.and_then(Result::ok).unwrap_or_else(|| EnvFilter::new("info"));
+    let lines = tracing_subscriber::fmt::layer()
+        .json()
+        .flatten_event(true)
+        .with_current_span(false)
+        .with_span_list(false)
+        .with_writer(writer)
+        .with_filter(filter_fn(is_fit));
+    tracing_subscriber::registry().with(filter).with(lines).init();
+    if broken {
+        tracing::warn!("RUST_LOG is not a filter that can be read: logging at info");
+    }
+    guard
+}
+
+/// Whether a line may be printed at all: only events, and of some libraries only the louder ones.
+fn is_fit(metadata: &Metadata<'_>) -> bool {
+    let library = metadata.target().split("::").next().unwrap_or_default();
+    let loudest = match library {
+        library if HELD_AT_INFO.contains(&library) => Level::INFO,
+        library if library.starts_with("opentelemetry") => Level::WARN,
+        _ => Level::TRACE,
+    };
+    metadata.is_event() && *metadata.level() <= loudest
+}

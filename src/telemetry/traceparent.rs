@@ -1,0 +1,78 @@
+//! W3C trace context: read from the caller's headers, written for SCM. Baggage is neither read nor written, and
+//! `tracestate` stays inside: SCM gets the ids and the sampled flag, nothing of the mesh's own.
+
+use http::{HeaderMap, HeaderValue};
+use opentelemetry::{
+    Context,
+    propagation::{Extractor, TextMapPropagator as _},
+    trace::TraceContextExt as _,
+};
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+
+/// The header's name.
+pub const TRACEPARENT: &str = "traceparent";
+
+/// The caller's context; an empty one where there is none or a broken one.
+pub fn extract(headers: &HeaderMap) -> Context {
+    if headers.contains_key(TRACEPARENT) {
+        TraceContextPropagator::new().extract_with_context(&Context::new(), &Headers(headers))
+    } else {
+        Context::new()
+    }
+}
+
+/// The header for the span of `context`, unless that is invalid.
+pub fn header(context: &Context) -> Option<HeaderValue> {
+    let span = context.span();
+    let span = span.span_context();
+    let text = || format!("00-{}-{}-{:02x}", span.trace_id(), span.span_id(), span.trace_flags().to_u8());
+    span.is_valid().then(|| HeaderValue::from_str(&text()).expect("hex and hyphens are a header value"))
+}
+
+/// The id of the trace, for log lines.
+pub fn trace_id(context: &Context) -> String {
+    context.span().span_context().trace_id().to_string()
+}
+
+struct Headers<'a>(&'a HeaderMap);
+
+impl Extractor for Headers<'_> {
+    /// A header given twice is none: nobody can say which one is right.
+    fn get(&self, key: &str) -> Option<&str> {
+        let mut values = self.0.get_all(key).iter();
+        match (values.next(), values.next()) {
+            (Some(value), None) => value.to_str().ok(),
+            _ => None,
+        }
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        self.0.keys().map(http::HeaderName::as_str).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderMap, HeaderValue};
+
+    use super::{TRACEPARENT, extract, header};
+
+    const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+    #[test]
+    fn what_is_read_is_what_is_written() {
+        let headers =
+            HeaderMap::from_iter([(http::HeaderName::from_static(TRACEPARENT), HeaderValue::from_static(PARENT))]);
+        assert_eq!(header(&extract(&headers)).unwrap(), PARENT);
+    }
+
+    #[test]
+    fn a_broken_or_doubled_header_is_none() {
+        let mut headers = HeaderMap::new();
+        headers.insert(TRACEPARENT, HeaderValue::from_static("00-zz"));
+        assert!(header(&extract(&headers)).is_none());
+        headers.insert(TRACEPARENT, HeaderValue::from_static(PARENT));
+        headers.append(TRACEPARENT, HeaderValue::from_static(PARENT));
+        assert!(header(&extract(&headers)).is_none());
+    }
+}

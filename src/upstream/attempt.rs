@@ -1,0 +1,121 @@
+//! One attempt: its CLIENT span, its signature, its judgement.
+
+use std::time::SystemTime;
+
+use http::HeaderValue;
+use opentelemetry::{
+    Context, KeyValue,
+    trace::{SpanKind, Status, TraceContextExt as _, Tracer as _},
+};
+use tokio::time::Instant;
+
+use super::{Upstream, signed, transport::SendError};
+use crate::{
+    call::Call,
+    clock,
+    config::Project,
+    error::{Error, Progress, Reason},
+    rest::{RestMethod, UnsignedRequest, decode},
+    status,
+    telemetry::{attribute as name, traceparent},
+};
+
+impl Upstream {
+    /// Signs, sends and judges, once.
+    pub(super) async fn attempt<M: RestMethod>(
+        &self,
+        request: &UnsignedRequest,
+        project: &Project,
+        call: &Call,
+        deadline: Instant,
+    ) -> Result<decode::Decoded<M::Reply>, Error> {
+        let started = clock::stopwatch();
+        let mut attributes = vec![
+            KeyValue::new(name::HTTP_REQUEST_METHOD, request.method.to_string()),
+            KeyValue::new(name::SERVER_ADDRESS, project.endpoint.host().to_owned()),
+            KeyValue::new(name::SERVER_PORT, i64::from(project.endpoint.port())),
+            KeyValue::new(name::URL_TEMPLATE, M::TEMPLATE),
+        ];
+        let span = self
+            .telemetry
+            .tracer
+            .span_builder(M::SPAN)
+            .with_kind(SpanKind::Client)
+            .with_attributes(attributes.clone())
+            .start_with_context(&self.telemetry.tracer, call.context());
+        let context = call.context().with_span(span);
+
+        let exchange = self.exchange::<M>(request, project, traceparent::header(&context));
+        let result = Self::within(deadline, exchange).await;
+
+        attributes.extend(outcome(&result));
+        self.telemetry.request_duration.record(started.elapsed().as_secs_f64(), &attributes);
+        end_span(&context, &result);
+        result
+    }
+
+    async fn exchange<M: RestMethod>(
+        &self,
+        request: &UnsignedRequest,
+        project: &Project,
+        traceparent: Option<HeaderValue>,
+    ) -> Result<decode::Decoded<M::Reply>, Error> {
+        let mut signed = signed::sign(request, project, self.send_project_id, self.clock.now());
+        if let Some(traceparent) = traceparent {
+            signed.headers.insert(traceparent::TRACEPARENT, traceparent);
+        }
+        let raw = self.transport.send(signed).await.map_err(|error| unanswered::<M>(error))?;
+        decode::decode::<M>(&raw, now(self))
+    }
+}
+
+fn now(upstream: &Upstream) -> SystemTime {
+    upstream.clock.now()
+}
+
+/// What it means that no whole answer came. A request that may have been carried out leaves a caller who may not
+/// repeat it in doubt, and is told so.
+fn unanswered<M: RestMethod>(error: SendError) -> Error {
+    match error {
+        SendError::Connect => Error::new(Reason::UpstreamUnavailable, Progress::NotSent),
+        SendError::Tls => Error::new(Reason::UpstreamTls, Progress::NotSent),
+        SendError::Lost if M::IDEMPOTENT => Error::new(Reason::UpstreamUnavailable, Progress::MaybeSent),
+        SendError::Lost => Error::new(Reason::UpstreamOutcomeUnknown, Progress::MaybeSent),
+        SendError::Malformed => Error::new(Reason::UpstreamMalformed, Progress::MaybeSent),
+        SendError::TooLarge(answer) => Error::answered(Reason::UpstreamTooLarge, answer),
+    }
+}
+
+/// The attributes that tell the outcome: the HTTP status, and what failed.
+fn outcome<R>(result: &Result<decode::Decoded<R>, Error>) -> Vec<KeyValue> {
+    let status = match result {
+        Ok(_) => Some(200),
+        Err(error) => error.answer.as_ref().map(|answer| answer.http_status),
+    };
+    let mut attributes: Vec<_> =
+        status.map(|status| KeyValue::new(name::HTTP_RESPONSE_STATUS_CODE, i64::from(status))).into_iter().collect();
+    if let Err(error) = result {
+        let kind = match status.filter(|status| *status >= 400) {
+            Some(status) => status.to_string().into(),
+            None => opentelemetry::StringValue::from(status::row(error.reason).1),
+        };
+        attributes.push(KeyValue::new(name::ERROR_TYPE, kind));
+    }
+    attributes
+}
+
+fn end_span<R>(context: &Context, result: &Result<decode::Decoded<R>, Error>) {
+    let span = context.span();
+    span.set_attributes(outcome(result));
+    let (code, request_id) = match result {
+        Ok(decoded) => (None, decoded.request_id.clone()),
+        Err(error) => {
+            span.set_status(Status::error(""));
+            let answer = error.answer.as_deref();
+            (answer.and_then(|a| a.code.clone()), answer.and_then(|a| a.request_id.clone()))
+        }
+    };
+    span.set_attributes(code.map(|code| KeyValue::new(name::SCM_UPSTREAM_CODE, code)));
+    span.set_attributes(request_id.map(|id| KeyValue::new(name::SCM_UPSTREAM_REQUEST_ID, id)));
+    span.end();
+}

@@ -1,0 +1,123 @@
+//! HTTP/1.1 over TLS by reqwest, whose only user this file is: everything it would do of its own accord is off.
+
+use std::{error::Error as StdError, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use reqwest::{Client, Response, redirect, retry, tls};
+use secrecy::ExposeSecret as _;
+
+use super::signed::SignedRequest;
+use crate::{config, error::Answer, rest::RawReply};
+
+/// Answers are read up to here.
+const MAX_BODY: usize = 1024 * 1024;
+
+/// A connection without work is closed after this time.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// Connections without work that are kept.
+const MAX_IDLE: usize = 512;
+
+/// The client cannot be built as configured.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// `[upstream] ca_file` or the system's trust roots cannot be used.
+    #[error("upstream.ca_file: no trust roots: install the system's CA certificates or name a file of your own")]
+    TrustRoots,
+    /// `[upstream] proxy` is no proxy.
+    #[error("upstream.proxy: expects a URL such as \"http://proxy.example:3128\"")]
+    Proxy,
+}
+
+/// Why no whole answer came.
+#[derive(Debug)]
+pub(super) enum SendError {
+    /// No connection: not one byte of the request left.
+    Connect,
+    /// No trustworthy connection.
+    Tls,
+    /// The connection broke with the request on it.
+    Lost,
+    /// What came is not HTTP.
+    Malformed,
+    /// The body is larger than [`MAX_BODY`].
+    TooLarge(Answer),
+}
+
+/// The connections to SCM.
+pub struct Transport(Client);
+
+impl Transport {
+    /// A client with every choice of its own switched off.
+    pub fn new(config: &config::Upstream) -> Result<Self, BuildError> {
+        let mut builder = Client::builder()
+            .user_agent(concat!("scm-gateway/", env!("CARGO_PKG_VERSION")))
+            .redirect(redirect::Policy::none()) // a redirect would carry signed headers to another host
+            .referer(false)
+            .retry(retry::never()) // a repeated attempt needs a date and signature of its own
+            .no_proxy() // none of the environment
+            .tls_version_min(tls::Version::TLS_1_2)
+            .connect_timeout(config.connect_timeout) // includes TLS
+            .pool_idle_timeout(IDLE)
+            .pool_max_idle_per_host(MAX_IDLE);
+        if let Some(proxy) = &config.proxy {
+            builder = builder.proxy(reqwest::Proxy::all(proxy.expose_secret()).map_err(|_| BuildError::Proxy)?);
+        }
+        for certificate in &config.ca_certificates {
+            let certificate = reqwest::Certificate::from_der(certificate).map_err(|_| BuildError::TrustRoots)?;
+            builder = builder.tls_certs_merge([certificate]);
+        }
+        builder.build().map(Self).map_err(|_| BuildError::TrustRoots)
+    }
+
+    /// Sends a request and reads the answer whole.
+    pub(super) async fn send(&self, request: SignedRequest) -> Result<RawReply, SendError> {
+        let sent = self.0.request(request.method, request.url).headers(request.headers).body(request.body).send();
+        let mut response = sent.await.map_err(|error| classify(&error))?;
+        let (status, headers) = (response.status().as_u16(), std::mem::take(response.headers_mut()));
+        let body = read(&mut response, status).await?;
+        Ok(RawReply { status, headers, body })
+    }
+}
+
+async fn read(response: &mut Response, status: u16) -> Result<Bytes, SendError> {
+    let mut body = BytesMut::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| classify(&error))? {
+        if body.len() + chunk.len() > MAX_BODY {
+            return Err(SendError::TooLarge(Answer { http_status: status, ..Answer::default() }));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body.freeze())
+}
+
+/// Sorts an error by what it says about the request. The error itself goes no further: it prints the URL.
+fn classify(error: &reqwest::Error) -> SendError {
+    let causes = causes(error);
+    if causes.iter().any(|cause| cause.is::<rustls::Error>()) {
+        return SendError::Tls;
+    }
+    if error.is_connect() || error.is_builder() {
+        return SendError::Connect;
+    }
+    match causes.iter().find_map(|cause| cause.downcast_ref::<hyper::Error>()) {
+        Some(hyper) if hyper.is_canceled() => SendError::Connect, // it never left
+        Some(hyper) if hyper.is_parse() => SendError::Malformed,
+        _ => SendError::Lost,
+    }
+}
+
+/// The error and everything below it. `io::Error::source` passes over its own payload, where TLS errors are.
+fn causes<'a>(error: &'a (dyn StdError + 'static)) -> Vec<&'a (dyn StdError + 'static)> {
+    let mut causes = vec![error];
+    let mut current = error;
+    while causes.len() < 32 {
+        let payload = current.downcast_ref::<std::io::Error>().and_then(|io| io.get_ref());
+        match payload.map(|payload| payload as &(dyn StdError + 'static)).or_else(|| current.source()) {
+            Some(next) => current = next,
+            None => break,
+        }
+        causes.push(current);
+    }
+    causes
+}
