@@ -25,6 +25,7 @@ const SPELLED_BY_VENDOR: &[(&str, &str)] = &[("ReadInfoResponse", "crate::rest::
 /// A field of this name in a reply is the vendor's acknowledgement and has to be `success`.
 const ACKNOWLEDGEMENT: &str = "request_info";
 
+#[allow(clippy::disallowed_methods, reason = "cargo speaks to a build script through the environment")]
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed={ROOT}");
     let out = PathBuf::from(env::var("OUT_DIR")?);

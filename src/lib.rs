@@ -33,7 +33,7 @@
 //! | [`edge`] | the gRPC listener and its layers |
 //! | [`admin`] | `/livez` `/readyz` `/metrics` |
 //! | [`telemetry`] | spans, metrics, log lines |
-//! | [`run`] | puts the rooms together |
+//! | [`mod@run`] | puts the rooms together |
 //!
 //! Imports point down: run → edge → service → upstream → {rest, sign} → {proto, error, secret, clock}. `config` hands
 //! each room its own small struct. tonic's server is named in edge, service, status and run; reqwest in

@@ -24,7 +24,7 @@ pub const fn row(reason: Reason) -> (Code, &'static str, &'static str) {
         R::InvalidRequest => (
             Code::InvalidArgument,
             "INVALID_REQUEST",
-            "the request is not valid: change it as the details say, or as SCM's code says",
+            "the request is not valid: the details name the fields, or SCM's code the reason",
         ),
         R::CallerNotAllowed => {
             (Code::PermissionDenied, "CALLER_NOT_ALLOWED", "this caller may not use the project: check project_id")

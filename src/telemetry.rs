@@ -77,7 +77,7 @@ impl Telemetry {
         prometheus::TextEncoder::new().encode_to_string(&self.registry.gather())
     }
 
-    /// Exports what is left, within [`FLUSH`] altogether.
+    /// Exports what is left, within two seconds altogether.
     pub async fn shutdown(&self) {
         let (traces, metrics) = (self.traces.clone(), self.metrics.clone());
         let flush_traces = tokio::task::spawn_blocking(move || traces.shutdown_with_timeout(FLUSH));

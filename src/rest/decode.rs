@@ -88,8 +88,8 @@ impl ErrorBody {
             Nested::Other(_) => None,
         });
         named.then(|| Self {
-            code: [body.error_code, nested, body.code].into_iter().flatten().find_map(Code::as_upstream_code),
-            request_id: body.request_id.and_then(Code::as_request_id),
+            code: [body.error_code, nested, body.code].into_iter().flatten().find_map(Code::into_upstream_code),
+            request_id: body.request_id.and_then(Code::into_request_id),
         })
     }
 }
@@ -104,11 +104,11 @@ impl Code {
     }
 
     /// Only what looks like a code is one: anything else could be data.
-    fn as_upstream_code(self) -> Option<String> {
+    fn into_upstream_code(self) -> Option<String> {
         self.text().filter(|code| (3..=36).contains(&code.len()) && is_token(code))
     }
 
-    fn as_request_id(self) -> Option<String> {
+    fn into_request_id(self) -> Option<String> {
         self.text().filter(|id| is_request_id(id))
     }
 }

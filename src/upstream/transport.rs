@@ -3,6 +3,7 @@
 use std::{error::Error as StdError, time::Duration};
 
 use bytes::{Bytes, BytesMut};
+use http::header::CONTENT_LENGTH;
 use reqwest::{Client, Response, redirect, retry, tls};
 use secrecy::ExposeSecret as _;
 
@@ -72,7 +73,9 @@ impl Transport {
 
     /// Sends a request and reads the answer whole.
     pub(super) async fn send(&self, request: SignedRequest) -> Result<RawReply, SendError> {
-        let sent = self.0.request(request.method, request.url).headers(request.headers).body(request.body).send();
+        let mut headers = request.headers;
+        headers.insert(CONTENT_LENGTH, request.body.len().into()); // hyper leaves it out where it is 0
+        let sent = self.0.request(request.method, request.url).headers(headers).body(request.body).send();
         let mut response = sent.await.map_err(|error| classify(&error))?;
         let (status, headers) = (response.status().as_u16(), std::mem::take(response.headers_mut()));
         let body = read(&mut response, status).await?;

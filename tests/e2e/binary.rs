@@ -1,0 +1,259 @@
+//! The real binary: arguments, exit codes, signals, log lines.
+
+use std::{
+    path::PathBuf,
+    process::{Output, Stdio},
+};
+
+use scm_emulator::{SAMPLE_SECRET_KEY, Step};
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader, Lines},
+    process::{Child, ChildStdout, Command},
+};
+
+use crate::harness::{assert_status, client, emulator, environment, sample};
+
+fn binary(variables: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_scm-gateway"));
+    command.env_clear().envs(variables.iter().copied()).kill_on_drop(true).stdin(Stdio::null());
+    command
+}
+
+async fn output(mut command: Command) -> (i32, String, String) {
+    let Output { status, stdout, stderr } = command.output().await.unwrap();
+    (status.code().unwrap(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
+}
+
+/// A gateway in a process of its own, and its log.
+pub struct Process {
+    pub child: Child,
+    pub address: String,
+    lines: Lines<BufReader<ChildStdout>>,
+    pub log: Vec<String>,
+}
+
+impl Process {
+    pub async fn start(endpoint: &str, variables: &[(&str, &str)]) -> Self {
+        let mut command = binary(&[]);
+        command.envs(environment(endpoint, variables)).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut process = Self { child, address: String::new(), lines, log: Vec::new() };
+        process.address = process.line("serving").await["listen"].as_str().unwrap().to_owned();
+        process
+    }
+
+    /// The next line with this message.
+    pub async fn line(&mut self, message: &str) -> serde_json::Value {
+        loop {
+            let line = self.lines.next_line().await.unwrap().expect("the line comes before the log ends");
+            let json: serde_json::Value = serde_json::from_str(&line).expect("every line is JSON");
+            self.log.push(line);
+            if json["message"].as_str().is_some_and(|text| text.starts_with(message)) {
+                return json;
+            }
+        }
+    }
+
+    pub fn signal(&self, name: &str) {
+        let pid = self.child.id().unwrap().to_string();
+        let sent = std::process::Command::new("kill").args(["-s", name, &pid]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// Waits for the end; the code, and the rest of the log.
+    pub async fn end(mut self) -> (Option<i32>, Vec<String>) {
+        while let Some(line) = self.lines.next_line().await.unwrap() {
+            self.log.push(line);
+        }
+        (self.child.wait().await.unwrap().code(), self.log)
+    }
+}
+
+#[tokio::test]
+async fn help_and_version_end_with_0_and_a_wrong_argument_with_78() {
+    let run = |argument: &str| {
+        let mut command = binary(&[]);
+        command.arg(argument);
+        output(command)
+    };
+    let (code, text, _) = run("--version").await;
+    assert_eq!((code, text), (0, format!("scm-gateway {}\n", env!("CARGO_PKG_VERSION"))));
+    let (code, text, _) = run("--help").await;
+    assert_eq!(code, 0);
+    assert!(text.contains("HUAWEICLOUD_SDK_AK") && text.contains("--check"), "{text}");
+    let (code, _, errors) = run("--cheque").await;
+    assert_eq!(code, 78);
+    assert!(errors.contains("--cheque"), "{errors}");
+}
+
+#[tokio::test]
+async fn check_prints_every_problem_at_once_and_ends_with_78() {
+    for arguments in [vec!["--check"], vec![]] {
+        let mut command = binary(&[
+            ("HUAWEICLOUD_SDK_SK", "p1anted secret"),
+            ("SCM_GATEWAY__UPSTREAM__TIMEOUT", "soon"),
+            ("SCM_GATEWAY__SERVER__LISEN", "127.0.0.1:0"),
+        ]);
+        command.args(arguments);
+        let (code, _, errors) = output(command).await;
+        assert_eq!(code, 78);
+        for place in [
+            "HUAWEICLOUD_SDK_AK",
+            "HUAWEICLOUD_SDK_SK",
+            "HUAWEICLOUD_SDK_PROJECT_ID",
+            "SCM_GATEWAY__UPSTREAM__TIMEOUT",
+            "SCM_GATEWAY__SERVER__LISEN",
+        ] {
+            assert!(
+                errors.lines().any(|line| line.starts_with(&format!("scm-gateway: {place}"))),
+                "{place} in:\n{errors}"
+            );
+        }
+        assert!(!errors.contains("p1anted"), "{errors}");
+    }
+}
+
+#[tokio::test]
+async fn check_of_a_good_configuration_ends_with_0_and_listens_nowhere() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = taken.local_addr().unwrap().to_string();
+    let mut command = binary(&[]);
+    command.envs(environment("https://scm.example", &[("SCM_GATEWAY__SERVER__LISTEN", &listen)])).arg("--check");
+    assert_eq!(output(command).await, (0, "the configuration is good\n".into(), String::new()));
+}
+
+#[tokio::test]
+async fn a_syntax_error_names_its_line_and_prints_nothing_of_it() {
+    let path = std::env::temp_dir().join(format!("scm-gateway-syntax-{}.toml", std::process::id()));
+    std::fs::write(&path, "[server]\nlisten = p1anted\n").unwrap();
+    let mut command = binary(&[]);
+    command.arg("--config").arg(&path).arg("--check");
+    let (code, _, errors) = output(command).await;
+    std::fs::remove_file(path).unwrap();
+    assert_eq!(code, 78);
+    assert!(errors.contains("line 2") && !errors.contains("p1anted"), "{errors}");
+}
+
+#[tokio::test]
+async fn an_address_in_use_is_a_bad_start_that_names_its_key() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = taken.local_addr().unwrap().to_string();
+    for (variable, key) in
+        [("SCM_GATEWAY__SERVER__LISTEN", "server.listen"), ("SCM_GATEWAY__ADMIN__LISTEN", "admin.listen")]
+    {
+        let mut command = binary(&[]);
+        command.envs(environment("https://scm.example", &[(variable, &listen)]));
+        let (code, _, errors) = output(command).await;
+        assert_eq!(code, 78);
+        assert!(errors.contains(&format!("{key}: cannot listen on {listen}")), "{errors}");
+    }
+}
+
+#[tokio::test]
+async fn sigterm_lets_calls_in_flight_finish_and_ends_with_0() {
+    let emulator = emulator().await;
+    let mut process = Process::start(&emulator.endpoint(), &[]).await;
+    let gate = std::sync::Arc::new(tokio::sync::Notify::new());
+    emulator.script(Step::HangThenServe(gate.clone()));
+    let mut client = client(&process.address).await;
+    let call = tokio::spawn(async move { client.save_info(sample()).await });
+    emulator.wait_for_attempts(1).await;
+
+    process.signal("TERM");
+    process.line("stopping").await;
+    gate.notify_one();
+
+    call.await.unwrap().unwrap();
+    let (code, log) = process.end().await;
+    assert_eq!(code, Some(0));
+    assert!(log.last().unwrap().contains("stopped"), "{log:?}");
+}
+
+#[tokio::test]
+async fn the_drain_is_bounded() {
+    let emulator = emulator().await;
+    let mut process = Process::start(&emulator.endpoint(), &[("SCM_GATEWAY__SERVER__DRAIN", "200ms")]).await;
+    emulator.script(Step::Hang);
+    let mut client = client(&process.address).await;
+    let call = tokio::spawn(async move { client.save_info(sample()).await });
+    emulator.wait_for_attempts(1).await;
+    process.signal("INT");
+    process.line("stopping").await;
+    assert_status(&call.await.unwrap().unwrap_err(), tonic::Code::Unavailable, "SHUTTING_DOWN", None);
+    assert_eq!(process.end().await.0, Some(0));
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_it_at_once() {
+    let emulator = emulator().await;
+    let mut process = Process::start(&emulator.endpoint(), &[("SCM_GATEWAY__SERVER__DRAIN", "1h")]).await;
+    emulator.script(Step::Hang);
+    let mut client = client(&process.address).await;
+    let call = tokio::spawn(async move { client.save_info(sample()).await });
+    emulator.wait_for_attempts(1).await;
+    process.signal("TERM");
+    process.line("stopping").await;
+    process.signal("TERM");
+    assert_eq!(process.end().await.0, Some(128 + 15));
+    call.await.unwrap().unwrap_err();
+}
+
+#[tokio::test]
+async fn sighup_ends_nothing() {
+    let emulator = emulator().await;
+    let process = Process::start(&emulator.endpoint(), &[]).await;
+    process.signal("HUP");
+    let mut client = client(&process.address).await;
+    client.save_info(sample()).await.unwrap();
+    process.signal("TERM");
+    assert_eq!(process.end().await.0, Some(0));
+}
+
+#[tokio::test]
+async fn a_log_that_nobody_reads_or_that_is_closed_stops_nothing() {
+    let emulator = emulator().await;
+    let mut process = Process::start(&emulator.endpoint(), &[]).await;
+    drop(std::mem::replace(&mut process.lines, {
+        let mut other = Command::new("true").stdout(Stdio::piped()).spawn().unwrap();
+        BufReader::new(other.stdout.take().unwrap()).lines()
+    }));
+    let mut client = client(&process.address).await;
+    let refused = scm_gateway::proto::SaveInfoRequest { info: None, ..sample() };
+    for _ in 0..3 {
+        client.save_info(refused.clone()).await.unwrap_err();
+        client.save_info(sample()).await.unwrap();
+    }
+    process.signal("TERM");
+    assert_eq!(process.child.wait().await.unwrap().code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_failed_call_is_one_line_with_what_an_operator_needs() {
+    let emulator = emulator().await;
+    let mut process = Process::start(&emulator.endpoint(), &[("HUAWEICLOUD_SDK_SK", "wrong")]).await;
+    client(&process.address).await.save_info(sample()).await.unwrap_err();
+    let line = process.line("call failed").await;
+    assert_eq!((line["level"].as_str(), line["reason"].as_str()), (Some("ERROR"), Some("UPSTREAM_CREDENTIALS")));
+    assert_eq!(line["rpc"], "huaweicloud.scm.v1.CertificateService/SaveInfo");
+    assert_eq!(line["status"], "INTERNAL");
+    assert_eq!(line["trace_id"].as_str().unwrap().len(), 32);
+    process.signal("TERM");
+    let (_, log) = process.end().await;
+    assert_eq!(log.iter().filter(|line| line.contains("UPSTREAM_CREDENTIALS")).count(), 1, "{log:?}");
+}
+
+/// The sample of the deployment has every key; a good one starts.
+#[tokio::test]
+async fn the_sample_configuration_passes_its_check() {
+    let sample: PathBuf = [env!("CARGO_MANIFEST_DIR"), "deploy", "scm-gateway.toml"].iter().collect();
+    let mut command = binary(&[]);
+    command
+        .env("HUAWEICLOUD_SDK_AK", "AK")
+        .env("HUAWEICLOUD_SDK_SK", SAMPLE_SECRET_KEY)
+        .env("HUAWEICLOUD_SDK_PROJECT_ID", "p")
+        .arg("--config")
+        .arg(sample)
+        .arg("--check");
+    assert_eq!(output(command).await.0, 0);
+}

@@ -1,0 +1,57 @@
+//! The end of a gateway: calls in flight finish, then nothing is left.
+
+use std::sync::Arc;
+
+use scm_emulator::Step;
+use tokio::sync::Notify;
+use tonic::Code;
+
+use crate::harness::{Gateway, assert_status, emulator, sample};
+
+#[tokio::test]
+async fn calls_in_flight_finish_and_new_connections_are_refused() {
+    let emulator = emulator().await;
+    let mut gateway = Gateway::of(&emulator).await;
+    let gate = Arc::new(Notify::new());
+    emulator.script(Step::HangThenServe(gate.clone()));
+    let mut client = gateway.client.clone();
+    let call = tokio::spawn(async move { client.save_info(sample()).await });
+    emulator.wait_for_attempts(1).await;
+
+    gateway.stop();
+    while tokio::net::TcpStream::connect(&gateway.addresses.server).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(gateway.admin("/readyz").await, (503, "not ready\n".into()));
+    assert_eq!(gateway.admin("/livez").await.0, 200);
+    gate.notify_one();
+
+    assert_eq!(call.await.unwrap().unwrap().into_inner().request_info, "success");
+    gateway.stopped().await;
+}
+
+#[tokio::test]
+async fn calls_that_outlast_the_drain_are_told_to_call_again() {
+    let emulator = emulator().await;
+    let mut gateway = Gateway::with(&emulator, &[("SCM_GATEWAY__SERVER__DRAIN", "300ms")]).await;
+    emulator.script(Step::Hang);
+    let mut client = gateway.client.clone();
+    let call = tokio::spawn(async move { client.save_info(sample()).await });
+    emulator.wait_for_attempts(1).await;
+
+    gateway.stop();
+
+    assert_status(&call.await.unwrap().unwrap_err(), Code::Unavailable, "SHUTTING_DOWN", None);
+    gateway.stopped().await;
+    emulator.wait_for_open_connections(0).await;
+}
+
+#[tokio::test]
+async fn a_connection_that_says_nothing_does_not_hold_the_end_up() {
+    let emulator = emulator().await;
+    let mut gateway = Gateway::with(&emulator, &[("SCM_GATEWAY__SERVER__DRAIN", "1h")]).await;
+    let _silent = tokio::net::TcpStream::connect(&gateway.addresses.server).await.unwrap();
+    gateway.save(sample()).await.unwrap();
+    gateway.stop();
+    gateway.stopped().await;
+}

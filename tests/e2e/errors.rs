@@ -1,0 +1,93 @@
+//! Every code of `tests/errors.tsv`, driven end to end.
+
+use scm_emulator::{Reply, Step};
+use tonic::Code;
+
+use crate::harness::{Gateway, emulator, sample, seen};
+
+fn code(name: &str) -> Code {
+    (0..=16).map(Code::from_i32).find(|code| screaming(*code) == name).unwrap()
+}
+
+/// `InvalidArgument` as `INVALID_ARGUMENT`.
+fn screaming(code: Code) -> String {
+    let mut name = String::new();
+    for letter in format!("{code:?}").chars() {
+        if letter.is_uppercase() && !name.is_empty() {
+            name.push('_');
+        }
+        name.extend(letter.to_uppercase());
+    }
+    name
+}
+
+#[tokio::test]
+async fn every_documented_code_becomes_its_status() {
+    let emulator = emulator().await;
+    let gateway = Gateway::of(&emulator).await;
+    let rows: Vec<_> = include_str!("../errors.tsv").lines().skip(1).collect();
+    assert!(rows.len() > 100);
+    for (index, row) in rows.iter().enumerate() {
+        let [http_status, upstream_code, message, status, reason] = row.split('\t').collect::<Vec<_>>()[..] else {
+            panic!("a row has five columns: {row}");
+        };
+        let body = match upstream_code {
+            "-" => String::new(),
+            code => format!(r#"{{"error_code":"{code}","error_msg":"{message}","request_id":"of-the-body"}}"#),
+        };
+        let reply = Reply::json(http_status.parse().unwrap(), &body).header("X-Request-Id", format!("id-{index}"));
+        emulator.script(Step::Reply(reply));
+
+        let refused = gateway.save(sample()).await.unwrap_err();
+
+        let seen = seen(&refused);
+        assert_eq!((seen.code, seen.reason.as_str()), (code(status), reason), "{row}");
+        let mut expected = vec![
+            ("attempts".to_owned(), "1".to_owned()),
+            ("http_status".to_owned(), http_status.to_owned()),
+            ("upstream_request_id".to_owned(), format!("id-{index}")),
+        ];
+        if upstream_code != "-" {
+            expected.push(("upstream_code".to_owned(), upstream_code.to_owned()));
+        }
+        assert_eq!(seen.metadata, expected.into_iter().collect(), "{row}");
+        assert_eq!(refused.metadata().get("x-upstream-request-id").unwrap(), &format!("id-{index}"));
+        assert!(!refused.message().contains(message) || message.len() < 8, "upstream text: {refused:?}");
+        assert_eq!(emulator.attempts(), index + 1, "one attempt each: {row}");
+    }
+}
+
+#[tokio::test]
+async fn what_scm_itself_refuses_is_told_apart() {
+    let options = scm_emulator::Options {
+        unknown: vec!["scs0000000000008".into()],
+        foreign: vec!["scs0000000000003".into()],
+        issued: vec!["scs0000000000010".into()],
+        ..scm_emulator::Options::default()
+    };
+    let emulator = scm_emulator::Emulator::start(options).await.unwrap();
+    let gateway = Gateway::of(&emulator).await;
+    for (cert_id, code, reason) in [
+        ("scs0000000000008", Code::NotFound, "CERTIFICATE_NOT_FOUND"),
+        ("scs0000000000003", Code::PermissionDenied, "CERTIFICATE_NOT_OWNED"),
+        ("scs0000000000010", Code::FailedPrecondition, "CERTIFICATE_STATE"),
+    ] {
+        let request = scm_gateway::proto::SaveInfoRequest { cert_id: cert_id.into(), ..sample() };
+        crate::harness::assert_status(&gateway.save(request).await.unwrap_err(), code, reason, Some(1));
+    }
+}
+
+#[tokio::test]
+async fn a_time_to_wait_is_passed_on() {
+    use tonic_types::StatusExt as _;
+    let emulator = emulator().await;
+    let gateway = Gateway::of(&emulator).await;
+    for (given, told) in [("7", Some(7)), ("3600", Some(60)), ("soon", None), ("0", None)] {
+        let body = r#"{"error_code":"APIG.0308","error_msg":"over ratelimit"}"#;
+        emulator.script(Step::Reply(Reply::json(429, body).header("Retry-After", given)));
+        let status = gateway.save(sample()).await.unwrap_err();
+        crate::harness::assert_status(&status, Code::ResourceExhausted, "UPSTREAM_THROTTLED", Some(1));
+        let wait = status.get_error_details().retry_info().and_then(|info| info.retry_delay).map(|wait| wait.as_secs());
+        assert_eq!(wait, told, "{given}");
+    }
+}

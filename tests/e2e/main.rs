@@ -1,0 +1,21 @@
+//! The gateway from end to end: real sockets, the binary's `run`, the SCM emulator behind it.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs, unreachable_pub, reason = "tests")]
+
+mod admin;
+mod binary;
+mod deadline;
+mod drain;
+mod errors;
+mod faults;
+mod harness;
+mod health;
+mod metadata;
+mod projects;
+mod protocol;
+mod read_info;
+mod reflection;
+mod save_info;
+mod secrets;
+mod telemetry;
+mod validation;

@@ -1,0 +1,103 @@
+//! Which project a call is for, and whose key signs it.
+
+use std::path::{Path, PathBuf};
+
+use scm_emulator::{Account, Emulator, Options, SAMPLE_PROJECT};
+use scm_gateway::{clock::Clock, proto::SaveInfoRequest};
+use tonic::Code;
+
+use crate::harness::{CERT, Gateway, assert_status, emulator, environment, sample, sample_info};
+
+#[tokio::test]
+async fn an_empty_project_is_the_default_one_and_may_be_named() {
+    let emulator = emulator().await;
+    let gateway = Gateway::of(&emulator).await;
+    gateway.save(sample()).await.unwrap();
+    gateway.save(SaveInfoRequest { project_id: SAMPLE_PROJECT.into(), ..sample() }).await.unwrap();
+    let targets: Vec<_> = emulator.journal().into_iter().map(|sent| sent.target).collect();
+    assert_eq!(targets, vec![format!("/v2/{SAMPLE_PROJECT}/scm/cert/{CERT}/save"); 2]);
+}
+
+#[tokio::test]
+async fn a_foreign_project_is_refused_before_the_fields_are_looked_at() {
+    let emulator = emulator().await;
+    let gateway = Gateway::of(&emulator).await;
+    for project_id in ["ffffffffffffffffffffffffffffffff", "../..", " "] {
+        let request = SaveInfoRequest { project_id: project_id.into(), cert_id: "!".into(), info: None };
+        let status = gateway.save(request).await.unwrap_err();
+        assert_status(&status, Code::PermissionDenied, "CALLER_NOT_ALLOWED", None);
+    }
+    assert_eq!(emulator.attempts(), 0);
+}
+
+fn file(folder: &Path, name: &str, content: &str) -> String {
+    use std::os::unix::fs::PermissionsExt as _;
+    let path = folder.join(name);
+    std::fs::write(&path, content).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+fn folder() -> PathBuf {
+    let folder = std::env::temp_dir().join(format!("scm-gateway-projects-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+#[tokio::test]
+async fn each_project_is_signed_for_with_its_own_key() {
+    let account = |access_key: &str, token: Option<&str>, project: &str| Account {
+        access_key: access_key.into(),
+        secret_key: format!("secret-of-{access_key}"),
+        security_token: token.map(str::to_owned),
+        projects: vec![project.to_owned()],
+    };
+    let accounts = vec![account("AKONE", None, "one"), account("AKTWO", Some("token-two"), "two")];
+    let emulator = Emulator::start(Options { accounts, ..Options::default() }).await.unwrap();
+    let folder = folder();
+    let files = [
+        ("SCM_GATEWAY__PROJECTS__0__ID", "one".to_owned()),
+        ("SCM_GATEWAY__PROJECTS__0__AK_FILE", file(&folder, "ak1", "AKONE\n")),
+        ("SCM_GATEWAY__PROJECTS__0__SK_FILE", file(&folder, "sk1", "secret-of-AKONE\r\n")),
+        ("SCM_GATEWAY__PROJECTS__1__ID", "two".to_owned()),
+        ("SCM_GATEWAY__PROJECTS__1__AK_FILE", file(&folder, "ak2", "AKTWO")),
+        ("SCM_GATEWAY__PROJECTS__1__SK_FILE", file(&folder, "sk2", "secret-of-AKTWO")),
+        ("SCM_GATEWAY__PROJECTS__1__SECURITY_TOKEN_FILE", file(&folder, "token2", "token-two\n")),
+        ("SCM_GATEWAY__DEFAULT_PROJECT", "two".to_owned()),
+    ];
+    let variables: Vec<_> = files.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let gateway = Gateway::start(environment(&emulator.endpoint(), &variables), Clock::system()).await;
+    std::fs::remove_dir_all(folder).unwrap();
+
+    gateway.save(SaveInfoRequest { project_id: "one".into(), ..sample() }).await.unwrap();
+    gateway
+        .save(SaveInfoRequest { project_id: String::new(), cert_id: CERT.into(), info: Some(sample_info()) })
+        .await
+        .unwrap();
+
+    let journal = emulator.journal();
+    let seen: Vec<_> = journal
+        .iter()
+        .map(|s| (s.access_key.as_str(), s.header("x-project-id"), s.header("x-security-token")))
+        .collect();
+    assert_eq!(seen, [("AKONE", Some("one"), None), ("AKTWO", Some("two"), Some("token-two"))]);
+}
+
+#[tokio::test]
+async fn the_project_header_can_be_switched_off() {
+    let emulator = emulator().await;
+    let gateway = Gateway::with(&emulator, &[("SCM_GATEWAY__UPSTREAM__SEND_PROJECT_ID", "false")]).await;
+    gateway.save(sample()).await.unwrap();
+    let sent = &emulator.journal()[0];
+    assert_eq!(sent.header("x-project-id"), None);
+    assert!(sent.header("authorization").unwrap().contains("SignedHeaders=content-type;host;x-sdk-date,"));
+}
+
+#[tokio::test]
+async fn a_refused_key_is_the_operators_business_and_is_tried_once() {
+    let emulator = emulator().await;
+    let gateway = Gateway::with(&emulator, &[("HUAWEICLOUD_SDK_SK", "wrong")]).await;
+    let status = gateway.save(sample()).await.unwrap_err();
+    assert_status(&status, Code::Internal, "UPSTREAM_CREDENTIALS", Some(1));
+    assert_eq!((emulator.attempts(), emulator.refusals().len(), emulator.journal().len()), (1, 1, 0));
+}

@@ -1,0 +1,54 @@
+//! What is no good call of any method.
+
+use scm_gateway::proto::SaveInfoRequest;
+use tonic::{Code, Request};
+
+use crate::harness::{Gateway, emulator, sample};
+
+#[tokio::test]
+async fn a_message_over_the_limit_is_resource_exhausted() {
+    let emulator = emulator().await;
+    let gateway = Gateway::of(&emulator).await;
+    let request = SaveInfoRequest { cert_id: "x".repeat(256 * 1024), ..sample() };
+    let status = gateway.save(request).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    assert!(status.message().contains("max_message_size"), "{status:?}");
+    assert_eq!(emulator.attempts(), 0);
+}
+
+#[tokio::test]
+async fn a_malformed_timeout_is_answered_at_once() {
+    let emulator = emulator().await;
+    let gateway = Gateway::of(&emulator).await;
+    let mut request = Request::new(sample());
+    request.metadata_mut().insert("grpc-timeout", "soon".parse().unwrap());
+    let status = gateway.client.clone().save_info(request).await.unwrap_err();
+    assert_eq!((status.code(), status.message()), (Code::Internal, "grpc-timeout is malformed"));
+    assert_eq!(emulator.attempts(), 0);
+}
+
+#[tokio::test]
+async fn calls_come_in_by_a_unix_socket_too() {
+    let emulator = emulator().await;
+    let path = std::env::temp_dir().join(format!("scm-gateway-{}.sock", std::process::id()));
+    // Left behind by a process that died: replaced.
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    let listen = format!("unix:{}", path.display());
+    let environment = crate::harness::environment(&emulator.endpoint(), &[("SCM_GATEWAY__SERVER__LISTEN", &listen)]);
+    let config = scm_gateway::config::load(None, &environment).unwrap();
+    let (started, addresses) = tokio::sync::oneshot::channel();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let run = tokio::spawn(scm_gateway::run(config, scm_gateway::clock::Clock::system(), started, async {
+        let _ = stopped.await;
+    }));
+    assert_eq!(addresses.await.unwrap().server, listen);
+
+    let endpoint = tonic::transport::Endpoint::from_shared(listen).unwrap().origin("http://localhost".parse().unwrap());
+    let channel = endpoint.connect().await.unwrap();
+    let mut client = scm_gateway::proto::certificate_service_client::CertificateServiceClient::new(channel);
+    client.save_info(sample()).await.unwrap();
+
+    stop.send(()).unwrap();
+    run.await.unwrap().unwrap();
+    assert!(!path.exists(), "the socket goes with the listener");
+}

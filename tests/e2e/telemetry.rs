@@ -1,0 +1,179 @@
+//! Traces as a collector sees them.
+
+use opentelemetry_proto::tonic::trace::v1::{Span, span::SpanKind, status::StatusCode};
+use scm_emulator::{Emulator, Reply, Step};
+use tonic::Request;
+
+use crate::harness::{
+    Gateway, emulator,
+    otlp_sink::{Sink, attribute, hex},
+    sample,
+};
+
+const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+const PARENT: &str = "00f067aa0ba902b7";
+
+fn traced() -> Request<scm_gateway::proto::SaveInfoRequest> {
+    let mut request = Request::new(sample());
+    request.metadata_mut().insert("traceparent", format!("00-{TRACE}-{PARENT}-01").parse().unwrap());
+    request
+}
+
+async fn exporting(emulator: &Emulator, sink: &Sink, protocol: &str) -> Gateway {
+    let endpoint = format!("http://{}", sink.address);
+    Gateway::with(
+        emulator,
+        &[
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol),
+            ("OTEL_METRICS_EXPORTER", "none"),
+        ],
+    )
+    .await
+}
+
+fn by_kind(spans: &[Span], kind: SpanKind) -> &Span {
+    spans.iter().find(|span| span.kind() == kind).unwrap()
+}
+
+fn assert_attributes(span: &Span, expected: &[(&str, &str)]) {
+    for (name, value) in expected {
+        assert_eq!(attribute(span, name).as_deref(), Some(*value), "{name} of {}", span.name);
+    }
+    assert_eq!(span.attributes.len(), expected.len(), "{:?}", span.attributes);
+}
+
+#[tokio::test]
+async fn a_call_is_one_server_span_under_the_callers_and_one_client_span_per_attempt() {
+    let (emulator, sink) = (emulator().await, Sink::grpc().await);
+    let mut gateway = exporting(&emulator, &sink, "grpc").await;
+    let reply = gateway.client.clone().save_info(traced()).await.unwrap();
+    let request_id = reply.metadata().get("x-upstream-request-id").unwrap().to_str().unwrap().to_owned();
+    gateway.stop();
+    gateway.stopped().await;
+
+    let spans = sink.trace(TRACE, 2).await;
+    assert_eq!(spans.len(), 2);
+    assert_eq!(sink.service_name(), "scm-gateway");
+    let (server, client) = (by_kind(&spans, SpanKind::Server), by_kind(&spans, SpanKind::Client));
+    assert_eq!(
+        (server.name.as_str(), hex(&server.parent_span_id).as_str()),
+        ("huaweicloud.scm.v1.CertificateService/SaveInfo", PARENT)
+    );
+    assert_attributes(
+        server,
+        &[
+            ("rpc.system.name", "grpc"),
+            ("rpc.method", "huaweicloud.scm.v1.CertificateService/SaveInfo"),
+            ("rpc.response.status_code", "OK"),
+        ],
+    );
+    assert_eq!(client.name, "POST /v2/{project_id}/scm/cert/{cert_id}/save");
+    assert_eq!(client.parent_span_id, server.span_id);
+    let port = format!("int {}", emulator.address().port());
+    assert_attributes(
+        client,
+        &[
+            ("http.request.method", "POST"),
+            ("http.response.status_code", "int 200"),
+            ("server.address", "127.0.0.1"),
+            ("server.port", &port),
+            ("url.template", "/v2/{project_id}/scm/cert/{cert_id}/save"),
+            ("scm.upstream_request_id", &request_id),
+        ],
+    );
+    let sent = emulator.journal()[0].header("traceparent").unwrap().to_owned();
+    assert_eq!(sent, format!("00-{TRACE}-{}-01", hex(&client.span_id)), "SCM continues the attempt's span");
+}
+
+#[tokio::test]
+async fn a_callers_mistake_is_no_error_of_the_server_and_a_failure_is() {
+    let (emulator, sink) = (emulator().await, Sink::grpc().await);
+    let gateway = exporting(&emulator, &sink, "grpc").await;
+    for (status, code, trace) in
+        [(400, "SCM.0008", "11111111111111111111111111111111"), (500, "SCM.0007", "22222222222222222222222222222222")]
+    {
+        emulator.script(Step::Reply(Reply::json(status, &format!(r#"{{"error_code":"{code}","error_msg":"x"}}"#))));
+        let mut request = Request::new(sample());
+        request.metadata_mut().insert("traceparent", format!("00-{trace}-{PARENT}-01").parse().unwrap());
+        gateway.client.clone().save_info(request).await.unwrap_err();
+    }
+    let (emulator_port, template) =
+        (format!("int {}", emulator.address().port()), "/v2/{project_id}/scm/cert/{cert_id}/save");
+    let mut gateway = gateway;
+    gateway.stop();
+    gateway.stopped().await;
+
+    let spans = sink.trace("11111111111111111111111111111111", 2).await;
+    let (server, client) = (by_kind(&spans, SpanKind::Server), by_kind(&spans, SpanKind::Client));
+    assert_eq!(server.status.clone().unwrap_or_default().code(), StatusCode::Unset);
+    assert_eq!(attribute(server, "rpc.response.status_code").unwrap(), "NOT_FOUND");
+    assert_eq!(attribute(server, "scm.reason").unwrap(), "CERTIFICATE_NOT_FOUND");
+    assert_eq!(attribute(server, "error.type"), None);
+    assert_eq!(client.status.clone().unwrap().code(), StatusCode::Error);
+    assert_attributes(
+        client,
+        &[
+            ("http.request.method", "POST"),
+            ("http.response.status_code", "int 400"),
+            ("error.type", "400"),
+            ("server.address", "127.0.0.1"),
+            ("server.port", &emulator_port),
+            ("url.template", template),
+            ("scm.upstream_code", "SCM.0008"),
+        ],
+    );
+
+    let spans = sink.trace("22222222222222222222222222222222", 2).await;
+    let server = by_kind(&spans, SpanKind::Server);
+    assert_eq!(server.status.clone().unwrap().code(), StatusCode::Error);
+    assert_eq!(attribute(server, "error.type").unwrap(), "INTERNAL");
+}
+
+#[tokio::test]
+async fn traces_go_by_http_too() {
+    let (emulator, sink) = (emulator().await, Sink::http().await);
+    let mut gateway = exporting(&emulator, &sink, "http/protobuf").await;
+    gateway.client.clone().save_info(traced()).await.unwrap();
+    gateway.stop();
+    gateway.stopped().await;
+    assert_eq!(sink.trace(TRACE, 2).await.len(), 2);
+}
+
+#[tokio::test]
+async fn what_is_not_sampled_is_not_exported() {
+    let (emulator, sink) = (emulator().await, Sink::grpc().await);
+    let endpoint = format!("http://{}", sink.address);
+    let variables = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+        ("OTEL_TRACES_SAMPLER", "parentbased_always_off"),
+    ];
+    let mut gateway = Gateway::with(&emulator, &variables).await;
+    gateway.save(sample()).await.unwrap();
+    gateway.client.clone().save_info(traced()).await.unwrap();
+    gateway.stop();
+    gateway.stopped().await;
+    assert_eq!(sink.trace(TRACE, 2).await.len(), 2);
+    assert_eq!(sink.spans().len(), 2);
+}
+
+#[tokio::test]
+async fn a_dead_collector_costs_a_counter_and_no_call() {
+    let emulator = emulator().await;
+    let endpoint = "http://127.0.0.1:1";
+    let variables = [("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint), ("OTEL_METRICS_EXPORTER", "none")];
+    let mut gateway = Gateway::with(&emulator, &variables).await;
+    for _ in 0..3 {
+        gateway.save(sample()).await.unwrap();
+    }
+    let (_, metrics) = gateway.admin("/metrics").await;
+    assert!(
+        metrics.lines().any(|line| line.starts_with("scm_gateway_telemetry_spans")
+            && line.contains(r#"state="ended""#)
+            && line.ends_with(" 6")),
+        "{metrics}"
+    );
+    gateway.stop();
+    gateway.stopped().await;
+}
