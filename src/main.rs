@@ -98,8 +98,8 @@ fn serve(runtime: Runtime, config: Config, environment: &Environment) -> ExitCod
     }
 }
 
-/// Done at the first SIGTERM or SIGINT; the second ends the process. SIGHUP is taken and ends nothing.
-async fn stop() {
+/// Takes the signals from now on. Done at the first SIGTERM or SIGINT; the second ends the process. SIGHUP ends nothing.
+fn stop() -> impl Future<Output = ()> {
     let listen = |kind| signal(kind).expect("the runtime has its signal driver");
     let (mut terminate, mut interrupt) = (listen(SignalKind::terminate()), listen(SignalKind::interrupt()));
     let mut hangup = listen(SignalKind::hangup());
@@ -110,11 +110,13 @@ async fn stop() {
             _ = interrupt.recv() => SignalKind::interrupt(),
         }
     };
-    next().await;
-    tokio::spawn(async move {
-        let again = next().await;
-        std::process::exit(128 + again.as_raw_value()); // as the shell writes a death by signal
-    });
+    async move {
+        next().await;
+        tokio::spawn(async move {
+            let again = next().await;
+            std::process::exit(128 + again.as_raw_value()); // as the shell writes a death by signal
+        });
+    }
 }
 
 fn bad_start(problem: impl std::fmt::Display) -> ExitCode {

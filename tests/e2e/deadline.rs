@@ -18,10 +18,7 @@ async fn the_callers_deadline_ends_the_call_and_frees_the_upstream() {
     let emulator = emulator().await;
     let gateway = Gateway::of(&emulator).await;
     emulator.script(Step::Hang);
-    // Sent by hand, for tonic's client would answer in the server's stead.
-    let mut request = Request::new(sample());
-    request.metadata_mut().insert("grpc-timeout", "200m".parse().unwrap());
-    let status = gateway.client.clone().save_info(request).await.unwrap_err();
+    let status = gateway.patient_client().save_info(with_timeout(Duration::from_millis(200))).await.unwrap_err();
     assert_status(&status, Code::DeadlineExceeded, "DEADLINE", Some(1));
     emulator.wait_for_open_connections(0).await;
     assert_eq!(emulator.attempts(), 1);
@@ -43,7 +40,7 @@ async fn with_too_little_time_left_to_answer_nothing_is_sent() {
     for timeout in ["20m", "1m", "0n"] {
         let mut request = Request::new(sample());
         request.metadata_mut().insert("grpc-timeout", timeout.parse().unwrap());
-        let status = gateway.client.clone().save_info(request).await.unwrap_err();
+        let status = gateway.patient_client().save_info(request).await.unwrap_err();
         assert_status(&status, Code::DeadlineExceeded, "DEADLINE", None);
     }
     assert_eq!((emulator.attempts(), emulator.connections()), (0, 0));

@@ -2,6 +2,10 @@
 
 use std::{collections::BTreeMap, time::SystemTime};
 
+use hyper_util::{
+    client::legacy::{self, connect::HttpConnector},
+    rt::TokioExecutor,
+};
 use scm_emulator::{Emulator, Options, SAMPLE_ACCESS_KEY, SAMPLE_PROJECT, SAMPLE_SECRET_KEY};
 use scm_gateway::{
     clock::Clock,
@@ -18,6 +22,9 @@ use tonic_types::StatusExt as _;
 
 #[path = "harness/otlp_sink.rs"]
 pub mod otlp_sink;
+
+/// A client without time of its own.
+pub type Patient = legacy::Client<HttpConnector, tonic::body::Body>;
 
 pub const CERT: &str = "scs1481110651012";
 
@@ -58,6 +65,13 @@ impl Gateway {
 
     pub async fn channel(&self) -> Channel {
         channel(&self.addresses.server).await
+    }
+
+    /// A client that leaves deadlines to the server: tonic's channel would answer in its stead.
+    pub fn patient_client(&self) -> CertificateServiceClient<Patient> {
+        let http = legacy::Client::builder(TokioExecutor::new()).http2_only(true).build_http();
+        let origin = format!("http://{}", self.addresses.server).parse().unwrap();
+        CertificateServiceClient::with_origin(http, origin)
     }
 
     /// Begins to drain.
