@@ -31,6 +31,7 @@ use rustls::pki_types::CertificateDer;
 use secrecy::SecretString;
 use toml::Table;
 
+pub use credentials::KeyFiles;
 pub use endpoint::Endpoint;
 pub use problems::{Problem, Problems};
 pub use projects::{Project, Projects};
@@ -107,8 +108,34 @@ pub struct Upstream {
     pub ca_certificates: Vec<CertificateDer<'static>>,
     /// Whether requests carry `X-Project-Id`; they do by default.
     pub send_project_id: bool,
+    /// How often and how fast a call is repeated.
+    pub retry: Retry,
+    /// When a project's circuit opens, and for how long.
+    pub circuit: Circuit,
     /// The URL of the proxy, perhaps with its user and password; none by default.
     pub proxy: Option<SecretString>,
+}
+
+/// How often and how fast a call is repeated.
+#[derive(Debug, Clone)]
+pub struct Retry {
+    /// Attempts of one call, the first among them; 3 by default.
+    pub attempts: u32,
+    /// The longest first pause, 50 ms by default; it doubles from attempt to attempt.
+    pub backoff: Duration,
+    /// The longest pause; 2 s by default.
+    pub max_backoff: Duration,
+}
+
+/// When a project's circuit opens, and for how long.
+#[derive(Debug, Clone)]
+pub struct Circuit {
+    /// Failed calls in a row that open it; 7 by default.
+    pub failures: u32,
+    /// How long it stays open at first, 1 s by default; each probe that fails doubles it.
+    pub open: Duration,
+    /// How long it stays open at most; 4 s by default.
+    pub max_open: Duration,
 }
 
 /// Collects the process environment.
@@ -182,6 +209,16 @@ fn upstream(section: &mut Section<'_>) -> (Upstream, Endpoint) {
         timeout: section.take("timeout", secs(10), values::duration(millis(50)..=secs(300))),
         ca_certificates: section.take("ca_file", Vec::new(), files::certificates),
         send_project_id: section.take("send_project_id", true, values::boolean),
+        retry: Retry {
+            attempts: section.take("attempts", 3, values::integer(1..=10)),
+            backoff: section.take("backoff", millis(50), values::duration(millis(1)..=secs(60))),
+            max_backoff: section.take("max_backoff", secs(2), values::duration(millis(1)..=secs(60))),
+        },
+        circuit: Circuit {
+            failures: section.take("circuit_failures", 7, values::integer(1..=1000)),
+            open: section.take("circuit_open", secs(1), values::duration(millis(10)..=secs(300))),
+            max_open: section.take("circuit_max_open", secs(4), values::duration(millis(10)..=secs(300))),
+        },
         proxy: section.optional("proxy", endpoint::proxy),
     };
     let endpoint = endpoint::read(section).unwrap_or_else(Endpoint::of_default_region);

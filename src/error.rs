@@ -39,6 +39,8 @@ pub enum Reason {
     UpstreamTooLarge,
     /// The request of a call that may not be repeated was sent and no answer came.
     UpstreamOutcomeUnknown,
+    /// The circuit in front of SCM is open: nothing is sent.
+    CircuitOpen,
     /// The caller's deadline or the gateway's is over.
     Deadline,
     /// The gateway stops before the call is finished.
@@ -76,8 +78,8 @@ pub struct Answer {
     pub code: Option<String>,
     /// The vendor's id of the request.
     pub request_id: Option<String>,
-    /// How long SCM asks to wait.
-    pub retry_after: Option<Duration>,
+    /// Whether the signature was refused for its date alone.
+    pub expired: bool,
 }
 
 /// A call that failed.
@@ -91,6 +93,8 @@ pub struct Error {
     pub violations: Vec<Violation>,
     /// SCM's answer, where there was one.
     pub answer: Option<Box<Answer>>,
+    /// How long to wait before the call is made again, where that is known: SCM's `Retry-After`, or our own bound.
+    pub retry_after: Option<Duration>,
     /// How many requests were sent or tried.
     pub attempts: u32,
 }
@@ -98,7 +102,7 @@ pub struct Error {
 impl Error {
     /// An error without an answer.
     pub fn new(reason: Reason, progress: Progress) -> Self {
-        Self { reason, progress, violations: Vec::new(), answer: None, attempts: 0 }
+        Self { reason, progress, violations: Vec::new(), answer: None, retry_after: None, attempts: 0 }
     }
 
     /// Fields that the gateway refuses.
@@ -109,5 +113,10 @@ impl Error {
     /// An answer that is an error.
     pub fn answered(reason: Reason, answer: Answer) -> Self {
         Self { answer: Some(Box::new(answer)), ..Self::new(reason, Progress::Answered) }
+    }
+
+    /// Whether SCM refused the signature for its date.
+    pub fn is_expired(&self) -> bool {
+        self.answer.as_ref().is_some_and(|answer| answer.expired)
     }
 }

@@ -20,19 +20,20 @@
 //! |---|---|
 //! | [`config`] | file and environment, typed and checked, every problem at once; nobody else reads either |
 //! | [`secret`] | credentials: redacted, wiped |
-//! | [`clock`] | the only caller of `now()` |
+//! | [`clock`], [`chance`] | the only doors for time and randomness |
 //! | [`proto`] | what `build.rs` printed |
 //! | [`error`] | what happened, and how far the request got; knows no gRPC |
 //! | [`validate`] | what is refused before anything is sent |
 //! | [`rest`] | translate, decode, the vendor's codes |
 //! | [`sign`] | SDK-HMAC-SHA256, pure |
-//! | [`upstream`] | deadline, attempt, sign, transport (the only user of reqwest) |
+//! | [`upstream`] | deadline, circuits, repeat, attempt, sign, transport (the only user of reqwest) |
 //! | [`call`] | what accompanies a call beside its message |
 //! | [`service`] | validate → upstream → reply, for any RPC |
 //! | [`status`] | THE table: error → gRPC status |
 //! | [`edge`] | the gRPC listener and its layers |
 //! | [`admin`] | `/livez` `/readyz` `/metrics` |
 //! | [`telemetry`] | spans, metrics, log lines |
+//! | [`rotation`] | takes up a key anew when its files change |
 //! | [`mod@run`] | puts the rooms together |
 //!
 //! Imports point down: run → edge → service → upstream → {rest, sign} → {proto, error, secret, clock}. `config` hands
@@ -41,12 +42,14 @@
 
 pub mod admin;
 pub mod call;
+pub mod chance;
 pub mod clock;
 pub mod config;
 pub mod edge;
 pub mod error;
 pub mod proto;
 pub mod rest;
+pub mod rotation;
 pub mod run;
 pub mod secret;
 pub mod service;

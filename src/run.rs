@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr, sync::Arc};
 
-use tokio::{net::TcpListener, sync::oneshot};
+use tokio::{net::TcpListener, sync::oneshot, task::JoinSet};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::service::Routes;
 use tonic_health::{ServingStatus, server::HealthReporter};
@@ -13,6 +13,7 @@ use crate::{
     config::Config,
     edge::{self, listener::Listener},
     proto::{self, certificate_service_server::CertificateServiceServer},
+    rotation,
     service::Gateway,
     telemetry::{self, Telemetry},
     upstream::{Upstream, transport},
@@ -60,8 +61,9 @@ pub async fn run(
 ) -> Result<(), StartError> {
     let telemetry = Arc::new(Telemetry::start(&config.telemetry)?);
     let abandon = CancellationToken::new();
-    let upstream = Upstream::new(&config.upstream, telemetry.clone(), clock)?;
-    let gateway = Gateway::new(config.projects.clone(), upstream, abandon.clone());
+    let upstream = Upstream::new(&config.upstream, &config.projects, telemetry.clone(), clock)?;
+    let rotation = rotation::watch(config.projects.clone(), upstream.targets().clone(), telemetry.meter.clone());
+    let gateway = Gateway::new(upstream, abandon.clone());
     let health = HealthReporter::new();
     let routes = routes(&config, gateway, &health)?;
     let calls = TaskTracker::new();
@@ -71,7 +73,9 @@ pub async fn run(
     let (admin_listener, admin_address) = listen_admin(&config).await?;
     let addresses = Addresses { server: listener.to_string(), admin: admin_address };
     let admin = Admin::new(telemetry.clone());
-    let admin_task = tokio::spawn(admin.clone().serve(admin_listener));
+    let mut tasks = JoinSet::new();
+    tasks.spawn(admin.clone().serve(admin_listener));
+    tasks.spawn(rotation);
 
     set_health(&health, ServingStatus::Serving).await;
     admin.set_ready(true);
@@ -87,7 +91,7 @@ pub async fn run(
     };
     edge::serve(listener, stack, stop, calls, config.server.drain, abandon).await;
     telemetry.shutdown().await;
-    admin_task.abort();
+    drop(tasks); // the operator can ask to the end
     tracing::info!("stopped");
     Ok(())
 }
@@ -95,7 +99,7 @@ pub async fn run(
 /// Builds what [`run`] would build and binds nothing: what `--check` is for.
 pub async fn check(config: &Config) -> Result<(), StartError> {
     let telemetry = Arc::new(Telemetry::start(&config.telemetry)?);
-    Upstream::new(&config.upstream, telemetry, Clock::system())?;
+    Upstream::new(&config.upstream, &config.projects, telemetry, Clock::system())?;
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 /// One project's key at the vendor. Its parts belong together and are only ever replaced together.
 #[derive(Clone)]
@@ -13,6 +13,15 @@ pub struct Credentials {
     pub secret_key: SecretString,
     /// The token that temporary keys must send along.
     pub security_token: Option<SecretString>,
+}
+
+impl PartialEq for Credentials {
+    fn eq(&self, other: &Self) -> bool {
+        self.access_key == other.access_key
+            && self.secret_key.expose_secret() == other.secret_key.expose_secret()
+            && self.security_token.as_ref().map(ExposeSecret::expose_secret)
+                == other.security_token.as_ref().map(ExposeSecret::expose_secret)
+    }
 }
 
 impl fmt::Debug for Credentials {

@@ -7,11 +7,10 @@ use tonic::{Request, Response, Status, metadata::MetadataValue};
 
 use crate::{
     call::Call,
-    config::{Project, Projects},
     error::{Error, Progress, Reason},
     rest::{self, RestMethod, decode::Decoded},
     status,
-    upstream::Upstream,
+    upstream::{Upstream, target::Target},
     validate,
 };
 
@@ -20,15 +19,14 @@ use crate::{
 pub struct Gateway(Arc<Inner>);
 
 struct Inner {
-    projects: Projects,
     upstream: Upstream,
     stop: CancellationToken,
 }
 
 impl Gateway {
-    /// A service for these projects. When `stop` is cancelled, calls still running are answered at once.
-    pub fn new(projects: Projects, upstream: Upstream, stop: CancellationToken) -> Self {
-        Self(Arc::new(Inner { projects, upstream, stop }))
+    /// A service in front of this upstream. When `stop` is cancelled, calls still running are answered at once.
+    pub fn new(upstream: Upstream, stop: CancellationToken) -> Self {
+        Self(Arc::new(Inner { upstream, stop }))
     }
 
     /// The one line of every RPC.
@@ -48,20 +46,21 @@ impl Gateway {
 
     /// First the project, then the fields, then SCM.
     async fn answer<M: RestMethod>(&self, mut message: M::Request, call: &Call) -> Result<Decoded<M::Reply>, Error> {
-        let project = self.project(M::project_id(&mut message))?;
+        let target = self.target(M::project_id(&mut message))?;
         let checked = validate::check(message)?;
         let request = rest::translate::<M>(&checked);
-        self.0.upstream.call::<M>(&request, project, call).await
+        self.0.upstream.call::<M>(&request, target, call).await
     }
 
     /// The project that the caller names, by default the default one, whose id then stands in the message.
-    fn project(&self, id: &mut String) -> Result<&Project, Error> {
+    fn target(&self, id: &mut String) -> Result<&Target, Error> {
+        let targets = self.0.upstream.targets();
         if id.is_empty() {
-            let project = self.0.projects.default_project();
-            id.clone_from(&project.id);
-            return Ok(project);
+            let target = targets.default_target();
+            id.clone_from(&target.id);
+            return Ok(target);
         }
-        self.0.projects.get(id).ok_or_else(|| Error::new(Reason::CallerNotAllowed, Progress::NotSent))
+        targets.get(id).map(|target| &**target).ok_or_else(|| Error::new(Reason::CallerNotAllowed, Progress::NotSent))
     }
 }
 

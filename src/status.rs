@@ -1,6 +1,6 @@
 //! THE table: every [`Reason`] as a gRPC status with details.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use tonic::{Code, Status, metadata::MetadataValue};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
@@ -12,6 +12,9 @@ pub const DOMAIN: &str = "scm-gateway";
 
 /// The metadata key under which SCM's id of the request goes back, on success too.
 pub const UPSTREAM_REQUEST_ID: &str = "x-upstream-request-id";
+
+/// No wait told to a caller is longer, whatever SCM asks for.
+const MAX_WAIT: Duration = Duration::from_secs(60);
 
 /// Fields named in one status at most: a status travels in headers, and clients bound those, some at 8 KiB.
 const MAX_VIOLATIONS: usize = 32;
@@ -82,6 +85,11 @@ pub const fn row(reason: Reason) -> (Code, &'static str, &'static str) {
             "UPSTREAM_OUTCOME_UNKNOWN",
             "the connection to SCM broke after the request was sent: the call may have been carried out",
         ),
+        R::CircuitOpen => (
+            Code::Unavailable,
+            "CIRCUIT_OPEN",
+            "SCM was not available to the last calls and is not asked for a moment: call again later",
+        ),
         R::Deadline => (Code::DeadlineExceeded, "DEADLINE", "the deadline was over before SCM answered"),
         R::ShuttingDown => {
             (Code::Unavailable, "SHUTTING_DOWN", "this instance of the gateway stops: call again, another one answers")
@@ -104,9 +112,9 @@ pub fn render(error: Error) -> Status {
         metadata.extend(answer.code.map(|code| ("upstream_code".to_owned(), code)));
         request_id = answer.request_id;
         metadata.extend(request_id.clone().map(|id| ("upstream_request_id".to_owned(), id)));
-        if answer.retry_after.is_some() {
-            details.set_retry_info(answer.retry_after);
-        }
+    }
+    if let Some(wait) = error.retry_after {
+        details.set_retry_info(Some(wait.min(MAX_WAIT)));
     }
     details.set_error_info(reason, DOMAIN, metadata);
     if !error.violations.is_empty() {
@@ -145,9 +153,10 @@ mod tests {
             http_status: 429,
             code: Some("APIG.0308".to_owned()),
             request_id: Some("id-1".to_owned()),
-            retry_after: Some(Duration::from_secs(7)),
+            expired: false,
         };
-        let status = render(Error { attempts: 1, ..Error::answered(Reason::UpstreamThrottled, answer) });
+        let retry_after = Some(Duration::from_secs(7));
+        let status = render(Error { attempts: 1, retry_after, ..Error::answered(Reason::UpstreamThrottled, answer) });
         let details = status.get_error_details();
         let info = details.error_info().unwrap();
         assert_eq!((info.domain.as_str(), info.reason.as_str()), ("scm-gateway", "UPSTREAM_THROTTLED"));

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use opentelemetry::{
     KeyValue,
-    metrics::{Histogram, MeterProvider as _},
+    metrics::{Histogram, Meter, MeterProvider as _},
     trace::TracerProvider as _,
 };
 use opentelemetry_sdk::{
@@ -41,6 +41,8 @@ pub struct Telemetry {
     pub call_duration: Histogram<f64>,
     /// `http.client.request.duration`.
     pub request_duration: Histogram<f64>,
+    /// Makes further instruments.
+    pub meter: Meter,
     traces: SdkTracerProvider,
     metrics: SdkMeterProvider,
     registry: prometheus::Registry,
@@ -66,6 +68,7 @@ impl Telemetry {
             request_duration: seconds("http.client.request.duration")
                 .with_description("Duration of a request to SCM, in seconds")
                 .build(),
+            meter,
             traces,
             metrics,
             registry,
@@ -106,7 +109,7 @@ fn meter_provider(
 fn tracer_provider(
     config: &config::Telemetry,
     resource: Resource,
-    meter: &opentelemetry::metrics::Meter,
+    meter: &Meter,
 ) -> Result<SdkTracerProvider, export::StartError> {
     let builder = SdkTracerProvider::builder().with_resource(resource);
     Ok(match &config.traces {

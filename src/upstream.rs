@@ -1,63 +1,123 @@
-//! The way to SCM: one attempt of one call, within the call's deadline.
+//! The way to SCM, within one budget of time.
 //!
-//! Outermost first: deadline · per-attempt span and `traceparent` (`attempt.rs`) · sign (`signed.rs`) · transport
-//! (`transport.rs`). Retry and circuits have their place between deadline and attempt.
+//! Outermost first: deadline · throttle and circuit of the project (`target.rs`) · repeat (`retry.rs`) · place at the
+//! project's key (`key.rs`) · span and `traceparent` of the attempt (`attempt.rs`) · sign (`signed.rs`) · transport
+//! (`transport.rs`). A request is signed inside each attempt: no signature is kept.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use tokio::time::timeout_at;
+use tokio::time::{sleep, timeout_at};
 
 use crate::{
     call::Call,
     clock::{self, Clock},
-    config::{self, Project},
+    config::{self, Projects},
     error::{Error, Progress, Reason},
     rest::{RestMethod, UnsignedRequest, decode::Decoded},
     telemetry::Telemetry,
 };
 
 mod attempt;
+mod circuit;
+mod key;
+mod metrics;
+mod retry;
 mod signed;
+mod skew;
+pub mod target;
+mod throttle;
 pub mod transport;
+
+use target::{Target, Targets};
 
 /// The client of SCM, one for all calls.
 pub struct Upstream {
+    targets: Arc<Targets>,
     transport: transport::Transport,
     telemetry: Arc<Telemetry>,
     clock: Clock,
-    timeout: std::time::Duration,
+    skew: Arc<skew::Skew>,
+    timeout: Duration,
     send_project_id: bool,
+    retry: config::Retry,
+    budget: retry::Budget,
 }
 
 impl Upstream {
     /// A client as `config` says.
     pub fn new(
         config: &config::Upstream,
+        projects: &Projects,
         telemetry: Arc<Telemetry>,
         clock: Clock,
     ) -> Result<Self, transport::BuildError> {
+        let targets = Arc::new(Targets::new(projects, &config.circuit));
+        let skew = Arc::<skew::Skew>::default();
+        metrics::register(&telemetry.meter, &targets, &skew);
         Ok(Self {
+            targets,
             transport: transport::Transport::new(config)?,
             telemetry,
             clock,
+            skew,
             timeout: config.timeout,
             send_project_id: config.send_project_id,
+            retry: config.retry.clone(),
+            budget: retry::Budget::new(clock::steady()),
         })
     }
 
-    /// Makes the call. Its budget is the caller's deadline, at most `[upstream] timeout`: when that is over, so is
-    /// everything below, and when it is over already, nothing is sent.
+    /// The projects that calls can be made for.
+    pub fn targets(&self) -> &Arc<Targets> {
+        &self.targets
+    }
+
+    /// Makes the call. Its budget is the caller's deadline, at most `[upstream] timeout`, for everything: waiting for
+    /// a place, attempts, pauses. When it is over already, nothing is sent.
     pub async fn call<M: RestMethod>(
         &self,
         request: &UnsignedRequest,
-        project: &Project,
+        target: &Target,
         call: &Call,
     ) -> Result<Decoded<M::Reply>, Error> {
         let deadline = call.deadline(self.timeout);
         if deadline <= clock::steady() {
             return Err(Error::new(Reason::Deadline, Progress::NotSent));
         }
-        self.attempt::<M>(request, project, call, deadline).await.map_err(|error| Error { attempts: 1, ..error })
+        let pass = target.admit()?;
+        self.budget.deposit();
+        let result = self.repeat::<M>(request, target, call, deadline).await;
+        target.settle(pass, &result);
+        result
+    }
+
+    /// Attempts until one succeeds or its failure is the answer.
+    async fn repeat<M: RestMethod>(
+        &self,
+        request: &UnsignedRequest,
+        target: &Target,
+        call: &Call,
+        deadline: tokio::time::Instant,
+    ) -> Result<Decoded<M::Reply>, Error> {
+        let (mut attempts, mut corrected) = (0, false);
+        loop {
+            let place = target.key.admit(deadline).await.map_err(|error| Error { attempts, ..error })?;
+            attempts += 1;
+            let attempt = attempt::Attempt { request, target, call, deadline, number: attempts };
+            let error = match self.attempt::<M>(&attempt, place).await {
+                Ok(decoded) => return Ok(decoded),
+                Err(error) => Error { attempts, ..error },
+            };
+            // The one exception to "a refused key is never tried again": the clock was wrong, and now it is right.
+            if !corrected && error.is_expired() && self.skew.adopt() {
+                corrected = true;
+                continue;
+            }
+            match self.retry.pause(&error, M::IDEMPOTENT, &self.budget, clock::steady(), deadline) {
+                Some(pause) => sleep(pause).await,
+                None => return Err(error),
+            }
+        }
     }
 
     /// Runs `work` until the deadline.

@@ -12,10 +12,23 @@ use crate::secret::Credentials;
 const LARGEST_SECRET: u64 = 64 * 1024;
 
 /// The files of one key, as far as the configuration names them well.
-pub(super) struct Files {
+#[derive(Debug, Clone)]
+pub struct KeyFiles {
     pub(super) access_key: Option<PathBuf>,
     pub(super) secret_key: Option<PathBuf>,
     pub(super) security_token: Option<PathBuf>,
+}
+
+impl KeyFiles {
+    /// Reads the key again. A problem names the file at fault and never its content.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the files: then the key read before stays good.
+    pub fn read(&self) -> Result<Credentials, String> {
+        let problem = |problems: Vec<Remark>| problems.into_iter().map(|(_, message)| message).collect::<Vec<_>>();
+        read(self).map(|(credentials, _)| credentials).map_err(|problems| problem(problems).join("; "))
+    }
 }
 
 /// Something to say about one of the files: the key that names it, and the message.
@@ -24,7 +37,7 @@ pub(super) type Remark = (&'static str, String);
 /// Reads the files of one key, all of them even if the first is bad.
 ///
 /// With the key come warnings; without it, problems, except about a file that is not named.
-pub(super) fn read(files: &Files) -> Result<(Credentials, Vec<Remark>), Vec<Remark>> {
+pub(super) fn read(files: &KeyFiles) -> Result<(Credentials, Vec<Remark>), Vec<Remark>> {
     let (mut warnings, mut problems) = (Vec::new(), Vec::new());
     let mut part = |key: &'static str, path: Option<&Path>| {
         let secret = secret(path?).map_err(|message| problems.push((key, message))).ok()?;

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use super::credentials::{self, KeyFiles};
 use super::problems::Problem;
 use super::reader::{Raw, Section};
-use super::{Endpoint, Environment, credentials, endpoint, values};
+use super::{Endpoint, Environment, endpoint, values};
 use crate::secret::Credentials;
 
 const PROJECT_ID: &str = "HUAWEICLOUD_SDK_PROJECT_ID";
@@ -18,6 +19,8 @@ pub struct Project {
     pub endpoint: Endpoint,
     /// What signs its calls.
     pub credentials: Credentials,
+    /// Where they were read from, if they can be read again.
+    pub key_files: Option<KeyFiles>,
 }
 
 /// The projects that may be called, at least one.
@@ -64,19 +67,20 @@ pub(super) fn read(root: &mut Section<'_>, endpoint: &Endpoint, environment: &En
 fn entry(section: &mut Section<'_>, default_endpoint: &Endpoint) -> Entry {
     let id = section.required("id", "the project's id at the vendor", id);
     let endpoint = endpoint::read(section).unwrap_or_else(|| default_endpoint.clone());
-    let credentials = key(section);
-    let project = id.clone().zip(credentials).map(|(id, credentials)| Project { id, endpoint, credentials });
+    let (files, credentials) = key(section);
+    let project = id.clone().zip(credentials);
+    let project = project.map(|(id, credentials)| Project { id, endpoint, credentials, key_files: Some(files) });
     (id, project)
 }
 
 /// Reads the key that an entry's files hold.
-fn key(section: &mut Section<'_>) -> Option<Credentials> {
-    let files = credentials::Files {
+fn key(section: &mut Section<'_>) -> (KeyFiles, Option<Credentials>) {
+    let files = KeyFiles {
         access_key: section.required("ak_file", "the file with the access key id (AK)", values::path),
         secret_key: section.required("sk_file", "the file with the secret access key (SK)", values::path),
         security_token: section.optional("security_token_file", values::path),
     };
-    match credentials::read(&files) {
+    let credentials = match credentials::read(&files) {
         Ok((credentials, warnings)) => {
             for (key, message) in warnings {
                 section.warning(key, &message);
@@ -89,7 +93,8 @@ fn key(section: &mut Section<'_>) -> Option<Credentials> {
             }
             None
         }
-    }
+    };
+    (files, credentials)
 }
 
 fn from_environment(root: &mut Section<'_>, endpoint: &Endpoint, environment: &Environment) -> Entry {
@@ -102,7 +107,8 @@ fn from_environment(root: &mut Section<'_>, endpoint: &Endpoint, environment: &E
     };
     let id = id.map_err(|message| root.problem_elsewhere(Problem::new(PROJECT_ID, message))).ok();
     let endpoint = endpoint.clone();
-    let project = id.clone().zip(credentials).map(|(id, credentials)| Project { id, endpoint, credentials });
+    let project =
+        id.clone().zip(credentials).map(|(id, credentials)| Project { id, endpoint, credentials, key_files: None });
     (id, project)
 }
 

@@ -40,6 +40,19 @@ pub(super) fn duration(bounds: RangeInclusive<Duration>) -> impl FnOnce(&Raw) ->
     }
 }
 
+/// A whole number within bounds: a TOML integer, or in a variable its digits.
+pub(super) fn integer(bounds: RangeInclusive<u32>) -> impl FnOnce(&Raw) -> Result<u32, String> {
+    move |raw| {
+        let value = match raw {
+            Raw::File(Value::Integer(value)) => u32::try_from(*value).ok(),
+            Raw::File(_) => return Err(raw.mistaken_for("a whole number without quotes")),
+            Raw::Variable(text) => text.parse().ok(),
+        };
+        let expects = || format!("expects a whole number from {} to {}", bounds.start(), bounds.end());
+        value.filter(|value| bounds.contains(value)).ok_or_else(expects)
+    }
+}
+
 /// A size in bytes within bounds, as text with its unit.
 pub(super) fn size(bounds: RangeInclusive<u64>) -> impl FnOnce(&Raw) -> Result<usize, String> {
     move |raw| {

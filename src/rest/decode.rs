@@ -7,9 +7,6 @@ use serde::Deserialize;
 use super::{RawReply, RestMethod, codes};
 use crate::error::{Answer, Error, Reason};
 
-/// No wait told to a caller is longer, whatever the vendor asks for.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
-
 /// A success.
 #[derive(Debug)]
 pub struct Decoded<R> {
@@ -25,20 +22,19 @@ pub fn decode<M: RestMethod>(raw: &RawReply, now: SystemTime) -> Result<Decoded<
     let error_body = text.and_then(ErrorBody::read);
     let refused = raw.status != 200 || error_body.is_some();
     let request_id = request_id(&raw.headers, error_body.as_ref());
-    let answer = |code, request_id| Answer {
-        http_status: raw.status,
-        code,
-        request_id,
-        retry_after: retry_after(&raw.headers, now),
-    };
     if refused {
+        let expired = raw.status == 401 && error_body.as_ref().is_some_and(|body| body.expired);
         let code = error_body.and_then(|body| body.code);
         let reason = codes::reason(raw.status, code.as_deref()).unwrap_or(Reason::UpstreamMalformed);
-        return Err(Error::answered(reason, answer(code, request_id)));
+        let answer = Answer { http_status: raw.status, code, request_id, expired };
+        return Err(Error { retry_after: retry_after(&raw.headers, now), ..Error::answered(reason, answer) });
     }
     match text.and_then(|text| serde_json::from_str::<M::Reply>(text).ok()).filter(M::acknowledged) {
         Some(reply) => Ok(Decoded { reply, request_id }),
-        None => Err(Error::answered(Reason::UpstreamMalformed, answer(None, request_id))),
+        None => {
+            let answer = Answer { http_status: raw.status, request_id, ..Answer::default() };
+            Err(Error::answered(Reason::UpstreamMalformed, answer))
+        }
     }
 }
 
@@ -47,15 +43,16 @@ pub fn decode<M: RestMethod>(raw: &RawReply, now: SystemTime) -> Result<Decoded<
 struct ErrorBody {
     code: Option<String>,
     request_id: Option<String>,
+    expired: bool,
 }
 
-/// The spellings of an error body. Messages are not read: they may echo keys and personal data.
+/// The spellings of an error body. A message is looked at for one word and dropped: it may echo key and personal data.
 #[derive(Deserialize)]
 struct Spellings {
     #[serde(alias = "errorCode")]
     error_code: Option<Code>,
     #[serde(alias = "errorMsg")]
-    error_msg: Option<serde::de::IgnoredAny>,
+    error_msg: Option<Code>,
     error: Option<Nested>,
     code: Option<Code>,
     request_id: Option<Code>,
@@ -90,6 +87,7 @@ impl ErrorBody {
         named.then(|| Self {
             code: [body.error_code, nested, body.code].into_iter().flatten().find_map(Code::into_upstream_code),
             request_id: body.request_id.and_then(Code::into_request_id),
+            expired: body.error_msg.and_then(Code::text).is_some_and(|message| says_expired(&message)),
         })
     }
 }
@@ -111,6 +109,11 @@ impl Code {
     fn into_request_id(self) -> Option<String> {
         self.text().filter(|id| is_request_id(id))
     }
+}
+
+/// The vendor's words for a date that is more than 15 minutes off. Its echo of our request comes after them.
+fn says_expired(message: &str) -> bool {
+    message.to_ascii_lowercase().contains("signature expired")
 }
 
 fn is_token(text: &str) -> bool {
@@ -137,7 +140,7 @@ fn retry_after(headers: &http::HeaderMap, now: SystemTime) -> Option<Duration> {
     } else {
         httpdate::parse_http_date(value).ok()?.duration_since(now).ok()?
     };
-    (!wait.is_zero()).then(|| wait.min(MAX_RETRY_AFTER))
+    (!wait.is_zero()).then_some(wait)
 }
 
 #[cfg(test)]

@@ -14,6 +14,8 @@ pub const SCM_REASON: &str = "scm.reason";
 pub const HTTP_REQUEST_METHOD: &str = "http.request.method";
 /// The HTTP status, an integer.
 pub const HTTP_RESPONSE_STATUS_CODE: &str = "http.response.status_code";
+/// How many attempts came before, an integer; from the second attempt on.
+pub const HTTP_REQUEST_RESEND_COUNT: &str = "http.request.resend_count";
 /// The host of SCM's endpoint.
 pub const SERVER_ADDRESS: &str = "server.address";
 /// The port of SCM's endpoint, an integer.

@@ -1,7 +1,5 @@
 //! One attempt: its CLIENT span, its signature, its judgement.
 
-use std::time::SystemTime;
-
 use http::HeaderValue;
 use opentelemetry::{
     Context, KeyValue,
@@ -9,45 +7,48 @@ use opentelemetry::{
 };
 use tokio::time::Instant;
 
-use super::{Upstream, signed, transport::SendError};
+use super::{Upstream, key, signed, target::Target, transport::SendError};
 use crate::{
     call::Call,
     clock,
-    config::Project,
     error::{Error, Progress, Reason},
     rest::{RestMethod, UnsignedRequest, decode},
+    secret::Credentials,
     status,
     telemetry::{attribute as name, traceparent},
 };
 
+/// What one attempt is made of.
+pub(super) struct Attempt<'a> {
+    pub(super) request: &'a UnsignedRequest,
+    pub(super) target: &'a Target,
+    pub(super) call: &'a Call,
+    pub(super) deadline: Instant,
+    /// The first is 1.
+    pub(super) number: u32,
+}
+
 impl Upstream {
-    /// Signs, sends and judges, once.
+    /// Signs, sends and judges, once. `place` learns what that tells about the key.
     pub(super) async fn attempt<M: RestMethod>(
         &self,
-        request: &UnsignedRequest,
-        project: &Project,
-        call: &Call,
-        deadline: Instant,
+        attempt: &Attempt<'_>,
+        place: key::Pass<'_>,
     ) -> Result<decode::Decoded<M::Reply>, Error> {
         let started = clock::stopwatch();
-        let mut attributes = vec![
-            KeyValue::new(name::HTTP_REQUEST_METHOD, request.method.to_string()),
-            KeyValue::new(name::SERVER_ADDRESS, project.endpoint.host().to_owned()),
-            KeyValue::new(name::SERVER_PORT, i64::from(project.endpoint.port())),
-            KeyValue::new(name::URL_TEMPLATE, M::TEMPLATE),
-        ];
-        let span = self
-            .telemetry
-            .tracer
-            .span_builder(M::SPAN)
-            .with_kind(SpanKind::Client)
-            .with_attributes(attributes.clone())
-            .start_with_context(&self.telemetry.tracer, call.context());
-        let context = call.context().with_span(span);
+        let mut attributes = attributes::<M>(attempt.target);
+        let mut of_span = attributes.clone();
+        let resend = attempt.number - 1;
+        of_span.extend((resend > 0).then(|| KeyValue::new(name::HTTP_REQUEST_RESEND_COUNT, i64::from(resend))));
+        let tracer = &self.telemetry.tracer;
+        let span = tracer.span_builder(M::SPAN).with_kind(SpanKind::Client).with_attributes(of_span);
+        let parent = attempt.call.context();
+        let context = parent.with_span(span.start_with_context(tracer, parent));
 
-        let exchange = self.exchange::<M>(request, project, traceparent::header(&context));
-        let result = Self::within(deadline, exchange).await;
+        let exchange = self.exchange::<M>(attempt, place.credentials(), traceparent::header(&context));
+        let result = Self::within(attempt.deadline, exchange).await;
 
+        place.settle(key::Verdict::of(&result));
         attributes.extend(outcome(&result));
         self.telemetry.request_duration.record(started.elapsed().as_secs_f64(), &attributes);
         end_span(&context, &result);
@@ -56,21 +57,29 @@ impl Upstream {
 
     async fn exchange<M: RestMethod>(
         &self,
-        request: &UnsignedRequest,
-        project: &Project,
+        attempt: &Attempt<'_>,
+        key: &Credentials,
         traceparent: Option<HeaderValue>,
     ) -> Result<decode::Decoded<M::Reply>, Error> {
-        let mut signed = signed::sign(request, project, self.send_project_id, self.clock.now());
+        let now = self.skew.correct(self.clock.now());
+        let mut signed = signed::sign(attempt.request, attempt.target, key, self.send_project_id, now);
         if let Some(traceparent) = traceparent {
             signed.headers.insert(traceparent::TRACEPARENT, traceparent);
         }
-        let raw = self.transport.send(signed).await.map_err(|error| unanswered::<M>(error))?;
-        decode::decode::<M>(&raw, now(self))
+        let raw = self.transport.send(signed).await.map_err(unanswered::<M>)?;
+        let now = self.clock.now();
+        self.skew.observe(&raw.headers, now);
+        decode::decode::<M>(&raw, now)
     }
 }
 
-fn now(upstream: &Upstream) -> SystemTime {
-    upstream.clock.now()
+fn attributes<M: RestMethod>(target: &Target) -> Vec<KeyValue> {
+    vec![
+        KeyValue::new(name::HTTP_REQUEST_METHOD, M::HTTP.to_string()),
+        KeyValue::new(name::SERVER_ADDRESS, target.endpoint.host().to_owned()),
+        KeyValue::new(name::SERVER_PORT, i64::from(target.endpoint.port())),
+        KeyValue::new(name::URL_TEMPLATE, M::TEMPLATE),
+    ]
 }
 
 /// What it means that no whole answer came. A request that may have been carried out leaves a caller who may not

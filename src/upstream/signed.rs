@@ -7,7 +7,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use jiff::Timestamp;
 use secrecy::ExposeSecret as _;
 
-use crate::{config::Project, rest::UnsignedRequest, sign};
+use super::target::Target;
+use crate::{rest::UnsignedRequest, secret::Credentials, sign};
 
 const X_PROJECT_ID: &str = "x-project-id";
 const X_SECURITY_TOKEN: &str = "x-security-token";
@@ -21,19 +22,19 @@ pub(super) struct SignedRequest {
     pub(super) body: Bytes,
 }
 
-/// Signs a request as of `now`, with the project's key.
+/// Signs a request as of `now`.
 pub(super) fn sign(
     request: &UnsignedRequest,
-    project: &Project,
+    target: &Target,
+    key: &Credentials,
     send_project_id: bool,
     now: SystemTime,
 ) -> SignedRequest {
-    let key = &project.credentials;
     let date = date(now);
     let token = key.security_token.as_ref().map(|token| token.expose_secret());
     let mut headers: Vec<(&'static str, &str)> =
-        vec![("content-type", JSON), ("host", project.endpoint.authority()), (sign::DATE_HEADER, &date)];
-    headers.extend(send_project_id.then_some((X_PROJECT_ID, project.id.as_str())));
+        vec![("content-type", JSON), ("host", target.endpoint.authority()), (sign::DATE_HEADER, &date)];
+    headers.extend(send_project_id.then_some((X_PROJECT_ID, target.id.as_str())));
     headers.extend(token.map(|token| (X_SECURITY_TOKEN, token)));
     let parts = sign::Parts {
         method: request.method.as_str(),
@@ -51,7 +52,7 @@ pub(super) fn sign(
     sent.insert(header::AUTHORIZATION, value_of(&authorization, true));
     SignedRequest {
         method: request.method.clone(),
-        url: format!("{}{}", project.endpoint, request.path),
+        url: format!("{}{}", target.endpoint, request.path),
         headers: sent,
         body: request.body.clone(),
     }

@@ -6,12 +6,13 @@ use tonic::Code;
 
 use crate::harness::{Gateway, assert_status, emulator, environment, sample};
 
-async fn answered(step: Step) -> tonic::Status {
+/// What a call becomes whose every attempt is answered so.
+async fn answered(step: Step, attempts: u32) -> tonic::Status {
     let emulator = emulator().await;
     let gateway = Gateway::of(&emulator).await;
-    emulator.script(step);
+    emulator.scripts(vec![step; attempts as usize]);
     let status = gateway.save(sample()).await.unwrap_err();
-    assert_eq!(emulator.attempts(), 1);
+    assert_eq!(emulator.attempts(), attempts as usize);
     gateway.save(sample()).await.expect("the next call is good");
     status
 }
@@ -22,19 +23,19 @@ async fn nobody_listens() {
     let endpoint = emulator.endpoint();
     drop(emulator);
     let gateway = Gateway::start(environment(&endpoint, &[]), Clock::system()).await;
-    assert_status(&gateway.save(sample()).await.unwrap_err(), Code::Unavailable, "UPSTREAM_UNAVAILABLE", Some(1));
+    assert_status(&gateway.save(sample()).await.unwrap_err(), Code::Unavailable, "UPSTREAM_UNAVAILABLE", Some(3));
 }
 
 #[tokio::test]
 async fn the_name_does_not_resolve() {
     let gateway = Gateway::start(environment("https://scm.invalid", &[]), Clock::system()).await;
-    assert_status(&gateway.save(sample()).await.unwrap_err(), Code::Unavailable, "UPSTREAM_UNAVAILABLE", Some(1));
+    assert_status(&gateway.save(sample()).await.unwrap_err(), Code::Unavailable, "UPSTREAM_UNAVAILABLE", Some(3));
 }
 
 #[tokio::test]
 async fn the_connection_breaks_before_the_answer() {
     for step in [Step::Close, Step::Reset, Step::Raw(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{".to_vec())] {
-        assert_status(&answered(step).await, Code::Unavailable, "UPSTREAM_UNAVAILABLE", Some(1));
+        assert_status(&answered(step, 3).await, Code::Unavailable, "UPSTREAM_UNAVAILABLE", Some(3));
     }
 }
 
@@ -49,13 +50,13 @@ async fn an_answer_that_is_none() {
         Step::Reply(Reply::new(302).header("Location", "http://127.0.0.1:1/")),
         Step::Reply(Reply::new(999)),
     ] {
-        assert_status(&answered(step).await, Code::Internal, "UPSTREAM_MALFORMED", Some(1));
+        assert_status(&answered(step, 1).await, Code::Internal, "UPSTREAM_MALFORMED", Some(1));
     }
 }
 
 #[tokio::test]
 async fn an_answer_over_the_cap() {
-    let status = answered(Step::Reply(Reply::new(200).body(vec![b' '; 1024 * 1024 + 1]))).await;
+    let status = answered(Step::Reply(Reply::new(200).body(vec![b' '; 1024 * 1024 + 1])), 1).await;
     assert_status(&status, Code::Internal, "UPSTREAM_TOO_LARGE", Some(1));
 }
 

@@ -4,6 +4,8 @@
 
 mod admin;
 mod binary;
+mod circuits;
+mod clock;
 mod deadline;
 mod drain;
 mod errors;
@@ -15,6 +17,8 @@ mod projects;
 mod protocol;
 mod read_info;
 mod reflection;
+mod retries;
+mod rotation;
 mod save_info;
 mod secrets;
 mod telemetry;

@@ -50,6 +50,8 @@ async fn nothing_planted_is_found_in_anything_that_leaves() {
         Step::Reply(Reply::json(400, r#"{"error_code":"p1anted code","error_msg":"p1anted"}"#)),
         Step::Raw(b"p1anted\r\n\r\n".to_vec()),
         Step::Close,
+        Step::Close,
+        Step::Close,
     ]);
     let mut client = client(&process.address).await;
     let mut statuses = Vec::new();
@@ -68,7 +70,7 @@ async fn nothing_planted_is_found_in_anything_that_leaves() {
 
     assert!(log.len() > 8, "the log was written: {log:?}");
     let spans: Vec<Span> = sink.spans();
-    assert_eq!(spans.len(), 8 + 6, "a span per call and per attempt");
+    assert_eq!(spans.len(), 8 + 8, "a span per call and per attempt");
     let written = [
         ("log", log.join("\n")),
         ("metrics", metrics),

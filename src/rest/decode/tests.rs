@@ -106,8 +106,8 @@ fn retry_after_is_read_as_seconds_or_date() {
         retry_after(&headers, now).map(|wait| wait.as_secs())
     };
     assert_eq!(wait("7"), Some(7));
-    assert_eq!(wait("3600"), Some(60));
-    assert_eq!(wait("99999999999999999999999999"), Some(60));
+    assert_eq!(wait("3600"), Some(3600));
+    assert_eq!(wait("99999999999999999999999999"), Some(u64::MAX));
     assert_eq!(wait("Sun, 06 Nov 1994 08:49:47 GMT"), Some(10));
     for none in ["0", "", "-1", "1.5", "soon", "Sun, 06 Nov 1994 08:49:27 GMT"] {
         assert_eq!(wait(none), None, "{none}");

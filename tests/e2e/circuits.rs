@@ -1,0 +1,86 @@
+//! When SCM is down, throttles, or refuses the key: calls end before they reach it.
+
+use std::time::Duration;
+
+use scm_emulator::{Reply, Step};
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
+
+use crate::harness::{Gateway, assert_status, emulator, sample};
+
+fn wait(status: &Status) -> Duration {
+    status.get_error_details().retry_info().expect("it is known how long to wait").retry_delay.unwrap()
+}
+
+#[tokio::test]
+async fn after_seven_failed_calls_in_a_row_scm_is_left_alone_and_then_probed() {
+    let emulator = emulator().await;
+    let variables = [("SCM_GATEWAY__UPSTREAM__ATTEMPTS", "1"), ("SCM_GATEWAY__UPSTREAM__CIRCUIT_OPEN", "200ms")];
+    let gateway = Gateway::with(&emulator, &variables).await;
+    emulator.scripts((0..7).map(|_| Step::Reply(Reply::new(503))));
+    for _ in 0..7 {
+        let status = gateway.save(sample()).await.unwrap_err();
+        assert_status(&status, Code::Unavailable, "UPSTREAM_UNAVAILABLE", Some(1));
+    }
+
+    let status = gateway.save(sample()).await.unwrap_err();
+
+    assert_status(&status, Code::Unavailable, "CIRCUIT_OPEN", None);
+    assert!(wait(&status) <= Duration::from_millis(220), "{status:?}");
+    assert_eq!(emulator.attempts(), 7);
+    let (_, metrics) = gateway.admin("/metrics").await;
+    let open = metrics.lines().find(|line| line.starts_with("scm_gateway_circuit_open") && line.contains("upstream"));
+    assert!(open.is_some_and(|line| line.ends_with(" 1")), "{metrics}");
+    tokio::time::sleep(wait(&status)).await; // a client does as RetryInfo says
+    gateway.save(sample()).await.unwrap();
+    gateway.save(sample()).await.unwrap();
+}
+
+#[tokio::test]
+async fn callers_errors_open_nothing() {
+    let emulator = emulator().await;
+    let gateway = Gateway::of(&emulator).await;
+    emulator.scripts((0..20).map(|_| Step::Reply(Reply::json(400, r#"{"error_code":"SCM.0010","error_msg":"x"}"#))));
+    for _ in 0..20 {
+        let status = gateway.save(sample()).await.unwrap_err();
+        assert_status(&status, Code::FailedPrecondition, "CERTIFICATE_STATE", Some(1));
+    }
+    gateway.save(sample()).await.unwrap();
+}
+
+#[tokio::test]
+async fn after_a_429_the_project_is_held_back_as_long_as_scm_says() {
+    let emulator = emulator().await;
+    let gateway = Gateway::of(&emulator).await;
+    emulator.script(Step::Reply(Reply::new(429).header("Retry-After", "1")));
+    let status = gateway.save(sample()).await.unwrap_err();
+    assert_status(&status, Code::ResourceExhausted, "UPSTREAM_THROTTLED", Some(1));
+    let status = gateway.save(sample()).await.unwrap_err();
+    assert_status(&status, Code::ResourceExhausted, "UPSTREAM_THROTTLED", None);
+    assert!(wait(&status) <= Duration::from_secs(1));
+    assert_eq!(emulator.attempts(), 1);
+    tokio::time::sleep(wait(&status)).await; // a client does as RetryInfo says
+    gateway.save(sample()).await.unwrap();
+}
+
+#[tokio::test]
+async fn five_hundred_calls_with_a_bad_key_never_lock_it() {
+    let emulator = emulator().await;
+    let gateway = Gateway::with(&emulator, &[("HUAWEICLOUD_SDK_SK", "wrong")]).await;
+    let calls: Vec<_> = (0..500)
+        .map(|_| {
+            let mut client = gateway.client.clone();
+            tokio::spawn(async move { client.save_info(sample()).await.unwrap_err() })
+        })
+        .collect();
+    for call in calls {
+        let status = call.await.unwrap();
+        assert_eq!(crate::harness::seen(&status).reason, "UPSTREAM_CREDENTIALS");
+        assert_eq!(status.code(), Code::Internal);
+    }
+    let refused = emulator.refusals().len();
+    assert!((2..=3).contains(&refused), "{refused} refusals; more than five lock the key");
+    let status = gateway.save(sample()).await.unwrap_err();
+    assert_status(&status, Code::Internal, "UPSTREAM_CREDENTIALS", None);
+    assert_eq!(wait(&status), Duration::from_secs(60), "five minutes, told as the most that is told");
+}

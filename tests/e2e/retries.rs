@@ -1,0 +1,178 @@
+//! Calls that are made again, and those that are not.
+
+use std::time::Duration;
+
+use scm_emulator::{Reply, Step};
+use tonic::{Code, Request};
+use tonic_types::StatusExt as _;
+
+use crate::harness::{Gateway, assert_status, emulator, read, sample};
+
+fn unavailable() -> Step {
+    Step::Reply(Reply::json(503, r#"{"error_code":"APIG.0613","error_msg":"IAM not available"}"#))
+}
+
+#[tokio::test]
+async fn what_fails_for_a_moment_is_not_seen_by_the_caller() {
+    for step in [
+        Step::Close,
+        Step::Reset,
+        Step::Raw(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{".to_vec()),
+        Step::Reply(Reply::new(408)),
+        Step::Reply(Reply::new(502)),
+        unavailable(),
+        Step::Reply(Reply::new(504)),
+    ] {
+        let emulator = emulator().await;
+        let gateway = Gateway::of(&emulator).await;
+        emulator.scripts([step.clone(), step.clone()]);
+        gateway.save(sample()).await.unwrap_or_else(|status| panic!("{step:?}: {status:?}"));
+        assert_eq!(emulator.attempts(), 3, "{step:?}");
+        assert_eq!(emulator.refusals().len(), 0, "{step:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_read_is_repeated_as_a_save_is() {
+    let emulator = emulator().await;
+    let gateway = Gateway::of(&emulator).await;
+    gateway.save(sample()).await.unwrap();
+    emulator.scripts([unavailable(), unavailable()]);
+    gateway.client.clone().read_info(read()).await.unwrap();
+    assert_eq!(emulator.attempts(), 4);
+}
+
+#[tokio::test]
+async fn what_scm_has_decided_is_not_asked_again() {
+    for (status, code, reason) in [
+        (400, Code::InvalidArgument, "INVALID_REQUEST"),
+        (401, Code::Internal, "UPSTREAM_CREDENTIALS"),
+        (409, Code::Aborted, "UPSTREAM_CONFLICT"),
+        (429, Code::ResourceExhausted, "UPSTREAM_THROTTLED"),
+        (500, Code::Internal, "UPSTREAM_ERROR"),
+    ] {
+        let emulator = emulator().await;
+        let gateway = Gateway::of(&emulator).await;
+        emulator.script(Step::Reply(Reply::new(status)));
+        assert_status(&gateway.save(sample()).await.unwrap_err(), code, reason, Some(1));
+        assert_eq!(emulator.attempts(), 1);
+    }
+}
+
+#[tokio::test]
+async fn the_number_of_attempts_can_be_set() {
+    let emulator = emulator().await;
+    let gateway = Gateway::with(&emulator, &[("SCM_GATEWAY__UPSTREAM__ATTEMPTS", "1")]).await;
+    emulator.script(unavailable());
+    let status = gateway.save(sample()).await.unwrap_err();
+    assert_status(&status, Code::Unavailable, "UPSTREAM_UNAVAILABLE", Some(1));
+    assert_eq!(emulator.attempts(), 1);
+}
+
+#[tokio::test]
+async fn every_attempt_has_a_signature_of_its_own() {
+    let emulator = emulator().await;
+    let time = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let ticking = move || {
+        let seconds = time.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        std::time::SystemTime::now() + Duration::from_secs(seconds)
+    };
+    let environment = crate::harness::environment(&emulator.endpoint(), &[]);
+    let gateway = Gateway::start(environment, scm_gateway::clock::Clock::from_fn(ticking)).await;
+    emulator.scripts([unavailable(), unavailable()]);
+    gateway.save(sample()).await.unwrap();
+    let journal = emulator.journal();
+    let dates: std::collections::BTreeSet<_> = journal.iter().map(|sent| sent.header("x-sdk-date").unwrap()).collect();
+    let signatures: std::collections::BTreeSet<_> =
+        journal.iter().map(|sent| sent.header("authorization").unwrap()).collect();
+    let spans: std::collections::BTreeSet<_> = journal.iter().map(|sent| sent.header("traceparent").unwrap()).collect();
+    assert_eq!((dates.len(), signatures.len(), spans.len()), (3, 3, 3));
+}
+
+#[tokio::test]
+async fn a_wait_that_outlasts_the_deadline_is_not_begun() {
+    let emulator = emulator().await;
+    let gateway = Gateway::of(&emulator).await;
+    emulator.script(Step::Reply(Reply::new(503).header("Retry-After", "30")));
+    let status = gateway.save(sample()).await.unwrap_err();
+    assert_status(&status, Code::Unavailable, "UPSTREAM_UNAVAILABLE", Some(1));
+    let wait = status.get_error_details().retry_info().unwrap().retry_delay;
+    assert_eq!(wait, Some(Duration::from_secs(30)));
+    assert_eq!(emulator.attempts(), 1);
+}
+
+#[tokio::test]
+async fn no_attempt_starts_before_scm_says() {
+    let emulator = emulator().await;
+    let gateway = Gateway::of(&emulator).await;
+    emulator.script(Step::Reply(Reply::new(503).header("Retry-After", "1")));
+    let started = std::time::Instant::now();
+    gateway.save(sample()).await.unwrap();
+    assert!(started.elapsed() >= Duration::from_secs(1));
+    assert_eq!(emulator.attempts(), 2);
+}
+
+#[tokio::test]
+async fn all_attempts_share_one_deadline() {
+    let emulator = emulator().await;
+    let gateway = Gateway::of(&emulator).await;
+    emulator.scripts([unavailable(), Step::Hang]);
+    let mut request = Request::new(sample());
+    request.set_timeout(Duration::from_millis(500));
+    let status = gateway.patient_client().save_info(request).await.unwrap_err();
+    assert_status(&status, Code::DeadlineExceeded, "DEADLINE", Some(2));
+    emulator.wait_for_open_connections(0).await;
+}
+
+#[tokio::test]
+async fn repeats_over_all_calls_are_bounded() {
+    let emulator = emulator().await;
+    // The circuit stays out of the way.
+    let gateway = Gateway::with(&emulator, &[("SCM_GATEWAY__UPSTREAM__CIRCUIT_FAILURES", "1000")]).await;
+    emulator.scripts((0..200).map(|_| unavailable()));
+    let started = std::time::Instant::now();
+    let calls = 50;
+    for _ in 0..calls {
+        gateway.save(sample()).await.unwrap_err();
+    }
+    let bound = 10.0 + 0.2 * f64::from(calls) + 10.0 * started.elapsed().as_secs_f64();
+    let repeats = emulator.attempts() - calls as usize;
+    assert!(repeats > 0 && repeats as f64 <= bound, "{repeats} of at most {bound}");
+}
+
+#[tokio::test]
+async fn each_attempt_is_a_span_that_says_which_one_it_was() {
+    use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
+
+    use crate::harness::otlp_sink::{Sink, attribute};
+    let (emulator, sink) = (emulator().await, Sink::grpc().await);
+    let endpoint = format!("http://{}", sink.address);
+    let variables = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+        ("OTEL_METRICS_EXPORTER", "none"),
+    ];
+    let mut gateway = Gateway::with(&emulator, &variables).await;
+    emulator.scripts([unavailable(), Step::Close]);
+    gateway.save(sample()).await.unwrap();
+    gateway.stop();
+    gateway.stopped().await;
+    let mut attempts: Vec<_> = sink.spans().into_iter().filter(|span| span.kind() == SpanKind::Client).collect();
+    attempts.sort_by_key(|span| span.start_time_unix_nano);
+    let seen: Vec<_> = attempts
+        .iter()
+        .map(|span| {
+            let of = |name| attribute(span, name);
+            (of("http.request.resend_count"), of("http.response.status_code"), of("error.type"))
+        })
+        .collect();
+    let text = |text: &str| Some(text.to_owned());
+    assert_eq!(
+        seen,
+        [
+            (None, text("int 503"), text("503")),
+            (text("int 1"), None, text("UPSTREAM_UNAVAILABLE")),
+            (text("int 2"), text("int 200"), None),
+        ]
+    );
+}

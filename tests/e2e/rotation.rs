@@ -1,0 +1,145 @@
+//! Keys that change under a running gateway.
+
+use std::{
+    fs,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+use scm_emulator::{Account, Emulator, Options, SAMPLE_PROJECT};
+use scm_gateway::clock::Clock;
+
+use crate::harness::{Gateway, environment, sample};
+
+/// A folder of its own, removed at the end.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("scm-gateway-key-{}-{number}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.join(name).to_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn account(name: &str) -> Account {
+    Account {
+        access_key: format!("AK{name}"),
+        secret_key: format!("SK{name}"),
+        security_token: Some(format!("token{name}")),
+        projects: vec![SAMPLE_PROJECT.to_owned()],
+    }
+}
+
+/// The three files of a key in a folder.
+fn write(folder: &Path, name: &str) {
+    fs::create_dir_all(folder).unwrap();
+    fs::write(folder.join("ak"), format!("AK{name}\n")).unwrap();
+    fs::write(folder.join("sk"), format!("SK{name}\n")).unwrap();
+    fs::write(folder.join("token"), format!("token{name}\n")).unwrap();
+}
+
+async fn start(folder: &Folder) -> (Emulator, Gateway) {
+    let options = Options { accounts: vec![account("1"), account("2")], ..Options::default() };
+    let emulator = Emulator::start(options).await.unwrap();
+    let (ak, sk, token) = (folder.path("ak"), folder.path("sk"), folder.path("token"));
+    let variables = [
+        ("SCM_GATEWAY__PROJECTS__0__ID", SAMPLE_PROJECT),
+        ("SCM_GATEWAY__PROJECTS__0__AK_FILE", &ak),
+        ("SCM_GATEWAY__PROJECTS__0__SK_FILE", &sk),
+        ("SCM_GATEWAY__PROJECTS__0__SECURITY_TOKEN_FILE", &token),
+    ];
+    let gateway = Gateway::start(environment(&emulator.endpoint(), &variables), Clock::system()).await;
+    (emulator, gateway)
+}
+
+async fn used(emulator: &Emulator, gateway: &Gateway) -> String {
+    gateway.save(sample()).await.unwrap();
+    emulator.journal().last().unwrap().access_key.clone()
+}
+
+/// Waits until the metrics say that a change had this outcome.
+async fn reloaded(gateway: &Gateway, outcome: &str) {
+    let label = format!("outcome=\"{outcome}\"");
+    for _ in 0..1000 {
+        let (_, metrics) = gateway.admin("/metrics").await;
+        if metrics.lines().any(|line| line.starts_with("scm_gateway_credentials_reloads") && line.contains(&label)) {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    panic!("no reload with {label} in 10 s");
+}
+
+#[tokio::test]
+async fn a_plain_write_is_used_whole() {
+    let folder = Folder::new();
+    write(&folder.0, "1");
+    let (emulator, gateway) = start(&folder).await;
+    assert_eq!(used(&emulator, &gateway).await, "AK1");
+    write(&folder.0, "2");
+    reloaded(&gateway, "used").await;
+    assert_eq!(used(&emulator, &gateway).await, "AK2");
+    assert!(emulator.refusals().is_empty(), "the parts of a key are never mixed");
+}
+
+#[tokio::test]
+async fn kubernetes_swap_of_a_link_is_used_whole() {
+    let folder = Folder::new();
+    write(&folder.0.join("..1"), "1");
+    write(&folder.0.join("..2"), "2");
+    symlink("..1", folder.0.join("..data")).unwrap();
+    for name in ["ak", "sk", "token"] {
+        symlink(Path::new("..data").join(name), folder.0.join(name)).unwrap();
+    }
+    let (emulator, gateway) = start(&folder).await;
+    assert_eq!(used(&emulator, &gateway).await, "AK1");
+    symlink("..2", folder.0.join("..data_tmp")).unwrap();
+    fs::rename(folder.0.join("..data_tmp"), folder.0.join("..data")).unwrap();
+    reloaded(&gateway, "used").await;
+    assert_eq!(used(&emulator, &gateway).await, "AK2");
+    assert!(emulator.refusals().is_empty());
+}
+
+#[tokio::test]
+async fn a_file_that_is_empty_or_gone_leaves_the_last_good_key_in_use() {
+    for spoil in [|path: &str| fs::write(path, "").unwrap(), |path: &str| fs::remove_file(path).unwrap()] {
+        let folder = Folder::new();
+        write(&folder.0, "1");
+        let (emulator, gateway) = start(&folder).await;
+        spoil(&folder.path("sk"));
+        reloaded(&gateway, "failed").await;
+        assert_eq!(used(&emulator, &gateway).await, "AK1");
+        write(&folder.0, "2");
+        reloaded(&gateway, "used").await;
+        assert_eq!(used(&emulator, &gateway).await, "AK2");
+    }
+}
+
+#[tokio::test]
+async fn another_key_ends_the_refusals_of_a_bad_one() {
+    let folder = Folder::new();
+    write(&folder.0, "1");
+    fs::write(folder.0.join("sk"), "wrong").unwrap();
+    let (emulator, gateway) = start(&folder).await;
+    for _ in 0..5 {
+        gateway.save(sample()).await.unwrap_err();
+    }
+    assert_eq!(emulator.refusals().len(), 2, "the circuit is open");
+    write(&folder.0, "2");
+    reloaded(&gateway, "used").await;
+    assert_eq!(used(&emulator, &gateway).await, "AK2");
+}
