@@ -38,6 +38,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let pool = DescriptorPool::decode(encoded.as_slice())?;
     let messages: Vec<_> = pool.all_messages().filter(|m| m.package_name() == PACKAGE).collect();
+    messages.iter().try_for_each(refuse_what_is_not_plain)?;
     let methods: Vec<_> = pool
         .services()
         .filter(|s| s.package_name() == PACKAGE)
@@ -52,6 +53,29 @@ fn main() -> Result<(), Box<dyn Error>> {
         .skip_debug(["."])
         .compile_fds(own)?;
     fs::write(out.join("binding.rs"), binding(&pool, &messages, &methods)?)?;
+    Ok(())
+}
+
+/// What has no JSON that everybody would expect here is refused, so that nobody finds out at run time.
+fn refuse_what_is_not_plain(message: &MessageDescriptor) -> Result<(), String> {
+    let refuse = |name: &str, why: &str| Err(format!("{name}: {why}"));
+    if message.parent_message().is_some() {
+        return refuse(
+            message.full_name(),
+            "nested messages and maps are not supported: put the message beside the others",
+        );
+    }
+    for field in message.fields() {
+        let why = match field.kind() {
+            _ if field.is_map() => "maps are not supported",
+            _ if field.containing_oneof().is_some_and(|oneof| !oneof.is_synthetic()) => "oneof is not supported",
+            Kind::Enum(_) => "enums are not supported: use a string and check its values",
+            Kind::Bytes => "bytes are not supported: use a string",
+            Kind::Message(inner) if inner.package_name() != PACKAGE => "messages of other packages are not supported",
+            _ => continue,
+        };
+        return refuse(field.full_name(), why);
+    }
     Ok(())
 }
 
@@ -230,7 +254,7 @@ fn requests(methods: &[RestBinding]) -> Vec<MessageDescriptor> {
 }
 
 /// The checks that hold for every message: path variables are ids, strings hold no control characters, a body is there.
-fn check(out: &mut String, message: &MessageDescriptor, methods: &[RestBinding]) -> Result<(), Box<dyn Error>> {
+fn check(out: &mut String, message: &MessageDescriptor, methods: &[RestBinding]) -> std::fmt::Result {
     let rest = methods.iter().find(|m| m.method.input() == *message);
     let name = message.name();
     writeln!(out, "impl crate::validate::Check for {name} {{")?;
@@ -248,15 +272,11 @@ fn check(out: &mut String, message: &MessageDescriptor, methods: &[RestBinding])
             Kind::Message(_) if is_body => {
                 writeln!(out, "found.required(at, \"{name}\", self.{rust}.as_mut());")?;
             }
-            Kind::Message(_) if field.is_map() => {
-                return Err(format!("{}: maps are not plain", field.full_name()).into());
-            }
             Kind::Message(_) => writeln!(out, "found.each(at, \"{name}\", &mut self.{rust});")?,
             _ => {}
         }
     }
-    writeln!(out, "}}\n}}")?;
-    Ok(())
+    writeln!(out, "}}\n}}")
 }
 
 fn rest_method(out: &mut String, binding: &RestBinding) -> std::fmt::Result {

@@ -12,15 +12,19 @@ use std::{
 use http::{Method, Request, Response, StatusCode, header};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{net::TcpListener, sync::Semaphore, time::sleep};
+use tokio::{
+    net::TcpListener,
+    sync::Semaphore,
+    time::{sleep, timeout},
+};
 
 use crate::telemetry::Telemetry;
 
 /// Connections at a time: a kubelet, a scraper, a few people.
 const MAX_CONNECTIONS: usize = 64;
 
-/// A client that sends no request is cut off after this time.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// One connection is one question and its answer, within this time: nobody can keep the places from a kubelet.
+const WHOLE_TIME: Duration = Duration::from_secs(10);
 
 /// Pause after an accept that failed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -56,11 +60,9 @@ impl Admin {
                 let answer = service_fn(|request| std::future::ready(Ok::<_, Infallible>(admin.answer(&request))));
                 let connection = http1::Builder::new()
                     .timer(TokioTimer::new())
-                    .header_read_timeout(HEAD_TIMEOUT)
+                    .keep_alive(false)
                     .serve_connection(TokioIo::new(stream), answer);
-                if let Err(error) = connection.await {
-                    tracing::debug!(%error, "an admin connection ended");
-                }
+                let _ = timeout(WHOLE_TIME, connection).await; // what went wrong is the asker's business
                 drop(place);
             });
         }

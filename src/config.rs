@@ -66,7 +66,7 @@ pub struct Server {
     pub listen: Listen,
     /// How long calls in flight may go on after SIGTERM; 20 s by default, at most an hour.
     pub drain: Duration,
-    /// The longest request and answer message, in bytes; 256 KiB by default.
+    /// The longest request message, in bytes; 256 KiB by default.
     pub max_message_size: usize,
     /// Whether server reflection is served; it is by default.
     pub reflection: bool,
@@ -163,6 +163,7 @@ pub fn load(file: Option<&Path>, environment: &Environment) -> Result<Config, Pr
         let admin = root.section("admin", admin);
         let (upstream, endpoint) = root.section("upstream", upstream);
         let projects = projects::read(root, &endpoint, environment);
+        refuse_plain_proxy(root, &upstream, projects.as_ref());
         (server, admin, upstream, projects)
     });
     let telemetry = telemetry::read(environment, &mut input.warnings);
@@ -223,6 +224,15 @@ fn upstream(section: &mut Section<'_>) -> (Upstream, Endpoint) {
     };
     let endpoint = endpoint::read(section).unwrap_or_else(Endpoint::of_default_region);
     (upstream, endpoint)
+}
+
+/// An `http://` endpoint is for this machine alone, and a proxy elsewhere would see the key's token and all data.
+fn refuse_plain_proxy(root: &mut Section<'_>, upstream: &Upstream, projects: Option<&Projects>) {
+    let elsewhere = upstream.proxy.as_ref().is_some_and(|proxy| !endpoint::is_local(proxy));
+    if elsewhere && projects.is_some_and(|projects| projects.iter().any(|project| !project.endpoint.https())) {
+        let message = "would get requests for an http:// endpoint in plain text; use https:// endpoints with a proxy";
+        root.problem_elsewhere(Problem::new("upstream.proxy", message));
+    }
 }
 
 const fn secs(secs: u64) -> Duration {

@@ -115,6 +115,15 @@ impl Error {
         Self { answer: Some(Box::new(answer)), ..Self::new(reason, Progress::Answered) }
     }
 
+    /// The same error, but that SCM's words for itself are dropped where they are in truth this one of ours.
+    pub fn without(mut self, ours: &str) -> Self {
+        if let Some(answer) = &mut self.answer {
+            answer.code.take_if(|code| code == ours);
+            answer.request_id.take_if(|id| id == ours);
+        }
+        self
+    }
+
     /// Whether SCM refused the signature for its date.
     pub fn is_expired(&self) -> bool {
         self.answer.as_ref().is_some_and(|answer| answer.expired)

@@ -5,7 +5,7 @@ use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 use clap::{Parser, error::ErrorKind};
 use scm_gateway::{
     clock::Clock,
-    config::{self, Config, Environment},
+    config::{self, Config},
     run::{self, run},
     telemetry,
 };
@@ -39,6 +39,11 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
+    std::panic::set_hook(Box::new(|panic| {
+        // Where, not what: a panic's words may hold anything.
+        let location = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(location, "panic");
+    }));
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
@@ -56,7 +61,9 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return bad_start(error),
     };
-    if arguments.check { check(&runtime, &config) } else { serve(runtime, config, &environment) }
+    let filter = environment.get("RUST_LOG").cloned();
+    drop(environment); // it may hold the key
+    if arguments.check { check(&runtime, &config) } else { serve(runtime, config, filter.as_deref()) }
 }
 
 /// The one place that reads the process's environment.
@@ -78,13 +85,8 @@ fn check(runtime: &Runtime, config: &Config) -> ExitCode {
     }
 }
 
-fn serve(runtime: Runtime, config: Config, environment: &Environment) -> ExitCode {
-    let log = telemetry::log::start(environment.get("RUST_LOG").map(String::as_str));
-    std::panic::set_hook(Box::new(|panic| {
-        // Where, not what: a panic's words may hold anything.
-        let location = panic.location().map(ToString::to_string).unwrap_or_default();
-        tracing::error!(location, "panic");
-    }));
+fn serve(runtime: Runtime, config: Config, filter: Option<&str>) -> ExitCode {
+    let log = telemetry::log::start(filter);
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }

@@ -5,6 +5,7 @@
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::{Digest as _, Sha256};
+use zeroize::Zeroizing;
 
 pub mod uri;
 
@@ -17,8 +18,8 @@ pub const DATE_HEADER: &str = "x-sdk-date";
 /// A header that, when it is signed, gives the payload hash instead of the body.
 const PAYLOAD_HASH_HEADER: &str = "x-sdk-content-sha256";
 
-/// What of a request is signed.
-#[derive(Debug, Clone, Copy)]
+/// What of a request is signed. May hold a security token: no `Debug`.
+#[derive(Clone, Copy)]
 pub struct Parts<'a> {
     /// The HTTP method.
     pub method: &'a str,
@@ -33,10 +34,9 @@ pub struct Parts<'a> {
 }
 
 /// Step 1, the canonical request, and the list of headers that it covers.
-#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Canonical {
-    /// The six parts, joined by line feeds.
-    pub request: String,
+    /// The six parts, joined by line feeds. May hold a security token: wiped when dropped.
+    pub request: Zeroizing<String>,
     /// The names of the signed headers, joined by `;`.
     pub signed_headers: String,
 }
@@ -52,7 +52,7 @@ pub fn canonical(parts: &Parts<'_>) -> Canonical {
     headers.sort();
     let signed_headers = headers.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(";");
 
-    let mut request = String::with_capacity(512);
+    let mut request = Zeroizing::new(String::with_capacity(capacity(parts)));
     request.push_str(&parts.method.to_ascii_uppercase());
     request.push('\n');
     request.push_str(&uri::canonical_path(parts.path));
@@ -73,6 +73,13 @@ pub fn canonical(parts: &Parts<'_>) -> Canonical {
         None => request.push_str(&payload_hash(parts.body)),
     }
     Canonical { request, signed_headers }
+}
+
+/// Room for all of it: a string that grows leaves unwiped copies behind.
+fn capacity(parts: &Parts<'_>) -> usize {
+    let headers = parts.headers.iter().map(|(name, value)| 2 * name.len() + value.len() + 3).sum::<usize>();
+    let query = parts.query.iter().map(|(key, value)| 3 * (key.len() + value.len()) + 2).sum::<usize>();
+    parts.method.len() + 3 * parts.path.len() + query + headers + 128
 }
 
 /// The lower-case hex of SHA-256 over the body.

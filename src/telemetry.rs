@@ -56,9 +56,11 @@ impl Telemetry {
             .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
             .build();
         let registry = prometheus::Registry::new();
-        let metrics = meter_provider(config, resource.clone(), &registry)?;
+        let outcomes = export::Outcomes::default();
+        let metrics = meter_provider(config, resource.clone(), &registry, &outcomes)?;
         let meter = metrics.meter(SCOPE);
-        let traces = tracer_provider(config, resource, &meter)?;
+        outcomes.register(&meter);
+        let traces = tracer_provider(config, resource, &outcomes)?;
         let seconds = |name| meter.f64_histogram(name).with_unit("s").with_boundaries(SECONDS.to_vec());
         Ok(Self {
             tracer: traces.tracer(SCOPE),
@@ -96,11 +98,12 @@ fn meter_provider(
     config: &config::Telemetry,
     resource: Resource,
     registry: &prometheus::Registry,
+    outcomes: &export::Outcomes,
 ) -> Result<SdkMeterProvider, export::StartError> {
     let prometheus = opentelemetry_prometheus::exporter().with_registry(registry.clone()).build()?;
     let mut builder = SdkMeterProvider::builder().with_resource(resource).with_reader(prometheus);
     if let Some(otlp) = &config.metrics {
-        builder = builder.with_reader(PeriodicReader::builder(export::metrics(otlp)?).build());
+        builder = builder.with_reader(PeriodicReader::builder(outcomes.of(export::metrics(otlp)?)).build());
     }
     Ok(builder.build())
 }
@@ -109,13 +112,13 @@ fn meter_provider(
 fn tracer_provider(
     config: &config::Telemetry,
     resource: Resource,
-    meter: &Meter,
+    outcomes: &export::Outcomes,
 ) -> Result<SdkTracerProvider, export::StartError> {
     let builder = SdkTracerProvider::builder().with_resource(resource);
     Ok(match &config.traces {
         Some(otlp) => {
-            let exporter = export::Counted::new(export::spans(otlp)?, meter);
-            let processor = exporter.processor(|exporter| BatchSpanProcessor::builder(exporter).build());
+            let exporter = outcomes.of(export::spans(otlp)?);
+            let processor = outcomes.of(BatchSpanProcessor::builder(exporter).build());
             builder.with_sampler(sampler(&config.sampler)).with_span_processor(processor).build()
         }
         None => builder.with_sampler(Sampler::ParentBased(Box::new(Sampler::AlwaysOff))).build(),

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 
 use super::reader::{Origin, Raw, Section};
 
@@ -100,6 +100,11 @@ pub(super) fn proxy(raw: &Raw) -> Result<SecretString, String> {
         return Err("expects user and password percent-encoded (`@` is %40, `/` is %2F, `%` is %25)".to_owned());
     }
     Ok(SecretString::from(text))
+}
+
+/// Whether what goes to the proxy stays on this machine.
+pub(super) fn is_local(proxy: &SecretString) -> bool {
+    split(proxy.expose_secret()).is_ok_and(|(_, proxy)| proxy.is_loopback())
 }
 
 fn region(raw: &Raw) -> Result<Endpoint, String> {

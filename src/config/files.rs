@@ -53,7 +53,7 @@ pub(super) fn toml(path: &Path) -> Result<Table, Problem> {
 /// Reads `ca_file`: at least one certificate in PEM, each fit to be a trust root.
 pub(super) fn certificates(raw: &Raw) -> Result<Vec<CertificateDer<'static>>, String> {
     let path = values::path(raw)?;
-    let says = |message: &str| format!("{} {message}", path.display());
+    let says = |message: &str| format!("{} {message}", values::shown(&path));
     let content = read(&path, LARGEST_FILE).map_err(|message| says(&message))?;
     let certificates: Vec<_> =
         CertificateDer::pem_slice_iter(&content.bytes).collect::<Result<_, _>>().map_err(|_| says("is not PEM"))?;

@@ -612,3 +612,11 @@ fn every_default_lies_on_loopback() {
     let Listen::Tcp(address) = config.server.listen else { panic!("a TCP address") };
     assert_eq!([address.ip(), config.admin.listen.ip()], [Ipv4Addr::LOCALHOST; 2]);
 }
+
+#[test]
+fn a_proxy_elsewhere_never_sees_plain_text() {
+    let text = |proxy: &str| format!("[upstream]\nendpoint = \"http://127.0.0.1:1\"\nproxy = \"{proxy}\"\n");
+    let problems = load_text(&text("http://proxy.example:3128"), &with_key(&[]));
+    assert!(problems.is_err_and(|problems| problems.to_string().starts_with("upstream.proxy: would get requests")));
+    assert!(load_text(&text("http://127.0.0.1:3128"), &with_key(&[])).is_ok());
+}

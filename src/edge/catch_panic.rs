@@ -24,7 +24,8 @@ impl<S> CatchPanic<S> {
 
 impl<S, B> Service<Request<B>> for CatchPanic<S>
 where
-    S: Service<Request<B>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>,
+    S: Service<Request<B>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + 'static,
+    B: Send + 'static,
 {
     type Response = Response<Body>;
     type Error = Infallible;
@@ -36,7 +37,9 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let call = request.extensions().get::<Arc<Call>>().cloned();
-        let answer = AssertUnwindSafe(self.0.call(request)).catch_unwind();
+        let mut inner = self.0.clone();
+        std::mem::swap(&mut inner, &mut self.0); // the clone has not been asked whether it is ready
+        let answer = AssertUnwindSafe(async move { inner.call(request).await }).catch_unwind();
         Box::pin(async move {
             // The panic's own words may hold anything: they go no further.
             answer.await.unwrap_or_else(|_| {

@@ -1,6 +1,12 @@
 //! What the gateway listens on: TCP or a Unix socket.
 
-use std::{fmt, io, os::unix::fs::FileTypeExt as _, path::PathBuf, pin::Pin, task};
+use std::{
+    fmt, fs, io,
+    os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+    pin::Pin,
+    task,
+};
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -14,7 +20,7 @@ pub enum Listener {
     /// On an address.
     Tcp(TcpListener),
     /// On a path, which is removed with the listener.
-    Unix(UnixListener, PathBuf),
+    Unix(UnixListener, Socket),
 }
 
 impl Listener {
@@ -23,11 +29,10 @@ impl Listener {
         match listen {
             Listen::Tcp(address) => TcpListener::bind(address).await.map(Self::Tcp),
             Listen::Unix(path) => {
-                let is_socket = std::fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
-                if is_socket && UnixStream::connect(path).await.is_err() {
-                    std::fs::remove_file(path)?;
-                }
-                UnixListener::bind(path).map(|listener| Self::Unix(listener, path.clone()))
+                remove_dead(path).await?;
+                let listener = UnixListener::bind(path)?;
+                let socket = Socket::of(path)?;
+                Ok(Self::Unix(listener, socket))
             }
         }
     }
@@ -44,10 +49,38 @@ impl Listener {
     }
 }
 
-impl Drop for Listener {
+/// Removes a socket that nobody listens on. One whose listener is busy, or not ours to ask, is alive.
+async fn remove_dead(path: &Path) -> io::Result<()> {
+    let is_socket = fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
+    match UnixStream::connect(path).await {
+        Err(error) if is_socket && error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
+        _ => Ok(()),
+    }
+}
+
+/// A socket in the file system, known again by its inode.
+pub struct Socket {
+    path: PathBuf,
+    inode: (u64, u64),
+}
+
+impl Socket {
+    /// Ours and our group's: who may write to a socket may call.
+    fn of(path: &Path) -> io::Result<Self> {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
+        inode(path).map(|inode| Self { path: path.to_owned(), inode })
+    }
+}
+
+fn inode(path: &Path) -> io::Result<(u64, u64)> {
+    fs::symlink_metadata(path).map(|file| (file.dev(), file.ino()))
+}
+
+impl Drop for Socket {
+    /// Another process may have put its own socket there.
     fn drop(&mut self) {
-        if let Self::Unix(_, path) = self {
-            let _ = std::fs::remove_file(path);
+        if inode(&self.path).is_ok_and(|inode| inode == self.inode) {
+            let _ = fs::remove_file(&self.path);
         }
     }
 }
@@ -60,7 +93,7 @@ impl fmt::Display for Listener {
                 Ok(address) => address.fmt(f),
                 Err(_) => f.write_str("?"),
             },
-            Self::Unix(_, path) => write!(f, "unix:{}", path.display()),
+            Self::Unix(_, socket) => write!(f, "unix:{}", socket.path.display()),
         }
     }
 }

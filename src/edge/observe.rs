@@ -127,6 +127,7 @@ impl Observed {
         let trace_id = traceparent::trace_id(self.call.context());
         match code {
             Code::Ok => {}
+            Code::Cancelled => tracing::info!(rpc, trace_id, duration_ms, "call given up by its caller"),
             Code::Internal | Code::Unknown | Code::DataLoss => {
                 tracing::error!(rpc, status, reason, trace_id, duration_ms, "call failed");
             }

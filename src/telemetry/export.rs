@@ -1,11 +1,15 @@
-//! The OTLP exporters, and the counters that tell when telemetry is lost.
+//! The OTLP exporters, told only what the configuration says, and counted, so that a loss shows.
 
-use std::{collections::HashMap, time::Duration};
-
-use opentelemetry::{
-    Context, KeyValue,
-    metrics::{Counter, Meter},
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
 };
+
+use opentelemetry::{Context, KeyValue, metrics::Meter};
 use opentelemetry_otlp::{
     ExporterBuildError, MetricExporter, Protocol, SpanExporter, WithExportConfig as _, WithHttpConfig as _,
     WithTonicConfig as _, tonic_types::metadata::MetadataMap,
@@ -13,8 +17,10 @@ use opentelemetry_otlp::{
 use opentelemetry_sdk::{
     Resource,
     error::{OTelSdkError, OTelSdkResult},
+    metrics::{Temporality, data::ResourceMetrics, exporter::PushMetricExporter},
     trace::{Span, SpanData, SpanProcessor},
 };
+use reqwest::{blocking, redirect};
 use secrecy::ExposeSecret as _;
 
 use crate::config::{Otlp, OtlpProtocol};
@@ -25,6 +31,9 @@ pub enum StartError {
     /// The exporter cannot be made.
     #[error("OTLP exporter: {0}")]
     Otlp(#[from] ExporterBuildError),
+    /// The HTTP client of an exporter cannot be made.
+    #[error("OTLP exporter: no HTTP client can be made; are the system's CA certificates there?")]
+    Http,
     /// The metrics registry cannot be made.
     #[error("metrics: {0}")]
     Metrics(#[from] OTelSdkError),
@@ -47,6 +56,7 @@ pub(super) fn spans(otlp: &Otlp) -> Result<SpanExporter, StartError> {
             .with_endpoint(&otlp.endpoint)
             .with_timeout(otlp.timeout)
             .with_headers(headers(otlp))
+            .with_http_client(http_client()?)
             .build()?,
     })
 }
@@ -65,6 +75,7 @@ pub(super) fn metrics(otlp: &Otlp) -> Result<MetricExporter, StartError> {
             .with_endpoint(&otlp.endpoint)
             .with_timeout(otlp.timeout)
             .with_headers(headers(otlp))
+            .with_http_client(http_client()?)
             .build()?,
     })
 }
@@ -78,41 +89,89 @@ fn metadata(otlp: &Otlp) -> Result<MetadataMap, StartError> {
     Ok(MetadataMap::from_headers(headers))
 }
 
-/// Counts spans on both sides of the queue: what ended and was not exported is waiting or lost.
+/// A client that sends headers, which may hold a key, to nobody but the collector. It has to be made outside of the
+/// runtime, for it has one of its own.
+fn http_client() -> Result<blocking::Client, StartError> {
+    let builder = blocking::Client::builder().redirect(redirect::Policy::none()).referer(false).no_proxy();
+    let made = std::thread::spawn(move || builder.build()).join();
+    made.map_err(|_| StartError::Http)?.map_err(|_| StartError::Http)
+}
+
+/// What became of telemetry: on both sides of the queue, for what ended and was not exported is waiting or lost.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Outcomes(Arc<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    spans_ended: AtomicU64,
+    spans_exported: AtomicU64,
+    spans_failed: AtomicU64,
+    metrics_exported: AtomicU64,
+    metrics_failed: AtomicU64,
+    failing: AtomicBool,
+}
+
+impl Outcomes {
+    /// Counts what goes through an exporter or a processor.
+    pub(super) fn of<T>(&self, inner: T) -> Counted<T> {
+        Counted { inner, outcomes: self.clone() }
+    }
+
+    /// Makes the counts visible.
+    pub(super) fn register(&self, meter: &Meter) {
+        let show = |name, unit, description, states: fn(&Counts) -> Vec<(&'static str, &AtomicU64)>| {
+            let counts = self.0.clone();
+            meter
+                .u64_observable_counter(name)
+                .with_unit(unit)
+                .with_description(description)
+                .with_callback(move |counter| {
+                    for (state, count) in states(&counts) {
+                        counter.observe(count.load(Relaxed), &[KeyValue::new("state", state)]);
+                    }
+                })
+                .build();
+        };
+        show(
+            "scm_gateway.telemetry.spans",
+            "{span}",
+            "Spans by state: ended, exported, failed; ended and neither of the others is waiting or lost",
+            |c| vec![("ended", &c.spans_ended), ("exported", &c.spans_exported), ("failed", &c.spans_failed)],
+        );
+        show(
+            "scm_gateway.telemetry.metric_exports",
+            "{export}",
+            "Exports of all metrics by state: exported, failed",
+            |c| vec![("exported", &c.metrics_exported), ("failed", &c.metrics_failed)],
+        );
+    }
+
+    /// Counts an export, and says in the log when exports begin to fail and when they work again: in our own words,
+    /// for the collector's may hold anything.
+    fn exported(&self, what: &'static str, result: &OTelSdkResult, count: usize, good: &AtomicU64, bad: &AtomicU64) {
+        let failed = result.is_err();
+        if failed { bad } else { good }.fetch_add(count as u64, Relaxed);
+        match (self.0.failing.swap(failed, Relaxed), failed) {
+            (false, true) => tracing::warn!(what, "telemetry cannot be exported and is lost"),
+            (true, false) => tracing::info!(what, "telemetry is exported again"),
+            _ => {}
+        }
+    }
+}
+
+/// An exporter or processor whose outcomes are counted.
 #[derive(Debug)]
 pub(super) struct Counted<T> {
     inner: T,
-    spans: Counter<u64>,
-}
-
-impl<E> Counted<E> {
-    pub(super) fn new(inner: E, meter: &Meter) -> Self {
-        let spans = meter
-            .u64_counter("scm_gateway.telemetry.spans")
-            .with_unit("{span}")
-            .with_description(
-                "Spans by state: ended, exported, failed; ended and neither of the others is waiting or lost",
-            )
-            .build();
-        Self { inner, spans }
-    }
-
-    /// Puts a processor in front of the exporter, counted likewise.
-    pub(super) fn processor<P>(self, make: impl FnOnce(Self) -> P) -> Counted<P> {
-        let spans = self.spans.clone();
-        Counted { inner: make(self), spans }
-    }
-
-    fn count(&self, spans: usize, state: &'static str) {
-        self.spans.add(spans as u64, &[KeyValue::new("state", state)]);
-    }
+    outcomes: Outcomes,
 }
 
 impl<E: opentelemetry_sdk::trace::SpanExporter> opentelemetry_sdk::trace::SpanExporter for Counted<E> {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let spans = batch.len();
         let result = self.inner.export(batch).await;
-        self.count(spans, if result.is_ok() { "exported" } else { "failed" });
+        let counts = &self.outcomes.0;
+        self.outcomes.exported("spans", &result, spans, &counts.spans_exported, &counts.spans_failed);
         result
     }
 
@@ -136,7 +195,7 @@ impl<P: SpanProcessor> SpanProcessor for Counted<P> {
 
     fn on_end(&self, span: SpanData) {
         if span.span_context.is_sampled() {
-            self.count(1, "ended");
+            self.outcomes.0.spans_ended.fetch_add(1, Relaxed);
         }
         self.inner.on_end(span);
     }
@@ -151,5 +210,26 @@ impl<P: SpanProcessor> SpanProcessor for Counted<P> {
 
     fn set_resource(&mut self, resource: &Resource) {
         self.inner.set_resource(resource);
+    }
+}
+
+impl<E: PushMetricExporter> PushMetricExporter for Counted<E> {
+    async fn export(&self, metrics: &ResourceMetrics) -> OTelSdkResult {
+        let result = self.inner.export(metrics).await;
+        let counts = &self.outcomes.0;
+        self.outcomes.exported("metrics", &result, 1, &counts.metrics_exported, &counts.metrics_failed);
+        result
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        self.inner.force_flush()
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.inner.shutdown_with_timeout(timeout)
+    }
+
+    fn temporality(&self) -> Temporality {
+        self.inner.temporality()
     }
 }

@@ -10,6 +10,9 @@ use tracing_subscriber::{
 /// Lines that wait at most for the reader; further ones are dropped.
 const WAITING_LINES: usize = 8192;
 
+/// Libraries whose lines may hold what a collector or an environment variable says. What is lost is counted instead.
+const SILENT: &str = "opentelemetry";
+
 /// Libraries that would print what they carry: held at `info` whatever the filter says.
 const HELD_AT_INFO: &[&str] = &["h2", "hyper", "hyper_util", "reqwest", "rustls", "tonic", "tower"];
 
@@ -44,7 +47,7 @@ fn is_fit(metadata: &Metadata<'_>) -> bool {
     let library = metadata.target().split("::").next().unwrap_or_default();
     let loudest = match library {
         library if HELD_AT_INFO.contains(&library) => Level::INFO,
-        library if library.starts_with("opentelemetry") => Level::WARN,
+        library if library.starts_with(SILENT) => return false,
         _ => Level::TRACE,
     };
     metadata.is_event() && *metadata.level() <= loudest

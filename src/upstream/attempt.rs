@@ -69,7 +69,7 @@ impl Upstream {
         let raw = self.transport.send(signed).await.map_err(unanswered::<M>)?;
         let now = self.clock.now();
         self.skew.observe(&raw.headers, now);
-        decode::decode::<M>(&raw, now)
+        decode::decode::<M>(&raw, now).map_err(|error| error.without(&key.access_key))
     }
 }
 
@@ -87,7 +87,8 @@ fn attributes<M: RestMethod>(target: &Target) -> Vec<KeyValue> {
 fn unanswered<M: RestMethod>(error: SendError) -> Error {
     match error {
         SendError::Connect => Error::new(Reason::UpstreamUnavailable, Progress::NotSent),
-        SendError::Tls => Error::new(Reason::UpstreamTls, Progress::NotSent),
+        SendError::Tls { sent: false } => Error::new(Reason::UpstreamTls, Progress::NotSent),
+        SendError::Tls { sent: true } => Error::new(Reason::UpstreamTls, Progress::MaybeSent),
         SendError::Lost if M::IDEMPOTENT => Error::new(Reason::UpstreamUnavailable, Progress::MaybeSent),
         SendError::Lost => Error::new(Reason::UpstreamOutcomeUnknown, Progress::MaybeSent),
         SendError::Malformed => Error::new(Reason::UpstreamMalformed, Progress::MaybeSent),

@@ -35,8 +35,8 @@ pub enum BuildError {
 pub(super) enum SendError {
     /// No connection: not one byte of the request left.
     Connect,
-    /// No trustworthy connection.
-    Tls,
+    /// No trustworthy connection, or none any more: `sent` tells whether the request was on it.
+    Tls { sent: bool },
     /// The connection broke with the request on it.
     Lost,
     /// What came is not HTTP.
@@ -98,7 +98,7 @@ async fn read(response: &mut Response, status: u16) -> Result<Bytes, SendError> 
 fn classify(error: &reqwest::Error) -> SendError {
     let causes = causes(error);
     if causes.iter().any(|cause| cause.is::<rustls::Error>()) {
-        return SendError::Tls;
+        return SendError::Tls { sent: !error.is_connect() };
     }
     if error.is_connect() || error.is_builder() {
         return SendError::Connect;

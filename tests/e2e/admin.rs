@@ -88,3 +88,10 @@ async fn ids_of_a_call_are_no_labels_but_for_the_state_of_configured_projects() 
     let by_project = |line: &&str| line.contains(scm_emulator::SAMPLE_PROJECT);
     assert!(text.lines().filter(by_project).all(|line| line.starts_with("scm_gateway_")), "{text}");
 }
+
+#[tokio::test]
+async fn a_connection_is_one_question_so_that_nobody_keeps_the_places() {
+    let (_emulator, gateway) = gateway().await;
+    let response = reqwest::get(format!("http://{}/livez", gateway.addresses.admin)).await.unwrap();
+    assert_eq!(response.headers()["connection"], "close");
+}

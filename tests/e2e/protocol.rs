@@ -52,3 +52,18 @@ async fn calls_come_in_by_a_unix_socket_too() {
     run.await.unwrap().unwrap();
     assert!(!path.exists(), "the socket goes with the listener");
 }
+
+#[tokio::test]
+async fn a_unix_socket_that_somebody_listens_on_is_left_alone() {
+    let emulator = emulator().await;
+    let path = std::env::temp_dir().join(format!("scm-gateway-taken-{}.sock", std::process::id()));
+    let _living = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let listen = format!("unix:{}", path.display());
+    let environment = crate::harness::environment(&emulator.endpoint(), &[("SCM_GATEWAY__SERVER__LISTEN", &listen)]);
+    let config = scm_gateway::config::load(None, &environment).unwrap();
+    let (started, _addresses) = tokio::sync::oneshot::channel();
+    let error = scm_gateway::run(config, scm_gateway::clock::Clock::system(), started, async {}).await.unwrap_err();
+    assert!(error.to_string().starts_with("server.listen: cannot listen on unix:"), "{error}");
+    assert!(std::os::unix::net::UnixStream::connect(&path).is_ok());
+    std::fs::remove_file(path).unwrap();
+}

@@ -177,3 +177,23 @@ async fn a_dead_collector_costs_a_counter_and_no_call() {
     gateway.stop();
     gateway.stopped().await;
 }
+
+#[tokio::test]
+async fn a_collector_that_sends_elsewhere_is_not_followed() {
+    let (emulator, elsewhere) = (emulator().await, Sink::http().await);
+    let collector = crate::harness::emulator().await;
+    let location = format!("http://{}/v1/traces", elsewhere.address);
+    collector.scripts((0..10).map(|_| Step::Reply(Reply::new(307).header("Location", &*location))));
+    let endpoint = collector.endpoint();
+    let variables = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "api-key=p1anted"),
+        ("OTEL_METRICS_EXPORTER", "none"),
+    ];
+    let mut gateway = Gateway::with(&emulator, &variables).await;
+    gateway.save(sample()).await.unwrap();
+    gateway.stop();
+    gateway.stopped().await;
+    assert!(collector.attempts() > 0);
+    assert!(elsewhere.spans().is_empty());
+}
