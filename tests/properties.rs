@@ -1,0 +1,122 @@
+//! What holds for every input: of the signer's canonical forms, and of what is made of SCM's answers.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue};
+use proptest::{collection::vec, prelude::*};
+use scm_gateway::{
+    proto::{ReadInfo, SaveInfo},
+    rest::{RawReply, decode::decode},
+    sign::{self, Parts, uri},
+    status,
+};
+
+fn is_encoded(text: &str) -> bool {
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        let upper_hex = |byte: Option<u8>| byte.is_some_and(|b| b.is_ascii_digit() || (b'A'..=b'F').contains(&b));
+        let fine = match byte {
+            b'%' => upper_hex(bytes.next()) && upper_hex(bytes.next()),
+            byte => byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte),
+        };
+        if !fine {
+            return false;
+        }
+    }
+    true
+}
+
+fn borrowed(pairs: &[(String, String)]) -> Vec<(&str, &str)> {
+    pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
+}
+
+/// Anything like JSON, and like an error body.
+fn bodies() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        vec(any::<u8>(), 0..200),
+        any::<String>().prop_map(String::into_bytes),
+        (".{0,40}", ".{0,40}").prop_map(|(code, message)| {
+            serde_json::to_vec(&serde_json::json!({ "error_code": code, "error_msg": message })).unwrap()
+        }),
+        r#"\{("(request_info|error_code|error|code|bl|CSR)":("success"|null|1|\{\}|\[\]|"SCM\.0008"),?){0,3}\}"#
+            .prop_map(String::into_bytes),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn an_encoded_text_is_unreserved_and_decodes_to_itself(text in any::<String>()) {
+        let encoded = uri::encode(&text);
+        prop_assert!(is_encoded(&encoded));
+        prop_assert_eq!(percent_encoding::percent_decode_str(&encoded).decode_utf8().unwrap(), text.as_str());
+    }
+
+    #[test]
+    fn the_signed_path_is_the_sent_path_and_a_slash(segments in vec("[^/]{1,20}", 1..6)) {
+        let sent: String = segments.iter().map(|segment| format!("/{}", uri::encode(segment))).collect();
+        prop_assert_eq!(uri::canonical_path(&sent), sent + "/");
+    }
+
+    #[test]
+    fn any_path_has_a_canonical_form(path in any::<String>()) {
+        let canonical = uri::canonical_path(&path);
+        prop_assert!(canonical.ends_with('/') && canonical.split('/').all(is_encoded));
+    }
+
+    #[test]
+    fn the_order_of_query_and_headers_does_not_matter(
+        query in vec((any::<String>(), any::<String>()), 0..6),
+        headers in proptest::collection::btree_map("[A-Za-z-]{1,12}", "[ -~]{0,20}", 0..6),
+    ) {
+        let mut names = std::collections::HashSet::new();
+        let headers: Vec<_> = headers.into_iter().filter(|(name, _)| names.insert(name.to_lowercase())).collect();
+        let (mut query, mut headers) = (borrowed(&query), borrowed(&headers));
+        let canonical = |query: &[(&str, &str)], headers: &[(&str, &str)]| {
+            let canonical = sign::canonical(&Parts { method: "post", path: "/a", query, headers, body: b"" });
+            (canonical.request.to_string(), canonical.signed_headers)
+        };
+        let first = canonical(&query, &headers);
+        query.reverse();
+        headers.reverse();
+        prop_assert_eq!(first, canonical(&query, &headers));
+    }
+
+    #[test]
+    fn a_changed_body_changes_the_signature(body in vec(any::<u8>(), 1..50), at in any::<prop::sample::Index>()) {
+        let signature = |body: &[u8]| {
+            let parts = Parts { method: "POST", path: "/a", query: &[], headers: &[("host", "h")], body };
+            sign::sign(&parts, "20220809T040506Z", "AK", "SK")
+        };
+        let mut changed = body.clone();
+        changed[at.index(body.len())] ^= 1;
+        prop_assert_ne!(signature(&body), signature(&changed));
+    }
+
+    #[test]
+    fn any_answer_is_judged_and_shows_nothing_of_itself(
+        status in 100_u16..1000,
+        body in bodies(),
+        retry_after in proptest::option::of("[0-9]{0,25}|[ -~]{0,40}"),
+    ) {
+        let mut headers = HeaderMap::new();
+        if let Some(value) = retry_after.and_then(|value| HeaderValue::from_str(&value).ok()) {
+            headers.insert("retry-after", value);
+        }
+        let raw = RawReply { status, headers, body: Bytes::from(body) };
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_660_017_906);
+        let saved = decode::<SaveInfo>(&raw, now);
+        prop_assert!(saved.is_err() || status == 200);
+        if let Ok(decoded) = saved {
+            prop_assert_eq!(decoded.reply.request_info, "success");
+        }
+        if let Err(error) = decode::<ReadInfo>(&raw, now) {
+            prop_assert!(error.retry_after.is_none_or(|wait| !wait.is_zero()));
+            let code = error.answer.as_ref().and_then(|answer| answer.code.clone());
+            prop_assert!(code.is_none_or(|code| (3..=36).contains(&code.len())));
+            prop_assert!(status::render(error).details().len() < 1024);
+        }
+    }
+}
