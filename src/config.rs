@@ -35,7 +35,7 @@ pub use credentials::KeyFiles;
 pub use endpoint::Endpoint;
 pub use problems::{Problem, Problems};
 pub use projects::{Project, Projects};
-pub use telemetry::{Otlp, OtlpProtocol, Sampler, Telemetry};
+pub use telemetry::{Batch, Otlp, OtlpProtocol, Sampler, Telemetry};
 
 use reader::{Input, Section};
 

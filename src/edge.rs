@@ -11,7 +11,7 @@ use hyper_util::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    time::{Instant, sleep, sleep_until, timeout_at},
+    time::{sleep, sleep_until},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{body::Body, service::Routes};
@@ -24,6 +24,7 @@ mod deadline;
 pub mod listener;
 mod message_size;
 mod observe;
+mod protocol;
 
 use listener::Listener;
 
@@ -45,6 +46,8 @@ pub fn stack(
         .layer_fn(move |inner| observe::Observe::new(inner, telemetry.clone(), calls.clone()))
         // Inside the span, for a panic is an answer too.
         .layer_fn(catch_panic::CatchPanic::new)
+        // Before anything is read: what is not gRPC is told so in HTTP.
+        .layer_fn(protocol::Protocol::new)
         // Around everything that can take time.
         .layer_fn(deadline::Deadline::new)
         // Next to tonic, whose answer to a message too large it corrects.
@@ -69,17 +72,28 @@ pub async fn serve<S>(
     drop(listener);
     let end = clock::steady() + drain;
     let last_call = end - (drain / 10).min(Duration::from_millis(500));
-    let mut closed = pin!(graceful.shutdown());
     calls.close();
+    let quiet = async {
+        // A call that was on its way when GOAWAY went out may come in when all others are done.
+        loop {
+            calls.wait().await;
+            sleep(LINGER).await;
+            if calls.is_empty() {
+                return;
+            }
+        }
+    };
+    let abandoned = async {
+        sleep_until(last_call).await;
+        abandon.cancel();
+        sleep_until(end).await;
+    };
     tokio::select! {
-        () = &mut closed => return,
-        () = calls.wait() => {}
-        () = sleep_until(last_call) => abandon.cancel(),
+        () = graceful.shutdown() => return,
+        () = quiet => {}
+        () = abandoned => {}
     }
-    let linger = Instant::min(end, clock::steady() + LINGER);
-    if timeout_at(linger, closed).await.is_err() {
-        tracing::info!("connections that did not close in time were closed");
-    }
+    tracing::info!("connections that did not close in time were closed");
 }
 
 async fn accept<S>(listener: &Listener, service: S, stop: impl Future<Output = ()>, graceful: &GracefulShutdown)

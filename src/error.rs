@@ -49,6 +49,35 @@ pub enum Reason {
     Panic,
 }
 
+impl Reason {
+    /// The word that callers see.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::InvalidRequest => "INVALID_REQUEST",
+            Self::CallerNotAllowed => "CALLER_NOT_ALLOWED",
+            Self::CertificateNotFound => "CERTIFICATE_NOT_FOUND",
+            Self::CertificateNotOwned => "CERTIFICATE_NOT_OWNED",
+            Self::CertificateState => "CERTIFICATE_STATE",
+            Self::UpstreamConflict => "UPSTREAM_CONFLICT",
+            Self::UpstreamAccount => "UPSTREAM_ACCOUNT",
+            Self::UpstreamCredentials => "UPSTREAM_CREDENTIALS",
+            Self::UpstreamConfiguration => "UPSTREAM_CONFIGURATION",
+            Self::UpstreamError => "UPSTREAM_ERROR",
+            Self::UpstreamThrottled => "UPSTREAM_THROTTLED",
+            Self::UpstreamUnavailable => "UPSTREAM_UNAVAILABLE",
+            Self::UpstreamTimeout => "UPSTREAM_TIMEOUT",
+            Self::UpstreamTls => "UPSTREAM_TLS",
+            Self::UpstreamMalformed => "UPSTREAM_MALFORMED",
+            Self::UpstreamTooLarge => "UPSTREAM_TOO_LARGE",
+            Self::UpstreamOutcomeUnknown => "UPSTREAM_OUTCOME_UNKNOWN",
+            Self::CircuitOpen => "CIRCUIT_OPEN",
+            Self::Deadline => "DEADLINE",
+            Self::ShuttingDown => "SHUTTING_DOWN",
+            Self::Panic => "PANIC",
+        }
+    }
+}
+
 /// How far a request got before the error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {

@@ -18,7 +18,7 @@
 //!
 //! | module | what is there |
 //! |---|---|
-//! | [`config`] | file and environment, typed and checked, every problem at once; nobody else reads either |
+//! | [`config`] | file and environment, typed and checked, every problem at once; beside it only OpenTelemetry's SDK reads variables of its own |
 //! | [`secret`] | credentials: redacted, wiped |
 //! | [`clock`], [`chance`] | the only doors for time and randomness |
 //! | [`proto`] | what `build.rs` printed |

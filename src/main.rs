@@ -93,7 +93,7 @@ fn serve(runtime: Runtime, config: Config, filter: Option<&str>) -> ExitCode {
     let (started, _) = oneshot::channel();
     let result = runtime.block_on(async { run(config, Clock::system(), started, stop()).await });
     runtime.shutdown_background(); // what still runs has had its time
-    drop(log);
+    log.finish();
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => bad_start(error),

@@ -61,7 +61,7 @@ pub async fn run(
 ) -> Result<(), StartError> {
     let telemetry = Arc::new(Telemetry::start(&config.telemetry)?);
     let abandon = CancellationToken::new();
-    let upstream = Upstream::new(&config.upstream, &config.projects, telemetry.clone(), clock)?;
+    let upstream = Upstream::new(&config.upstream, &config.projects, telemetry.clone(), clock, abandon.clone())?;
     let rotation = rotation::watch(config.projects.clone(), upstream.targets().clone(), telemetry.meter.clone());
     let gateway = Gateway::new(upstream, abandon.clone());
     let health = HealthReporter::new();
@@ -99,7 +99,7 @@ pub async fn run(
 /// Builds what [`run`] would build and binds nothing: what `--check` is for.
 pub async fn check(config: &Config) -> Result<(), StartError> {
     let telemetry = Arc::new(Telemetry::start(&config.telemetry)?);
-    Upstream::new(&config.upstream, &config.projects, telemetry, Clock::system())?;
+    Upstream::new(&config.upstream, &config.projects, telemetry, Clock::system(), CancellationToken::new())?;
     Ok(())
 }
 

@@ -33,10 +33,12 @@ impl Gateway {
     pub(crate) async fn call<M: RestMethod>(&self, request: Request<M::Request>) -> Result<Response<M::Reply>, Status> {
         let (_, extensions, message) = request.into_parts();
         let call = extensions.get::<Arc<Call>>().expect("the edge puts a call into every request");
+        let stopped = || Err(Error::new(Reason::ShuttingDown, Progress::NotSent));
         let answer = tokio::select! {
             biased;
-            answer = self.answer::<M>(message, call) => answer,
-            () = self.0.stop.cancelled() => Err(Error::new(Reason::ShuttingDown, Progress::MaybeSent)),
+            // An attempt under way knows better what its end means; this ends what waits.
+            answer = self.answer::<M>(message, call), if !self.0.stop.is_cancelled() => answer,
+            () = self.0.stop.cancelled() => stopped(),
         };
         answer.map(reply).map_err(|error| {
             call.failed(error.reason);

@@ -19,88 +19,69 @@ const MAX_WAIT: Duration = Duration::from_secs(60);
 /// Fields named in one status at most: a status travels in headers, and clients bound those, some at 8 KiB.
 const MAX_VIOLATIONS: usize = 32;
 
-/// The status code, the reason's name and the message of a reason. A message is fit for a log: it says what happened
-/// and what to do, and holds nothing of the request, the answer or the key.
-pub const fn row(reason: Reason) -> (Code, &'static str, &'static str) {
+/// The status code and the message of a reason. A message is fit for a log: it says what happened and what to do, and
+/// holds nothing of the request, the answer or the key.
+const fn row(reason: Reason) -> (Code, &'static str) {
     use Reason as R;
     match reason {
         R::InvalidRequest => (
             Code::InvalidArgument,
-            "INVALID_REQUEST",
-            "the request is not valid: the details name the fields, or SCM's code the reason",
+            "the request is not valid: BadRequest names the fields; without it SCM refused, and upstream_code, if any, says why",
         ),
-        R::CallerNotAllowed => {
-            (Code::PermissionDenied, "CALLER_NOT_ALLOWED", "this caller may not use the project: check project_id")
+        R::CallerNotAllowed => (Code::PermissionDenied, "this caller may not use the project: check project_id"),
+        R::CertificateNotFound => {
+            (Code::NotFound, "SCM knows no such certificate in this project: check cert_id and project_id")
         }
-        R::CertificateNotFound => (
-            Code::NotFound,
-            "CERTIFICATE_NOT_FOUND",
-            "SCM knows no such certificate in this project: check cert_id and project_id",
-        ),
-        R::CertificateNotOwned => {
-            (Code::PermissionDenied, "CERTIFICATE_NOT_OWNED", "the certificate belongs to another tenant")
-        }
+        R::CertificateNotOwned => (Code::PermissionDenied, "the certificate belongs to another tenant"),
         R::CertificateState => (
             Code::FailedPrecondition,
-            "CERTIFICATE_STATE",
             "the certificate's type or state does not allow this; calling again does not help",
         ),
-        R::UpstreamConflict => {
-            (Code::Aborted, "UPSTREAM_CONFLICT", "the certificate was changed meanwhile: read it, then decide")
-        }
+        R::UpstreamConflict => (Code::Aborted, "the certificate was changed meanwhile: read it, then decide"),
         R::UpstreamAccount => (
             Code::FailedPrecondition,
-            "UPSTREAM_ACCOUNT",
             "the cloud account does not allow this: subscription, permission or project need its owner's attention",
         ),
-        R::UpstreamCredentials => (
-            Code::Internal,
-            "UPSTREAM_CREDENTIALS",
-            "SCM refused the gateway's key, not the caller's: the gateway's operator has to act",
-        ),
-        R::UpstreamConfiguration => (
-            Code::Internal,
-            "UPSTREAM_CONFIGURATION",
-            "SCM's endpoint does not serve this API as configured: the gateway's operator has to act",
-        ),
-        R::UpstreamError => (Code::Internal, "UPSTREAM_ERROR", "SCM failed to carry out the call"),
-        R::UpstreamThrottled => {
-            (Code::ResourceExhausted, "UPSTREAM_THROTTLED", "SCM throttles the account: call again later")
+        R::UpstreamCredentials => {
+            (Code::Internal, "SCM refused the gateway's key, not the caller's: the gateway's operator has to act")
         }
-        R::UpstreamUnavailable => (
-            Code::Unavailable,
-            "UPSTREAM_UNAVAILABLE",
-            "SCM is not reachable or not available: call again with back-off",
+        R::UpstreamConfiguration => {
+            (Code::Internal, "SCM's endpoint does not serve this API as configured: the gateway's operator has to act")
+        }
+        R::UpstreamError => (
+            Code::Internal,
+            "SCM failed: the outcome is unknown, and calls that are idempotent can be made again later",
         ),
-        R::UpstreamTimeout => (Code::DeadlineExceeded, "UPSTREAM_TIMEOUT", "SCM's backend did not answer in time"),
-        R::UpstreamTls => (
-            Code::Unavailable,
-            "UPSTREAM_TLS",
-            "no trustworthy TLS connection to SCM: the gateway's operator should look",
-        ),
-        R::UpstreamMalformed => (Code::Internal, "UPSTREAM_MALFORMED", "SCM's answer could not be understood"),
-        R::UpstreamTooLarge => (Code::Internal, "UPSTREAM_TOO_LARGE", "SCM's answer is larger than the gateway reads"),
+        R::UpstreamThrottled => (Code::ResourceExhausted, "SCM throttles the account: call again later"),
+        R::UpstreamUnavailable => {
+            (Code::Unavailable, "SCM is not available, or the connection to it broke: call again with back-off")
+        }
+        R::UpstreamTimeout => (Code::DeadlineExceeded, "SCM's backend did not answer in time"),
+        R::UpstreamTls => {
+            (Code::Unavailable, "no trustworthy TLS connection to SCM: the gateway's operator should look")
+        }
+        R::UpstreamMalformed => (Code::Internal, "SCM's answer could not be understood"),
+        R::UpstreamTooLarge => (Code::Internal, "SCM's answer is larger than the gateway reads"),
         R::UpstreamOutcomeUnknown => (
             Code::Unknown,
-            "UPSTREAM_OUTCOME_UNKNOWN",
             "the connection to SCM broke after the request was sent: the call may have been carried out",
         ),
         R::CircuitOpen => (
             Code::Unavailable,
-            "CIRCUIT_OPEN",
             "SCM was not available to the last calls and is not asked for a moment: call again later",
         ),
-        R::Deadline => (Code::DeadlineExceeded, "DEADLINE", "the deadline was over before SCM answered"),
-        R::ShuttingDown => {
-            (Code::Unavailable, "SHUTTING_DOWN", "this instance of the gateway stops: call again, another one answers")
-        }
-        R::Panic => (Code::Internal, "PANIC", "the gateway has a defect: its operator should look at its log"),
+        R::Deadline => (
+            Code::DeadlineExceeded,
+            "the time for the call, by the caller's deadline or the gateway's own bound, was too short; with attempts in the details its outcome is unknown",
+        ),
+        R::ShuttingDown => (Code::Unavailable, "this instance of the gateway stops: call again"),
+        R::Panic => (Code::Internal, "the gateway has a defect: its operator should look at its log"),
     }
 }
 
 /// Renders an error for the caller.
 pub fn render(error: Error) -> Status {
-    let (code, reason, message) = row(error.reason);
+    let (code, message) = row(error.reason);
     let mut metadata = HashMap::new();
     if error.attempts > 0 {
         metadata.insert("attempts".to_owned(), error.attempts.to_string());
@@ -116,7 +97,7 @@ pub fn render(error: Error) -> Status {
     if let Some(wait) = error.retry_after {
         details.set_retry_info(Some(wait.min(MAX_WAIT)));
     }
-    details.set_error_info(reason, DOMAIN, metadata);
+    details.set_error_info(error.reason.name(), DOMAIN, metadata);
     if !error.violations.is_empty() {
         details.set_bad_request(bad_request(error.violations));
     }
@@ -131,9 +112,8 @@ fn bad_request(violations: Vec<Violation>) -> Vec<FieldViolation> {
     let left_out = violations.len().saturating_sub(MAX_VIOLATIONS);
     let mut fields: Vec<_> =
         violations.into_iter().take(MAX_VIOLATIONS).map(|v| FieldViolation::new(v.field, v.description)).collect();
-    if let Some(last) = fields.last().filter(|_| left_out > 0) {
-        let field = last.field.split('[').next().unwrap_or_default().to_owned();
-        fields.push(FieldViolation::new(field, format!("and {left_out} more that are not listed")));
+    if left_out > 0 {
+        fields.push(FieldViolation::new("", format!("and {left_out} more fields that are not listed")));
     }
     fields
 }
@@ -175,10 +155,9 @@ mod tests {
         let status = render(Error::invalid(violations));
         let fields = status.get_error_details().bad_request().unwrap().field_violations.clone();
         assert_eq!(fields.len(), MAX_VIOLATIONS + 1);
-        assert_eq!(fields[MAX_VIOLATIONS].field, "info.sans");
         assert_eq!(
             fields[MAX_VIOLATIONS].description,
-            format!("and {} more that are not listed", 10_000 - MAX_VIOLATIONS)
+            format!("and {} more fields that are not listed", 10_000 - MAX_VIOLATIONS)
         );
         assert!(status.details().len() < 4096);
     }

@@ -13,7 +13,7 @@ use opentelemetry::{
 use opentelemetry_sdk::{
     Resource,
     metrics::{PeriodicReader, SdkMeterProvider},
-    trace::{BatchSpanProcessor, Sampler, SdkTracer, SdkTracerProvider},
+    trace::{BatchConfig, BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracer, SdkTracerProvider},
 };
 
 use crate::config;
@@ -103,7 +103,9 @@ fn meter_provider(
     let prometheus = opentelemetry_prometheus::exporter().with_registry(registry.clone()).build()?;
     let mut builder = SdkMeterProvider::builder().with_resource(resource).with_reader(prometheus);
     if let Some(otlp) = &config.metrics {
-        builder = builder.with_reader(PeriodicReader::builder(outcomes.of(export::metrics(otlp)?)).build());
+        builder = builder.with_reader(
+            PeriodicReader::builder(outcomes.of(export::metrics(otlp)?)).with_interval(config.metric_interval).build(),
+        );
     }
     Ok(builder.build())
 }
@@ -118,11 +120,20 @@ fn tracer_provider(
     Ok(match &config.traces {
         Some(otlp) => {
             let exporter = outcomes.of(export::spans(otlp)?);
-            let processor = outcomes.of(BatchSpanProcessor::builder(exporter).build());
+            let processor =
+                outcomes.of(BatchSpanProcessor::builder(exporter).with_batch_config(batch(&config.batch)).build());
             builder.with_sampler(sampler(&config.sampler)).with_span_processor(processor).build()
         }
         None => builder.with_sampler(Sampler::ParentBased(Box::new(Sampler::AlwaysOff))).build(),
     })
+}
+
+fn batch(config: &config::Batch) -> BatchConfig {
+    BatchConfigBuilder::default()
+        .with_max_queue_size(config.queue)
+        .with_max_export_batch_size(config.export.min(config.queue))
+        .with_scheduled_delay(config.delay)
+        .build()
 }
 
 fn sampler(config: &config::Sampler) -> Sampler {

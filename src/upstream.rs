@@ -7,6 +7,7 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::time::{sleep, timeout_at};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     call::Call,
@@ -41,15 +42,17 @@ pub struct Upstream {
     send_project_id: bool,
     retry: config::Retry,
     budget: retry::Budget,
+    stop: CancellationToken,
 }
 
 impl Upstream {
-    /// A client as `config` says.
+    /// A client as `config` says. When `stop` is cancelled, attempts under way are given up.
     pub fn new(
         config: &config::Upstream,
         projects: &Projects,
         telemetry: Arc<Telemetry>,
         clock: Clock,
+        stop: CancellationToken,
     ) -> Result<Self, transport::BuildError> {
         let targets = Arc::new(Targets::new(projects, &config.circuit));
         let skew = Arc::<skew::Skew>::default();
@@ -64,6 +67,7 @@ impl Upstream {
             send_project_id: config.send_project_id,
             retry: config.retry.clone(),
             budget: retry::Budget::new(clock::steady()),
+            stop,
         })
     }
 
@@ -120,11 +124,21 @@ impl Upstream {
         }
     }
 
-    /// Runs `work` until the deadline.
-    async fn within<T>(
+    /// Runs `work`, an attempt, until the deadline, or until the gateway stops.
+    async fn within<M: RestMethod, T>(
+        &self,
         deadline: tokio::time::Instant,
         work: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
-        timeout_at(deadline, work).await.unwrap_or_else(|_| Err(Error::new(Reason::Deadline, Progress::MaybeSent)))
+        let stopped = if M::IDEMPOTENT { Reason::ShuttingDown } else { Reason::UpstreamOutcomeUnknown };
+        let reason = tokio::select! {
+            biased;
+            finished = timeout_at(deadline, work) => match finished {
+                Ok(result) => return result,
+                Err(_) => Reason::Deadline,
+            },
+            () = self.stop.cancelled() => stopped,
+        };
+        Err(Error::new(reason, Progress::MaybeSent))
     }
 }

@@ -69,8 +69,65 @@ impl Violations {
         }
     }
 
-    /// Every message of an optional or repeated field.
-    pub fn each<'a, T: Check + 'a>(&mut self, at: &str, name: &str, messages: impl IntoIterator<Item = &'a mut T>) {
-        messages.into_iter().for_each(|message| message.check(&format!("{at}{name}."), self));
+    /// Every string of a list.
+    pub fn texts(&mut self, at: &str, name: &str, values: &[String]) {
+        for (index, value) in values.iter().enumerate() {
+            self.text(at, &format!("{name}[{index}]"), value);
+        }
+    }
+
+    /// A message that may be there.
+    pub fn optional<T: Check>(&mut self, at: &str, name: &str, message: Option<&mut T>) {
+        if let Some(message) = message {
+            message.check(&format!("{at}{name}."), self);
+        }
+    }
+
+    /// Every message of a list.
+    pub fn each<T: Check>(&mut self, at: &str, name: &str, messages: &mut [T]) {
+        for (index, message) in messages.iter_mut().enumerate() {
+            message.check(&format!("{at}{name}[{index}]."), self);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Check, Violations, check};
+
+    struct Leaf(String);
+
+    struct Tree {
+        names: Vec<String>,
+        leaves: Vec<Leaf>,
+        leaf: Option<Leaf>,
+    }
+
+    impl Check for Leaf {
+        fn check(&mut self, at: &str, found: &mut Violations) {
+            found.text(at, "name", &self.0);
+        }
+    }
+
+    impl Check for Tree {
+        fn check(&mut self, at: &str, found: &mut Violations) {
+            found.texts(at, "names", &self.names);
+            found.each(at, "leaves", &mut self.leaves);
+            found.optional(at, "leaf", self.leaf.as_mut());
+            found.required::<Leaf>(at, "root", None);
+        }
+    }
+
+    #[test]
+    fn a_field_is_named_by_its_path_with_the_index_in_a_list() {
+        let bad = || "\0".to_owned();
+        let tree = Tree {
+            names: vec![String::new(), bad()],
+            leaves: vec![Leaf(String::new()), Leaf(bad())],
+            leaf: Some(Leaf(bad())),
+        };
+        let error = check(tree).err().unwrap();
+        let fields: Vec<_> = error.violations.iter().map(|violation| violation.field.as_str()).collect();
+        assert_eq!(fields, ["names[1]", "leaves[1].name", "leaf.name", "root"]);
     }
 }

@@ -25,6 +25,21 @@ pub struct Telemetry {
     pub metrics: Option<Otlp>,
     /// Which traces are recorded; parent-based, and all that begin here, by default.
     pub sampler: Sampler,
+    /// How spans wait for their export.
+    pub batch: Batch,
+    /// How often metrics are exported; every 60 s by default.
+    pub metric_interval: Duration,
+}
+
+/// How spans wait for their export.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    /// Spans that wait at most, 2048 by default; further ones are lost.
+    pub queue: usize,
+    /// Spans in one export at most; 512 by default.
+    pub export: usize,
+    /// How long a span waits for others; 5 s by default.
+    pub delay: Duration,
 }
 
 /// An exporter in the OpenTelemetry protocol.
@@ -80,6 +95,14 @@ pub(super) fn read(environment: &Environment, warnings: &mut Vec<String>) -> Tel
         traces: variables.exporter(&TRACES).filter(|_| !disabled),
         metrics: variables.exporter(&METRICS).filter(|_| !disabled),
         sampler: variables.sampler(),
+        batch: Batch {
+            queue: variables.number("OTEL_BSP_MAX_QUEUE_SIZE", 2048, 65_536) as usize,
+            export: variables.number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512, 65_536) as usize,
+            delay: Duration::from_millis(variables.number("OTEL_BSP_SCHEDULE_DELAY", 5_000, 3_600_000).into()),
+        },
+        metric_interval: Duration::from_millis(
+            variables.number("OTEL_METRIC_EXPORT_INTERVAL", 60_000, 3_600_000).into(),
+        ),
     }
 }
 
@@ -117,6 +140,18 @@ impl<'e> Variables<'e> {
             }
             value
         })
+    }
+
+    /// A whole number from 1 to `most`.
+    fn number(&mut self, name: &str, default: u32, most: u32) -> u32 {
+        let Some(value) = self.get(name) else { return default };
+        match value.parse() {
+            Ok(number) if (1..=most).contains(&number) => number,
+            _ => {
+                self.warn(name, format_args!("expects a whole number from 1 to {most}; taken as {default}"));
+                default
+            }
+        }
     }
 
     fn flag(&mut self, name: &str) -> bool {

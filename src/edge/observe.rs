@@ -14,7 +14,9 @@ use tower::Service;
 
 use crate::{
     call::Call,
-    clock, proto, status,
+    clock,
+    error::Reason,
+    proto,
     telemetry::{Telemetry, attribute as name, traceparent},
 };
 
@@ -96,14 +98,19 @@ impl Observed {
     }
 
     fn end(mut self, response: &Response<Body>) {
-        // A success has its status in the trailers, behind the message.
         let status = Status::from_header_map(response.headers());
-        self.finish(status.map_or(Code::Ok, |status| status.code()));
+        self.finish(match status {
+            Some(status) => status.code(),
+            // What gRPC makes of an HTTP status without one of its own.
+            None if response.status() != http::StatusCode::OK => Code::Unimplemented,
+            // A success has its status in the trailers, behind the message.
+            None => Code::Ok,
+        });
     }
 
     fn finish(&mut self, code: Code) {
         self.ended = true;
-        let reason = self.call.reason().map(|reason| status::row(reason).1);
+        let reason = self.call.reason().map(Reason::name);
         let mut outcome = vec![KeyValue::new(name::RPC_RESPONSE_STATUS_CODE, code_name(code))];
         outcome.extend(reason.map(|reason| KeyValue::new(name::SCM_REASON, reason)));
         if is_server_error(code) {
@@ -124,9 +131,11 @@ impl Observed {
     /// The one line on a failure. Whose business it is decides how loud it is.
     fn log(&self, code: Code, reason: &str, elapsed: std::time::Duration) {
         let (rpc, status, duration_ms) = (self.rpc, code_name(code), elapsed.as_secs_f64() * 1e3);
+        if code == Code::Ok {
+            return;
+        }
         let trace_id = traceparent::trace_id(self.call.context());
         match code {
-            Code::Ok => {}
             Code::Cancelled => tracing::info!(rpc, trace_id, duration_ms, "call given up by its caller"),
             Code::Internal | Code::Unknown | Code::DataLoss => {
                 tracing::error!(rpc, status, reason, trace_id, duration_ms, "call failed");

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 
 use super::{RawReply, RestMethod, codes};
 use crate::error::{Answer, Error, Reason};
@@ -29,13 +29,23 @@ pub fn decode<M: RestMethod>(raw: &RawReply, now: SystemTime) -> Result<Decoded<
         let answer = Answer { http_status: raw.status, code, request_id, expired };
         return Err(Error { retry_after: retry_after(&raw.headers, now), ..Error::answered(reason, answer) });
     }
-    match text.and_then(|text| serde_json::from_str::<M::Reply>(text).ok()).filter(M::acknowledged) {
+    match text.and_then(object::<M::Reply>).filter(M::acknowledged) {
         Some(reply) => Ok(Decoded { reply, request_id }),
         None => {
             let answer = Answer { http_status: raw.status, request_id, ..Answer::default() };
             Err(Error::answered(Reason::UpstreamMalformed, answer))
         }
     }
+}
+
+/// What the head of an answer tells whose body was not read to its end.
+pub fn head(status: u16, headers: &http::HeaderMap) -> Answer {
+    Answer { http_status: status, request_id: request_id(headers, None), ..Answer::default() }
+}
+
+/// Reads a JSON object. serde would take an array for one, its entries for the fields.
+fn object<T: DeserializeOwned>(text: &str) -> Option<T> {
+    text.trim_ascii_start().starts_with('{').then(|| serde_json::from_str(text).ok())?
 }
 
 /// What an error body says, whoever wrote it: SCM, the API gateway, IAM or another service of the vendor.
@@ -77,7 +87,7 @@ enum Code {
 impl ErrorBody {
     /// `None` where the text is no error body.
     fn read(text: &str) -> Option<Self> {
-        let body: Spellings = serde_json::from_str(text).ok()?;
+        let body: Spellings = object(text)?;
         let named =
             body.error_code.is_some() || body.error_msg.is_some() || body.error.is_some() || body.code.is_some();
         let nested = body.error.and_then(|error| match error {

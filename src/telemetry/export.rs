@@ -12,7 +12,8 @@ use std::{
 use opentelemetry::{Context, KeyValue, metrics::Meter};
 use opentelemetry_otlp::{
     ExporterBuildError, MetricExporter, Protocol, SpanExporter, WithExportConfig as _, WithHttpConfig as _,
-    WithTonicConfig as _, tonic_types::metadata::MetadataMap,
+    WithTonicConfig as _,
+    tonic_types::{metadata::MetadataMap, transport::ClientTlsConfig},
 };
 use opentelemetry_sdk::{
     Resource,
@@ -37,9 +38,6 @@ pub enum StartError {
     /// The metrics registry cannot be made.
     #[error("metrics: {0}")]
     Metrics(#[from] OTelSdkError),
-    /// A header of `OTEL_EXPORTER_OTLP_HEADERS` is none.
-    #[error("OTEL_EXPORTER_OTLP_HEADERS: holds a name or value that is no header")]
-    Headers,
 }
 
 pub(super) fn spans(otlp: &Otlp) -> Result<SpanExporter, StartError> {
@@ -48,7 +46,8 @@ pub(super) fn spans(otlp: &Otlp) -> Result<SpanExporter, StartError> {
             .with_tonic()
             .with_endpoint(&otlp.endpoint)
             .with_timeout(otlp.timeout)
-            .with_metadata(metadata(otlp)?)
+            .with_metadata(metadata(otlp))
+            .with_tls_config(ClientTlsConfig::new().with_enabled_roots())
             .build()?,
         OtlpProtocol::HttpProtobuf => SpanExporter::builder()
             .with_http()
@@ -67,7 +66,8 @@ pub(super) fn metrics(otlp: &Otlp) -> Result<MetricExporter, StartError> {
             .with_tonic()
             .with_endpoint(&otlp.endpoint)
             .with_timeout(otlp.timeout)
-            .with_metadata(metadata(otlp)?)
+            .with_metadata(metadata(otlp))
+            .with_tls_config(ClientTlsConfig::new().with_enabled_roots())
             .build()?,
         OtlpProtocol::HttpProtobuf => MetricExporter::builder()
             .with_http()
@@ -84,9 +84,9 @@ fn headers(otlp: &Otlp) -> HashMap<String, String> {
     otlp.headers.iter().map(|(name, value)| (name.clone(), value.expose_secret().to_owned())).collect()
 }
 
-fn metadata(otlp: &Otlp) -> Result<MetadataMap, StartError> {
-    let headers: http::HeaderMap = (&headers(otlp)).try_into().map_err(|_: http::Error| StartError::Headers)?;
-    Ok(MetadataMap::from_headers(headers))
+fn metadata(otlp: &Otlp) -> MetadataMap {
+    let headers: Result<http::HeaderMap, http::Error> = (&headers(otlp)).try_into();
+    MetadataMap::from_headers(headers.expect("the configuration takes headers only"))
 }
 
 /// A client that sends headers, which may hold a key, to nobody but the collector. It has to be made outside of the

@@ -1,6 +1,8 @@
 //! Log lines: JSON on standard output, written by a thread of their own, so that a reader who stops reading costs
 //! lines and never a call.
 
+use std::{fs::File, io::Write, os::fd::AsFd as _, sync::mpsc, time::Duration};
+
 use tracing::{Level, Metadata};
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{
@@ -10,21 +12,38 @@ use tracing_subscriber::{
 /// Lines that wait at most for the reader; further ones are dropped.
 const WAITING_LINES: usize = 8192;
 
+/// How long the end of the process waits for the reader of the last lines.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
 /// Libraries whose lines may hold what a collector or an environment variable says. What is lost is counted instead.
 const SILENT: &str = "opentelemetry";
 
 /// Libraries that would print what they carry: held at `info` whatever the filter says.
 const HELD_AT_INFO: &[&str] = &["h2", "hyper", "hyper_util", "reqwest", "rustls", "tonic", "tower"];
 
+/// The running log.
+pub struct Log(WorkerGuard);
+
+impl Log {
+    /// Writes the lines still waiting, as far as their reader takes them in time.
+    pub fn finish(self) {
+        let (done, written) = mpsc::channel();
+        let Self(guard) = self;
+        std::thread::spawn(move || {
+            drop(guard); // waits for the reader, in the worst case for ever
+            let _ = done.send(());
+        });
+        let _ = written.recv_timeout(LAST_LINES);
+    }
+}
+
 /// Starts logging for the process. `filter` is the value of `RUST_LOG`; without one, or with a broken one, `info`.
-///
-/// The lines still waiting are written when the guard is dropped.
-pub fn start(filter: Option<&str>) -> WorkerGuard {
+pub fn start(filter: Option<&str>) -> Log {
     let (writer, guard) = NonBlockingBuilder::default()
         .lossy(true)
         .buffered_lines_limit(WAITING_LINES)
         .thread_name("log")
-        .finish(std::io::stdout());
+        .finish(output());
     let parsed = filter.filter(|text| !text.is_empty()).map(|text| EnvFilter::builder().parse(text));
     let broken = matches!(parsed, Some(Err(_)));
     let filter = parsed.and_then(Result::ok).unwrap_or_else(|| EnvFilter::new("info"));
@@ -39,7 +58,15 @@ pub fn start(filter: Option<&str>) -> WorkerGuard {
     if broken {
         tracing::warn!("RUST_LOG is not a filter that can be read: logging at info");
     }
-    guard
+    Log(guard)
+}
+
+/// Standard output under a handle of its own: the lock of `std::io::stdout` would be held by a write that waits.
+fn output() -> Box<dyn Write + Send> {
+    match std::io::stdout().as_fd().try_clone_to_owned() {
+        Ok(stdout) => Box::new(File::from(stdout)),
+        Err(_) => Box::new(std::io::sink()), // it is closed
+    }
 }
 
 /// Whether a line may be printed at all: only events, and of some libraries only the louder ones.

@@ -1,5 +1,7 @@
 //! One attempt: its CLIENT span, its signature, its judgement.
 
+use std::sync::Arc;
+
 use http::HeaderValue;
 use opentelemetry::{
     Context, KeyValue,
@@ -14,8 +16,7 @@ use crate::{
     error::{Error, Progress, Reason},
     rest::{RestMethod, UnsignedRequest, decode},
     secret::Credentials,
-    status,
-    telemetry::{attribute as name, traceparent},
+    telemetry::{Telemetry, attribute as name, traceparent},
 };
 
 /// What one attempt is made of.
@@ -35,23 +36,11 @@ impl Upstream {
         attempt: &Attempt<'_>,
         place: key::Pass<'_>,
     ) -> Result<decode::Decoded<M::Reply>, Error> {
-        let started = clock::stopwatch();
-        let mut attributes = attributes::<M>(attempt.target);
-        let mut of_span = attributes.clone();
-        let resend = attempt.number - 1;
-        of_span.extend((resend > 0).then(|| KeyValue::new(name::HTTP_REQUEST_RESEND_COUNT, i64::from(resend))));
-        let tracer = &self.telemetry.tracer;
-        let span = tracer.span_builder(M::SPAN).with_kind(SpanKind::Client).with_attributes(of_span);
-        let parent = attempt.call.context();
-        let context = parent.with_span(span.start_with_context(tracer, parent));
-
-        let exchange = self.exchange::<M>(attempt, place.credentials(), traceparent::header(&context));
-        let result = Self::within(attempt.deadline, exchange).await;
-
+        let observed = Observed::start::<M>(&self.telemetry, attempt);
+        let exchange = self.exchange::<M>(attempt, place.credentials(), traceparent::header(&observed.context));
+        let result = self.within::<M, _>(attempt.deadline, exchange).await;
         place.settle(key::Verdict::of(&result));
-        attributes.extend(outcome(&result));
-        self.telemetry.request_duration.record(started.elapsed().as_secs_f64(), &attributes);
-        end_span(&context, &result);
+        observed.end(&result);
         result
     }
 
@@ -66,33 +55,90 @@ impl Upstream {
         if let Some(traceparent) = traceparent {
             signed.headers.insert(traceparent::TRACEPARENT, traceparent);
         }
-        let raw = self.transport.send(signed).await.map_err(unanswered::<M>)?;
+        let raw = self.transport.send(signed).await.map_err(|error| unanswered(error, M::IDEMPOTENT))?;
         let now = self.clock.now();
         self.skew.observe(&raw.headers, now);
         decode::decode::<M>(&raw, now).map_err(|error| error.without(&key.access_key))
     }
 }
 
-fn attributes<M: RestMethod>(target: &Target) -> Vec<KeyValue> {
-    vec![
-        KeyValue::new(name::HTTP_REQUEST_METHOD, M::HTTP.to_string()),
-        KeyValue::new(name::SERVER_ADDRESS, target.endpoint.host().to_owned()),
-        KeyValue::new(name::SERVER_PORT, i64::from(target.endpoint.port())),
-        KeyValue::new(name::URL_TEMPLATE, M::TEMPLATE),
-    ]
-}
-
 /// What it means that no whole answer came. A request that may have been carried out leaves a caller who may not
 /// repeat it in doubt, and is told so.
-fn unanswered<M: RestMethod>(error: SendError) -> Error {
+fn unanswered(error: SendError, idempotent: bool) -> Error {
     match error {
         SendError::Connect => Error::new(Reason::UpstreamUnavailable, Progress::NotSent),
-        SendError::Tls { sent: false } => Error::new(Reason::UpstreamTls, Progress::NotSent),
-        SendError::Tls { sent: true } => Error::new(Reason::UpstreamTls, Progress::MaybeSent),
-        SendError::Lost if M::IDEMPOTENT => Error::new(Reason::UpstreamUnavailable, Progress::MaybeSent),
-        SendError::Lost => Error::new(Reason::UpstreamOutcomeUnknown, Progress::MaybeSent),
+        SendError::Tls => Error::new(Reason::UpstreamTls, Progress::NotSent),
+        SendError::Lost(head) => {
+            let reason = if idempotent { Reason::UpstreamUnavailable } else { Reason::UpstreamOutcomeUnknown };
+            let answer = head.map(|(status, headers)| Box::new(decode::head(status, &headers)));
+            Error { answer, ..Error::new(reason, Progress::MaybeSent) }
+        }
         SendError::Malformed => Error::new(Reason::UpstreamMalformed, Progress::MaybeSent),
-        SendError::TooLarge(answer) => Error::answered(Reason::UpstreamTooLarge, answer),
+        SendError::TooLarge { status, headers } => {
+            Error::answered(Reason::UpstreamTooLarge, decode::head(status, &headers))
+        }
+    }
+}
+
+/// An attempt whose span is open. Dropped before its end, it ends as one that nobody waits for any more.
+struct Observed {
+    telemetry: Arc<Telemetry>,
+    context: Context,
+    labels: Vec<KeyValue>,
+    started: std::time::Instant,
+    ended: bool,
+}
+
+impl Observed {
+    fn start<M: RestMethod>(telemetry: &Arc<Telemetry>, attempt: &Attempt<'_>) -> Self {
+        let endpoint = &attempt.target.endpoint;
+        let labels = vec![
+            KeyValue::new(name::HTTP_REQUEST_METHOD, M::HTTP.to_string()),
+            KeyValue::new(name::SERVER_ADDRESS, endpoint.host().to_owned()),
+            KeyValue::new(name::SERVER_PORT, i64::from(endpoint.port())),
+            KeyValue::new(name::URL_TEMPLATE, M::TEMPLATE),
+        ];
+        let resent = attempt.number - 1;
+        let resent = (resent > 0).then(|| KeyValue::new(name::HTTP_REQUEST_RESEND_COUNT, i64::from(resent)));
+        let of_span = labels.iter().cloned().chain(resent).collect::<Vec<_>>();
+        let (tracer, parent) = (&telemetry.tracer, attempt.call.context());
+        let span = tracer.span_builder(M::SPAN).with_kind(SpanKind::Client).with_attributes(of_span);
+        let context = parent.with_span(span.start_with_context(tracer, parent));
+        Self { telemetry: telemetry.clone(), context, labels, started: clock::stopwatch(), ended: false }
+    }
+
+    fn end<R>(mut self, result: &Result<decode::Decoded<R>, Error>) {
+        let (code, request_id) = match result {
+            Ok(decoded) => (None, decoded.request_id.clone()),
+            Err(error) => {
+                let answer = error.answer.as_deref();
+                (answer.and_then(|a| a.code.clone()), answer.and_then(|a| a.request_id.clone()))
+            }
+        };
+        let span = self.context.span();
+        span.set_attributes(code.map(|code| KeyValue::new(name::SCM_UPSTREAM_CODE, code)));
+        span.set_attributes(request_id.map(|id| KeyValue::new(name::SCM_UPSTREAM_REQUEST_ID, id)));
+        self.finish(outcome(result));
+    }
+
+    fn finish(&mut self, outcome: Vec<KeyValue>) {
+        self.ended = true;
+        let span = self.context.span();
+        if outcome.iter().any(|attribute| attribute.key.as_str() == name::ERROR_TYPE) {
+            span.set_status(Status::error(""));
+        }
+        self.labels.extend(outcome.iter().cloned());
+        self.telemetry.request_duration.record(self.started.elapsed().as_secs_f64(), &self.labels);
+        span.set_attributes(outcome);
+        span.end();
+    }
+}
+
+impl Drop for Observed {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.finish(vec![KeyValue::new(name::ERROR_TYPE, "CANCELLED")]);
+        }
     }
 }
 
@@ -107,25 +153,26 @@ fn outcome<R>(result: &Result<decode::Decoded<R>, Error>) -> Vec<KeyValue> {
     if let Err(error) = result {
         let kind = match status.filter(|status| *status >= 400) {
             Some(status) => status.to_string().into(),
-            None => opentelemetry::StringValue::from(status::row(error.reason).1),
+            None => opentelemetry::StringValue::from(error.reason.name()),
         };
         attributes.push(KeyValue::new(name::ERROR_TYPE, kind));
     }
     attributes
 }
 
-fn end_span<R>(context: &Context, result: &Result<decode::Decoded<R>, Error>) {
-    let span = context.span();
-    span.set_attributes(outcome(result));
-    let (code, request_id) = match result {
-        Ok(decoded) => (None, decoded.request_id.clone()),
-        Err(error) => {
-            span.set_status(Status::error(""));
-            let answer = error.answer.as_deref();
-            (answer.and_then(|a| a.code.clone()), answer.and_then(|a| a.request_id.clone()))
-        }
-    };
-    span.set_attributes(code.map(|code| KeyValue::new(name::SCM_UPSTREAM_CODE, code)));
-    span.set_attributes(request_id.map(|id| KeyValue::new(name::SCM_UPSTREAM_REQUEST_ID, id)));
-    span.end();
+#[cfg(test)]
+mod tests {
+    use super::{SendError, unanswered};
+    use crate::error::{Progress, Reason};
+
+    #[test]
+    fn a_lost_answer_leaves_only_those_in_doubt_who_may_not_call_again() {
+        let told = |idempotent| {
+            let error = unanswered(SendError::Lost(None), idempotent);
+            (error.reason, error.progress)
+        };
+        assert_eq!(told(true), (Reason::UpstreamUnavailable, Progress::MaybeSent));
+        assert_eq!(told(false), (Reason::UpstreamOutcomeUnknown, Progress::MaybeSent));
+        assert_eq!(unanswered(SendError::Connect, false).progress, Progress::NotSent);
+    }
 }

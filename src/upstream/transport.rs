@@ -3,12 +3,12 @@
 use std::{error::Error as StdError, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, header::CONTENT_LENGTH};
 use reqwest::{Client, Response, redirect, retry, tls};
 use secrecy::ExposeSecret as _;
 
 use super::signed::SignedRequest;
-use crate::{config, error::Answer, rest::RawReply};
+use crate::{config, rest::RawReply};
 
 /// Answers are read up to here.
 const MAX_BODY: usize = 1024 * 1024;
@@ -35,14 +35,14 @@ pub enum BuildError {
 pub(super) enum SendError {
     /// No connection: not one byte of the request left.
     Connect,
-    /// No trustworthy connection, or none any more: `sent` tells whether the request was on it.
-    Tls { sent: bool },
-    /// The connection broke with the request on it.
-    Lost,
+    /// No trustworthy connection: not one byte of the request left.
+    Tls,
+    /// The connection broke with the request on it, perhaps after the head of the answer.
+    Lost(Option<(u16, HeaderMap)>),
     /// What came is not HTTP.
     Malformed,
     /// The body is larger than [`MAX_BODY`].
-    TooLarge(Answer),
+    TooLarge { status: u16, headers: HeaderMap },
 }
 
 /// The connections to SCM.
@@ -56,6 +56,7 @@ impl Transport {
             .redirect(redirect::Policy::none()) // a redirect would carry signed headers to another host
             .referer(false)
             .retry(retry::never()) // a repeated attempt needs a date and signature of its own
+            .http1_only() // also where another crate switches HTTP/2 on
             .no_proxy() // none of the environment
             .tls_version_min(tls::Version::TLS_1_2)
             .connect_timeout(config.connect_timeout) // includes TLS
@@ -78,35 +79,38 @@ impl Transport {
         let sent = self.0.request(request.method, request.url).headers(headers).body(request.body).send();
         let mut response = sent.await.map_err(|error| classify(&error))?;
         let (status, headers) = (response.status().as_u16(), std::mem::take(response.headers_mut()));
-        let body = read(&mut response, status).await?;
-        Ok(RawReply { status, headers, body })
+        match read(&mut response).await {
+            Ok(Some(body)) => Ok(RawReply { status, headers, body }),
+            Ok(None) => Err(SendError::TooLarge { status, headers }),
+            Err(SendError::Lost(_)) => Err(SendError::Lost(Some((status, headers)))),
+            Err(error) => Err(error),
+        }
     }
 }
 
-async fn read(response: &mut Response, status: u16) -> Result<Bytes, SendError> {
+/// The whole body; `None` if it is larger than [`MAX_BODY`].
+async fn read(response: &mut Response) -> Result<Option<Bytes>, SendError> {
     let mut body = BytesMut::new();
     while let Some(chunk) = response.chunk().await.map_err(|error| classify(&error))? {
         if body.len() + chunk.len() > MAX_BODY {
-            return Err(SendError::TooLarge(Answer { http_status: status, ..Answer::default() }));
+            return Ok(None);
         }
         body.extend_from_slice(&chunk);
     }
-    Ok(body.freeze())
+    Ok(Some(body.freeze()))
 }
 
 /// Sorts an error by what it says about the request. The error itself goes no further: it prints the URL.
 fn classify(error: &reqwest::Error) -> SendError {
     let causes = causes(error);
-    if causes.iter().any(|cause| cause.is::<rustls::Error>()) {
-        return SendError::Tls { sent: !error.is_connect() };
-    }
     if error.is_connect() || error.is_builder() {
-        return SendError::Connect;
+        let tls = causes.iter().any(|cause| cause.is::<rustls::Error>());
+        return if tls { SendError::Tls } else { SendError::Connect };
     }
     match causes.iter().find_map(|cause| cause.downcast_ref::<hyper::Error>()) {
-        Some(hyper) if hyper.is_canceled() => SendError::Connect, // it never left
+        Some(hyper) if hyper.is_canceled() || hyper.is_closed() => SendError::Connect, // it never left
         Some(hyper) if hyper.is_parse() => SendError::Malformed,
-        _ => SendError::Lost,
+        _ => SendError::Lost(None),
     }
 }
 

@@ -25,10 +25,9 @@ const CONTROL: &str = "must not contain control characters other than line break
 const FRAME: &str = "must be exactly one PEM block, from its BEGIN line to the END line of the same name, \
      with nothing around it";
 const LABEL: &str = "must be a PEM block CERTIFICATE REQUEST; do not send a certificate or a key";
-const BASE64: &str = "must have nothing but base64 and line breaks between BEGIN and END";
+const BASE64: &str = "must have nothing but base64 and line breaks (LF or CRLF) between BEGIN and END";
 const DER: &str = "must contain a complete PKCS#10 request; it is damaged, create it again";
-const KEY: &str = "must contain a valid public key; an elliptic curve must be given by its name";
-const KEY_SIZE: &str = "must have an RSA key of 1,024 to 8,192 bits";
+const KEY: &str = "must contain a valid public key; it is damaged, create it again";
 const ALGORITHM: &str = "must be signed with an algorithm that fits its key, such as SHA-256 with RSA";
 const SIGNATURE: &str = "must be signed with its own key; the signature does not verify, create it again";
 const NAME: &str = "must have the domain as its common name or as a DNS subject alternative name";
@@ -52,8 +51,8 @@ pub(crate) fn check(pem: &str, domain: Option<&str>) -> Result<(), &'static str>
     }
 }
 
-/// The bytes in the PEM block. Lines may be of any length (RFC 7468 3, the lax form), but there
-/// are no headers and no blanks in them.
+/// The bytes in the PEM block. Lines may be of any length and end in blanks (RFC 7468 3, the lax
+/// form), but there are no headers and no blanks within them.
 fn decode(pem: &str) -> Result<Vec<u8>, &'static str> {
     if pem.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t')) {
         return Err(CONTROL);
@@ -61,7 +60,7 @@ fn decode(pem: &str) -> Result<Vec<u8>, &'static str> {
     let body = body(pem.trim())?;
     let mut base64 = String::with_capacity(body.len());
     for line in body.split('\n') {
-        base64.push_str(line.strip_suffix('\r').unwrap_or(line));
+        base64.push_str(line.trim_end_matches([' ', '\t', '\r']));
     }
     STANDARD.decode(base64).map_err(|_| BASE64)
 }
@@ -76,7 +75,8 @@ fn body(block: &str) -> Result<&str, &'static str> {
     let before_dashes = rest.strip_suffix("-----").ok_or(FRAME)?;
     let before_label = before_dashes.strip_suffix(label).ok_or(FRAME)?;
     let body = before_label.strip_suffix("-----END ").ok_or(FRAME)?;
-    let own_lines = (body.starts_with('\n') || body.starts_with("\r\n")) && body.ends_with('\n');
+    let begins = body.trim_start_matches([' ', '\t', '\r']).starts_with('\n');
+    let own_lines = begins && body.ends_with('\n');
     if !own_lines || body.contains("-----") {
         return Err(FRAME);
     }

@@ -16,7 +16,8 @@ const DOTS: [char; 4] = ['.', '\u{3002}', '\u{ff0e}', '\u{ff61}'];
 /// What begins an A-label (RFC 5890 2.3.2.1), in any case.
 const ACE: &str = "xn--";
 
-const TOO_LONG: &str = "must be at most 253 characters long in all";
+const REQUIRED: &str = "is required: a host name such as www.example.com";
+const TOO_LONG: &str = "must be at most 253 characters long in all, in its ASCII form";
 const BLANK: &str = "must not contain blanks or control characters";
 const IP: &str = "must be a host name, not an IP address";
 const BARE: &str = "must be a host name alone, without scheme, user, port or path, such as www.example.com";
@@ -26,7 +27,7 @@ const WILDCARD: &str = "must have a wildcard only as its whole first label, as i
 const LABEL: &str = "must consist of labels of 1 to 63 letters, digits and hyphens, \
      none beginning or ending in a hyphen";
 const DIGITS: &str = "must not end in a label of digits only";
-const UNICODE: &str = "must be a valid internationalized name, in its Unicode or its xn-- form";
+const UNICODE: &str = "must be a valid internationalized name, in its Unicode or its xn-- form, of labels of at most 63 characters as xn--";
 
 /// The form of a host name that is sent: U-labels become A-labels, labels in plain ASCII stay
 /// as they are given. The answer is a name of LDH labels, with `*.` before it if it had that.
@@ -47,6 +48,9 @@ pub(crate) fn to_ascii(value: &str) -> Result<String, &'static str> {
 
 /// Names what is plainly no host name, so that the caller is told more than "bad label".
 fn plausible(value: &str) -> Result<(), &'static str> {
+    if value.is_empty() {
+        return Err(REQUIRED);
+    }
     if value.len() > INPUT_MAX {
         return Err(TOO_LONG);
     }
@@ -241,6 +245,7 @@ mod tests {
 
     #[test]
     fn refusals_name_the_rule() {
+        assert_eq!(to_ascii(""), Err(REQUIRED));
         let cases: &[(&str, &[&str])] = &[
             (
                 BLANK,
@@ -292,7 +297,6 @@ mod tests {
             (
                 LABEL,
                 &[
-                    "",
                     "a..b",
                     ".example.com",
                     "*..example.com",

@@ -180,7 +180,7 @@ async fn the_drain_is_bounded() {
     emulator.wait_for_attempts(1).await;
     process.signal("INT");
     process.line("stopping").await;
-    assert_status(&call.await.unwrap().unwrap_err(), tonic::Code::Unavailable, "SHUTTING_DOWN", None);
+    assert_status(&call.await.unwrap().unwrap_err(), tonic::Code::Unavailable, "SHUTTING_DOWN", Some(1));
     assert_eq!(process.end().await.0, Some(0));
 }
 
@@ -211,7 +211,40 @@ async fn sighup_ends_nothing() {
 }
 
 #[tokio::test]
-async fn a_log_that_nobody_reads_or_that_is_closed_stops_nothing() {
+async fn the_environments_proxy_is_not_used() {
+    let emulator = emulator().await;
+    let dead = "http://127.0.0.1:1";
+    let variables = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"];
+    let process = Process::start(&emulator.endpoint(), &variables.map(|name| (name, dead))).await;
+    client(&process.address).await.save_info(sample()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_log_that_nobody_reads_stops_neither_calls_nor_the_end() {
+    let emulator = emulator().await;
+    let mut process = Process::start(&emulator.endpoint(), &[("RUST_LOG", "trace")]).await;
+    let refused = scm_gateway::proto::SaveInfoRequest { info: None, ..sample() };
+    let mut calls = Vec::new();
+    let client = client(&process.address).await;
+    // Far more lines than the pipe and the queue hold.
+    for _ in 0..20 {
+        let (mut client, refused) = (client.clone(), refused.clone());
+        calls.push(tokio::spawn(async move {
+            for _ in 0..450 {
+                client.save_info(refused.clone()).await.unwrap_err();
+            }
+        }));
+    }
+    for call in calls {
+        call.await.unwrap();
+    }
+    client.clone().save_info(sample()).await.unwrap();
+    process.signal("TERM");
+    assert_eq!(process.child.wait().await.unwrap().code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_log_that_is_closed_stops_nothing() {
     let emulator = emulator().await;
     let mut process = Process::start(&emulator.endpoint(), &[]).await;
     drop(std::mem::replace(&mut process.lines, {

@@ -41,7 +41,7 @@ async fn calls_that_outlast_the_drain_are_told_to_call_again() {
 
     gateway.stop();
 
-    assert_status(&call.await.unwrap().unwrap_err(), Code::Unavailable, "SHUTTING_DOWN", None);
+    assert_status(&call.await.unwrap().unwrap_err(), Code::Unavailable, "SHUTTING_DOWN", Some(1));
     gateway.stopped().await;
     emulator.wait_for_open_connections(0).await;
 }
@@ -54,4 +54,26 @@ async fn a_connection_that_says_nothing_does_not_hold_the_end_up() {
     gateway.save(sample()).await.unwrap();
     gateway.stop();
     gateway.stopped().await;
+}
+
+#[tokio::test]
+async fn a_call_that_comes_while_goaway_is_on_its_way_has_the_whole_drain() {
+    let emulator = emulator().await;
+    let mut gateway = Gateway::of(&emulator).await;
+    gateway.save(sample()).await.unwrap();
+    let gate = Arc::new(Notify::new());
+    emulator.script(Step::HangThenServe(gate.clone()));
+    gateway.stop();
+    let mut client = gateway.client.clone();
+    // It may be refused, for the connection may be gone; but once it is taken, it is finished.
+    let call = tokio::spawn(async move { client.save_info(sample()).await });
+    let taken = tokio::select! {
+        () = emulator.wait_for_attempts(2) => true,
+        () = gateway.stopped() => false,
+    };
+    if taken {
+        tokio::time::sleep(std::time::Duration::from_millis(1500)).await; // longer than a connection may linger
+        gate.notify_one();
+        assert_eq!(call.await.unwrap().unwrap().into_inner().request_info, "success");
+    }
 }

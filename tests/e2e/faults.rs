@@ -126,3 +126,19 @@ async fn plain_text_on_the_tls_port_is_a_tls_failure() {
     let gateway = Gateway::start(environment(&endpoint, &[]), Clock::system()).await;
     assert_status(&gateway.save(sample()).await.unwrap_err(), Code::Unavailable, "UPSTREAM_TLS", Some(1));
 }
+
+#[tokio::test]
+async fn the_configured_proxy_is_asked() {
+    use tokio::io::{AsyncBufReadExt as _, BufReader};
+    let emulator = emulator().await;
+    let proxy = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", proxy.local_addr().unwrap());
+    let gateway = Gateway::with(&emulator, &[("SCM_GATEWAY__UPSTREAM__PROXY", &url)]).await;
+    let mut client = gateway.client.clone();
+    let call = tokio::spawn(async move { client.save_info(sample()).await });
+    let (stream, _) = proxy.accept().await.unwrap();
+    let line = BufReader::new(stream).lines().next_line().await.unwrap().unwrap();
+    assert!(line.starts_with(&format!("POST {}/v2/", emulator.endpoint())), "{line}");
+    assert_eq!(emulator.connections(), 0);
+    call.abort();
+}

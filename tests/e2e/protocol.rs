@@ -67,3 +67,31 @@ async fn a_unix_socket_that_somebody_listens_on_is_left_alone() {
     assert!(std::os::unix::net::UnixStream::connect(&path).is_ok());
     std::fs::remove_file(path).unwrap();
 }
+
+#[tokio::test]
+async fn what_is_not_grpc_is_refused_in_http_and_not_carried_out() {
+    use http_body_util::{BodyExt as _, Full};
+    use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+    use prost::Message as _;
+    let emulator = emulator().await;
+    let gateway = Gateway::of(&emulator).await;
+    let message = sample().encode_to_vec();
+    let mut framed = vec![0];
+    framed.extend(u32::try_from(message.len()).unwrap().to_be_bytes());
+    framed.extend(message);
+    let client = Client::builder(TokioExecutor::new()).http2_only(true).build_http::<Full<bytes::Bytes>>();
+    let uri = format!("http://{}/huaweicloud.scm.v1.CertificateService/SaveInfo", gateway.addresses.server);
+    for (method, content_type, status) in [
+        ("GET", "application/grpc", 405),
+        ("PUT", "application/grpc", 405),
+        ("POST", "application/json", 415),
+        ("POST", "text/plain", 415),
+        ("POST", "application/grpc", 200),
+    ] {
+        let request = http::Request::builder().method(method).uri(&uri).header("content-type", content_type);
+        let response = client.request(request.body(Full::from(framed.clone())).unwrap()).await.unwrap();
+        assert_eq!(response.status().as_u16(), status, "{method} {content_type}");
+        response.into_body().collect().await.unwrap();
+    }
+    assert_eq!(emulator.attempts(), 1, "only the last one was a call");
+}

@@ -10,12 +10,11 @@ use crate::{
 };
 
 /// Everything that must not be seen anywhere.
-const MARKERS: [&str; 6] = [
+const MARKERS: [&str; 5] = [
     "p1anted",              // personal data and the upstream's words
     "EXAMPLEAK0000000000A", // the access key
     "EXAMPLESK/not+a=real", // the secret key
     "Signature=",           // a signature
-    "myhuaweicloud",        // a URL
     "/scm/cert/scs",        // a path with ids
 ];
 
@@ -78,7 +77,7 @@ async fn nothing_planted_is_found_in_anything_that_leaves() {
         ("statuses", statuses.iter().map(|s| format!("{s:?} {}", String::from_utf8_lossy(s.details()))).collect()),
     ];
     for (place, text) in &written {
-        for marker in MARKERS {
+        for marker in MARKERS.into_iter().chain([emulator.endpoint().as_str()]) {
             assert!(!text.contains(marker), "{marker} in the {place}: {text}");
         }
     }

@@ -32,6 +32,7 @@ fn only_a_200_that_says_success_is_one() {
         "",
         "{}",
         "[]",
+        r#"["success"]"#,
         "null",
         "success",
         r#"{"request_info":"failed"}"#,

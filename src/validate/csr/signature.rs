@@ -17,7 +17,7 @@ use x509_parser::oid_registry::{
 use x509_parser::signature_algorithm::RsaSsaPssParams;
 use x509_parser::x509::{AlgorithmIdentifier, SubjectPublicKeyInfo};
 
-use super::{ALGORITHM, KEY, KEY_SIZE, SIGNATURE, is};
+use super::{ALGORITHM, KEY, SIGNATURE, is};
 
 /// The sizes of RSA keys that are verified, in bits.
 const RSA_BITS: RangeInclusive<u32> = 1_024..=8_192;
@@ -42,14 +42,17 @@ const ECDSA_SHA3_256: Oid<'static> = oid!(2.16.840.1.101.3.4.3.10);
 const ECDSA_SHA3_384: Oid<'static> = oid!(2.16.840.1.101.3.4.3.11);
 const ECDSA_SHA3_512: Oid<'static> = oid!(2.16.840.1.101.3.4.3.12);
 
-/// RFC 8017 A.2.4 and NIST's for SHA-3. MD2, MD4 and MD5 are missing: a signature with them
-/// shows nothing, and no authority takes it.
+/// RFC 8017 A.2.4 and NIST's for SHA-3.
 static PKCS1: Algorithms = &[
     (OID_PKCS1_SHA1WITHRSA, Some(&signature::RSA_PKCS1_1024_8192_SHA1_FOR_LEGACY_USE_ONLY)),
     (OID_PKCS1_SHA256WITHRSA, Some(&signature::RSA_PKCS1_1024_8192_SHA256_FOR_LEGACY_USE_ONLY)),
     (OID_PKCS1_SHA384WITHRSA, Some(&signature::RSA_PKCS1_2048_8192_SHA384)),
     (OID_PKCS1_SHA512WITHRSA, Some(&signature::RSA_PKCS1_1024_8192_SHA512_FOR_LEGACY_USE_ONLY)),
     (OID_PKCS1_SHA224WITHRSA, None),
+    (oid!(1.2.840.113549.1.1.2), None),    // MD2
+    (oid!(1.2.840.113549.1.1.3), None),    // MD4
+    (oid!(1.2.840.113549.1.1.4), None),    // MD5
+    (oid!(1.3.36.3.3.1.2), None),          // RIPEMD-160
     (oid!(1.2.840.113549.1.1.15), None),   // SHA-512/224
     (oid!(1.2.840.113549.1.1.16), None),   // SHA-512/256
     (oid!(2.16.840.1.101.3.4.3.13), None), // SHA3-224
@@ -155,15 +158,16 @@ fn verifier(
     Ok(None)
 }
 
-/// A curve given by its parameters in place of its name is refused (RFC 5480 2.1.1): a P-256
-/// written that way would go unchecked.
+/// A curve given by its parameters in place of its name is another algorithm: not checked.
 fn elliptic(
     key: &SubjectPublicKeyInfo<'_>,
     signature: &AlgorithmIdentifier<'_>,
 ) -> Result<Option<Verifier>, &'static str> {
     // The conversion to an object identifier takes any type for one.
     let name = key.algorithm.parameters.as_ref().filter(|parameters| is(parameters, Tag::Oid));
-    let curve = name.and_then(|name| name.as_oid().ok()).ok_or(KEY)?;
+    let Some(curve) = name.and_then(|name| name.as_oid().ok()) else {
+        return Ok(None);
+    };
     let algorithms = if curve == OID_EC_P256 {
         P256
     } else if curve == OID_NIST_EC_P384 {
@@ -183,7 +187,7 @@ fn rsa(key: &SubjectPublicKeyInfo<'_>, signature: &AlgorithmIdentifier<'_>) -> R
     let octets = octets(&key.subject_public_key).ok_or(KEY)?;
     let bits = RsaParameters::public_modulus_len(octets).map_err(|_| KEY)?;
     if !RSA_BITS.contains(&bits) {
-        return Err(KEY_SIZE);
+        return Ok(None); // cannot be verified here
     }
     if signature.algorithm == OID_PKCS1_RSASSAPSS {
         return pss(signature.parameters.as_ref(), bits);

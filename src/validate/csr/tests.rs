@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::{ALGORITHM, BASE64, CONTROL, DER, FRAME, KEY, KEY_SIZE, LABEL, NAME, SIGNATURE, SIZE, check};
+use super::{ALGORITHM, BASE64, CONTROL, DER, FRAME, KEY, LABEL, NAME, SIGNATURE, SIZE, check};
 
 const DOMAIN: &str = "www.example.com";
 
@@ -129,7 +129,7 @@ const ECDSA_WITH_SHA256: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x0
 
 #[test]
 fn a_signature_labelled_as_of_another_kind_is_refused_and_not_let_through() {
-    // PSS without parameters, SHA-512/256 would be let through, Ed25519 and ECDSA are no RSA.
+    // PSS without parameters, SHA-512/256 and MD5 would be let through, Ed25519 and ECDSA are no RSA.
     let mut with = SHA256_WITH_RSA.to_vec();
     for (last, refusal) in [
         (0x0c, SIGNATURE),
@@ -137,8 +137,6 @@ fn a_signature_labelled_as_of_another_kind_is_refused_and_not_let_through() {
         (0x05, SIGNATURE),
         (0x0a, ALGORITHM),
         (0x01, ALGORITHM),
-        (0x04, ALGORITHM),
-        (0x02, ALGORITHM),
         (0x63, ALGORITHM),
     ] {
         with[8] = last;
@@ -163,18 +161,10 @@ fn a_salt_longer_than_the_key_has_room_for_is_refused() {
 }
 
 #[test]
-fn rsa_keys_outside_of_the_sizes_are_refused() {
-    assert_eq!(check(pem!("rsa_768").1, Some(DOMAIN)), Err(KEY_SIZE));
-}
-
-#[test]
-fn md5_is_refused() {
-    assert_eq!(check(pem!("rsa_2048_md5").1, Some(DOMAIN)), Err(ALGORITHM));
-}
-
-#[test]
-fn a_curve_without_a_name_is_refused() {
-    assert_eq!(check(pem!("p256_explicit").1, Some(DOMAIN)), Err(KEY));
+fn what_cannot_be_verified_is_not_checked() {
+    for (name, text) in [pem!("rsa_768"), pem!("rsa_2048_md5"), pem!("p256_explicit")] {
+        assert_eq!(check(text, Some(DOMAIN)), Ok(()), "{name}");
+    }
 }
 
 #[test]
@@ -243,6 +233,8 @@ fn the_older_label_and_other_line_ends_are_accepted() {
     assert!(new_header.starts_with("-----BEGIN NEW CERTIFICATE REQUEST-----"));
     assert_eq!(check(new_header, Some(DOMAIN)), Ok(()));
     let texts = [
+        P256.replace('\n', " \n"),
+        P256.replace('\n', "\t \r\n"),
         P256.replace('\n', "\r\n"),
         P256.trim().to_owned(),
         format!("\n\t \r\n{P256}\n \t\u{a0}\u{3000}\n"),
@@ -278,7 +270,6 @@ fn anything_but_one_block_is_refused() {
         "-----BEGIN CERTIFICATE REQUEST-----".to_owned() + "-----END CERTIFICATE REQUEST-----",
         format!("-----BEGIN CERTIFICATE REQUEST-----{body}\n-----END CERTIFICATE REQUEST-----"),
         format!("-----BEGIN CERTIFICATE REQUEST-----\n{body}-----END CERTIFICATE REQUEST-----"),
-        P256.replace("-----\nMIH", "----- \nMIH"),
         P256.replace('\n', "\r"),
         P256.replacen("BEGIN", "begin", 1),
     ];
@@ -391,7 +382,7 @@ fn no_changed_byte_of_what_is_signed_is_accepted() {
 
 #[test]
 fn no_refusal_repeats_what_was_sent() {
-    for refusal in [SIZE, CONTROL, FRAME, LABEL, BASE64, DER, KEY, KEY_SIZE, ALGORITHM, SIGNATURE, NAME] {
+    for refusal in [SIZE, CONTROL, FRAME, LABEL, BASE64, DER, KEY, ALGORITHM, SIGNATURE, NAME] {
         assert!(!refusal.contains("example") && refusal.starts_with("must "), "{refusal}");
     }
 }
