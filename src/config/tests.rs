@@ -11,6 +11,7 @@ use secrecy::ExposeSecret;
 use super::*;
 
 const MARKER: &str = "s3cr3t";
+const README: &str = include_str!("../../README.md");
 const SAMPLE: &str = include_str!("../../deploy/scm-gateway.toml");
 
 /// A directory of one test, gone at its end.
@@ -121,7 +122,7 @@ fn the_sample_holds_the_defaults() {
 }
 
 #[test]
-fn the_sample_names_every_key() {
+fn the_sample_and_the_readme_name_every_key() {
     let text = "x = 1\n[server]\nx = 1\n[admin]\nx = 1\n[upstream]\nx = 1\n[[projects]]\nx = 1\n";
     let problems = problems(text, &Environment::new());
     let unknown: Vec<_> = problems.iter().filter(|line| line.contains(": unknown key; ")).collect();
@@ -135,6 +136,8 @@ fn the_sample_names_every_key() {
                     || line.starts_with(&format!("[[{key}]]"))
             };
             assert!(SAMPLE.lines().any(is_key), "{key}, of {line}");
+            let told = [format!(".{key}`"), format!("`{key}`")].iter().any(|key| README.contains(key.as_str()));
+            assert!(told || line.starts_with("x:"), "README.md does not tell of {key}, of {line}");
         }
     }
 }
