@@ -5,7 +5,7 @@ use std::{sync::OnceLock, time::Duration};
 use opentelemetry::Context;
 use tokio::time::Instant;
 
-use crate::error::Reason;
+use crate::error::Error;
 
 /// Kept back from every deadline, so that the caller still gets our answer and not its own time-out.
 const TO_ANSWER: Duration = Duration::from_millis(20);
@@ -16,13 +16,13 @@ pub struct Call {
     arrived: Instant,
     context: Context,
     timeout: OnceLock<Duration>,
-    reason: OnceLock<Reason>,
+    failure: OnceLock<Error>,
 }
 
 impl Call {
     /// A call that arrived at this time, and the context of its server span.
     pub fn new(arrived: Instant, context: Context) -> Self {
-        Self { arrived, context, timeout: OnceLock::new(), reason: OnceLock::new() }
+        Self { arrived, context, timeout: OnceLock::new(), failure: OnceLock::new() }
     }
 
     /// Notes the time that the caller gives.
@@ -40,13 +40,13 @@ impl Call {
         self.arrived + self.timeout.get().map_or(cap, |timeout| cap.min(*timeout)).saturating_sub(TO_ANSWER)
     }
 
-    /// Notes why the call failed, for span, metric and log. The first reason stays.
-    pub fn failed(&self, reason: Reason) {
-        let _ = self.reason.set(reason);
+    /// Notes how the call failed, for span, metric and log. The first failure stays.
+    pub fn failed(&self, error: &Error) {
+        let _ = self.failure.set(error.clone());
     }
 
-    /// Why the call failed, if it did and we know.
-    pub fn reason(&self) -> Option<Reason> {
-        self.reason.get().copied()
+    /// How the call failed, if it did and we know.
+    pub fn failure(&self) -> Option<&Error> {
+        self.failure.get()
     }
 }

@@ -126,12 +126,17 @@ pub struct Error {
     pub retry_after: Option<Duration>,
     /// How many requests were sent or tried.
     pub attempts: u32,
+    /// What broke on the way to SCM, in a word of ours: for the operator, who has to find it.
+    pub cause: Option<&'static str>,
+    /// The configured project that the call was for.
+    pub project_id: Option<String>,
 }
 
 impl Error {
     /// An error without an answer.
     pub fn new(reason: Reason, progress: Progress) -> Self {
-        Self { reason, progress, violations: Vec::new(), answer: None, retry_after: None, attempts: 0 }
+        let (violations, answer, retry_after) = (Vec::new(), None, None);
+        Self { reason, progress, violations, answer, retry_after, attempts: 0, cause: None, project_id: None }
     }
 
     /// Fields that the gateway refuses.

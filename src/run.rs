@@ -89,8 +89,9 @@ pub async fn run(
         set_health(&health, ServingStatus::NotServing).await;
         end_watches(&health).await;
     };
-    edge::serve(listener, stack, stop, calls, config.server.drain, abandon).await;
-    telemetry.shutdown().await;
+    let flush = telemetry::FLUSH.min(config.server.drain / 4); // all of the end has to fit into `drain`
+    edge::serve(listener, stack, stop, calls, config.server.drain - flush, abandon).await;
+    telemetry.shutdown(flush).await;
     drop(tasks); // the operator can ask to the end
     tracing::info!("stopped");
     Ok(())

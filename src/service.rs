@@ -41,7 +41,7 @@ impl Gateway {
             () = self.0.stop.cancelled() => stopped(),
         };
         answer.map(reply).map_err(|error| {
-            call.failed(error.reason);
+            call.failed(&error);
             status::render(error)
         })
     }
@@ -51,7 +51,8 @@ impl Gateway {
         let target = self.target(M::project_id(&mut message))?;
         let checked = validate::check(message)?;
         let request = rest::translate::<M>(&checked);
-        self.0.upstream.call::<M>(&request, target, call).await
+        let answer = self.0.upstream.call::<M>(&request, target, call).await;
+        answer.map_err(|error| Error { project_id: Some(target.id.clone()), ..error })
     }
 
     /// The project that the caller names, by default the default one, whose id then stands in the message.

@@ -28,7 +28,7 @@ pub mod traceparent;
 const SCOPE: &str = "scm-gateway";
 
 /// What is not exported by then, at the end, is lost.
-const FLUSH: Duration = Duration::from_secs(2);
+pub const FLUSH: Duration = Duration::from_secs(2);
 
 /// Bucket bounds in seconds, as the semantic conventions advise for durations of calls.
 const SECONDS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
@@ -82,13 +82,13 @@ impl Telemetry {
         prometheus::TextEncoder::new().encode_to_string(&self.registry.gather())
     }
 
-    /// Exports what is left, within two seconds altogether.
-    pub async fn shutdown(&self) {
+    /// Exports what is left, within `time` altogether.
+    pub async fn shutdown(&self, time: Duration) {
         let (traces, metrics) = (self.traces.clone(), self.metrics.clone());
-        let flush_traces = tokio::task::spawn_blocking(move || traces.shutdown_with_timeout(FLUSH));
-        let flush_metrics = tokio::task::spawn_blocking(move || metrics.shutdown_with_timeout(FLUSH));
+        let flush_traces = tokio::task::spawn_blocking(move || traces.shutdown_with_timeout(time));
+        let flush_metrics = tokio::task::spawn_blocking(move || metrics.shutdown_with_timeout(time));
         let both = async { tokio::join!(flush_traces, flush_metrics) };
-        if tokio::time::timeout(FLUSH, both).await.is_err() {
+        if tokio::time::timeout(time, both).await.is_err() {
             tracing::warn!("telemetry was not exported in time and is lost");
         }
     }

@@ -43,10 +43,11 @@ where
         Box::pin(async move {
             // The panic's own words may hold anything: they go no further.
             answer.await.unwrap_or_else(|_| {
+                let error = Error::new(Reason::Panic, Progress::MaybeSent);
                 if let Some(call) = call {
-                    call.failed(Reason::Panic);
+                    call.failed(&error);
                 }
-                Ok(status::render(Error::new(Reason::Panic, Progress::MaybeSent)).into_http())
+                Ok(status::render(error).into_http())
             })
         })
     }

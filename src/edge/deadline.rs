@@ -48,10 +48,11 @@ where
         let answer = timeout(time, self.0.call(request));
         Box::pin(async move {
             answer.await.unwrap_or_else(|_| {
+                let error = Error::new(Reason::Deadline, Progress::MaybeSent);
                 if let Some(call) = call {
-                    call.failed(Reason::Deadline);
+                    call.failed(&error);
                 }
-                Ok(status::render(Error::new(Reason::Deadline, Progress::MaybeSent)).into_http())
+                Ok(status::render(error).into_http())
             })
         })
     }

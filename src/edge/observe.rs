@@ -11,6 +11,7 @@ use opentelemetry::{
 use tokio_util::task::TaskTracker;
 use tonic::{Code, Status, body::Body};
 use tower::Service;
+use tracing::Level;
 
 use crate::{
     call::Call,
@@ -110,7 +111,7 @@ impl Observed {
 
     fn finish(&mut self, code: Code) {
         self.ended = true;
-        let reason = self.call.reason().map(Reason::name);
+        let reason = self.call.failure().map(|failure| failure.reason.name());
         let mut outcome = vec![KeyValue::new(name::RPC_RESPONSE_STATUS_CODE, code_name(code))];
         outcome.extend(reason.map(|reason| KeyValue::new(name::SCM_REASON, reason)));
         if is_server_error(code) {
@@ -125,25 +126,48 @@ impl Observed {
             span.set_status(SpanStatus::error(""));
         }
         span.end();
-        self.log(code, reason.unwrap_or_default(), elapsed);
+        self.log(code, elapsed);
     }
 
-    /// The one line on a failure. Whose business it is decides how loud it is.
-    fn log(&self, code: Code, reason: &str, elapsed: std::time::Duration) {
-        let (rpc, status, duration_ms) = (self.rpc, code_name(code), elapsed.as_secs_f64() * 1e3);
+    /// The one line on a failure, with what an operator needs to find it. Whose business it is decides how loud it is.
+    fn log(&self, code: Code, elapsed: std::time::Duration) {
         if code == Code::Ok {
             return;
         }
+        let (rpc, status, duration_ms) = (self.rpc, code_name(code), elapsed.as_secs_f64() * 1e3);
         let trace_id = traceparent::trace_id(self.call.context());
-        match code {
-            Code::Cancelled => tracing::info!(rpc, trace_id, duration_ms, "call given up by its caller"),
-            Code::Internal | Code::Unknown | Code::DataLoss => {
-                tracing::error!(rpc, status, reason, trace_id, duration_ms, "call failed");
-            }
-            Code::Unavailable | Code::DeadlineExceeded => {
-                tracing::warn!(rpc, status, reason, trace_id, duration_ms, "call failed");
-            }
-            _ => tracing::info!(rpc, status, reason, trace_id, duration_ms, "call refused"),
+        let failure = self.call.failure();
+        let (reason, attempts) = (failure.map(|f| f.reason.name()), failure.map(|f| f.attempts));
+        let (cause, project_id) = (failure.and_then(|f| f.cause), failure.and_then(|f| f.project_id.as_deref()));
+        let answer = failure.and_then(|f| f.answer.as_deref());
+        let http_status = answer.map(|a| a.http_status);
+        let upstream_code = answer.and_then(|a| a.code.as_deref());
+        let upstream_request_id = answer.and_then(|a| a.request_id.as_deref());
+        macro_rules! line {
+            ($level:expr, $message:literal) => {
+                tracing::event!(
+                    $level,
+                    rpc,
+                    status,
+                    reason,
+                    cause,
+                    project_id,
+                    attempts,
+                    http_status,
+                    upstream_code,
+                    upstream_request_id,
+                    trace_id,
+                    duration_ms,
+                    $message
+                )
+            };
+        }
+        match (code, failure.map(|f| f.reason)) {
+            (Code::Cancelled, _) => line!(Level::INFO, "call given up by its caller"),
+            (Code::Internal | Code::Unknown | Code::DataLoss, _) => line!(Level::ERROR, "call failed"),
+            (Code::Unavailable | Code::DeadlineExceeded, _) => line!(Level::WARN, "call failed"),
+            (_, Some(Reason::UpstreamAccount | Reason::UpstreamThrottled)) => line!(Level::WARN, "call failed"),
+            _ => line!(Level::INFO, "call refused"),
         }
     }
 }

@@ -9,7 +9,11 @@ use opentelemetry::{
 };
 use tokio::time::Instant;
 
-use super::{Upstream, key, signed, target::Target, transport::SendError};
+use super::{
+    Upstream, key, signed,
+    target::Target,
+    transport::{Broken, SendError},
+};
 use crate::{
     call::Call,
     clock,
@@ -65,19 +69,19 @@ impl Upstream {
 /// What it means that no whole answer came. A request that may have been carried out leaves a caller who may not
 /// repeat it in doubt, and is told so.
 fn unanswered(error: SendError, idempotent: bool) -> Error {
-    match error {
-        SendError::Connect => Error::new(Reason::UpstreamUnavailable, Progress::NotSent),
-        SendError::Tls => Error::new(Reason::UpstreamTls, Progress::NotSent),
-        SendError::Lost(head) => {
+    let unsent = |reason| Error::new(reason, Progress::NotSent);
+    let told = match error.kind {
+        Broken::Connect => unsent(Reason::UpstreamUnavailable),
+        Broken::Tls => unsent(Reason::UpstreamTls),
+        Broken::Lost(head) => {
             let reason = if idempotent { Reason::UpstreamUnavailable } else { Reason::UpstreamOutcomeUnknown };
             let answer = head.map(|(status, headers)| Box::new(decode::head(status, &headers)));
             Error { answer, ..Error::new(reason, Progress::MaybeSent) }
         }
-        SendError::Malformed => Error::new(Reason::UpstreamMalformed, Progress::MaybeSent),
-        SendError::TooLarge { status, headers } => {
-            Error::answered(Reason::UpstreamTooLarge, decode::head(status, &headers))
-        }
-    }
+        Broken::Malformed => Error::new(Reason::UpstreamMalformed, Progress::MaybeSent),
+        Broken::TooLarge(status, headers) => Error::answered(Reason::UpstreamTooLarge, decode::head(status, &headers)),
+    };
+    Error { cause: Some(error.cause), ..told }
 }
 
 /// An attempt whose span is open. Dropped before its end, it ends as one that nobody waits for any more.
@@ -162,17 +166,17 @@ fn outcome<R>(result: &Result<decode::Decoded<R>, Error>) -> Vec<KeyValue> {
 
 #[cfg(test)]
 mod tests {
-    use super::{SendError, unanswered};
+    use super::{Broken, SendError, unanswered};
     use crate::error::{Progress, Reason};
 
     #[test]
     fn a_lost_answer_leaves_only_those_in_doubt_who_may_not_call_again() {
         let told = |idempotent| {
-            let error = unanswered(SendError::Lost(None), idempotent);
+            let error = unanswered(SendError { kind: Broken::Lost(None), cause: "" }, idempotent);
             (error.reason, error.progress)
         };
         assert_eq!(told(true), (Reason::UpstreamUnavailable, Progress::MaybeSent));
         assert_eq!(told(false), (Reason::UpstreamOutcomeUnknown, Progress::MaybeSent));
-        assert_eq!(unanswered(SendError::Connect, false).progress, Progress::NotSent);
+        assert_eq!(unanswered(SendError { kind: Broken::Connect, cause: "" }, false).progress, Progress::NotSent);
     }
 }

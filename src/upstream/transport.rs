@@ -1,6 +1,6 @@
 //! HTTP/1.1 over TLS by reqwest, whose only user this file is: everything it would do of its own accord is off.
 
-use std::{error::Error as StdError, time::Duration};
+use std::{error::Error as StdError, io, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, header::CONTENT_LENGTH};
@@ -16,6 +16,9 @@ const MAX_BODY: usize = 1024 * 1024;
 /// A connection without work is closed after this time.
 const IDLE: Duration = Duration::from_secs(60);
 
+/// "Too many open files", errno(3).
+const EMFILE: i32 = 24;
+
 /// Connections without work that are kept.
 const MAX_IDLE: usize = 512;
 
@@ -30,9 +33,16 @@ pub enum BuildError {
     Proxy,
 }
 
-/// Why no whole answer came.
+/// Why no whole answer came, and what broke, in a word of ours.
 #[derive(Debug)]
-pub(super) enum SendError {
+pub(super) struct SendError {
+    pub(super) kind: Broken,
+    pub(super) cause: &'static str,
+}
+
+/// What no whole answer says about the request.
+#[derive(Debug)]
+pub(super) enum Broken {
     /// No connection: not one byte of the request left.
     Connect,
     /// No trustworthy connection: not one byte of the request left.
@@ -42,7 +52,7 @@ pub(super) enum SendError {
     /// What came is not HTTP.
     Malformed,
     /// The body is larger than [`MAX_BODY`].
-    TooLarge { status: u16, headers: HeaderMap },
+    TooLarge(u16, HeaderMap),
 }
 
 /// The connections to SCM.
@@ -81,8 +91,10 @@ impl Transport {
         let (status, headers) = (response.status().as_u16(), std::mem::take(response.headers_mut()));
         match read(&mut response).await {
             Ok(Some(body)) => Ok(RawReply { status, headers, body }),
-            Ok(None) => Err(SendError::TooLarge { status, headers }),
-            Err(SendError::Lost(_)) => Err(SendError::Lost(Some((status, headers)))),
+            Ok(None) => Err(SendError { kind: Broken::TooLarge(status, headers), cause: "more than 1 MiB" }),
+            Err(SendError { kind: Broken::Lost(_), cause }) => {
+                Err(SendError { kind: Broken::Lost(Some((status, headers))), cause })
+            }
             Err(error) => Err(error),
         }
     }
@@ -103,15 +115,51 @@ async fn read(response: &mut Response) -> Result<Option<Bytes>, SendError> {
 /// Sorts an error by what it says about the request. The error itself goes no further: it prints the URL.
 fn classify(error: &reqwest::Error) -> SendError {
     let causes = causes(error);
+    let of = |kind, cause| SendError { kind, cause };
+    let hyper = causes.iter().find_map(|cause| cause.downcast_ref::<hyper::Error>());
     if error.is_connect() || error.is_builder() {
-        let tls = causes.iter().any(|cause| cause.is::<rustls::Error>());
-        return if tls { SendError::Tls } else { SendError::Connect };
+        return match causes.iter().find_map(|cause| cause.downcast_ref::<rustls::Error>()) {
+            Some(tls) => of(Broken::Tls, tls_cause(tls)),
+            None if error.is_timeout() => of(Broken::Connect, "no connection within connect_timeout"),
+            None => of(Broken::Connect, io_cause(&causes).unwrap_or("no connection")),
+        };
     }
-    match causes.iter().find_map(|cause| cause.downcast_ref::<hyper::Error>()) {
-        Some(hyper) if hyper.is_canceled() || hyper.is_closed() => SendError::Connect, // it never left
-        Some(hyper) if hyper.is_parse() => SendError::Malformed,
-        _ => SendError::Lost(None),
+    match hyper {
+        Some(hyper) if hyper.is_canceled() || hyper.is_closed() => of(Broken::Connect, "closed before it was used"),
+        Some(hyper) if hyper.is_parse() => of(Broken::Malformed, "no HTTP"),
+        _ => of(Broken::Lost(None), io_cause(&causes).unwrap_or("connection closed")),
     }
+}
+
+fn tls_cause(error: &rustls::Error) -> &'static str {
+    use rustls::{CertificateError as Certificate, Error};
+    match error {
+        Error::InvalidCertificate(Certificate::UnknownIssuer) => "certificate of an unknown issuer",
+        Error::InvalidCertificate(Certificate::Expired | Certificate::ExpiredContext { .. }) => "certificate expired",
+        Error::InvalidCertificate(Certificate::NotValidForName | Certificate::NotValidForNameContext { .. }) => {
+            "certificate for another name"
+        }
+        Error::InvalidCertificate(_) => "certificate not valid",
+        Error::InvalidMessage(_) => "no TLS on the other side",
+        _ => "no agreement on TLS",
+    }
+}
+
+fn io_cause(causes: &[&(dyn StdError + 'static)]) -> Option<&'static str> {
+    // hyper-util's own error for this has no name.
+    if causes.iter().any(|cause| cause.to_string() == "dns error") {
+        return Some("name not resolved");
+    }
+    let io = causes.iter().find_map(|cause| cause.downcast_ref::<io::Error>())?;
+    Some(match io.kind() {
+        io::ErrorKind::ConnectionRefused => "connection refused",
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => "connection reset",
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => "address unreachable",
+        io::ErrorKind::UnexpectedEof => "connection closed",
+        io::ErrorKind::TimedOut => "connection timed out",
+        _ if io.raw_os_error() == Some(EMFILE) => "out of file descriptors",
+        _ => "connection broke",
+    })
 }
 
 /// The error and everything below it. `io::Error::source` passes over its own payload, where TLS errors are.

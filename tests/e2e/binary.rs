@@ -5,7 +5,7 @@ use std::{
     process::{Output, Stdio},
 };
 
-use scm_emulator::{SAMPLE_SECRET_KEY, Step};
+use scm_emulator::{SAMPLE_PROJECT, SAMPLE_SECRET_KEY, Step, Tls};
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader, Lines},
     process::{Child, ChildStdout, Command},
@@ -270,10 +270,35 @@ async fn a_failed_call_is_one_line_with_what_an_operator_needs() {
     assert_eq!((line["level"].as_str(), line["reason"].as_str()), (Some("ERROR"), Some("UPSTREAM_CREDENTIALS")));
     assert_eq!(line["rpc"], "huaweicloud.scm.v1.CertificateService/SaveInfo");
     assert_eq!(line["status"], "INTERNAL");
+    assert_eq!((line["http_status"].as_u64(), line["attempts"].as_u64()), (Some(401), Some(1)));
+    assert_eq!((&line["upstream_code"], &line["project_id"]), (&"APIG.0301".into(), &SAMPLE_PROJECT.into()));
     assert_eq!(line["trace_id"].as_str().unwrap().len(), 32);
     process.signal("TERM");
     let (_, log) = process.end().await;
     assert_eq!(log.iter().filter(|line| line.contains("UPSTREAM_CREDENTIALS")).count(), 1, "{log:?}");
+}
+
+#[tokio::test]
+async fn the_line_names_what_broke_on_the_way_to_scm() {
+    let closed = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        format!("http://{}", listener.local_addr().unwrap())
+    };
+    let options = |tls| scm_emulator::Options { tls, ..scm_emulator::Options::default() };
+    let plain = scm_emulator::Emulator::start(options(None)).await.unwrap();
+    let untrusted = scm_emulator::Emulator::start(options(Some(Tls::generate()))).await.unwrap();
+    plain.scripts((0..9).map(|_| Step::Reset));
+    for (endpoint, cause) in [
+        (closed, "connection refused"),
+        ("https://scm.invalid".to_owned(), "name not resolved"),
+        (plain.endpoint(), "connection reset"),
+        (plain.endpoint().replace("http://", "https://"), "no TLS on the other side"),
+        (untrusted.endpoint(), "certificate of an unknown issuer"),
+    ] {
+        let mut process = Process::start(&endpoint, &[]).await;
+        client(&process.address).await.save_info(sample()).await.unwrap_err();
+        assert_eq!(process.line("call failed").await["cause"], cause, "{endpoint}");
+    }
 }
 
 /// The sample of the deployment has every key; a good one starts.
