@@ -11,7 +11,7 @@ use std::time::Duration;
 use client::{CERTIFICATE, Call, Hands, call, connect, draft, read_answer, send, start};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
-use scm_emulator::{Emulator, Options, Reply, SAMPLE_PROJECT, Step, Tls};
+use scm_emulator::{Emulator, Options, Reply, SAMPLE_PROJECT, Step, Then, Tls};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
@@ -279,6 +279,61 @@ async fn scripted_misbehaviour() {
     }
     assert_eq!(emulator.journal().len(), 3);
     assert_eq!(emulator.saved(SAMPLE_PROJECT, CERTIFICATE), None);
+}
+
+#[tokio::test]
+async fn bytes_that_are_followed_by_a_reset_a_hang_or_another_request() {
+    let emulator = start().await;
+    let bytes = b"HTP".to_vec();
+    emulator.scripts([Then::KeepAlive, Then::Hang, Then::Reset].map(|then| Step::RawThen(bytes.clone(), then)));
+    let request = Call::save().sign().bytes();
+    let mut stream = connect(&emulator).await;
+    for _ in 0..2 {
+        stream.write_all(&request).await.unwrap();
+        let mut three = [0; 3];
+        stream.read_exact(&mut three).await.unwrap();
+        assert_eq!(&three, b"HTP");
+    }
+    assert!(timeout(Duration::from_millis(50), stream.read(&mut [0])).await.is_err());
+    drop(stream);
+    emulator.wait_for_open_connections(0).await;
+    let mut stream = connect(&emulator).await;
+    stream.write_all(&request).await.unwrap();
+    let error = stream.read_to_end(&mut Vec::new()).await.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    assert_eq!((emulator.connections(), emulator.attempts()), (2, 3));
+}
+
+#[tokio::test]
+async fn bytes_that_drip_or_never_end() {
+    let emulator = start().await;
+    let (head, every) = (b"HTTP".to_vec(), Duration::from_millis(1));
+    emulator.scripts([
+        Step::Drip { head: head.clone(), bytes: b"/1.1".to_vec(), every },
+        Step::Drip { head: head.clone(), bytes: b"/1.1".to_vec(), every: Duration::from_secs(3600) },
+        Step::Endless { head, chunk: b"!?".to_vec() },
+    ]);
+    for expected in ["HTTP/1.1", "HTTP", "HTTP!?!?!?!?"] {
+        let mut stream = connect(&emulator).await;
+        stream.write_all(&Call::save().sign().bytes()).await.unwrap();
+        let mut text = vec![0; expected.len()];
+        stream.read_exact(&mut text).await.unwrap();
+        assert_eq!(text, expected.as_bytes());
+        drop(stream);
+        emulator.wait_for_open_connections(0).await;
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_is_not_read() {
+    let (emulator, request) = (start().await, Call::save().sign().bytes());
+    let mut stream = connect(&emulator).await;
+    stream.write_all(&request).await.unwrap();
+    assert_eq!(read_answer(&mut stream).await.unwrap().status, 200);
+    emulator.script(Step::CloseUnread);
+    stream.write_all(&request).await.unwrap();
+    assert_eq!(read_answer(&mut stream).await, None);
+    assert_eq!((emulator.connections(), emulator.attempts(), emulator.steps_left()), (1, 1, 0));
 }
 
 #[tokio::test]
