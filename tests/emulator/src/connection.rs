@@ -193,6 +193,7 @@ async fn misbehave<S: Wire>(stream: &mut S, step: Step) -> io::Result<Next> {
             stream.write_all(&bytes).await?;
             stream.flush().await?;
             match then {
+                Then::Cut => Ok(Next::Drop),
                 Then::Reset => reset(stream),
                 Then::Hang => hang(stream).await,
                 Then::KeepAlive => Ok(Next::KeepAlive),

@@ -52,6 +52,8 @@ pub enum Step {
 /// What becomes of a connection after [`Step::RawThen`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Then {
+    /// It is closed, without a farewell of TLS.
+    Cut,
     /// It is reset, as soon as the bytes are on their way: many of them may be lost.
     Reset,
     /// Nothing more comes until the client goes away.
