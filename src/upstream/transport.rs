@@ -105,9 +105,16 @@ fn classify(error: &reqwest::Error) -> SendError {
     }
     match causes.iter().find_map(|cause| cause.downcast_ref::<hyper::Error>()) {
         Some(hyper) if hyper.is_canceled() => SendError::Connect, // it never left
-        Some(hyper) if hyper.is_parse() => SendError::Malformed,
+        Some(hyper) if hyper.is_parse() || causes.iter().any(|cause| is_bad_chunk(*cause)) => SendError::Malformed,
         _ => SendError::Lost,
     }
+}
+
+/// Whether hyper could not make sense of a chunked body, which it does not count as parsing.
+fn is_bad_chunk(cause: &(dyn StdError + 'static)) -> bool {
+    use std::io::ErrorKind::{InvalidData, InvalidInput};
+    let io = cause.downcast_ref::<std::io::Error>();
+    io.is_some_and(|io| io.raw_os_error().is_none() && matches!(io.kind(), InvalidData | InvalidInput))
 }
 
 /// The error and everything below it. `io::Error::source` passes over its own payload, where TLS errors are.
