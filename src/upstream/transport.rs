@@ -113,8 +113,9 @@ fn classify(error: &reqwest::Error) -> SendError {
 /// Whether hyper could not make sense of a chunked body, which it does not count as parsing.
 fn is_bad_chunk(cause: &(dyn StdError + 'static)) -> bool {
     use std::io::ErrorKind::{InvalidData, InvalidInput};
-    let io = cause.downcast_ref::<std::io::Error>();
-    io.is_some_and(|io| io.raw_os_error().is_none() && matches!(io.kind(), InvalidData | InvalidInput))
+    let Some(io) = cause.downcast_ref::<std::io::Error>() else { return false };
+    let of_tls = io.get_ref().is_some_and(|payload| payload.is::<rustls::Error>());
+    !of_tls && io.raw_os_error().is_none() && matches!(io.kind(), InvalidData | InvalidInput)
 }
 
 /// The error and everything below it. `io::Error::source` passes over its own payload, where TLS errors are.
