@@ -18,7 +18,8 @@ pub struct Decoded<R> {
 
 /// Reads a reply. Success is exactly 200 with JSON of the right shape that is no error body. `now` dates `Retry-After`.
 pub fn decode<M: RestMethod>(raw: &RawReply, now: SystemTime) -> Result<Decoded<M::Reply>, Error> {
-    let text = std::str::from_utf8(&raw.body).ok();
+    // Only an object: a list would pass for the values of its keys.
+    let text = std::str::from_utf8(&raw.body).ok().filter(|text| text.trim_start().starts_with('{'));
     let error_body = text.and_then(ErrorBody::read);
     let refused = raw.status != 200 || error_body.is_some();
     let request_id = request_id(&raw.headers, error_body.as_ref());
@@ -49,7 +50,7 @@ fn object<T: DeserializeOwned>(text: &str) -> Option<T> {
 }
 
 /// What an error body says, whoever wrote it: SCM, the API gateway, IAM or another service of the vendor.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 struct ErrorBody {
     code: Option<String>,
     request_id: Option<String>,
@@ -85,9 +86,10 @@ enum Code {
 }
 
 impl ErrorBody {
-    /// `None` where the text is no error body.
+    /// `None` where the text is no error body. What cannot be read, as when a key of an error comes twice, is one without
+    /// a code: it must not pass for a success.
     fn read(text: &str) -> Option<Self> {
-        let body: Spellings = object(text)?;
+        let Some(body) = object::<Spellings>(text) else { return Some(Self::default()) };
         let named =
             body.error_code.is_some() || body.error_msg.is_some() || body.error.is_some() || body.code.is_some();
         let nested = body.error.and_then(|error| match error {

@@ -126,7 +126,9 @@ fn classify(error: &reqwest::Error) -> SendError {
     }
     match hyper {
         Some(hyper) if hyper.is_canceled() || hyper.is_closed() => of(Broken::Connect, "closed before it was used"),
-        Some(hyper) if hyper.is_parse() => of(Broken::Malformed, "no HTTP"),
+        Some(hyper) if hyper.is_parse() || causes.iter().any(|cause| is_bad_chunk(*cause)) => {
+            of(Broken::Malformed, "no HTTP")
+        }
         _ => of(Broken::Lost(None), io_cause(&causes).unwrap_or("connection closed")),
     }
 }
@@ -160,6 +162,14 @@ fn io_cause(causes: &[&(dyn StdError + 'static)]) -> Option<&'static str> {
         _ if io.raw_os_error() == Some(EMFILE) => "out of file descriptors",
         _ => "connection broke",
     })
+}
+
+/// Whether hyper could not make sense of a chunked body, which it does not count as parsing.
+fn is_bad_chunk(cause: &(dyn StdError + 'static)) -> bool {
+    use io::ErrorKind::{InvalidData, InvalidInput};
+    let Some(io) = cause.downcast_ref::<io::Error>() else { return false };
+    let of_tls = io.get_ref().is_some_and(|payload| payload.is::<rustls::Error>());
+    !of_tls && io.raw_os_error().is_none() && matches!(io.kind(), InvalidData | InvalidInput)
 }
 
 /// The error and everything below it. `io::Error::source` passes over its own payload, where TLS errors are.

@@ -39,6 +39,7 @@ fn only_a_200_that_says_success_is_one() {
         r#"{"request_info":null}"#,
         r#"{"request_info":1}"#,
         r#"{"request_info":"success","request_info":"success"}"#,
+        r#"{"request_info":"success","error_code":"SCM.0010","error_code":"SCM.0010"}"#,
         "\u{feff}{\"request_info\":\"success\"}",
         "<html></html>",
     ] {

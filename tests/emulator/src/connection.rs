@@ -13,7 +13,7 @@ use tokio_rustls::server::TlsStream;
 use crate::http::{self, Broken, Request};
 use crate::iam::Refusal;
 use crate::journal::{Answered, Recorded, Refused};
-use crate::script::{Reply, Step};
+use crate::script::{Reply, Step, Then};
 use crate::{Account, Shared, scm};
 
 /// How long a client that was told off may go on sending before the connection is dropped.
@@ -87,6 +87,12 @@ async fn read<S: Wire>(
     buffer: &mut BytesMut,
     shared: &Shared,
 ) -> Result<Request, (Option<Request>, Broken)> {
+    if buffer.is_empty() {
+        http::fill(stream, buffer).await.map_err(|broken| (None, broken))?;
+    }
+    if shared.script.closes_unread() {
+        return Err((None, Broken::Gone));
+    }
     let head = http::read_head(stream, buffer).await;
     if !matches!(head, Err(Broken::Gone)) {
         shared.journal.attempt();
@@ -183,16 +189,50 @@ async fn misbehave<S: Wire>(stream: &mut S, step: Step) -> io::Result<Next> {
             stream.flush().await?;
             Ok(Next::Close)
         }
-        Step::Reset => {
-            stream.socket().set_zero_linger()?;
-            Ok(Next::Drop)
+        Step::RawThen(bytes, then) => {
+            stream.write_all(&bytes).await?;
+            stream.flush().await?;
+            match then {
+                Then::Cut => Ok(Next::Drop),
+                Then::Reset => reset(stream),
+                Then::Hang => hang(stream).await,
+                Then::KeepAlive => Ok(Next::KeepAlive),
+            }
         }
-        Step::Hang => {
-            until_gone(stream).await;
-            Ok(Next::Drop)
+        Step::Drip { head, bytes, every } => drip(stream, &head, &bytes, every).await,
+        Step::Endless { head, chunk } => {
+            stream.write_all(&head).await?;
+            loop {
+                stream.write_all(&chunk).await?;
+            }
         }
-        Step::Close | Step::Serve | Step::Reply(_) | Step::HangThenServe(_) => Ok(Next::Drop),
+        Step::Reset => reset(stream),
+        Step::Hang => hang(stream).await,
+        Step::Close | Step::CloseUnread | Step::Serve | Step::Reply(_) | Step::HangThenServe(_) => Ok(Next::Drop),
     }
+}
+
+fn reset<S: Wire>(stream: &mut S) -> io::Result<Next> {
+    stream.socket().set_zero_linger()?;
+    Ok(Next::Drop)
+}
+
+async fn hang<S: Wire>(stream: &mut S) -> io::Result<Next> {
+    until_gone(stream).await;
+    Ok(Next::Drop)
+}
+
+async fn drip<S: Wire>(stream: &mut S, head: &[u8], bytes: &[u8], every: Duration) -> io::Result<Next> {
+    stream.write_all(head).await?;
+    for byte in bytes {
+        tokio::select! {
+            () = tokio::time::sleep(every) => {}
+            () = until_gone(stream) => return Ok(Next::Drop),
+        }
+        stream.write_all(&[*byte]).await?;
+        stream.flush().await?;
+    }
+    Ok(Next::Close)
 }
 
 async fn until_gone<S: Wire>(stream: &mut S) {

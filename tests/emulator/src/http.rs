@@ -110,7 +110,8 @@ pub(crate) async fn read_body<S: AsyncRead + AsyncWrite + Unpin>(
     Ok(())
 }
 
-async fn fill<S: AsyncRead + Unpin>(stream: &mut S, buffer: &mut BytesMut) -> Result<(), Broken> {
+/// Waits for more bytes.
+pub(crate) async fn fill<S: AsyncRead + Unpin>(stream: &mut S, buffer: &mut BytesMut) -> Result<(), Broken> {
     buffer.reserve(8 * 1024);
     match stream.read_buf(buffer).await {
         Ok(0) | Err(_) => Err(Broken::Gone),

@@ -40,7 +40,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 pub use journal::{Answered, Recorded, Refused};
 pub use options::{Account, Clock, Observer, Options, SAMPLE_ACCESS_KEY, SAMPLE_PROJECT, SAMPLE_SECRET_KEY};
-pub use script::{Reply, Step};
+pub use script::{Reply, Step, Then};
 pub use tls::Tls;
 
 /// What all connections have in common.

@@ -2,11 +2,13 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
 /// What happens to one request. Each step is used up by the next request that has arrived whole; its
-/// signature is verified, and it is journaled or counted as refused, whatever the step says.
+/// signature is verified, and it is journaled or counted as refused, whatever the step says. Only
+/// [`CloseUnread`](Self::CloseUnread) does not wait for that.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Step {
@@ -16,8 +18,28 @@ pub enum Step {
     Reply(Reply),
     /// Write these bytes as they are and close the connection.
     Raw(Vec<u8>),
+    /// Write these bytes as they are, and then do this with the connection.
+    RawThen(Vec<u8>, Then),
+    /// Write the head at once and of the bytes one at a time, then close the connection.
+    Drip {
+        /// What comes at once.
+        head: Vec<u8>,
+        /// What drips.
+        bytes: Vec<u8>,
+        /// The time before each byte.
+        every: Duration,
+    },
+    /// Write the head once and then the chunk again and again until the client goes away.
+    Endless {
+        /// What comes once.
+        head: Vec<u8>,
+        /// What never ends.
+        chunk: Vec<u8>,
+    },
     /// Close the connection without an answer.
     Close,
+    /// Close the connection as soon as the next request begins, without reading it: it is not counted.
+    CloseUnread,
     /// Reset the connection (RST instead of FIN).
     Reset,
     /// Hold the connection and answer nothing until the client goes away.
@@ -25,6 +47,19 @@ pub enum Step {
     /// Wait for the gate, then behave normally, even if the client has gone away meanwhile. Open it with
     /// `notify_one`, which also counts when nobody waits yet.
     HangThenServe(Arc<Notify>),
+}
+
+/// What becomes of a connection after [`Step::RawThen`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Then {
+    /// It is closed, without a farewell of TLS.
+    Cut,
+    /// It is reset, as soon as the bytes are on their way: many of them may be lost.
+    Reset,
+    /// Nothing more comes until the client goes away.
+    Hang,
+    /// It takes the next request.
+    KeepAlive,
 }
 
 /// One HTTP answer. `Content-Length` is added unless a header of it sets it or `Transfer-Encoding`.
@@ -82,6 +117,16 @@ impl Script {
     /// The step of the request that has just arrived; without one it is served.
     pub(crate) fn next(&self) -> Step {
         self.steps().pop_front().unwrap_or(Step::Serve)
+    }
+
+    /// Whether the request that begins is not to be read.
+    pub(crate) fn closes_unread(&self) -> bool {
+        let mut steps = self.steps();
+        let closes = matches!(steps.front(), Some(Step::CloseUnread));
+        if closes {
+            steps.pop_front();
+        }
+        closes
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -5,8 +5,8 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, date_time_ymd,
+    BasicConstraints, Certificate, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose, date_time_ymd,
 };
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
@@ -44,6 +44,18 @@ impl Tls {
         Self::with_leaf(leaf(&[host]))
     }
 
+    /// A leaf for `localhost` and 127.0.0.1 that no authority stands behind; its own certificate counts as that.
+    ///
+    /// # Panics
+    /// When the system has no randomness.
+    #[must_use]
+    pub fn generate_self_signed() -> Self {
+        let leaf_key = key();
+        let leaf =
+            leaf(&["localhost", "127.0.0.1"]).self_signed(&leaf_key).expect("the fixed parameters can be signed");
+        Self::of(leaf.pem(), &leaf, &leaf_key)
+    }
+
     /// The authority's certificate, which a client has to trust.
     #[must_use]
     pub fn ca_pem(&self) -> String {
@@ -62,6 +74,10 @@ impl Tls {
         let leaf = params
             .signed_by(&leaf_key, &Issuer::from_params(&authority, &authority_key))
             .expect("the fixed parameters can be signed");
+        Self::of(ca.pem(), &leaf, &leaf_key)
+    }
+
+    fn of(ca_pem: String, leaf: &Certificate, leaf_key: &KeyPair) -> Self {
         let private = PrivateKeyDer::try_from(leaf_key.serialize_der()).expect("a generated key serialises as PKCS#8");
         let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
@@ -71,7 +87,7 @@ impl Tls {
             .expect("key and certificate were made for each other");
         // A client that insists on HTTP/2 has to notice at the handshake.
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Self { ca_pem: ca.pem(), config: Arc::new(config) }
+        Self { ca_pem, config: Arc::new(config) }
     }
 }
 

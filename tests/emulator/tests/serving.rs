@@ -11,7 +11,7 @@ use std::time::Duration;
 use client::{CERTIFICATE, Call, Hands, call, connect, draft, read_answer, send, start};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
-use scm_emulator::{Emulator, Options, Reply, SAMPLE_PROJECT, Step, Tls};
+use scm_emulator::{Emulator, Options, Reply, SAMPLE_PROJECT, Step, Then, Tls};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
@@ -166,16 +166,14 @@ async fn framing_that_is_not_taken() {
 
 #[tokio::test]
 async fn a_head_in_pieces_and_a_large_body() {
-    let emulator = start().await;
-    let request = Call::to("save", &vec![b' '; 12 * 1024 * 1024]).sign();
+    let (emulator, request) = (start().await, Call::to("save", &vec![b' '; 12 * 1024 * 1024]).sign());
     let mut stream = connect(&emulator).await;
     for piece in request.bytes().chunks(1 << 20) {
         stream.write_all(piece).await.unwrap();
     }
     assert_eq!(read_answer(&mut stream).await.unwrap().status, 400);
     assert_eq!(emulator.journal()[0].body.len(), 12 * 1024 * 1024);
-    let request = Call::save().sign();
-    for byte in request.bytes() {
+    for byte in Call::save().sign().bytes() {
         stream.write_all(&[byte]).await.unwrap();
     }
     assert_eq!(read_answer(&mut stream).await.unwrap().status, 200);
@@ -225,6 +223,7 @@ async fn certificates_that_a_client_must_not_accept() {
         (Tls::generate_expired(), "Expired"),
         (Tls::generate_for("other.example"), "not valid for name"),
         (Tls::generate(), "UnknownIssuer"),
+        (Tls::generate_self_signed(), "UnknownIssuer"),
     ] {
         let trusted = if wrong == "UnknownIssuer" { &other_authority } else { &tls };
         let emulator = start_tls(&tls).await;
@@ -282,14 +281,71 @@ async fn scripted_misbehaviour() {
 }
 
 #[tokio::test]
+async fn bytes_and_what_becomes_of_the_connection() {
+    let emulator = start().await;
+    let bytes = b"HTP".to_vec();
+    let thens = [Then::KeepAlive, Then::Hang, Then::Cut, Then::Reset];
+    emulator.scripts(thens.map(|then| Step::RawThen(bytes.clone(), then)));
+    let request = Call::save().sign().bytes();
+    let mut stream = connect(&emulator).await;
+    for _ in 0..2 {
+        stream.write_all(&request).await.unwrap();
+        let mut three = [0; 3];
+        stream.read_exact(&mut three).await.unwrap();
+        assert_eq!(&three, b"HTP");
+    }
+    assert!(timeout(Duration::from_millis(50), stream.read(&mut [0])).await.is_err());
+    drop(stream);
+    emulator.wait_for_open_connections(0).await;
+    for expected in [Ok(3), Err(std::io::ErrorKind::ConnectionReset)] {
+        let mut stream = connect(&emulator).await;
+        stream.write_all(&request).await.unwrap();
+        let read = stream.read_to_end(&mut Vec::new()).await;
+        assert_eq!(read.map_err(|error| error.kind()), expected);
+    }
+    assert_eq!((emulator.connections(), emulator.attempts()), (3, 4));
+}
+
+#[tokio::test]
+async fn bytes_that_drip_or_never_end() {
+    let emulator = start().await;
+    let (head, every) = (b"HTTP".to_vec(), Duration::from_millis(1));
+    emulator.scripts([
+        Step::Drip { head: head.clone(), bytes: b"/1.1".to_vec(), every },
+        Step::Drip { head: head.clone(), bytes: b"/1.1".to_vec(), every: Duration::from_secs(3600) },
+        Step::Endless { head, chunk: b"!?".to_vec() },
+    ]);
+    for expected in ["HTTP/1.1", "HTTP", "HTTP!?!?!?!?"] {
+        let mut stream = connect(&emulator).await;
+        stream.write_all(&Call::save().sign().bytes()).await.unwrap();
+        let mut text = vec![0; expected.len()];
+        stream.read_exact(&mut text).await.unwrap();
+        assert_eq!(text, expected.as_bytes());
+        drop(stream);
+        emulator.wait_for_open_connections(0).await;
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_is_not_read() {
+    let (emulator, request) = (start().await, Call::save().sign().bytes());
+    let mut stream = connect(&emulator).await;
+    stream.write_all(&request).await.unwrap();
+    assert_eq!(read_answer(&mut stream).await.unwrap().status, 200);
+    emulator.script(Step::CloseUnread);
+    stream.write_all(&request).await.unwrap();
+    assert_eq!(read_answer(&mut stream).await, None);
+    assert_eq!((emulator.connections(), emulator.attempts(), emulator.steps_left()), (1, 1, 0));
+}
+
+#[tokio::test]
 async fn a_hang_lasts_until_the_client_goes() {
     let emulator = start().await;
     emulator.script(Step::Hang);
     let mut stream = connect(&emulator).await;
     stream.write_all(&Call::save().sign().bytes()).await.unwrap();
     emulator.wait_for_attempts(1).await;
-    let silence = timeout(Duration::from_millis(50), stream.read(&mut [0])).await;
-    assert!(silence.is_err());
+    assert!(timeout(Duration::from_millis(50), stream.read(&mut [0])).await.is_err());
     assert_eq!(emulator.open_connections(), 1);
     drop(stream);
     emulator.wait_for_open_connections(0).await;
@@ -304,8 +360,7 @@ async fn a_gate_holds_a_request_back() {
     let mut stream = connect(&emulator).await;
     stream.write_all(&Call::save().sign().bytes()).await.unwrap();
     emulator.wait_for_attempts(1).await;
-    let silence = timeout(Duration::from_millis(50), stream.read(&mut [0])).await;
-    assert!(silence.is_err());
+    assert!(timeout(Duration::from_millis(50), stream.read(&mut [0])).await.is_err());
     assert_eq!(emulator.journal().len(), 1);
     assert_eq!(emulator.saved(SAMPLE_PROJECT, CERTIFICATE), None);
     gate.notify_one();

@@ -1,0 +1,149 @@
+//! TLS connections that are not to be trusted, or none.
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use scm_emulator::{Emulator, Options, Then, Tls};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+};
+use tonic::Code;
+
+use super::{Pair, SUCCESS, expect, gateway, head, then};
+use crate::harness::{emulator, sample};
+
+/// A file with this authority's certificate; whoever has started with it removes it.
+pub fn ca_file(authority: &Tls) -> PathBuf {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let path = std::env::temp_dir().join(format!("scm-gateway-ca-{}-{number}.pem", std::process::id()));
+    std::fs::write(&path, authority.ca_pem()).unwrap();
+    path
+}
+
+/// SCM over TLS, and a gateway that trusts this authority.
+async fn over_tls(tls: Tls, trusted: &Tls) -> Pair {
+    let ca = ca_file(trusted);
+    let emulator = Emulator::start(Options { tls: Some(tls), ..Options::default() }).await.unwrap();
+    let variables = [("SCM_GATEWAY__UPSTREAM__CA_FILE", ca.to_str().unwrap())];
+    let gateway = gateway(&emulator.endpoint(), &variables).await;
+    std::fs::remove_file(ca).unwrap();
+    Pair { emulator, gateway }
+}
+
+/// No request goes out, and nobody tries again.
+async fn distrusted(tls: Tls, trusted: &Tls) {
+    let pair = over_tls(tls, trusted).await;
+    let status = pair.gateway.save(sample()).await.unwrap_err();
+    expect(&status, 1, Code::Unavailable, "UPSTREAM_TLS");
+    assert_eq!((pair.emulator.attempts(), pair.emulator.connections()), (0, 1));
+}
+
+#[tokio::test]
+async fn a_certificate_of_a_trusted_authority_is_good() {
+    let tls = Tls::generate();
+    over_tls(tls.clone(), &tls).await.next_is_good().await;
+}
+
+#[tokio::test]
+async fn of_an_authority_that_is_not_trusted() {
+    distrusted(Tls::generate(), &Tls::generate()).await;
+}
+
+#[tokio::test]
+async fn self_signed() {
+    distrusted(Tls::generate_self_signed(), &Tls::generate()).await;
+}
+
+#[tokio::test]
+async fn expired() {
+    let tls = Tls::generate_expired();
+    distrusted(tls.clone(), &tls).await;
+}
+
+#[tokio::test]
+async fn for_another_host() {
+    let tls = Tls::generate_for("other.example");
+    distrusted(tls.clone(), &tls).await;
+}
+
+/// Without TLS's own farewell, the end of the connection may be somebody else's work: it is not the end of the body.
+#[tokio::test]
+async fn cut_where_the_close_would_end_the_body() {
+    let tls = Tls::generate();
+    over_tls(tls.clone(), &tls).await.lost(then(head("X: y") + SUCCESS, Then::Cut)).await;
+}
+
+#[tokio::test]
+async fn reset_in_the_middle_of_the_body() {
+    let tls = Tls::generate();
+    over_tls(tls.clone(), &tls).await.lost(then(head("Content-Length: 26") + "{", Then::Reset)).await;
+}
+
+#[tokio::test]
+async fn plain_text_on_the_port() {
+    let emulator = emulator().await;
+    let gateway = gateway(&format!("https://{}", emulator.address()), &[]).await;
+    let status = gateway.save(sample()).await.unwrap_err();
+    expect(&status, 1, Code::Unavailable, "UPSTREAM_TLS");
+    assert_eq!(emulator.journal().len(), 0);
+}
+
+/// What a client sees of a server that answers its first bytes so and then waits, or closes when there is no answer.
+async fn handshake(answer: &'static [u8], attempts: usize, reason: &str) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("https://{}", listener.local_addr().unwrap());
+    let connections = Arc::new(AtomicUsize::new(0));
+    let accepted = connections.clone();
+    let server = tokio::spawn(async move {
+        loop {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            accepted.fetch_add(1, Ordering::Relaxed);
+            let mut hello = [0; 4096];
+            assert!(socket.read(&mut hello).await.unwrap() > 0);
+            assert_eq!(hello[0], 0x16, "a handshake, and nothing before it");
+            socket.write_all(answer).await.unwrap();
+            while !answer.is_empty() && matches!(socket.read(&mut hello).await, Ok(1..)) {}
+        }
+    });
+    let gateway = gateway(&endpoint, &[("SCM_GATEWAY__UPSTREAM__CONNECT_TIMEOUT", "200ms")]).await;
+    let status = gateway.save(sample()).await.unwrap_err();
+    expect(&status, attempts, Code::Unavailable, reason);
+    assert_eq!(connections.load(Ordering::Relaxed), attempts);
+    server.abort();
+}
+
+/// Alert `protocol_version`, as a server says that knows no newer one.
+#[tokio::test]
+async fn tls_1_1_only_by_alert() {
+    handshake(b"\x15\x03\x02\0\x02\x02\x46", 1, "UPSTREAM_TLS").await;
+}
+
+#[tokio::test]
+async fn tls_1_1_only_by_server_hello() {
+    let hello = b"\x16\x03\x02\0\x2a\x02\0\0\x26\x03\x02\
+        0123456789abcdef0123456789abcdef\0\xc0\x13\0";
+    handshake(hello, 1, "UPSTREAM_TLS").await;
+}
+
+#[tokio::test]
+async fn a_handshake_that_is_refused() {
+    handshake(b"\x15\x03\x03\0\x02\x02\x28", 1, "UPSTREAM_TLS").await;
+}
+
+/// No connection was made, and the next one may be.
+#[tokio::test]
+async fn closed_in_the_middle_of_the_handshake() {
+    handshake(b"", 3, "UPSTREAM_UNAVAILABLE").await;
+}
+
+#[tokio::test]
+async fn hanging_in_the_middle_of_the_handshake() {
+    handshake(b"\x16\x03\x03", 3, "UPSTREAM_UNAVAILABLE").await;
+}
