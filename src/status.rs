@@ -56,7 +56,7 @@ pub const fn row(reason: Reason) -> (Code, &'static str, &'static str) {
         R::UpstreamCredentials => (
             Code::Internal,
             "UPSTREAM_CREDENTIALS",
-            "SCM refused the gateway's key, not the caller's: the gateway's operator has to act",
+            "the gateway has no key that SCM takes, which is not the caller's fault: the gateway's operator has to act",
         ),
         R::UpstreamConfiguration => (
             Code::Internal,
