@@ -2,16 +2,23 @@
 
 use std::{error::Error as StdError, time::Duration};
 
-use bytes::{Bytes, BytesMut};
-use http::header::CONTENT_LENGTH;
-use reqwest::{Client, Response, redirect, retry, tls};
+use bytes::BytesMut;
+use http::{HeaderMap, Method, header::CONTENT_LENGTH};
+use reqwest::{Client, ClientBuilder, Response, redirect, retry, tls};
 use secrecy::ExposeSecret as _;
+use zeroize::Zeroizing;
 
 use super::signed::SignedRequest;
 use crate::{config, error::Answer, rest::RawReply};
 
 /// Answers are read up to here.
 const MAX_BODY: usize = 1024 * 1024;
+
+/// Those of the metadata service, up to here.
+const MAX_METADATA: usize = 64 * 1024;
+
+/// A request to the metadata service may take so long.
+const METADATA_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A connection without work is closed after this time.
 const IDLE: Duration = Duration::from_secs(60);
@@ -32,7 +39,7 @@ pub enum BuildError {
 
 /// Why no whole answer came.
 #[derive(Debug)]
-pub(super) enum SendError {
+pub(crate) enum SendError {
     /// No connection: not one byte of the request left.
     Connect,
     /// No trustworthy connection.
@@ -41,7 +48,7 @@ pub(super) enum SendError {
     Lost,
     /// What came is not HTTP.
     Malformed,
-    /// The body is larger than [`MAX_BODY`].
+    /// The body is larger than it may be.
     TooLarge(Answer),
 }
 
@@ -49,14 +56,9 @@ pub(super) enum SendError {
 pub struct Transport(Client);
 
 impl Transport {
-    /// A client with every choice of its own switched off.
+    /// A client as `config` says.
     pub fn new(config: &config::Upstream) -> Result<Self, BuildError> {
-        let mut builder = Client::builder()
-            .user_agent(concat!("scm-gateway/", env!("CARGO_PKG_VERSION")))
-            .redirect(redirect::Policy::none()) // a redirect would carry signed headers to another host
-            .referer(false)
-            .retry(retry::never()) // a repeated attempt needs a date and signature of its own
-            .no_proxy() // none of the environment
+        let mut builder = builder()
             .tls_version_min(tls::Version::TLS_1_2)
             .connect_timeout(config.connect_timeout) // includes TLS
             .pool_idle_timeout(IDLE)
@@ -78,20 +80,55 @@ impl Transport {
         let sent = self.0.request(request.method, request.url).headers(headers).body(request.body).send();
         let mut response = sent.await.map_err(|error| classify(&error))?;
         let (status, headers) = (response.status().as_u16(), std::mem::take(response.headers_mut()));
-        let body = read(&mut response, status).await?;
+        let body = read(&mut response, status, MAX_BODY).await?.freeze();
         Ok(RawReply { status, headers, body })
     }
 }
 
-async fn read(response: &mut Response, status: u16) -> Result<Bytes, SendError> {
+/// The way to the metadata service: plain HTTP, no proxy, a connection a request.
+pub(crate) struct MetadataTransport(Client);
+
+impl MetadataTransport {
+    pub(crate) fn new() -> Result<Self, BuildError> {
+        let builder = builder().timeout(METADATA_TIMEOUT).pool_max_idle_per_host(0).tls_certs_only([]);
+        builder.build().map(Self).map_err(|_| BuildError::TrustRoots)
+    }
+
+    /// Sends a request without a body; status and body of the answer, which holds secrets.
+    pub(crate) async fn send(
+        &self,
+        method: Method,
+        url: String,
+        mut headers: HeaderMap,
+    ) -> Result<(u16, Zeroizing<Vec<u8>>), SendError> {
+        headers.insert(CONTENT_LENGTH, 0.into());
+        let sent = self.0.request(method, url).headers(headers).send();
+        let mut response = sent.await.map_err(|error| classify(&error))?;
+        let status = response.status().as_u16();
+        let body = read(&mut response, status, MAX_METADATA).await?;
+        Ok((status, Zeroizing::new(body.into())))
+    }
+}
+
+/// A client with every choice of its own switched off.
+fn builder() -> ClientBuilder {
+    Client::builder()
+        .user_agent(concat!("scm-gateway/", env!("CARGO_PKG_VERSION")))
+        .redirect(redirect::Policy::none()) // a redirect would carry signed headers to another host
+        .referer(false)
+        .retry(retry::never()) // a repeated attempt needs a date and signature of its own
+        .no_proxy() // none of the environment
+}
+
+async fn read(response: &mut Response, status: u16, most: usize) -> Result<BytesMut, SendError> {
     let mut body = BytesMut::new();
     while let Some(chunk) = response.chunk().await.map_err(|error| classify(&error))? {
-        if body.len() + chunk.len() > MAX_BODY {
+        if body.len() + chunk.len() > most {
             return Err(SendError::TooLarge(Answer { http_status: status, ..Answer::default() }));
         }
         body.extend_from_slice(&chunk);
     }
-    Ok(body.freeze())
+    Ok(body)
 }
 
 /// Sorts an error by what it says about the request. The error itself goes no further: it prints the URL.
