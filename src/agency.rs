@@ -5,10 +5,7 @@
 //! wait again.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicI64, Ordering},
-    },
+    sync::{Arc, Mutex},
     time::{Duration, SystemTime},
 };
 
@@ -38,8 +35,8 @@ use metadata::{Metadata, Problem, Temporary};
 /// Less than this left, and another key is fetched.
 const EARLY: Duration = Duration::from_secs(40 * 60);
 
-/// The longest sleep. The calendar may jump while the steady time does not, as after a machine was suspended. Also the
-/// pause where the service goes on handing out the key in use: it has another one only shortly before its end.
+/// The longest sleep: the calendar may jump while the steady time does not, as after a machine was suspended. Also the
+/// pause where the service goes on handing out the key in use, for it has another one only shortly before its end.
 const LOOK: Duration = Duration::from_secs(60);
 
 /// The first pause after a failure, and the longest: it doubles.
@@ -138,7 +135,7 @@ where
             (self.hand_out)(Some(&key.credentials));
         }
         self.key = Some(key);
-        self.left().unwrap_or_default().clamp(BACKOFF, LOOK)
+        (self.left().unwrap_or_default() / 2).clamp(BACKOFF, LOOK)
     }
 
     /// Notes a failure, in log and metric the first of several; the pause before the next try.
@@ -167,30 +164,30 @@ where
     }
 }
 
-/// When the key in use expires, in seconds since 1970; 0 without one.
+/// When the key in use expires, for the gauge.
 #[derive(Debug, Default)]
-struct Expiry(AtomicI64);
+struct Expiry(Mutex<Option<SystemTime>>);
 
 impl Expiry {
     fn set(&self, time: Option<SystemTime>) {
-        self.0.store(time.map_or(0, seconds), Ordering::Relaxed);
+        *self.0.lock().expect("nothing panics while it holds the time") = time;
     }
-}
 
-fn seconds(time: SystemTime) -> i64 {
-    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+    fn left(&self, now: SystemTime) -> Duration {
+        let time = *self.0.lock().expect("nothing panics while it holds the time");
+        time.and_then(|time| time.duration_since(now).ok()).unwrap_or_default()
+    }
 }
 
 fn register(meter: &Meter, ids: &[String], clock: &Clock, expiry: &Arc<Expiry>) {
     let labels: Vec<_> = ids.iter().map(|id| [KeyValue::new("scm.project_id", id.clone())]).collect();
     let (clock, expiry) = (clock.clone(), expiry.clone());
     meter
-        .i64_observable_gauge("scm_gateway.credentials.expiry")
+        .f64_observable_gauge("scm_gateway.credentials.expiry")
         .with_unit("s")
         .with_description("How long the temporary key is good; 0 without one")
         .with_callback(move |gauge| {
-            let left = expiry.0.load(Ordering::Relaxed).saturating_sub(seconds(clock.now())).max(0);
+            let left = expiry.left(clock.now()).as_secs_f64();
             labels.iter().for_each(|labels| gauge.observe(left, labels));
         })
         .build();
@@ -198,8 +195,6 @@ fn register(meter: &Meter, ids: &[String], clock: &Clock, expiry: &Arc<Expiry>) 
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
-
     use opentelemetry::metrics::MeterProvider as _;
     use opentelemetry_sdk::metrics::SdkMeterProvider;
     use tokio::time::Instant;
@@ -316,7 +311,7 @@ mod tests {
     async fn while_the_service_is_away_a_key_is_used_until_it_expires_and_no_longer() {
         let away = |now| match now {
             0 => Some(("A", HOUR)),
-            ..7200 => None,
+            1..7200 => None,
             _ => Some(("B", 24 * HOUR)),
         };
         let seen = run(3 * HOUR, away).await;

@@ -49,7 +49,7 @@ pub(super) fn read(path: &Path) -> Result<Profile, String> {
 fn parse(text: &str) -> Result<(Credentials, Option<String>), String> {
     let entries = entries(text)?;
     let mut problems = Vec::new();
-    let mut part = |key: &str| match secret(*entries.get(key)?) {
+    let mut part = |key: &str| match secret(entries.get(key)?) {
         Ok(secret) => Some(secret),
         Err(message) => {
             problems.push(format!("`{key}` {message}"));
