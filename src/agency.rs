@@ -343,7 +343,9 @@ mod tests {
         let service = |now| Some(if now < 5 * MINUTE { ("A", 24 * HOUR) } else { ("B", 90 * HOUR) });
         let seen = run_with(HOUR, service, suspended, || std::future::ready("it is away".to_owned())).await;
         let keys = seen.keys();
-        assert_eq!((&keys[0], keys.len()), (&some(0, "A"), 3), "{keys:?}");
-        assert!(keys[1].1.is_none() && keys[2].1.as_deref() == Some("B") && keys[2].0 <= 6 * MINUTE, "{keys:?}");
+        // In between there may be none: in that minute the old one expires and the new one comes.
+        let ((first, name), (last, other)) = (&keys[0], &keys[keys.len() - 1]);
+        assert_eq!((*first, name.as_deref(), other.as_deref()), (0, Some("A"), Some("B")), "{keys:?}");
+        assert!((5 * MINUTE..=6 * MINUTE).contains(last), "{keys:?}");
     }
 }
