@@ -12,6 +12,7 @@ mod credentials;
 mod endpoint;
 mod files;
 mod problems;
+mod profile;
 mod projects;
 mod reader;
 mod telemetry;
@@ -31,7 +32,7 @@ use rustls::pki_types::CertificateDer;
 use secrecy::SecretString;
 use toml::Table;
 
-pub use credentials::KeyFiles;
+pub use credentials::{KeyFiles, KeySource};
 pub use endpoint::Endpoint;
 pub use problems::{Problem, Problems};
 pub use projects::{Project, Projects};
@@ -114,6 +115,8 @@ pub struct Upstream {
     pub circuit: Circuit,
     /// The URL of the proxy, perhaps with its user and password; none by default.
     pub proxy: Option<SecretString>,
+    /// The metadata service of the ECS, which hands out temporary keys; none by default, and then none is asked.
+    pub metadata_endpoint: Option<Endpoint>,
 }
 
 /// How often and how fast a call is repeated.
@@ -161,8 +164,8 @@ pub fn load(file: Option<&Path>, environment: &Environment) -> Result<Config, Pr
     let (server, admin, upstream, projects) = input.root(table, |root| {
         let server = root.section("server", server);
         let admin = root.section("admin", admin);
-        let (upstream, endpoint) = root.section("upstream", upstream);
-        let projects = projects::read(root, &endpoint, environment);
+        let (upstream, common) = root.section("upstream", upstream);
+        let projects = projects::read(root, &common, environment);
         refuse_plain_proxy(root, &upstream, projects.as_ref());
         (server, admin, upstream, projects)
     });
@@ -203,8 +206,8 @@ fn admin(section: &mut Section<'_>) -> Admin {
     Admin { listen: section.take("listen", listen, values::address) }
 }
 
-/// Reads `[upstream]`, with the endpoint of the projects that name none.
-fn upstream(section: &mut Section<'_>) -> (Upstream, Endpoint) {
+/// Reads `[upstream]`, with what it says for the projects.
+fn upstream(section: &mut Section<'_>) -> (Upstream, projects::Common) {
     let upstream = Upstream {
         connect_timeout: section.take("connect_timeout", secs(3), values::duration(millis(1)..=secs(60))),
         timeout: section.take("timeout", secs(10), values::duration(millis(50)..=secs(300))),
@@ -221,9 +224,11 @@ fn upstream(section: &mut Section<'_>) -> (Upstream, Endpoint) {
             max_open: section.take("circuit_max_open", secs(4), values::duration(millis(10)..=secs(300))),
         },
         proxy: section.optional("proxy", endpoint::proxy),
+        metadata_endpoint: section.optional("metadata_endpoint", endpoint::metadata),
     };
     let endpoint = endpoint::read(section).unwrap_or_else(Endpoint::of_default_region);
-    (upstream, endpoint)
+    let agency = section.origin("metadata_endpoint").is_some();
+    (upstream, projects::Common { endpoint, agency })
 }
 
 /// An `http://` endpoint is for this machine alone, and a proxy elsewhere would see the key's token and all data.

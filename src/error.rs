@@ -19,7 +19,7 @@ pub enum Reason {
     UpstreamConflict,
     /// The cloud account does not allow the call.
     UpstreamAccount,
-    /// The gateway's own key was refused.
+    /// The gateway's own key was refused, or it has none.
     UpstreamCredentials,
     /// The gateway speaks to an API that is not there or not so.
     UpstreamConfiguration,

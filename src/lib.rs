@@ -34,6 +34,7 @@
 //! | [`admin`] | `/livez` `/readyz` `/metrics` |
 //! | [`telemetry`] | spans, metrics, log lines |
 //! | [`rotation`] | takes up a key anew when its files change |
+//! | [`agency`] | fetches temporary keys from the metadata service of an ECS, before the last ones expire |
 //! | [`mod@run`] | puts the rooms together |
 //!
 //! Imports point down: run → edge → service → upstream → {rest, sign} → {proto, error, secret, clock}. `config` hands
@@ -41,6 +42,7 @@
 //! `upstream::transport`.
 
 pub mod admin;
+pub mod agency;
 pub mod call;
 pub mod chance;
 pub mod clock;

@@ -13,7 +13,7 @@ use opentelemetry::{
 use tokio::{task::spawn_blocking, time::sleep};
 
 use crate::{
-    config::{KeyFiles, Projects},
+    config::{KeySource, Projects},
     secret::Credentials,
     upstream::target::{Target, Targets},
 };
@@ -23,16 +23,13 @@ const INTERVAL: Duration = Duration::from_millis(500);
 
 /// Looks after the files of all projects until dropped.
 pub async fn watch(projects: Projects, targets: Arc<Targets>, meter: Meter) {
-    let reloads = meter
-        .u64_counter("scm_gateway.credentials.reloads")
-        .with_description("Changes of a key's files, by outcome: used, or failed and the last good key stays")
-        .build();
+    let reloads = reloads(&meter);
     let mut watched: Vec<_> = projects
         .iter()
         .filter_map(|project| {
-            let (files, target) = (project.key_files.clone()?, targets.get(&project.id)?.clone());
-            let used = project.credentials.clone();
-            Some(Watched { files, target, used, read: None, failed: false })
+            let source = project.key_source.is_in_files().then(|| project.key_source.clone())?;
+            let (target, used) = (targets.get(&project.id)?.clone(), project.credentials.clone());
+            Some(Watched { source, target, used, read: None, failed: false })
         })
         .collect();
     while !watched.is_empty() {
@@ -43,10 +40,23 @@ pub async fn watch(projects: Projects, targets: Arc<Targets>, meter: Meter) {
     }
 }
 
+/// Counts changes of keys, by project and [`outcome`].
+pub(crate) fn reloads(meter: &Meter) -> Counter<u64> {
+    meter
+        .u64_counter("scm_gateway.credentials.reloads")
+        .with_description("Changes of a key, by outcome: used, or failed and the last good key stays")
+        .build()
+}
+
+/// The labels of a change.
+pub(crate) fn outcome(project_id: &str, outcome: &'static str) -> [KeyValue; 2] {
+    [KeyValue::new("scm.project_id", project_id.to_owned()), KeyValue::new("outcome", outcome)]
+}
+
 struct Watched {
-    files: KeyFiles,
+    source: KeySource,
     target: Arc<Target>,
-    used: Credentials,
+    used: Option<Credentials>,
     /// What differs from the key in use, as it was read last time.
     read: Option<Credentials>,
     failed: bool,
@@ -54,12 +64,9 @@ struct Watched {
 
 impl Watched {
     async fn look(&mut self, reloads: &Counter<u64>) {
-        let files = self.files.clone();
-        let Ok(read) = spawn_blocking(move || files.read()).await else { return };
-        let counted = |outcome| {
-            let labels = [KeyValue::new("scm.project_id", self.target.id.clone()), KeyValue::new("outcome", outcome)];
-            reloads.add(1, &labels);
-        };
+        let source = self.source.clone();
+        let Ok(read) = spawn_blocking(move || source.read()).await else { return };
+        let counted = |label| reloads.add(1, &outcome(&self.target.id, label));
         match read {
             Err(problem) => {
                 if !self.failed {
@@ -72,13 +79,13 @@ impl Watched {
                 self.failed = false;
                 if credentials == self.used {
                     self.read = None;
-                } else if self.read.as_ref() == Some(&credentials) {
+                } else if self.read == credentials {
                     tracing::info!(project_id = self.target.id, "another key is in use now");
                     counted("used");
                     self.target.replace_key(credentials.clone());
                     (self.used, self.read) = (credentials, None);
                 } else {
-                    self.read = Some(credentials);
+                    self.read = credentials;
                 }
             }
         }

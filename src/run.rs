@@ -9,6 +9,7 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{
     admin::Admin,
+    agency,
     clock::Clock,
     config::Config,
     edge::{self, listener::Listener},
@@ -61,7 +62,9 @@ pub async fn run(
 ) -> Result<(), StartError> {
     let telemetry = Arc::new(Telemetry::start(&config.telemetry)?);
     let abandon = CancellationToken::new();
-    let upstream = Upstream::new(&config.upstream, &config.projects, telemetry.clone(), clock, abandon.clone())?;
+    let upstream =
+        Upstream::new(&config.upstream, &config.projects, telemetry.clone(), clock.clone(), abandon.clone())?;
+    let agency = agency::look_after(&config, upstream.targets(), clock, &telemetry.meter)?;
     let rotation = rotation::watch(config.projects.clone(), upstream.targets().clone(), telemetry.meter.clone());
     let gateway = Gateway::new(upstream, abandon.clone());
     let health = HealthReporter::new();
@@ -76,6 +79,7 @@ pub async fn run(
     let mut tasks = JoinSet::new();
     tasks.spawn(admin.clone().serve(admin_listener));
     tasks.spawn(rotation);
+    tasks.spawn(agency);
 
     set_health(&health, ServingStatus::Serving).await;
     admin.set_ready(true);
@@ -100,7 +104,9 @@ pub async fn run(
 /// Builds what [`run`] would build and binds nothing: what `--check` is for.
 pub async fn check(config: &Config) -> Result<(), StartError> {
     let telemetry = Arc::new(Telemetry::start(&config.telemetry)?);
-    Upstream::new(&config.upstream, &config.projects, telemetry, Clock::system(), CancellationToken::new())?;
+    let (clock, stop) = (Clock::system(), CancellationToken::new());
+    let upstream = Upstream::new(&config.upstream, &config.projects, telemetry.clone(), clock.clone(), stop)?;
+    drop(agency::look_after(config, upstream.targets(), clock, &telemetry.meter)?); // never polled, it asks nobody
     Ok(())
 }
 

@@ -42,9 +42,10 @@ const fn row(reason: Reason) -> (Code, &'static str) {
             Code::FailedPrecondition,
             "the cloud account does not allow this: subscription, permission or project need its owner's attention",
         ),
-        R::UpstreamCredentials => {
-            (Code::Internal, "SCM refused the gateway's key, not the caller's: the gateway's operator has to act")
-        }
+        R::UpstreamCredentials => (
+            Code::Internal,
+            "the gateway has no key that SCM takes, which is not the caller's fault: the gateway's operator has to act",
+        ),
         R::UpstreamConfiguration => {
             (Code::Internal, "SCM's endpoint does not serve this API as configured: the gateway's operator has to act")
         }

@@ -1,15 +1,48 @@
-//! Reads a project's key, from its files or from the variables of the vendor's SDKs.
+//! Reads a project's key: from its files, or from the variables or the profile of the vendor's SDKs.
 
 use std::path::{Path, PathBuf};
 
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::{ExposeSecret as _, SecretString};
 
 use super::problems::Problem;
-use super::{Environment, files, values};
-use crate::secret::Credentials;
+use super::{Environment, files, profile, values};
+use crate::secret::{Credentials, printable};
 
 /// A key has dozens of characters, a security token some thousand.
-const LARGEST_SECRET: u64 = 64 * 1024;
+pub(super) const LARGEST_SECRET: u64 = 64 * 1024;
+
+/// Where a project's key comes from.
+#[derive(Debug, Clone)]
+pub enum KeySource {
+    /// The vendor's variables: it stays as it is.
+    Fixed,
+    /// A file for each of its parts.
+    Files(KeyFiles),
+    /// The profile file of the vendor's SDKs.
+    Profile(PathBuf),
+    /// The agency of the ECS, asked at `[upstream] metadata_endpoint`: there is no key before it is asked.
+    Agency,
+}
+
+impl KeySource {
+    /// Whether the key is in files, which may change.
+    pub fn is_in_files(&self) -> bool {
+        matches!(self, Self::Files(_) | Self::Profile(_))
+    }
+
+    /// Reads the key again; `None` where it is in no file. A problem names the file at fault and never its content.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the files: then the key read before stays good.
+    pub fn read(&self) -> Result<Option<Credentials>, String> {
+        match self {
+            Self::Fixed | Self::Agency => Ok(None),
+            Self::Files(files) => files.read().map(Some),
+            Self::Profile(path) => profile::read(path).map(|profile| Some(profile.credentials)),
+        }
+    }
+}
 
 /// The files of one key, as far as the configuration names them well.
 #[derive(Debug, Clone)]
@@ -20,12 +53,7 @@ pub struct KeyFiles {
 }
 
 impl KeyFiles {
-    /// Reads the key again. A problem names the file at fault and never its content.
-    ///
-    /// # Errors
-    ///
-    /// What is wrong with the files: then the key read before stays good.
-    pub fn read(&self) -> Result<Credentials, String> {
+    fn read(&self) -> Result<Credentials, String> {
         let problem = |problems: Vec<Remark>| problems.into_iter().map(|(_, message)| message).collect::<Vec<_>>();
         read(self).map(|(credentials, _)| credentials).map_err(|problems| problem(problems).join("; "))
     }
@@ -56,19 +84,28 @@ pub(super) fn read(files: &KeyFiles) -> Result<(Credentials, Vec<Remark>), Vec<R
     }
 }
 
+const ACCESS_KEY: &str = "HUAWEICLOUD_SDK_AK";
+const SECRET_KEY: &str = "HUAWEICLOUD_SDK_SK";
+
+/// Whether the vendor's variables hold a key, or half of one: which is a slip, and no reason to look elsewhere.
+pub(super) fn is_in_environment(environment: &Environment) -> bool {
+    [ACCESS_KEY, SECRET_KEY].iter().any(|name| environment.contains_key(*name))
+}
+
 /// Reads the key from `HUAWEICLOUD_SDK_AK`, `_SK` and `_SECURITY_TOKEN`.
 pub(super) fn from_environment(environment: &Environment) -> Result<Credentials, Vec<Problem>> {
     let mut problems = Vec::new();
     let mut part = |name: &'static str, needed: bool| {
-        let value = match environment.get(name) {
+        let value = match environment.get(name).map(String::as_str) {
+            // An empty token is how many set-ups say that there is none.
+            None | Some("") if !needed => return None,
             Some(value) => printable(value.as_bytes()),
-            None if needed => Err(unset()),
-            None => return None,
+            None => Err(unset()),
         };
         value.map_err(|message| problems.push(Problem::new(name, message))).ok()
     };
-    let access_key = part("HUAWEICLOUD_SDK_AK", true);
-    let secret_key = part("HUAWEICLOUD_SDK_SK", true);
+    let access_key = part(ACCESS_KEY, true);
+    let secret_key = part(SECRET_KEY, true);
     let security_token = part("HUAWEICLOUD_SDK_SECURITY_TOKEN", false);
     match (access_key, secret_key) {
         (Some(access_key), Some(secret_key)) if problems.is_empty() => {
@@ -93,57 +130,13 @@ fn secret(path: &Path) -> Result<Secret, String> {
     let says = |message: String| format!("{} {message}", values::shown(path));
     let content = files::read(path, LARGEST_SECRET).map_err(says)?;
     let text = printable(&content.bytes).map_err(says)?;
-    let warning = content.readable_by_everyone.then(|| {
-        let path = path.display();
-        format!("{path} is readable by everyone on this machine; run `chmod o-r {path}`")
-    });
-    Ok(Secret { text, warning })
+    Ok(Secret { text, warning: warning(path, &content) })
 }
 
-/// A secret without the line ends that editors and `echo` leave behind. Nothing else is forgiven: a blank in a key is
-/// a slip that the vendor would answer with a puzzling 401.
-fn printable(bytes: &[u8]) -> Result<SecretString, String> {
-    let end = bytes.iter().rposition(|byte| !matches!(byte, b'\r' | b'\n'));
-    let bytes = end.map_or(&[][..], |end| &bytes[..=end]);
-    if bytes.is_empty() {
-        return Err("is empty".to_owned());
-    }
-    if bytes.iter().all(u8::is_ascii_whitespace) {
-        return Err("is blank".to_owned());
-    }
-    match str::from_utf8(bytes) {
-        Ok(text) if bytes.iter().all(u8::is_ascii_graphic) => Ok(SecretString::from(text)),
-        _ => Err("must hold printable ASCII only, without blanks".to_owned()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn trailing_line_ends_are_no_part_of_a_secret() {
-        for bytes in [&b"key"[..], b"key\n", b"key\r\n", b"key\n\r\n\n"] {
-            assert_eq!(printable(bytes).expect("a secret").expose_secret(), "key");
-        }
-    }
-
-    #[test]
-    fn empty_blank_and_unprintable_secrets_are_refused() {
-        let printable_only = "must hold printable ASCII only, without blanks";
-        let table: [(&[u8], &str); 9] = [
-            (b"", "is empty"),
-            (b"\r\n\n", "is empty"),
-            (b" \t\n", "is blank"),
-            (b" key", printable_only),
-            (b"key ", printable_only),
-            (b"one\ntwo", printable_only),
-            (b"key\0", printable_only),
-            ("schlüssel".as_bytes(), printable_only),
-            (b"\xff\xfe", printable_only),
-        ];
-        for (bytes, message) in table {
-            assert_eq!(printable(bytes).expect_err("no secret"), message, "{bytes:?}");
-        }
-    }
+/// The warning about a file with a secret, if it needs one.
+pub(super) fn warning(path: &Path, content: &files::Content) -> Option<String> {
+    let path = path.display();
+    content
+        .readable_by_everyone
+        .then(|| format!("{path} is readable by everyone on this machine; run `chmod o-r {path}`"))
 }

@@ -128,6 +128,17 @@ fn endpoint(raw: &Raw) -> Result<Endpoint, String> {
     Ok(endpoint)
 }
 
+/// The address of the metadata service. It speaks no TLS, so it has to be a neighbour: on the link or the machine itself.
+pub(super) fn metadata(raw: &Raw) -> Result<Endpoint, String> {
+    const EXPECTS: &str = "a URL such as \"http://169.254.169.254\"";
+    let (user_info, endpoint) = split(raw.text(EXPECTS)?).map_err(|reason| format!("expects {EXPECTS}: {reason}"))?;
+    let is_near = endpoint.is_loopback() || endpoint.host.parse::<Ipv4Addr>().is_ok_and(|ip| ip.is_link_local());
+    match user_info.is_none() && !endpoint.https && is_near {
+        true => Ok(endpoint),
+        false => Err(format!("expects {EXPECTS}: http:// and a link-local or loopback address")),
+    }
+}
+
 /// Takes `scheme://[user@]host[:port][/]` apart. The reason of a refusal never holds the text.
 fn split(text: &str) -> Result<(Option<&str>, Endpoint), &'static str> {
     let (scheme, rest) = text.split_once("://").ok_or("it begins with https:// or http://")?;
@@ -302,6 +313,24 @@ mod tests {
         }
         let refused = region(&Raw::Variable("eu-west-0".to_owned())).expect_err("unknown");
         assert!(REGIONS.iter().all(|region| refused.contains(region)) && refused.contains("`endpoint`"));
+    }
+
+    #[test]
+    fn the_metadata_service_is_near_and_plain() {
+        let parse = |text: &str| metadata(&Raw::Variable(text.to_owned()));
+        for text in ["http://169.254.169.254", "http://169.254.169.254:80/", "http://127.0.0.1:1", "http://[::1]:1"] {
+            assert!(parse(text).is_ok(), "{text:?}");
+        }
+        for text in [
+            "",
+            "169.254.169.254",
+            "https://169.254.169.254",
+            "http://10.0.0.1",
+            "http://metadata",
+            "http://u@127.0.0.1",
+        ] {
+            assert!(parse(text).is_err(), "{text:?}");
+        }
     }
 
     #[test]

@@ -1,11 +1,11 @@
-//! The vendor's projects: `[[projects]]`, or the one of the vendor's variables.
+//! The vendor's projects: `[[projects]]`, or the one that the vendor's variables and profile tell of.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::PathBuf};
 
-use super::credentials::{self, KeyFiles};
+use super::credentials::{self, KeyFiles, KeySource, Remark};
 use super::problems::Problem;
 use super::reader::{Raw, Section};
-use super::{Endpoint, Environment, endpoint, values};
+use super::{Endpoint, Environment, endpoint, profile, values};
 use crate::secret::Credentials;
 
 const PROJECT_ID: &str = "HUAWEICLOUD_SDK_PROJECT_ID";
@@ -17,10 +17,18 @@ pub struct Project {
     pub id: String,
     /// Where its calls go.
     pub endpoint: Endpoint,
-    /// What signs its calls.
-    pub credentials: Credentials,
-    /// Where they were read from, if they can be read again.
-    pub key_files: Option<KeyFiles>,
+    /// Where its key comes from.
+    pub key_source: KeySource,
+    /// The key, as it was read at the start; none yet from the agency.
+    pub credentials: Option<Credentials>,
+}
+
+/// What `[upstream]` says for the projects.
+pub(super) struct Common {
+    /// Where calls of the projects go that name no endpoint.
+    pub(super) endpoint: Endpoint,
+    /// Whether the agency of the ECS may be asked for keys.
+    pub(super) agency: bool,
 }
 
 /// The projects that may be called, at least one.
@@ -51,12 +59,12 @@ impl Projects {
 type Entry = (Option<String>, Option<Project>);
 
 /// Reads the projects and which of them is the default. `None` after a problem, which is noted.
-pub(super) fn read(root: &mut Section<'_>, endpoint: &Endpoint, environment: &Environment) -> Option<Projects> {
+pub(super) fn read(root: &mut Section<'_>, common: &Common, environment: &Environment) -> Option<Projects> {
     let default = root.optional("default_project", values::text);
-    let mut entries = root.list("projects", |section| entry(section, endpoint))?;
+    let mut entries = root.list("projects", |section| entry(section, common))?;
     refuse_duplicates(root, &entries);
     if entries.is_empty() {
-        entries.push(from_environment(root, endpoint, environment));
+        entries.push(the_vendors(root, common, environment));
     }
     let default = default_id(root, default, &entries);
     let projects = entries.into_iter().map(|(_, project)| project);
@@ -64,52 +72,104 @@ pub(super) fn read(root: &mut Section<'_>, endpoint: &Endpoint, environment: &En
     Some(Projects { by_id, default: default? })
 }
 
-fn entry(section: &mut Section<'_>, default_endpoint: &Endpoint) -> Entry {
-    let id = section.required("id", "the project's id at the vendor", id);
-    let endpoint = endpoint::read(section).unwrap_or_else(|| default_endpoint.clone());
-    let (files, credentials) = key(section);
-    let project = id.clone().zip(credentials);
-    let project = project.map(|(id, credentials)| Project { id, endpoint, credentials, key_files: Some(files) });
-    (id, project)
+/// A key, or where it will come from.
+struct Key {
+    source: KeySource,
+    credentials: Option<Credentials>,
 }
 
-/// Reads the key that an entry's files hold.
-fn key(section: &mut Section<'_>) -> (KeyFiles, Option<Credentials>) {
+fn entry(section: &mut Section<'_>, common: &Common) -> Entry {
+    let id = section.required("id", "the project's id at the vendor", id);
+    let endpoint = endpoint::read(section).unwrap_or_else(|| common.endpoint.clone());
+    let key = key(section, common.agency);
+    (id.clone(), project(id, endpoint, key))
+}
+
+fn project(id: Option<String>, endpoint: Endpoint, key: Option<Key>) -> Option<Project> {
+    let (id, Key { source, credentials }) = id.zip(key)?;
+    Some(Project { id, endpoint, key_source: source, credentials })
+}
+
+/// Reads the key that an entry's files hold. Without files it is the agency's, if that may be asked.
+fn key(section: &mut Section<'_>, agency: bool) -> Option<Key> {
     let files = KeyFiles {
-        access_key: section.required("ak_file", "the file with the access key id (AK)", values::path),
-        secret_key: section.required("sk_file", "the file with the secret access key (SK)", values::path),
+        access_key: section.optional("ak_file", values::path),
+        secret_key: section.optional("sk_file", values::path),
         security_token: section.optional("security_token_file", values::path),
     };
-    let credentials = match credentials::read(&files) {
-        Ok((credentials, warnings)) => {
-            for (key, message) in warnings {
-                section.warning(key, &message);
-            }
-            Some(credentials)
-        }
-        Err(problems) => {
-            for (key, message) in problems {
-                section.problem(key, message);
-            }
-            None
-        }
-    };
-    (files, credentials)
+    let is_missing = |key: &&str| section.origin(key).is_none();
+    if agency && ["ak_file", "sk_file", "security_token_file"].iter().all(is_missing) {
+        return Some(Key { source: KeySource::Agency, credentials: None });
+    }
+    section.expect("ak_file", "the file with the access key id (AK)");
+    section.expect("sk_file", "the file with the secret access key (SK)");
+    let read = credentials::read(&files).map_err(|problems| note(problems, |key, text| section.problem(key, text)));
+    let (credentials, warnings) = read.ok()?;
+    note(warnings, |key, text| section.warning(key, text));
+    Some(Key { source: KeySource::Files(files), credentials: Some(credentials) })
 }
 
-fn from_environment(root: &mut Section<'_>, endpoint: &Endpoint, environment: &Environment) -> Entry {
-    let credentials = credentials::from_environment(environment);
-    let credentials =
-        credentials.map_err(|problems| problems.into_iter().for_each(|problem| root.problem_elsewhere(problem))).ok();
-    let id = match environment.get(PROJECT_ID) {
-        Some(value) => checked_id(value),
-        None => Err(credentials::unset()),
+fn note(remarks: Vec<Remark>, mut noted: impl FnMut(&'static str, &str)) {
+    remarks.iter().for_each(|(key, message)| noted(key, message));
+}
+
+/// What the vendor's variables and profile tell.
+struct Found {
+    key: Key,
+    /// The project that the profile names, and what a problem with it is to be called by.
+    project: Option<(String, String)>,
+}
+
+/// The one project without `[[projects]]`. The variable that names it goes before the profile.
+fn the_vendors(root: &mut Section<'_>, common: &Common, environment: &Environment) -> Entry {
+    let found = find(root, common, environment);
+    let id = match (environment.get(PROJECT_ID), &found) {
+        (Some(id), _) => checked_id(id).map(Some).map_err(|message| Problem::new(PROJECT_ID, message)),
+        (None, Ok(Found { project: Some((place, id)), .. })) => {
+            checked_id(id).map(Some).map_err(|message| Problem::new(place, message))
+        }
+        (None, Ok(_)) => Err(Problem::new(PROJECT_ID, credentials::unset())),
+        (None, Err(_)) => Ok(None), // what is wrong already may be what would name it
     };
-    let id = id.map_err(|message| root.problem_elsewhere(Problem::new(PROJECT_ID, message))).ok();
-    let endpoint = endpoint.clone();
-    let project =
-        id.clone().zip(credentials).map(|(id, credentials)| Project { id, endpoint, credentials, key_files: None });
-    (id, project)
+    let (key, mut problems) = match found {
+        Ok(found) => (Some(found.key), Vec::new()),
+        Err(problems) => (None, problems),
+    };
+    let id = id.unwrap_or_else(|problem| {
+        problems.push(problem);
+        None
+    });
+    problems.into_iter().for_each(|problem| root.problem_elsewhere(problem));
+    (id.clone(), project(id, common.endpoint.clone(), key))
+}
+
+/// Looks for a key as the vendor's SDKs do: in the variables, then in the profile, then, if it may be asked, at the
+/// agency.
+fn find(root: &mut Section<'_>, common: &Common, environment: &Environment) -> Result<Found, Vec<Problem>> {
+    if !credentials::is_in_environment(environment) {
+        if let Some((place, path)) = profile::path(environment) {
+            return from_profile(root, &place, path).map_err(|problem| vec![problem]);
+        }
+        if common.agency {
+            return Ok(Found { key: Key { source: KeySource::Agency, credentials: None }, project: None });
+        }
+    }
+    let credentials = credentials::from_environment(environment).map_err(|mut problems| {
+        let unset = !environment.contains_key(PROJECT_ID);
+        problems.extend(unset.then(|| Problem::new(PROJECT_ID, credentials::unset())));
+        problems
+    })?;
+    Ok(Found { key: Key { source: KeySource::Fixed, credentials: Some(credentials) }, project: None })
+}
+
+fn from_profile(root: &mut Section<'_>, place: &str, path: PathBuf) -> Result<Found, Problem> {
+    let profile = profile::read(&path).map_err(|message| Problem::new(place, message))?;
+    if let Some(warning) = &profile.warning {
+        root.warning_elsewhere(place, warning);
+    }
+    let key = Key { source: KeySource::Profile(path), credentials: Some(profile.credentials) };
+    let called = |id| (format!("{place}: `project_id`"), id);
+    Ok(Found { key, project: profile.project_id.map(called) })
 }
 
 fn refuse_duplicates(root: &mut Section<'_>, entries: &[Entry]) {

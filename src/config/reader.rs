@@ -117,10 +117,15 @@ impl Section<'_> {
         parse: impl FnOnce(&Raw) -> Result<T, String>,
     ) -> Option<T> {
         let value = self.optional(key, parse);
+        self.expect(key, missing);
+        value
+    }
+
+    /// Notes a problem if a key that was taken was not there.
+    pub(super) fn expect(&mut self, key: &'static str, missing: &str) {
         if self.origin(key).is_none() {
             self.problem(key, format!("is missing; it is {missing}"));
         }
-        value
     }
 
     /// Reads a table below this one; an absent one is empty.
@@ -194,8 +199,13 @@ impl Section<'_> {
     }
 
     pub(super) fn warning(&mut self, key: &str, message: &str) {
-        let line = format!("{}: {message}", self.place(key));
-        self.input.warnings.push(one_line(&line));
+        let place = self.place(key);
+        self.warning_elsewhere(&place, message);
+    }
+
+    /// Notes a warning that has no key here.
+    pub(super) fn warning_elsewhere(&mut self, place: &str, message: &str) {
+        self.input.warnings.push(one_line(&format!("{place}: {message}")));
     }
 
     fn raw(&mut self, key: &'static str) -> Option<Raw> {

@@ -67,7 +67,8 @@ pub(super) struct Key {
 
 #[derive(Debug)]
 struct State {
-    credentials: Arc<Credentials>,
+    /// None before the first temporary key, and after one that expired.
+    credentials: Option<Arc<Credentials>>,
     /// Counts keys: an attempt with an older one has nothing to say about this one.
     generation: u64,
     proven: bool,
@@ -89,24 +90,27 @@ pub(super) struct Pass<'a> {
 }
 
 enum Admission {
-    Granted { probe: bool },
+    Granted { credentials: Arc<Credentials>, probe: bool },
     Refused(Duration),
     Wait,
 }
 
 impl Key {
-    pub(super) fn new(credentials: Credentials) -> Self {
-        Self { state: Mutex::new(State::new(Arc::new(credentials), 0)), changed: Notify::new() }
+    pub(super) fn new(credentials: Option<Credentials>) -> Self {
+        Self { state: Mutex::new(State::new(credentials, 0)), changed: Notify::new() }
     }
 
-    /// Waits for a place until the deadline.
+    /// Waits for a key and a place until the deadline.
     pub(super) async fn admit(&self, deadline: Instant) -> Result<Pass<'_>, Error> {
         loop {
             let changed = self.changed.notified();
             {
                 let mut state = self.lock();
                 match state.admit(clock::steady()) {
-                    Admission::Granted { probe } => return Ok(Pass::new(self, &state, probe)),
+                    Admission::Granted { credentials, probe } => {
+                        let (generation, verdict) = (state.generation, Verdict::Unknown);
+                        return Ok(Pass { key: self, credentials, generation, probe, verdict });
+                    }
                     Admission::Refused(wait) => {
                         let error = Error::new(Reason::UpstreamCredentials, Progress::NotSent);
                         return Err(Error { retry_after: Some(wait), ..error });
@@ -115,14 +119,14 @@ impl Key {
                 }
             }
             let waited = timeout_at(deadline, changed).await;
-            waited.map_err(|_| Error::new(Reason::Deadline, Progress::NotSent))?;
+            waited.map_err(|_| Error::new(self.lock().awaited(), Progress::NotSent))?;
         }
     }
 
-    /// Uses another key from now on. Whether it is good is not known.
-    pub(super) fn replace(&self, credentials: Credentials) {
+    /// Uses another key from now on, or none. Whether it is good is not known.
+    pub(super) fn replace(&self, credentials: Option<Credentials>) {
         let mut state = self.lock();
-        *state = State::new(Arc::new(credentials), state.generation + 1);
+        *state = State::new(credentials, state.generation + 1);
         drop(state);
         self.changed.notify_waiters();
     }
@@ -138,12 +142,14 @@ impl Key {
 }
 
 impl State {
-    fn new(credentials: Arc<Credentials>, generation: u64) -> Self {
+    fn new(credentials: Option<Credentials>, generation: u64) -> Self {
+        let credentials = credentials.map(Arc::new);
         let (proven, by_clock, probing) = (false, false, false);
         Self { credentials, generation, proven, refusals: 0, by_clock, in_flight: 0, open: None, probing }
     }
 
     fn admit(&mut self, now: Instant) -> Admission {
+        let Some(credentials) = self.credentials.clone() else { return Admission::Wait };
         match self.open {
             Some(until) if now < until => return Admission::Refused(until - now),
             Some(_) if self.probing => return Admission::Refused(OPEN),
@@ -152,7 +158,12 @@ impl State {
             None => {}
         }
         self.in_flight += 1;
-        Admission::Granted { probe: self.probing && self.open.is_some() }
+        Admission::Granted { credentials, probe: self.probing && self.open.is_some() }
+    }
+
+    /// Why a call waited in vain.
+    fn awaited(&self) -> Reason {
+        if self.credentials.is_none() { Reason::UpstreamCredentials } else { Reason::Deadline }
     }
 
     fn places(&self) -> u32 {
@@ -188,12 +199,7 @@ impl State {
     }
 }
 
-impl<'a> Pass<'a> {
-    fn new(key: &'a Key, state: &State, probe: bool) -> Self {
-        let (credentials, generation) = (state.credentials.clone(), state.generation);
-        Self { key, credentials, generation, probe, verdict: Verdict::Unknown }
-    }
-
+impl Pass<'_> {
     /// What signs the attempt.
     pub(super) fn credentials(&self) -> &Credentials {
         &self.credentials
@@ -240,7 +246,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_key_that_has_not_succeeded_yet_has_three_calls_in_flight() {
-        let key = Key::new(credentials());
+        let key = Key::new(Some(credentials()));
         let mut passes = Vec::new();
         for _ in 0..3 {
             passes.push(try_admit(&key).await.unwrap());
@@ -258,7 +264,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_second_refusal_in_a_row_opens_it_for_five_minutes_then_one_call_probes() {
-        let key = Key::new(credentials());
+        let key = Key::new(Some(credentials()));
         for verdict in [Verdict::Refused, Verdict::Accepted, Verdict::Refused, Verdict::Unknown] {
             attempt(&key, verdict).await;
             assert!(!key.is_open());
@@ -280,12 +286,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn another_key_closes_it_and_the_old_ones_calls_do_not_count() {
-        let key = Key::new(credentials());
+        let key = Key::new(Some(credentials()));
         let old = try_admit(&key).await.unwrap();
         attempt(&key, Verdict::Refused).await;
         attempt(&key, Verdict::Refused).await;
         assert!(key.is_open());
-        key.replace(credentials());
+        key.replace(Some(credentials()));
         assert!(!key.is_open());
         old.settle(Verdict::Refused);
         attempt(&key, Verdict::Refused).await;
@@ -294,7 +300,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn five_hundred_waiting_calls_never_reach_the_vendors_lock() {
-        let key = Arc::new(Key::new(credentials()));
+        let key = Arc::new(Key::new(Some(credentials())));
         let calls = (0..500).map(|_| {
             let key = key.clone();
             tokio::spawn(async move {
@@ -316,7 +322,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_wrong_clock_is_corrected_by_one_call_at_a_time() {
-        let key = Key::new(credentials());
+        let key = Key::new(Some(credentials()));
         let first = [try_admit(&key).await.unwrap(), try_admit(&key).await.unwrap(), try_admit(&key).await.unwrap()];
         first.into_iter().for_each(|pass| pass.settle(Verdict::Expired));
         assert!(!key.is_open());
@@ -325,5 +331,31 @@ mod tests {
         corrected.settle(Verdict::Refused);
         assert!(key.is_open(), "four refusals in a row, and no fifth");
         const { assert!(REFUSALS_BY_CLOCK < 5) }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_key_calls_wait_for_one_and_then_for_their_place() {
+        let key = Arc::new(Key::new(None));
+        assert_eq!(try_admit(&key).await.unwrap_err(), Reason::UpstreamCredentials, "its time is over");
+        let calls: Vec<_> = (0..100)
+            .map(|_| {
+                let key = key.clone();
+                tokio::spawn(async move {
+                    let pass = key.admit(steady() + Duration::from_secs(10)).await.unwrap();
+                    assert_eq!(pass.credentials().access_key, "AK");
+                    pass.settle(Verdict::Accepted);
+                })
+            })
+            .collect();
+        tokio::time::sleep(Duration::from_secs(9)).await;
+        assert!(calls.iter().all(|call| !call.is_finished()));
+        key.replace(Some(credentials()));
+        for call in calls {
+            call.await.unwrap();
+        }
+        let held = try_admit(&key).await.unwrap();
+        key.replace(None);
+        held.settle(Verdict::Accepted);
+        assert_eq!(try_admit(&key).await.unwrap_err(), Reason::UpstreamCredentials, "it expired");
     }
 }

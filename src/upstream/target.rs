@@ -32,8 +32,8 @@ impl Target {
         }
     }
 
-    /// Signs with another key from now on.
-    pub fn replace_key(&self, credentials: Credentials) {
+    /// Signs with another key from now on. Without one, calls wait for the next.
+    pub fn replace_key(&self, credentials: Option<Credentials>) {
         self.key.replace(credentials);
     }
 

@@ -2,16 +2,23 @@
 
 use std::{error::Error as StdError, io, time::Duration};
 
-use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, header::CONTENT_LENGTH};
-use reqwest::{Client, Response, redirect, retry, tls};
+use bytes::BytesMut;
+use http::{HeaderMap, Method, header::CONTENT_LENGTH};
+use reqwest::{Client, ClientBuilder, Response, redirect, retry, tls};
 use secrecy::ExposeSecret as _;
+use zeroize::Zeroizing;
 
 use super::signed::SignedRequest;
 use crate::{config, rest::RawReply};
 
 /// Answers are read up to here.
 const MAX_BODY: usize = 1024 * 1024;
+
+/// Those of the metadata service, up to here.
+const MAX_METADATA: usize = 64 * 1024;
+
+/// A request to the metadata service may take so long.
+const METADATA_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A connection without work is closed after this time.
 const IDLE: Duration = Duration::from_secs(60);
@@ -35,14 +42,14 @@ pub enum BuildError {
 
 /// Why no whole answer came, and what broke, in a word of ours.
 #[derive(Debug)]
-pub(super) struct SendError {
-    pub(super) kind: Broken,
-    pub(super) cause: &'static str,
+pub(crate) struct SendError {
+    pub(crate) kind: Broken,
+    pub(crate) cause: &'static str,
 }
 
 /// What no whole answer says about the request.
 #[derive(Debug)]
-pub(super) enum Broken {
+pub(crate) enum Broken {
     /// No connection: not one byte of the request left.
     Connect,
     /// No trustworthy connection: not one byte of the request left.
@@ -51,7 +58,7 @@ pub(super) enum Broken {
     Lost(Option<(u16, HeaderMap)>),
     /// What came is not HTTP.
     Malformed,
-    /// The body is larger than [`MAX_BODY`].
+    /// The body is larger than it may be.
     TooLarge(u16, HeaderMap),
 }
 
@@ -59,15 +66,9 @@ pub(super) enum Broken {
 pub struct Transport(Client);
 
 impl Transport {
-    /// A client with every choice of its own switched off.
+    /// A client as `config` says.
     pub fn new(config: &config::Upstream) -> Result<Self, BuildError> {
-        let mut builder = Client::builder()
-            .user_agent(concat!("scm-gateway/", env!("CARGO_PKG_VERSION")))
-            .redirect(redirect::Policy::none()) // a redirect would carry signed headers to another host
-            .referer(false)
-            .retry(retry::never()) // a repeated attempt needs a date and signature of its own
-            .http1_only() // also where another crate switches HTTP/2 on
-            .no_proxy() // none of the environment
+        let mut builder = builder()
             .tls_version_min(tls::Version::TLS_1_2)
             .connect_timeout(config.connect_timeout) // includes TLS
             .pool_idle_timeout(IDLE)
@@ -89,8 +90,8 @@ impl Transport {
         let sent = self.0.request(request.method, request.url).headers(headers).body(request.body).send();
         let mut response = sent.await.map_err(|error| classify(&error))?;
         let (status, headers) = (response.status().as_u16(), std::mem::take(response.headers_mut()));
-        match read(&mut response).await {
-            Ok(Some(body)) => Ok(RawReply { status, headers, body }),
+        match read(&mut response, MAX_BODY).await {
+            Ok(Some(body)) => Ok(RawReply { status, headers, body: body.freeze() }),
             Ok(None) => Err(SendError { kind: Broken::TooLarge(status, headers), cause: "more than 1 MiB" }),
             Err(SendError { kind: Broken::Lost(_), cause }) => {
                 Err(SendError { kind: Broken::Lost(Some((status, headers))), cause })
@@ -100,16 +101,54 @@ impl Transport {
     }
 }
 
-/// The whole body; `None` if it is larger than [`MAX_BODY`].
-async fn read(response: &mut Response) -> Result<Option<Bytes>, SendError> {
+/// The way to the metadata service: plain HTTP, no proxy, a connection a request.
+pub(crate) struct MetadataTransport(Client);
+
+impl MetadataTransport {
+    pub(crate) fn new() -> Result<Self, BuildError> {
+        let builder = builder().timeout(METADATA_TIMEOUT).pool_max_idle_per_host(0).tls_certs_only([]);
+        builder.build().map(Self).map_err(|_| BuildError::TrustRoots)
+    }
+
+    /// Sends a request without a body; status and body of the answer, which holds secrets.
+    pub(crate) async fn send(
+        &self,
+        method: Method,
+        url: String,
+        mut headers: HeaderMap,
+    ) -> Result<(u16, Zeroizing<Vec<u8>>), SendError> {
+        headers.insert(CONTENT_LENGTH, 0.into());
+        let sent = self.0.request(method, url).headers(headers).send();
+        let mut response = sent.await.map_err(|error| classify(&error))?;
+        let status = response.status().as_u16();
+        match read(&mut response, MAX_METADATA).await? {
+            Some(body) => Ok((status, Zeroizing::new(body.into()))),
+            None => Err(SendError { kind: Broken::TooLarge(status, HeaderMap::new()), cause: "more than 64 KiB" }),
+        }
+    }
+}
+
+/// A client with every choice of its own switched off.
+fn builder() -> ClientBuilder {
+    Client::builder()
+        .user_agent(concat!("scm-gateway/", env!("CARGO_PKG_VERSION")))
+        .redirect(redirect::Policy::none()) // a redirect would carry signed headers to another host
+        .referer(false)
+        .retry(retry::never()) // a repeated attempt needs a date and signature of its own
+        .http1_only() // also where another crate switches HTTP/2 on
+        .no_proxy() // none of the environment
+}
+
+/// The whole body; `None` if it is larger than `most`.
+async fn read(response: &mut Response, most: usize) -> Result<Option<BytesMut>, SendError> {
     let mut body = BytesMut::new();
     while let Some(chunk) = response.chunk().await.map_err(|error| classify(&error))? {
-        if body.len() + chunk.len() > MAX_BODY {
+        if body.len() + chunk.len() > most {
             return Ok(None);
         }
         body.extend_from_slice(&chunk);
     }
-    Ok(Some(body.freeze()))
+    Ok(Some(body))
 }
 
 /// Sorts an error by what it says about the request. The error itself goes no further: it prints the URL.

@@ -11,7 +11,7 @@ use tokio::{
     process::{Child, ChildStdout, Command},
 };
 
-use crate::harness::{assert_status, client, emulator, environment, sample};
+use crate::harness::{assert_status, client, emulator, environment, metadata_service::MetadataService, sample};
 
 fn binary(variables: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_scm-gateway"));
@@ -121,6 +121,18 @@ async fn check_of_a_good_configuration_ends_with_0_and_listens_nowhere() {
     let mut command = binary(&[]);
     command.envs(environment("https://scm.example", &[("SCM_GATEWAY__SERVER__LISTEN", &listen)])).arg("--check");
     assert_eq!(output(command).await, (0, "the configuration is good\n".into(), String::new()));
+}
+
+#[tokio::test]
+async fn check_asks_no_metadata_service() {
+    let service = MetadataService::start().await;
+    let mut environment =
+        environment("https://scm.example", &[("SCM_GATEWAY__UPSTREAM__METADATA_ENDPOINT", &service.endpoint)]);
+    environment.retain(|name, _| name != "HUAWEICLOUD_SDK_AK" && name != "HUAWEICLOUD_SDK_SK");
+    let mut command = binary(&[]);
+    command.envs(environment).arg("--check");
+    assert_eq!(output(command).await, (0, "the configuration is good\n".into(), String::new()));
+    assert!(service.requests().is_empty());
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs, unreachable_pub, reason = "tests")]
 
 mod admin;
+mod agency;
 mod binary;
 mod circuits;
 mod clock;

@@ -35,7 +35,7 @@ impl Drop for Folder {
     }
 }
 
-fn account(name: &str) -> Account {
+pub fn account(name: &str) -> Account {
     Account {
         access_key: format!("AK{name}"),
         secret_key: format!("SK{name}"),
@@ -66,13 +66,13 @@ async fn start(folder: &Folder) -> (Emulator, Gateway) {
     (emulator, gateway)
 }
 
-async fn used(emulator: &Emulator, gateway: &Gateway) -> String {
+pub async fn used(emulator: &Emulator, gateway: &Gateway) -> String {
     gateway.save(sample()).await.unwrap();
     emulator.journal().last().unwrap().access_key.clone()
 }
 
 /// Waits until the metrics say that a change had this outcome.
-async fn reloaded(gateway: &Gateway, outcome: &str) {
+pub async fn reloaded(gateway: &Gateway, outcome: &str) {
     let label = format!("outcome=\"{outcome}\"");
     for _ in 0..1000 {
         let (_, metrics) = gateway.admin("/metrics").await;
@@ -142,4 +142,28 @@ async fn another_key_ends_the_refusals_of_a_bad_one() {
     write(&folder.0, "2");
     reloaded(&gateway, "used").await;
     assert_eq!(used(&emulator, &gateway).await, "AK2");
+}
+
+fn profile(name: &str) -> String {
+    format!("[global]\nak = x\n[basic]\nak = AK{name}\nsk = SK{name}\nsecurity_token = token{name}\n")
+}
+
+#[tokio::test]
+async fn the_vendors_profile_is_used_and_its_changes_too() {
+    let folder = Folder::new();
+    let path = folder.path("credentials");
+    fs::write(&path, profile("1")).unwrap();
+    let options = Options { accounts: vec![account("1"), account("2"), account("3")], ..Options::default() };
+    let emulator = Emulator::start(options).await.unwrap();
+    let mut environment = environment(&emulator.endpoint(), &[("HUAWEICLOUD_SDK_CREDENTIALS_FILE", &path)]);
+    environment.retain(|name, _| name != "HUAWEICLOUD_SDK_AK" && name != "HUAWEICLOUD_SDK_SK");
+    let gateway = Gateway::start(environment, Clock::system()).await;
+    assert_eq!(used(&emulator, &gateway).await, "AK1");
+    fs::write(&path, profile("2").replace("[basic]", "[other]")).unwrap();
+    reloaded(&gateway, "failed").await;
+    assert_eq!(used(&emulator, &gateway).await, "AK1");
+    fs::write(&path, profile("3")).unwrap();
+    reloaded(&gateway, "used").await;
+    assert_eq!(used(&emulator, &gateway).await, "AK3");
+    assert!(emulator.refusals().is_empty());
 }
