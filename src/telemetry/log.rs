@@ -37,13 +37,16 @@ impl Log {
     }
 }
 
-/// Starts logging for the process. `filter` is the value of `RUST_LOG`; without one, or with a broken one, `info`.
+/// Starts logging for the process, on standard output. `filter` is the value of `RUST_LOG`; without one, or with a
+/// broken one, `info`.
 pub fn start(filter: Option<&str>) -> Log {
-    let (writer, guard) = NonBlockingBuilder::default()
-        .lossy(true)
-        .buffered_lines_limit(WAITING_LINES)
-        .thread_name("log")
-        .finish(output());
+    start_to(output(), filter)
+}
+
+/// Starts logging for the process, to a writer.
+pub fn start_to(writer: impl Write + Send + 'static, filter: Option<&str>) -> Log {
+    let (writer, guard) =
+        NonBlockingBuilder::default().lossy(true).buffered_lines_limit(WAITING_LINES).thread_name("log").finish(writer);
     let parsed = filter.filter(|text| !text.is_empty()).map(|text| EnvFilter::builder().parse(text));
     let broken = matches!(parsed, Some(Err(_)));
     let filter = parsed.and_then(Result::ok).unwrap_or_else(|| EnvFilter::new("info"));

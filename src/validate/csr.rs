@@ -35,7 +35,7 @@ const NAME: &str = "must have the domain as its common name or as a DNS subject 
 /// Checks a signing request: one PEM block, a PKCS#10 request in it, signed with its own key,
 /// and with `domain` (in its ASCII form) as a name; `None` leaves the name unchecked. The
 /// signature costs up to a quarter of a millisecond.
-pub(crate) fn check(pem: &str, domain: Option<&str>) -> Result<(), &'static str> {
+pub fn check(pem: &str, domain: Option<&str>) -> Result<(), &'static str> {
     if pem.len() > MAX {
         return Err(SIZE);
     }

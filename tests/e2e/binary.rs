@@ -11,7 +11,9 @@ use tokio::{
     process::{Child, ChildStdout, Command},
 };
 
-use crate::harness::{assert_status, client, emulator, environment, metadata_service::MetadataService, sample};
+use crate::harness::{
+    assert_status, client, emulator, environment, metadata_service::MetadataService, sample, suite_log,
+};
 
 fn binary(variables: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_scm-gateway"));
@@ -47,6 +49,7 @@ impl Process {
     pub async fn line(&mut self, message: &str) -> serde_json::Value {
         loop {
             let line = self.lines.next_line().await.unwrap().expect("the line comes before the log ends");
+            suite_log::add(&line);
             let json: serde_json::Value = serde_json::from_str(&line).expect("every line is JSON");
             self.log.push(line);
             if json["message"].as_str().is_some_and(|text| text.starts_with(message)) {
@@ -64,6 +67,7 @@ impl Process {
     /// Waits for the end; the code, and the rest of the log.
     pub async fn end(mut self) -> (Option<i32>, Vec<String>) {
         while let Some(line) = self.lines.next_line().await.unwrap() {
+            suite_log::add(&line);
             self.log.push(line);
         }
         (self.child.wait().await.unwrap().code(), self.log)

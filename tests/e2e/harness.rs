@@ -24,6 +24,8 @@ use tonic_types::StatusExt as _;
 pub mod metadata_service;
 #[path = "harness/otlp_sink.rs"]
 pub mod otlp_sink;
+#[path = "harness/suite_log.rs"]
+pub mod suite_log;
 
 /// A client without time of its own.
 pub type Patient = legacy::Client<HttpConnector, tonic::body::Body>;
@@ -50,6 +52,7 @@ impl Gateway {
     }
 
     pub async fn start(environment: Environment, clock: Clock) -> Self {
+        suite_log::start();
         let config = config::load(None, &environment).unwrap();
         let (started, addresses) = oneshot::channel();
         let (stop, stopped) = oneshot::channel();

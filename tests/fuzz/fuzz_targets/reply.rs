@@ -1,0 +1,20 @@
+//! Any body at 200: a reply or an error, never a panic, and a success only if it says so.
+
+#![no_main]
+
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use libfuzzer_sys::fuzz_target;
+use scm_gateway::{
+    proto::{ReadInfo, SaveInfo},
+    rest::{RawReply, decode::decode},
+};
+
+fuzz_target!(|body: &[u8]| {
+    let raw = RawReply { status: 200, headers: http::HeaderMap::new(), body: Bytes::copy_from_slice(body) };
+    if let Ok(saved) = decode::<SaveInfo>(&raw, SystemTime::UNIX_EPOCH) {
+        assert_eq!(saved.reply.request_info, "success");
+    }
+    let _ = decode::<ReadInfo>(&raw, SystemTime::UNIX_EPOCH);
+});
