@@ -11,8 +11,7 @@ use std::{
 
 use opentelemetry::{Context, KeyValue, metrics::Meter};
 use opentelemetry_otlp::{
-    ExporterBuildError, MetricExporter, Protocol, SpanExporter, WithExportConfig as _, WithHttpConfig as _,
-    WithTonicConfig as _,
+    ExporterBuildError, MetricExporter, Protocol, SpanExporter, WithExportConfig, WithHttpConfig, WithTonicConfig,
     tonic_types::{metadata::MetadataMap, transport::ClientTlsConfig},
 };
 use opentelemetry_sdk::{
@@ -41,43 +40,30 @@ pub enum StartError {
 }
 
 pub(super) fn spans(otlp: &Otlp) -> Result<SpanExporter, StartError> {
+    let builder = SpanExporter::builder();
     Ok(match otlp.protocol {
-        OtlpProtocol::Grpc => SpanExporter::builder()
-            .with_tonic()
-            .with_endpoint(&otlp.endpoint)
-            .with_timeout(otlp.timeout)
-            .with_metadata(metadata(otlp))
-            .with_tls_config(ClientTlsConfig::new().with_enabled_roots())
-            .build()?,
-        OtlpProtocol::HttpProtobuf => SpanExporter::builder()
-            .with_http()
-            .with_protocol(Protocol::HttpBinary)
-            .with_endpoint(&otlp.endpoint)
-            .with_timeout(otlp.timeout)
-            .with_headers(headers(otlp))
-            .with_http_client(http_client()?)
-            .build()?,
+        OtlpProtocol::Grpc => by_grpc(builder.with_tonic(), otlp).build()?,
+        OtlpProtocol::HttpProtobuf => by_http(builder.with_http(), otlp)?.build()?,
     })
 }
 
 pub(super) fn metrics(otlp: &Otlp) -> Result<MetricExporter, StartError> {
+    let builder = MetricExporter::builder();
     Ok(match otlp.protocol {
-        OtlpProtocol::Grpc => MetricExporter::builder()
-            .with_tonic()
-            .with_endpoint(&otlp.endpoint)
-            .with_timeout(otlp.timeout)
-            .with_metadata(metadata(otlp))
-            .with_tls_config(ClientTlsConfig::new().with_enabled_roots())
-            .build()?,
-        OtlpProtocol::HttpProtobuf => MetricExporter::builder()
-            .with_http()
-            .with_protocol(Protocol::HttpBinary)
-            .with_endpoint(&otlp.endpoint)
-            .with_timeout(otlp.timeout)
-            .with_headers(headers(otlp))
-            .with_http_client(http_client()?)
-            .build()?,
+        OtlpProtocol::Grpc => by_grpc(builder.with_tonic(), otlp).build()?,
+        OtlpProtocol::HttpProtobuf => by_http(builder.with_http(), otlp)?.build()?,
     })
+}
+
+fn by_grpc<B: WithExportConfig + WithTonicConfig>(builder: B, otlp: &Otlp) -> B {
+    let trusting = ClientTlsConfig::new().with_enabled_roots();
+    let builder = builder.with_endpoint(&otlp.endpoint).with_timeout(otlp.timeout);
+    builder.with_metadata(metadata(otlp)).with_tls_config(trusting)
+}
+
+fn by_http<B: WithExportConfig + WithHttpConfig>(builder: B, otlp: &Otlp) -> Result<B, StartError> {
+    let builder = builder.with_protocol(Protocol::HttpBinary).with_endpoint(&otlp.endpoint).with_timeout(otlp.timeout);
+    Ok(builder.with_headers(headers(otlp)).with_http_client(http_client()?))
 }
 
 fn headers(otlp: &Otlp) -> HashMap<String, String> {
