@@ -31,6 +31,10 @@ use listener::Listener;
 /// Pause after an accept that failed: out of file descriptors, the loop must not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// Calls given up before they were looked at, per connection: many impatient callers may share one, and h2's default of
+/// 20 would end it for all of them.
+const MAX_PENDING_RESETS: usize = 400;
+
 /// How long a peer has to take its last answers once all calls are done.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -71,7 +75,7 @@ pub async fn serve<S>(
     accept(&listener, service, stop, &graceful).await;
     drop(listener);
     let end = clock::steady() + drain;
-    let last_call = end - (drain / 10).min(Duration::from_millis(500));
+    let last_call = end - (drain / 4).min(Duration::from_millis(500));
     calls.close();
     let quiet = async {
         // A call that was on its way when GOAWAY went out may come in when all others are done.
@@ -125,6 +129,7 @@ where
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .auto_date_header(false)
+        .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
     if let Err(error) = watcher.watch(connection).await {
         tracing::debug!(%error, "a connection ended");

@@ -107,8 +107,8 @@ pub struct Answer {
     pub code: Option<String>,
     /// The vendor's id of the request.
     pub request_id: Option<String>,
-    /// Whether the signature was refused for its date alone.
-    pub expired: bool,
+    /// Where the signature was refused for its date alone: seconds by which the answer's own date is ahead of our clock.
+    pub expired: Option<i64>,
 }
 
 /// A call that failed.
@@ -149,17 +149,8 @@ impl Error {
         Self { answer: Some(Box::new(answer)), ..Self::new(reason, Progress::Answered) }
     }
 
-    /// The same error, but that SCM's words for itself are dropped where they are in truth this one of ours.
-    pub fn without(mut self, ours: &str) -> Self {
-        if let Some(answer) = &mut self.answer {
-            answer.code.take_if(|code| code == ours);
-            answer.request_id.take_if(|id| id == ours);
-        }
-        self
-    }
-
-    /// Whether SCM refused the signature for its date.
-    pub fn is_expired(&self) -> bool {
-        self.answer.as_ref().is_some_and(|answer| answer.expired)
+    /// If SCM refused the signature for its date: seconds by which SCM's clock is ahead of ours.
+    pub fn expired(&self) -> Option<i64> {
+        self.answer.as_ref()?.expired
     }
 }

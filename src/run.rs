@@ -103,7 +103,7 @@ pub async fn run(
 
 /// Builds what [`run`] would build and binds nothing: what `--check` is for.
 pub async fn check(config: &Config) -> Result<(), StartError> {
-    let telemetry = Arc::new(Telemetry::start(&config.telemetry)?);
+    let telemetry = Arc::new(Telemetry::check(&config.telemetry)?);
     let (clock, stop) = (Clock::system(), CancellationToken::new());
     let upstream = Upstream::new(&config.upstream, &config.projects, telemetry.clone(), clock.clone(), stop)?;
     drop(agency::look_after(config, upstream.targets(), clock, &telemetry.meter)?); // never polled, it asks nobody

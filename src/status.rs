@@ -134,7 +134,7 @@ mod tests {
             http_status: 429,
             code: Some("APIG.0308".to_owned()),
             request_id: Some("id-1".to_owned()),
-            expired: false,
+            expired: None,
         };
         let retry_after = Some(Duration::from_secs(7));
         let status = render(Error { attempts: 1, retry_after, ..Error::answered(Reason::UpstreamThrottled, answer) });

@@ -77,6 +77,13 @@ impl Telemetry {
         })
     }
 
+    /// Makes what `config` says and exports nothing: a reader that is dropped would say goodbye to the collector.
+    pub fn check(config: &config::Telemetry) -> Result<Self, export::StartError> {
+        config.traces.as_ref().map(export::spans).transpose()?;
+        config.metrics.as_ref().map(export::metrics).transpose()?;
+        Self::start(&config::Telemetry { traces: None, metrics: None, ..config.clone() })
+    }
+
     /// All metrics in Prometheus' text format.
     pub fn prometheus_text(&self) -> Result<String, prometheus::Error> {
         prometheus::TextEncoder::new().encode_to_string(&self.registry.gather())

@@ -37,7 +37,6 @@ pub struct Upstream {
     transport: transport::Transport,
     telemetry: Arc<Telemetry>,
     clock: Clock,
-    skew: Arc<skew::Skew>,
     timeout: Duration,
     send_project_id: bool,
     retry: config::Retry,
@@ -55,14 +54,12 @@ impl Upstream {
         stop: CancellationToken,
     ) -> Result<Self, transport::BuildError> {
         let targets = Arc::new(Targets::new(projects, &config.circuit));
-        let skew = Arc::<skew::Skew>::default();
-        metrics::register(&telemetry.meter, &targets, &skew);
+        metrics::register(&telemetry.meter, &targets);
         Ok(Self {
             targets,
             transport: transport::Transport::new(config)?,
             telemetry,
             clock,
-            skew,
             timeout: config.timeout,
             send_project_id: config.send_project_id,
             retry: config.retry.clone(),
@@ -91,7 +88,7 @@ impl Upstream {
         let pass = target.admit()?;
         self.budget.deposit();
         let result = self.repeat::<M>(request, target, call, deadline).await;
-        target.settle(pass, &result);
+        pass.settle(circuit::Verdict::of(&result));
         result
     }
 
@@ -105,15 +102,19 @@ impl Upstream {
     ) -> Result<Decoded<M::Reply>, Error> {
         let (mut attempts, mut corrected) = (0, false);
         loop {
+            target.skew.look(self.clock.now(), clock::steady(), || target.key.doubt());
             let place = target.key.admit(deadline).await.map_err(|error| Error { attempts, ..error })?;
+            // Others may have been told meanwhile to leave SCM alone.
+            target.not_throttled().map_err(|error| Error { attempts, ..error })?;
             attempts += 1;
-            let attempt = attempt::Attempt { request, target, call, deadline, number: attempts };
+            let offset = target.skew.offset();
+            let attempt = attempt::Attempt { request, target, call, deadline, number: attempts, offset };
             let error = match self.attempt::<M>(&attempt, place).await {
                 Ok(decoded) => return Ok(decoded),
                 Err(error) => Error { attempts, ..error },
             };
             // The one exception to "a refused key is never tried again": the clock was wrong, and now it is right.
-            if !corrected && error.is_expired() && self.skew.adopt() {
+            if !corrected && error.expired().is_some_and(|told| target.skew.adopt(told, offset)) {
                 corrected = true;
                 continue;
             }

@@ -136,7 +136,5 @@ fn secret(path: &Path) -> Result<Secret, String> {
 /// The warning about a file with a secret, if it needs one.
 pub(super) fn warning(path: &Path, content: &files::Content) -> Option<String> {
     let path = path.display();
-    content
-        .readable_by_everyone
-        .then(|| format!("{path} is readable by everyone on this machine; run `chmod o-r {path}`"))
+    content.open_to_everyone.then(|| format!("{path} is open to everyone on this machine; run `chmod o-rw {path}`"))
 }

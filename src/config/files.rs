@@ -20,7 +20,7 @@ const LARGEST_FILE: u64 = 1024 * 1024;
 /// A file's content and permissions.
 pub(super) struct Content {
     pub(super) bytes: Zeroizing<Vec<u8>>,
-    pub(super) readable_by_everyone: bool,
+    pub(super) open_to_everyone: bool,
 }
 
 /// Reads a regular file of at most `limit` bytes. The message of a failure has no subject: the caller puts the path.
@@ -39,7 +39,7 @@ pub(super) fn read(path: &Path, limit: u64) -> Result<Content, String> {
     if bytes.len() as u64 > limit {
         return Err(format!("is larger than {} KiB", limit / 1024));
     }
-    Ok(Content { bytes, readable_by_everyone: metadata.permissions().mode() & 0o004 != 0 })
+    Ok(Content { bytes, open_to_everyone: metadata.permissions().mode() & 0o006 != 0 })
 }
 
 /// Reads the configuration file itself.

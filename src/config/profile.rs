@@ -4,6 +4,7 @@
 //! comment after a value. See "Profile" in the manual of huaweicloud-sdk-python-v3.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret as _, SecretString};
@@ -34,7 +35,9 @@ pub(super) fn path(environment: &Environment) -> Option<(String, PathBuf)> {
     }
     let home = environment.get("HOME").filter(|home| !home.is_empty())?;
     let path = Path::new(home).join(DEFAULT);
-    path.exists().then(|| (format!("~/{DEFAULT}"), path))
+    // A file that is there and cannot be read is a problem: another source would be another identity.
+    let absent = path.symlink_metadata().is_err_and(|error| error.kind() == ErrorKind::NotFound);
+    (!absent).then(|| (format!("~/{DEFAULT}"), path))
 }
 
 /// Reads a profile. A problem names the file and what is wrong with it, and never its content.

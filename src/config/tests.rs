@@ -595,7 +595,7 @@ fn a_profile_readable_by_everyone_is_a_warning() {
     let path = dir.file_with_mode(".huaweicloud/credentials", text, 0o644);
     let config = load(None, &variables(&[("HOME", dir.0.to_str().expect("UTF-8"))])).expect("a configuration");
     let expected =
-        format!("~/.huaweicloud/credentials: {path} is readable by everyone on this machine; run `chmod o-r {path}`");
+        format!("~/.huaweicloud/credentials: {path} is open to everyone on this machine; run `chmod o-rw {path}`");
     assert_eq!(config.warnings, [expected]);
     assert!(!format!("{config:?}").contains(MARKER));
 }
@@ -646,7 +646,7 @@ fn a_secret_file_readable_by_everyone_is_a_warning() {
     let dir = Dir::new();
     let open = dir.file_with_mode("open", "key", 0o644);
     let config = good(&format!("{}security_token_file = {open:?}", dir.project("p")), &Environment::new());
-    let message = format!("{open} is readable by everyone on this machine; run `chmod o-r {open}`");
+    let message = format!("{open} is open to everyone on this machine; run `chmod o-rw {open}`");
     assert_eq!(config.warnings, [format!("projects[0].security_token_file: {message}")]);
 }
 

@@ -1,10 +1,13 @@
 //! What the gateway listens on: TCP or a Unix socket.
 
 use std::{
-    fmt, fs, io,
-    os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
+    fmt,
+    fs::{self, DirBuilder},
+    io,
+    os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     pin::Pin,
+    sync::atomic::{AtomicU32, Ordering},
     task,
 };
 
@@ -30,9 +33,7 @@ impl Listener {
             Listen::Tcp(address) => TcpListener::bind(address).await.map(Self::Tcp),
             Listen::Unix(path) => {
                 remove_dead(path).await?;
-                let listener = UnixListener::bind(path)?;
-                let socket = Socket::of(path)?;
-                Ok(Self::Unix(listener, socket))
+                bind_closed(path).map(|(listener, socket)| Self::Unix(listener, socket))
             }
         }
     }
@@ -58,18 +59,31 @@ async fn remove_dead(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Binds where nobody else can look, gives the socket its mode, and only then its name: who may write to a socket may
+/// call, ours and our group's. A name that is taken stays.
+fn bind_closed(path: &Path) -> io::Result<(UnixListener, Socket)> {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let closed = path.with_file_name(format!(".{}.{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
+    let _ = fs::remove_dir_all(&closed); // left behind by a process of this number that died
+    DirBuilder::new().mode(0o700).create(&closed)?;
+    let bound = (|| {
+        let inside = closed.join("s");
+        let listener = UnixListener::bind(&inside)?;
+        fs::set_permissions(&inside, fs::Permissions::from_mode(0o660))?;
+        fs::hard_link(&inside, path).map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => io::ErrorKind::AddrInUse.into(),
+            _ => error,
+        })?;
+        Ok((listener, Socket { path: path.to_owned(), inode: inode(&inside)? }))
+    })();
+    let _ = fs::remove_dir_all(&closed);
+    bound
+}
+
 /// A socket in the file system, known again by its inode.
 pub struct Socket {
     path: PathBuf,
     inode: (u64, u64),
-}
-
-impl Socket {
-    /// Ours and our group's: who may write to a socket may call.
-    fn of(path: &Path) -> io::Result<Self> {
-        fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
-        inode(path).map(|inode| Self { path: path.to_owned(), inode })
-    }
 }
 
 fn inode(path: &Path) -> io::Result<(u64, u64)> {

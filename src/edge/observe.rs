@@ -164,6 +164,9 @@ impl Observed {
         }
         match (code, failure.map(|f| f.reason)) {
             (Code::Cancelled, _) => line!(Level::INFO, "call given up by its caller"),
+            // One line told of the circuit; its many calls are no news.
+            (_, Some(Reason::CircuitOpen)) => line!(Level::INFO, "call refused"),
+            (_, Some(Reason::UpstreamCredentials)) if attempts == Some(0) => line!(Level::INFO, "call refused"),
             (Code::Internal | Code::Unknown | Code::DataLoss, _) => line!(Level::ERROR, "call failed"),
             (Code::Unavailable | Code::DeadlineExceeded, _) => line!(Level::WARN, "call failed"),
             (_, Some(Reason::UpstreamAccount | Reason::UpstreamThrottled)) => line!(Level::WARN, "call failed"),

@@ -24,7 +24,8 @@ pub fn decode<M: RestMethod>(raw: &RawReply, now: SystemTime) -> Result<Decoded<
     let refused = raw.status != 200 || error_body.is_some();
     let request_id = request_id(&raw.headers, error_body.as_ref());
     if refused {
-        let expired = raw.status == 401 && error_body.as_ref().is_some_and(|body| body.expired);
+        let expired = error_body.as_ref().filter(|body| raw.status == 401 && body.expired);
+        let expired = expired.and_then(|_| ahead(&raw.headers, now));
         let code = error_body.and_then(|body| body.code);
         let reason = codes::reason(raw.status, code.as_deref()).unwrap_or(Reason::UpstreamMalformed);
         let answer = Answer { http_status: raw.status, code, request_id, expired };
@@ -142,6 +143,13 @@ fn request_id(headers: &http::HeaderMap, body: Option<&ErrorBody>) -> Option<Str
         .iter()
         .find_map(|name| headers.get(*name)?.to_str().ok().filter(|id| is_request_id(id)).map(str::to_owned))
         .or_else(|| body.and_then(|body| body.request_id.clone()))
+}
+
+/// Seconds by which the `Date` of an answer is ahead of our clock.
+pub fn ahead(headers: &http::HeaderMap, now: SystemTime) -> Option<i64> {
+    let date = httpdate::parse_http_date(headers.get(http::header::DATE)?.to_str().ok()?).ok()?;
+    let whole = |span: Duration| i64::try_from(span.as_secs()).unwrap_or(i64::MAX);
+    Some(date.duration_since(now).map_or_else(|behind| -whole(behind.duration()), whole))
 }
 
 /// `Retry-After` in seconds or as a date; what is past or unreadable counts as none.

@@ -63,7 +63,7 @@ fn by_grpc<B: WithExportConfig + WithTonicConfig>(builder: B, otlp: &Otlp) -> B 
 
 fn by_http<B: WithExportConfig + WithHttpConfig>(builder: B, otlp: &Otlp) -> Result<B, StartError> {
     let builder = builder.with_protocol(Protocol::HttpBinary).with_endpoint(&otlp.endpoint).with_timeout(otlp.timeout);
-    Ok(builder.with_headers(headers(otlp)).with_http_client(http_client()?))
+    Ok(builder.with_headers(headers(otlp)).with_http_client(http_client(otlp.timeout)?))
 }
 
 fn headers(otlp: &Otlp) -> HashMap<String, String> {
@@ -77,8 +77,9 @@ fn metadata(otlp: &Otlp) -> MetadataMap {
 
 /// A client that sends headers, which may hold a key, to nobody but the collector. It has to be made outside of the
 /// runtime, for it has one of its own.
-fn http_client() -> Result<blocking::Client, StartError> {
-    let builder = blocking::Client::builder().redirect(redirect::Policy::none()).referer(false).no_proxy();
+fn http_client(timeout: Duration) -> Result<blocking::Client, StartError> {
+    let builder =
+        blocking::Client::builder().redirect(redirect::Policy::none()).referer(false).no_proxy().timeout(timeout);
     let made = std::thread::spawn(move || builder.build()).join();
     made.map_err(|_| StartError::Http)?.map_err(|_| StartError::Http)
 }

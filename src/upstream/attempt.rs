@@ -10,7 +10,7 @@ use opentelemetry::{
 use tokio::time::Instant;
 
 use super::{
-    Upstream, key, signed,
+    Upstream, key, signed, skew,
     target::Target,
     transport::{Broken, SendError},
 };
@@ -31,6 +31,8 @@ pub(super) struct Attempt<'a> {
     pub(super) deadline: Instant,
     /// The first is 1.
     pub(super) number: u32,
+    /// Seconds added to our clock.
+    pub(super) offset: i64,
 }
 
 impl Upstream {
@@ -38,11 +40,14 @@ impl Upstream {
     pub(super) async fn attempt<M: RestMethod>(
         &self,
         attempt: &Attempt<'_>,
-        place: key::Pass<'_>,
+        place: key::Pass,
     ) -> Result<decode::Decoded<M::Reply>, Error> {
         let observed = Observed::start::<M>(&self.telemetry, attempt);
         let exchange = self.exchange::<M>(attempt, place.credentials(), traceparent::header(&observed.context));
         let result = self.within::<M, _>(attempt.deadline, exchange).await;
+        if let Some(error) = result.as_ref().err().filter(|error| error.reason == Reason::UpstreamThrottled) {
+            attempt.target.throttle.hold(error.retry_after); // before the place goes to somebody who waits
+        }
         place.settle(key::Verdict::of(&result));
         observed.end(&result);
         result
@@ -54,15 +59,40 @@ impl Upstream {
         key: &Credentials,
         traceparent: Option<HeaderValue>,
     ) -> Result<decode::Decoded<M::Reply>, Error> {
-        let now = self.skew.correct(self.clock.now());
+        let now = skew::corrected(self.clock.now(), attempt.offset);
         let mut signed = signed::sign(attempt.request, attempt.target, key, self.send_project_id, now);
         if let Some(traceparent) = traceparent {
             signed.headers.insert(traceparent::TRACEPARENT, traceparent);
         }
-        let raw = self.transport.send(signed).await.map_err(|error| unanswered(error, M::IDEMPOTENT))?;
+        let ours = signed.ours(key);
+        let sent = self.transport.send(signed).await.map_err(|error| unanswered(error, M::IDEMPOTENT));
         let now = self.clock.now();
-        self.skew.observe(&raw.headers, now);
-        decode::decode::<M>(&raw, now).map_err(|error| error.without(&key.access_key))
+        let result = sent.and_then(|raw| {
+            attempt.target.skew.observe(&raw.headers, now);
+            decode::decode::<M>(&raw, now)
+        });
+        without(ours, result)
+    }
+}
+
+/// The same result, but that what SCM calls its code or id is dropped where it is in truth a part of our own key.
+fn without<R>(ours: Vec<String>, result: Result<decode::Decoded<R>, Error>) -> Result<decode::Decoded<R>, Error> {
+    let is_ours = |text: &mut String| {
+        let text = text.to_ascii_lowercase();
+        ours.iter().any(|ours| ours.contains(&text) || text.contains(ours.as_str()))
+    };
+    match result {
+        Ok(mut decoded) => {
+            decoded.request_id.take_if(is_ours);
+            Ok(decoded)
+        }
+        Err(mut error) => {
+            if let Some(answer) = &mut error.answer {
+                answer.request_id.take_if(is_ours);
+                answer.code.take_if(is_ours);
+            }
+            Err(error)
+        }
     }
 }
 

@@ -36,6 +36,7 @@ impl Verdict {
 
 #[derive(Debug)]
 pub(super) struct Circuit {
+    project_id: String,
     policy: config::Circuit,
     state: Mutex<State>,
 }
@@ -44,7 +45,7 @@ pub(super) struct Circuit {
 enum State {
     Closed { failures: u32 },
     Open { until: Instant, wait: Duration },
-    Probing { wait: Duration },
+    Probing { wait: Duration, since: Instant },
 }
 
 /// Leave to make one call. Dropped without a verdict, the call tells nothing.
@@ -56,8 +57,8 @@ pub(super) struct Pass<'a> {
 }
 
 impl Circuit {
-    pub(super) fn new(policy: config::Circuit) -> Self {
-        Self { policy, state: Mutex::new(State::Closed { failures: 0 }) }
+    pub(super) fn new(project_id: String, policy: config::Circuit) -> Self {
+        Self { project_id, policy, state: Mutex::new(State::Closed { failures: 0 }) }
     }
 
     /// Leave to make a call, or how long there is none.
@@ -66,28 +67,37 @@ impl Circuit {
         let probe = match *state {
             State::Closed { .. } => false,
             State::Open { until, .. } if now < until => return Err(until - now),
-            State::Open { wait, .. } => {
-                *state = State::Probing { wait };
+            // A probe that hangs must not keep others from looking.
+            State::Probing { wait, since } if now < since + wait => return Err(since + wait - now),
+            State::Open { wait, .. } | State::Probing { wait, .. } => {
+                *state = State::Probing { wait, since: now };
                 true
             }
-            State::Probing { wait } => return Err(wait),
         };
         Ok(Pass { circuit: self, probe, verdict: Verdict::Unknown })
     }
 
     /// Whether calls are refused.
     pub(super) fn is_open(&self) -> bool {
-        !matches!(*self.lock(), State::Closed { .. })
+        match *self.lock() {
+            State::Closed { .. } => false,
+            State::Open { until, .. } => clock::steady() < until,
+            State::Probing { .. } => true,
+        }
     }
 
     fn settle(&self, probe: bool, verdict: Verdict) {
         let mut state = self.lock();
         *state = match (*state, probe, verdict) {
-            (State::Probing { .. }, true, Verdict::Alive) => State::Closed { failures: 0 },
-            (State::Probing { wait }, true, Verdict::Down) => self.open((wait * 2).min(self.policy.max_open)),
-            (State::Probing { wait }, true, Verdict::Unknown) => State::Open { until: clock::steady(), wait },
+            (State::Probing { .. }, true, Verdict::Alive) => {
+                tracing::info!(project_id = self.project_id, "SCM is back");
+                State::Closed { failures: 0 }
+            }
+            (State::Probing { wait, .. }, true, Verdict::Down) => self.open((wait * 2).min(self.policy.max_open)),
+            (State::Probing { wait, .. }, true, Verdict::Unknown) => State::Open { until: clock::steady(), wait },
             (State::Closed { .. }, false, Verdict::Alive) => State::Closed { failures: 0 },
             (State::Closed { failures }, false, Verdict::Down) if failures + 1 >= self.policy.failures => {
+                tracing::warn!(project_id = self.project_id, "SCM is not available: calls end here but for a probe");
                 self.open(self.policy.open)
             }
             (State::Closed { failures }, false, Verdict::Down) => State::Closed { failures: failures + 1 },
@@ -128,7 +138,10 @@ mod tests {
     use crate::config;
 
     fn circuit() -> Circuit {
-        Circuit::new(config::Circuit { failures: 3, open: Duration::from_secs(1), max_open: Duration::from_secs(4) })
+        Circuit::new(
+            "p".to_owned(),
+            config::Circuit { failures: 3, open: Duration::from_secs(1), max_open: Duration::from_secs(4) },
+        )
     }
 
     fn calls(circuit: &Circuit, verdicts: &[Verdict]) {
@@ -179,6 +192,21 @@ mod tests {
         wait(&circuit, 1).await;
         drop(circuit.admit().unwrap());
         circuit.admit().unwrap().settle(Verdict::Alive);
+        assert!(!circuit.is_open());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_probe_that_hangs_does_not_keep_others_from_looking() {
+        let circuit = circuit();
+        calls(&circuit, &[Verdict::Down; 3]);
+        wait(&circuit, 1).await;
+        let hanging = circuit.admit().unwrap();
+        advance(Duration::from_millis(400)).await;
+        assert_eq!(circuit.admit().unwrap_err(), Duration::from_millis(600), "what is told is the truth");
+        advance(Duration::from_millis(600)).await;
+        circuit.admit().unwrap().settle(Verdict::Alive);
+        assert!(!circuit.is_open());
+        drop(hanging);
         assert!(!circuit.is_open());
     }
 

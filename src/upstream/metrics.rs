@@ -4,16 +4,16 @@ use std::sync::Arc;
 
 use opentelemetry::{KeyValue, metrics::Meter};
 
-use super::{skew::Skew, target::Targets};
+use super::target::Targets;
 
 /// Registers the gauges; they are read when somebody collects.
-pub(super) fn register(meter: &Meter, targets: &Arc<Targets>, skew: &Arc<Skew>) {
-    let targets = targets.clone();
+pub(super) fn register(meter: &Meter, targets: &Arc<Targets>) {
+    let (circuits, skews) = (targets.clone(), targets.clone());
     meter
         .u64_observable_gauge("scm_gateway.circuit.open")
         .with_description("1 while calls of the project are refused without asking SCM")
         .with_callback(move |gauge| {
-            for target in targets.iter() {
+            for target in circuits.iter() {
                 for (circuit, open) in [("upstream", target.circuit.is_open()), ("credentials", target.key.is_open())] {
                     let labels =
                         [KeyValue::new("scm.project_id", target.id.clone()), KeyValue::new("circuit", circuit)];
@@ -22,11 +22,14 @@ pub(super) fn register(meter: &Meter, targets: &Arc<Targets>, skew: &Arc<Skew>) 
             }
         })
         .build();
-    let skew = skew.clone();
     meter
         .i64_observable_gauge("scm_gateway.clock.skew")
         .with_unit("s")
         .with_description("How far SCM's clock is ahead of ours, by the Date of its last answer")
-        .with_callback(move |gauge| gauge.observe(skew.seconds(), &[]))
+        .with_callback(move |gauge| {
+            for target in skews.iter() {
+                gauge.observe(target.skew.seconds(), &[KeyValue::new("scm.project_id", target.id.clone())]);
+            }
+        })
         .build();
 }

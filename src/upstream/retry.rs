@@ -80,7 +80,7 @@ impl Budget {
         let mut balance = self.0.lock().expect("nothing panics while it holds the balance");
         let passed = now.saturating_duration_since(balance.as_of).min(Self::MOST);
         balance.saved = (balance.saved + passed).min(Self::MOST);
-        balance.as_of = now;
+        balance.as_of = balance.as_of.max(now);
         let left = balance.saved.checked_sub(Self::REPEAT);
         balance.saved = left.unwrap_or(balance.saved);
         left.is_some()

@@ -22,6 +22,16 @@ pub(super) struct SignedRequest {
     pub(super) body: Bytes,
 }
 
+impl SignedRequest {
+    /// What of it names or signs, in lower case: an answer that repeats it tells nothing else.
+    pub(super) fn ours(&self, key: &Credentials) -> Vec<String> {
+        let authorization = self.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let signature = authorization.and_then(|value| value.rsplit('=').next());
+        let token = key.security_token.as_ref().map(|token| token.expose_secret());
+        [Some(key.access_key.as_str()), signature, token].into_iter().flatten().map(str::to_ascii_lowercase).collect()
+    }
+}
+
 /// Signs a request as of `now`.
 pub(super) fn sign(
     request: &UnsignedRequest,

@@ -1,8 +1,13 @@
 //! A project as calls see it: where they go, what signs them, and whether they may be made at all.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use super::{circuit, key::Key, throttle::Throttle};
+use super::{
+    circuit,
+    key::{Guards, Key},
+    skew::Skew,
+    throttle::Throttle,
+};
 use crate::{
     config::{self, Endpoint, Project, Projects},
     error::{Error, Progress, Reason},
@@ -18,17 +23,19 @@ pub struct Target {
     pub(super) endpoint: Endpoint,
     pub(super) key: Key,
     pub(super) circuit: circuit::Circuit,
-    throttle: Throttle,
+    pub(super) throttle: Throttle,
+    pub(super) skew: Skew,
 }
 
 impl Target {
-    fn new(project: &Project, circuit: &config::Circuit) -> Self {
+    fn new(project: &Project, circuit: &config::Circuit, guards: &Arc<Guards>) -> Self {
         Self {
             id: project.id.clone(),
             endpoint: project.endpoint.clone(),
-            key: Key::new(project.credentials.clone()),
-            circuit: circuit::Circuit::new(circuit.clone()),
+            key: Key::new(project.credentials.clone(), guards.clone()),
+            circuit: circuit::Circuit::new(project.id.clone(), circuit.clone()),
             throttle: Throttle::default(),
+            skew: Skew::default(),
         }
     }
 
@@ -39,20 +46,18 @@ impl Target {
 
     /// Leave to make a call. Nothing is sent without it.
     pub(super) fn admit(&self) -> Result<circuit::Pass<'_>, Error> {
-        let refuse = |reason| move |wait| Error { retry_after: Some(wait), ..Error::new(reason, Progress::NotSent) };
-        self.throttle.admit().map_err(refuse(Reason::UpstreamThrottled))?;
-        self.circuit.admit().map_err(refuse(Reason::CircuitOpen))
+        self.not_throttled()?;
+        self.circuit.admit().map_err(|wait| refused(Reason::CircuitOpen, wait))
     }
 
-    /// Learns from a call that was made.
-    pub(super) fn settle<R>(&self, pass: circuit::Pass<'_>, result: &Result<R, Error>) {
-        if let Err(error) = result
-            && error.reason == Reason::UpstreamThrottled
-        {
-            self.throttle.hold(error.retry_after);
-        }
-        pass.settle(circuit::Verdict::of(result));
+    /// Whether SCM has not asked to be left alone.
+    pub(super) fn not_throttled(&self) -> Result<(), Error> {
+        self.throttle.admit().map_err(|wait| refused(Reason::UpstreamThrottled, wait))
     }
+}
+
+fn refused(reason: Reason, wait: Duration) -> Error {
+    Error { retry_after: Some(wait), ..Error::new(reason, Progress::NotSent) }
 }
 
 /// All projects, and the default one.
@@ -64,7 +69,9 @@ pub struct Targets {
 
 impl Targets {
     pub(super) fn new(projects: &Projects, circuit: &config::Circuit) -> Self {
-        let targets = projects.iter().map(|project| (project.id.clone(), Arc::new(Target::new(project, circuit))));
+        let guards = Arc::<Guards>::default();
+        let targets =
+            projects.iter().map(|project| (project.id.clone(), Arc::new(Target::new(project, circuit, &guards))));
         let by_id = BTreeMap::from_iter(targets);
         let default = by_id[&projects.default_project().id].clone();
         Self { by_id, default }

@@ -2,10 +2,11 @@
 
 use std::{error::Error as StdError, io, time::Duration};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, header::CONTENT_LENGTH};
 use reqwest::{Client, ClientBuilder, Response, redirect, retry, tls};
 use secrecy::ExposeSecret as _;
+use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::signed::SignedRequest;
@@ -19,6 +20,9 @@ const MAX_METADATA: usize = 64 * 1024;
 
 /// A request to the metadata service may take so long.
 const METADATA_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long the body of an error is waited for: the head decides, the body refines.
+const REFUSAL_BODY: Duration = Duration::from_secs(1);
 
 /// A connection without work is closed after this time.
 const IDLE: Duration = Duration::from_secs(60);
@@ -90,9 +94,15 @@ impl Transport {
         let sent = self.0.request(request.method, request.url).headers(headers).body(request.body).send();
         let mut response = sent.await.map_err(|error| classify(&error))?;
         let (status, headers) = (response.status().as_u16(), std::mem::take(response.headers_mut()));
-        match read(&mut response, MAX_BODY).await {
+        let refused = status >= 400;
+        let body = read(&mut response, MAX_BODY);
+        // A refusal says enough in its head: it is not waited for, and a body that breaks off changes nothing.
+        let body =
+            if refused { timeout(REFUSAL_BODY, body).await.unwrap_or(Ok(Some(BytesMut::new()))) } else { body.await };
+        match body {
             Ok(Some(body)) => Ok(RawReply { status, headers, body: body.freeze() }),
             Ok(None) => Err(SendError { kind: Broken::TooLarge(status, headers), cause: "more than 1 MiB" }),
+            Err(_) if refused => Ok(RawReply { status, headers, body: Bytes::new() }),
             Err(SendError { kind: Broken::Lost(_), cause }) => {
                 Err(SendError { kind: Broken::Lost(Some((status, headers))), cause })
             }
@@ -141,7 +151,7 @@ fn builder() -> ClientBuilder {
 
 /// The whole body; `None` if it is larger than `most`.
 async fn read(response: &mut Response, most: usize) -> Result<Option<BytesMut>, SendError> {
-    let mut body = BytesMut::new();
+    let mut body = BytesMut::with_capacity(4096);
     while let Some(chunk) = response.chunk().await.map_err(|error| classify(&error))? {
         if body.len() + chunk.len() > most {
             return Ok(None);

@@ -140,6 +140,17 @@ async fn check_asks_no_metadata_service() {
 }
 
 #[tokio::test]
+async fn check_says_nothing_to_the_collector() {
+    let collector = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    collector.set_nonblocking(true).unwrap();
+    let endpoint = format!("http://{}", collector.local_addr().unwrap());
+    let mut command = binary(&[]);
+    command.envs(environment("https://scm.example", &[("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint)])).arg("--check");
+    assert_eq!(output(command).await.0, 0);
+    assert_eq!(collector.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+}
+
+#[tokio::test]
 async fn a_syntax_error_names_its_line_and_prints_nothing_of_it() {
     let path = std::env::temp_dir().join(format!("scm-gateway-syntax-{}.toml", std::process::id()));
     std::fs::write(&path, "[server]\nlisten = p1anted\n").unwrap();

@@ -84,3 +84,33 @@ async fn five_hundred_calls_with_a_bad_key_never_lock_it() {
     assert_status(&status, Code::Internal, "UPSTREAM_CREDENTIALS", None);
     assert_eq!(wait(&status), Duration::from_secs(60), "five minutes, told as the most that is told");
 }
+
+#[tokio::test]
+async fn a_refusal_of_the_key_whose_body_breaks_off_is_one_and_is_not_repeated() {
+    let emulator = emulator().await;
+    let gateway = Gateway::of(&emulator).await;
+    let cut = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 500\r\n\r\n{".to_vec();
+    emulator.scripts((0..9).map(|_| Step::Raw(cut.clone())));
+    for attempts in [Some(1), Some(1), None, None] {
+        let status = gateway.save(sample()).await.unwrap_err();
+        assert_status(&status, Code::Internal, "UPSTREAM_CREDENTIALS", attempts);
+    }
+    assert_eq!(emulator.attempts(), 2);
+}
+
+#[tokio::test]
+async fn those_who_wait_for_their_place_are_held_back_by_a_429_too() {
+    let emulator = emulator().await;
+    let gateway = Gateway::of(&emulator).await;
+    emulator.scripts((0..100).map(|_| Step::Reply(Reply::new(429).header("Retry-After", "60"))));
+    let calls: Vec<_> = (0..100)
+        .map(|_| {
+            let mut client = gateway.client.clone();
+            tokio::spawn(async move { client.save_info(sample()).await.unwrap_err() })
+        })
+        .collect();
+    for call in calls {
+        assert_eq!(crate::harness::seen(&call.await.unwrap()).reason, "UPSTREAM_THROTTLED");
+    }
+    assert!(emulator.attempts() <= 3, "{} requests", emulator.attempts());
+}

@@ -37,3 +37,61 @@ async fn a_refusal_for_any_other_reason_is_never_tried_again() {
     assert_status(&status, Code::Internal, "UPSTREAM_CREDENTIALS", Some(1));
     assert_eq!(emulator.attempts(), 1);
 }
+
+#[tokio::test]
+async fn every_call_that_was_refused_for_the_clock_is_signed_anew() {
+    let emulator = emulator().await;
+    let time = || SystemTime::now() - Duration::from_secs(1200);
+    let gateway = Gateway::start(environment(&emulator.endpoint(), &[]), Clock::from_fn(time)).await;
+    let calls: Vec<_> = (0..50)
+        .map(|_| {
+            let mut client = gateway.client.clone();
+            tokio::spawn(async move { client.save_info(sample()).await })
+        })
+        .collect();
+    for call in calls {
+        call.await.unwrap().unwrap();
+    }
+    assert!(emulator.refusals().len() <= 3, "{:?}", emulator.refusals());
+}
+
+#[tokio::test]
+async fn the_date_of_one_endpoint_is_nothing_to_another() {
+    use scm_emulator::{Account, Emulator, Options, Reply, Step};
+    use scm_gateway::proto::SaveInfoRequest;
+    let account = |name: &str| Account {
+        access_key: format!("AK{name}"),
+        secret_key: format!("SK{name}"),
+        security_token: None,
+        projects: vec![name.to_owned()],
+    };
+    let start = |name: &str| Emulator::start(Options { accounts: vec![account(name)], ..Options::default() });
+    let (good, odd) = (start("good").await.unwrap(), start("odd").await.unwrap());
+    let folder = std::env::temp_dir().join(format!("scm-gateway-dates-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = |name: &str| {
+        std::fs::write(folder.join(name), name).unwrap();
+        folder.join(name).to_str().unwrap().to_owned()
+    };
+    let variables = [
+        ("SCM_GATEWAY__DEFAULT_PROJECT", "good".to_owned()),
+        ("SCM_GATEWAY__PROJECTS__0__ID", "good".to_owned()),
+        ("SCM_GATEWAY__PROJECTS__0__ENDPOINT", good.endpoint()),
+        ("SCM_GATEWAY__PROJECTS__0__AK_FILE", file("AKgood")),
+        ("SCM_GATEWAY__PROJECTS__0__SK_FILE", file("SKgood")),
+        ("SCM_GATEWAY__PROJECTS__1__ID", "odd".to_owned()),
+        ("SCM_GATEWAY__PROJECTS__1__ENDPOINT", odd.endpoint()),
+        ("SCM_GATEWAY__PROJECTS__1__AK_FILE", file("AKodd")),
+        ("SCM_GATEWAY__PROJECTS__1__SK_FILE", file("SKodd")),
+    ];
+    let variables: Vec<_> = variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let gateway = Gateway::start(environment(&good.endpoint(), &variables), Clock::system()).await;
+    std::fs::remove_dir_all(folder).unwrap();
+    let refusal = r#"{"error_code":"APIG.0301","error_msg":"verify aksk signature fail, signature expired"}"#;
+    odd.script(Step::Reply(Reply::json(401, refusal).header("Date", "Fri, 01 Jan 2100 00:00:00 GMT")));
+
+    gateway.save(SaveInfoRequest { project_id: "odd".into(), ..sample() }).await.unwrap_err();
+
+    gateway.save(sample()).await.unwrap();
+    assert!(good.refusals().is_empty());
+}

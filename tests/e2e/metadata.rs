@@ -56,3 +56,20 @@ async fn the_vendors_request_id_comes_back() {
     let id = reply.metadata().get("x-upstream-request-id").unwrap().to_str().unwrap();
     assert_eq!(id.len(), 32);
 }
+
+#[tokio::test]
+async fn our_own_key_is_no_request_id_whatever_scm_says() {
+    use scm_emulator::{Reply, SAMPLE_ACCESS_KEY, Step};
+    let emulator = emulator().await;
+    let gateway = Gateway::with(&emulator, &[("HUAWEICLOUD_SDK_SECURITY_TOKEN", "a-token-of-ours")]).await;
+    for echoed in [SAMPLE_ACCESS_KEY.to_owned(), SAMPLE_ACCESS_KEY.to_lowercase(), "x.a-token-of-ours.x".to_owned()] {
+        let good = Reply::json(200, r#"{"request_info":"success"}"#);
+        let bad = Reply::json(400, &format!(r#"{{"error_code":"{echoed}","error_msg":"x"}}"#));
+        emulator.scripts([good, bad].map(|reply| Step::Reply(reply.header("X-Request-Id", &echoed))));
+        let reply = gateway.save(sample()).await.unwrap();
+        assert!(!reply.metadata().contains_key("x-upstream-request-id"), "{echoed}");
+        let status = gateway.save(sample()).await.unwrap_err();
+        let told = format!("{:?}{:?}", status.metadata(), crate::harness::seen(&status)).to_lowercase();
+        assert!(!told.contains(&echoed.to_lowercase()), "{told}");
+    }
+}
