@@ -67,6 +67,8 @@ pub struct Server {
     pub listen: Listen,
     /// How long calls in flight may go on after SIGTERM; 20 s by default, at most an hour.
     pub drain: Duration,
+    /// Calls in flight at a time, over all connections; 512 by default. Further ones are refused at once.
+    pub max_in_flight: usize,
     /// The longest request message, in bytes; 256 KiB by default.
     pub max_message_size: usize,
     /// Whether server reflection is served; it is by default.
@@ -196,6 +198,7 @@ fn server(section: &mut Section<'_>) -> Server {
     Server {
         listen,
         drain: section.take("drain", secs(20), values::duration(secs(0)..=secs(3600))),
+        max_in_flight: section.take("max_in_flight", 512, values::integer(1..=100_000)) as usize,
         max_message_size: section.take("max_message_size", 256 * 1024, values::size(KIB..=16 * MIB)),
         reflection: section.take("reflection", true, values::boolean),
     }

@@ -41,6 +41,8 @@ pub enum Reason {
     UpstreamOutcomeUnknown,
     /// The circuit in front of SCM is open: nothing is sent.
     CircuitOpen,
+    /// The gateway has as many calls in flight as it takes.
+    Overloaded,
     /// The caller's deadline or the gateway's is over.
     Deadline,
     /// The gateway stops before the call is finished.
@@ -71,6 +73,7 @@ impl Reason {
             Self::UpstreamTooLarge => "UPSTREAM_TOO_LARGE",
             Self::UpstreamOutcomeUnknown => "UPSTREAM_OUTCOME_UNKNOWN",
             Self::CircuitOpen => "CIRCUIT_OPEN",
+            Self::Overloaded => "OVERLOADED",
             Self::Deadline => "DEADLINE",
             Self::ShuttingDown => "SHUTTING_DOWN",
             Self::Panic => "PANIC",

@@ -1,7 +1,8 @@
 //! One call of any RPC: project, checks, SCM, reply. The only place where the steps meet.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, metadata::MetadataValue};
 
@@ -14,19 +15,23 @@ use crate::{
     validate,
 };
 
+/// How long a caller is asked to wait whose call found no place: as long as an ordinary call takes, and some.
+const OVERLOADED: Duration = Duration::from_secs(1);
+
 /// The service behind every RPC of the proto; `build.rs` prints its tonic side.
 #[derive(Clone)]
 pub struct Gateway(Arc<Inner>);
 
 struct Inner {
     upstream: Upstream,
+    places: Semaphore,
     stop: CancellationToken,
 }
 
 impl Gateway {
-    /// A service in front of this upstream. When `stop` is cancelled, calls still running are answered at once.
-    pub fn new(upstream: Upstream, stop: CancellationToken) -> Self {
-        Self(Arc::new(Inner { upstream, stop }))
+    /// A service in front of this upstream, for so many calls at a time. When `stop` is cancelled, calls still running are answered at once.
+    pub fn new(upstream: Upstream, max_in_flight: usize, stop: CancellationToken) -> Self {
+        Self(Arc::new(Inner { upstream, places: Semaphore::new(max_in_flight), stop }))
     }
 
     /// The one line of every RPC.
@@ -46,8 +51,10 @@ impl Gateway {
         })
     }
 
-    /// First the project, then the fields, then SCM.
+    /// First a place, then the project, then the fields, then SCM. A call takes its place now that its message has come
+    /// whole: one that is never finished takes none.
     async fn answer<M: RestMethod>(&self, mut message: M::Request, call: &Call) -> Result<Decoded<M::Reply>, Error> {
+        let _place = self.0.places.try_acquire().map_err(|_| overloaded())?;
         let target = self.target(M::project_id(&mut message))?;
         let checked = validate::check(message)?;
         let request = rest::translate::<M>(&checked);
@@ -65,6 +72,10 @@ impl Gateway {
         }
         targets.get(id).map(|target| &**target).ok_or_else(|| Error::new(Reason::CallerNotAllowed, Progress::NotSent))
     }
+}
+
+fn overloaded() -> Error {
+    Error { retry_after: Some(OVERLOADED), ..Error::new(Reason::Overloaded, Progress::NotSent) }
 }
 
 fn reply<R>(decoded: Decoded<R>) -> Response<R> {

@@ -169,7 +169,9 @@ impl Observed {
             (_, Some(Reason::UpstreamCredentials)) if attempts == Some(0) => line!(Level::INFO, "call refused"),
             (Code::Internal | Code::Unknown | Code::DataLoss, _) => line!(Level::ERROR, "call failed"),
             (Code::Unavailable | Code::DeadlineExceeded, _) => line!(Level::WARN, "call failed"),
-            (_, Some(Reason::UpstreamAccount | Reason::UpstreamThrottled)) => line!(Level::WARN, "call failed"),
+            (_, Some(Reason::UpstreamAccount | Reason::UpstreamThrottled | Reason::Overloaded)) => {
+                line!(Level::WARN, "call failed")
+            }
             _ => line!(Level::INFO, "call refused"),
         }
     }

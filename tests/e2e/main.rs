@@ -14,6 +14,7 @@ mod harness;
 mod health;
 mod hostile;
 mod metadata;
+mod overload;
 mod projects;
 mod protocol;
 mod read_info;

@@ -1,0 +1,47 @@
+//! More calls than the gateway takes.
+
+use std::{sync::Arc, time::Duration};
+
+use scm_emulator::Step;
+use tokio::sync::Notify;
+use tonic::Code;
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+use tonic_types::StatusExt as _;
+
+use crate::harness::{Gateway, assert_status, emulator, sample};
+
+#[tokio::test]
+async fn what_finds_no_place_is_refused_at_once_and_a_place_is_given_back() {
+    let emulator = emulator().await;
+    let gateway = Gateway::with(&emulator, &[("SCM_GATEWAY__SERVER__MAX_IN_FLIGHT", "1")]).await;
+    let gate = Arc::new(Notify::new());
+    emulator.script(Step::HangThenServe(gate.clone()));
+    let mut client = gateway.client.clone();
+    let first = tokio::spawn(async move { client.save_info(sample()).await });
+    emulator.wait_for_attempts(1).await;
+
+    let status = gateway.save(sample()).await.unwrap_err();
+
+    assert_status(&status, Code::ResourceExhausted, "OVERLOADED", None);
+    let wait = status.get_error_details().retry_info().unwrap().retry_delay;
+    assert_eq!(wait, Some(Duration::from_secs(1)));
+    assert_eq!(emulator.attempts(), 1);
+    let mut health = HealthClient::new(gateway.channel().await);
+    health.check(HealthCheckRequest::default()).await.expect("health is exempt");
+    gate.notify_one();
+    first.await.unwrap().unwrap();
+    gateway.save(sample()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_caller_that_gives_up_gives_its_place_back() {
+    let emulator = emulator().await;
+    let gateway = Gateway::with(&emulator, &[("SCM_GATEWAY__SERVER__MAX_IN_FLIGHT", "1")]).await;
+    emulator.script(Step::Hang);
+    let mut client = gateway.client.clone();
+    let first = tokio::spawn(async move { client.save_info(sample()).await });
+    emulator.wait_for_attempts(1).await;
+    first.abort();
+    emulator.wait_for_open_connections(0).await;
+    gateway.save(sample()).await.unwrap();
+}
