@@ -73,6 +73,24 @@ pub struct Server {
     pub max_message_size: usize,
     /// Whether server reflection is served; it is by default.
     pub reflection: bool,
+    /// What one connection may cost.
+    pub connection: Connection,
+}
+
+/// What one connection may cost.
+#[derive(Debug, Clone)]
+pub struct Connection {
+    /// How long it may take to begin; 10 s by default.
+    pub handshake_timeout: Duration,
+    /// Calls at a time on it; 100 by default.
+    pub max_streams: u32,
+    /// The longest headers of a call, in bytes; 16 KiB by default.
+    pub max_header_list_size: u32,
+    /// Bytes of a message that may be on their way, per call and per connection; 64 KiB and 1 MiB by default.
+    pub windows: (u32, u32),
+    /// After how long without a frame the peer is asked whether it is there, and how long it has to answer; 60 s and
+    /// 20 s by default.
+    pub keep_alive: (Duration, Duration),
 }
 
 /// An address for gRPC calls.
@@ -201,6 +219,19 @@ fn server(section: &mut Section<'_>) -> Server {
         max_in_flight: section.take("max_in_flight", 512, values::integer(1..=100_000)) as usize,
         max_message_size: section.take("max_message_size", 256 * 1024, values::size(KIB..=16 * MIB)),
         reflection: section.take("reflection", true, values::boolean),
+        connection: Connection {
+            handshake_timeout: section.take("handshake_timeout", secs(10), values::duration(millis(10)..=secs(60))),
+            max_streams: section.take("max_streams", 100, values::integer(1..=10_000)),
+            max_header_list_size: section.take("max_header_list_size", 16 * 1024, values::size(KIB..=MIB)) as u32,
+            windows: (
+                section.take("stream_window", 64 * 1024, values::size(KIB..=16 * MIB)) as u32,
+                section.take("connection_window", 1024 * 1024, values::size(64 * KIB..=64 * MIB)) as u32,
+            ),
+            keep_alive: (
+                section.take("keep_alive", secs(60), values::duration(secs(1)..=secs(7200))),
+                section.take("keep_alive_timeout", secs(20), values::duration(secs(1)..=secs(300))),
+            ),
+        },
     }
 }
 

@@ -17,10 +17,11 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{body::Body, service::Routes};
 use tower::{Service, ServiceBuilder};
 
-use crate::{clock, telemetry::Telemetry};
+use crate::{clock, config, telemetry::Telemetry};
 
 mod catch_panic;
 mod deadline;
+mod handshake;
 pub mod listener;
 mod message_size;
 mod observe;
@@ -66,13 +67,14 @@ pub async fn serve<S>(
     service: S,
     stop: impl Future<Output = ()>,
     calls: TaskTracker,
+    config: &config::Server,
     drain: Duration,
     abandon: CancellationToken,
 ) where
     S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + 'static,
 {
     let graceful = GracefulShutdown::new();
-    accept(&listener, service, stop, &graceful).await;
+    accept(&listener, service, stop, &graceful, &config.connection).await;
     drop(listener);
     let end = clock::steady() + drain;
     let last_call = end - (drain / 4).min(Duration::from_millis(500));
@@ -100,8 +102,13 @@ pub async fn serve<S>(
     tracing::info!("connections that did not close in time were closed");
 }
 
-async fn accept<S>(listener: &Listener, service: S, stop: impl Future<Output = ()>, graceful: &GracefulShutdown)
-where
+async fn accept<S>(
+    listener: &Listener,
+    service: S,
+    stop: impl Future<Output = ()>,
+    graceful: &GracefulShutdown,
+    limits: &config::Connection,
+) where
     S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + 'static,
 {
     let mut stop = pin!(stop);
@@ -112,7 +119,7 @@ where
         };
         match accepted {
             Ok(stream) => {
-                tokio::spawn(connection(stream, service.clone(), graceful.watcher()));
+                tokio::spawn(connection(stream, service.clone(), graceful.watcher(), limits.clone()));
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -122,16 +129,30 @@ where
     }
 }
 
-async fn connection<S>(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, service: S, watcher: Watcher)
-where
+async fn connection<S>(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    service: S,
+    watcher: Watcher,
+    limits: config::Connection,
+) where
     S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + 'static,
 {
+    let (stream, overdue) = handshake::watch(stream);
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .auto_date_header(false)
         .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
+        .max_concurrent_streams(limits.max_streams)
+        .max_header_list_size(limits.max_header_list_size)
+        .initial_stream_window_size(limits.windows.0)
+        .initial_connection_window_size(limits.windows.1)
+        .keep_alive_interval(limits.keep_alive.0)
+        .keep_alive_timeout(limits.keep_alive.1)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
-    if let Err(error) = watcher.watch(connection).await {
-        tracing::debug!(%error, "a connection ended");
+    tokio::select! {
+        ended = watcher.watch(connection) => if let Err(error) = ended {
+            tracing::debug!(%error, "a connection ended");
+        },
+        () = overdue.after(limits.handshake_timeout) => tracing::debug!("a connection did not begin in time"),
     }
 }

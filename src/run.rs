@@ -94,7 +94,7 @@ pub async fn run(
         end_watches(&health).await;
     };
     let flush = telemetry::FLUSH.min(config.server.drain / 4); // all of the end has to fit into `drain`
-    edge::serve(listener, stack, stop, calls, config.server.drain - flush, abandon).await;
+    edge::serve(listener, stack, stop, calls, &config.server, config.server.drain - flush, abandon).await;
     telemetry.shutdown(flush).await;
     drop(tasks); // the operator can ask to the end
     tracing::info!("stopped");

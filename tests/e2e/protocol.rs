@@ -95,3 +95,28 @@ async fn what_is_not_grpc_is_refused_in_http_and_not_carried_out() {
     }
     assert_eq!(emulator.attempts(), 1, "only the last one was a call");
 }
+
+#[tokio::test]
+async fn a_connection_that_does_not_begin_in_time_is_closed_and_others_are_not() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let emulator = emulator().await;
+    let gateway = Gateway::with(&emulator, &[("SCM_GATEWAY__SERVER__HANDSHAKE_TIMEOUT", "100ms")]).await;
+    for begun in [&b""[..], b"PRI * HTTP/2.0\r\n\r\nSM"] {
+        let mut stream = tokio::net::TcpStream::connect(&gateway.addresses.server).await.unwrap();
+        stream.write_all(begun).await.unwrap();
+        let mut rest = Vec::new();
+        let _ = stream.read_to_end(&mut rest).await; // ends, by a close or a reset
+    }
+    gateway.save(sample()).await.expect("the client's own connection is older than that");
+}
+
+#[tokio::test]
+async fn headers_over_the_limit_are_refused() {
+    let emulator = emulator().await;
+    let gateway = Gateway::of(&emulator).await;
+    let mut request = Request::new(sample());
+    request.metadata_mut().insert("x-long", "x".repeat(16 * 1024).parse().unwrap());
+    gateway.client.clone().save_info(request).await.unwrap_err();
+    assert_eq!(emulator.attempts(), 0);
+    gateway.save(sample()).await.unwrap();
+}
