@@ -39,11 +39,12 @@ const MAX_PENDING_RESETS: usize = 400;
 /// How long a peer has to take its last answers once all calls are done.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// The layers around the services, outermost first.
+/// The layers around the services, outermost first. No call takes longer than `most`.
 pub fn stack(
     routes: Routes,
     telemetry: Arc<Telemetry>,
     calls: TaskTracker,
+    most: Duration,
 ) -> impl Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + 'static
 {
     ServiceBuilder::new()
@@ -54,7 +55,7 @@ pub fn stack(
         // Before anything is read: what is not gRPC is told so in HTTP.
         .layer_fn(protocol::Protocol::new)
         // Around everything that can take time.
-        .layer_fn(deadline::Deadline::new)
+        .layer_fn(move |inner| deadline::Deadline::new(inner, most))
         // Next to tonic, whose answer to a message too large it corrects.
         .layer_fn(message_size::MessageSize::new)
         .service(routes)

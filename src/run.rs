@@ -70,7 +70,7 @@ pub async fn run(
     let health = HealthReporter::new();
     let routes = routes(&config, gateway, &health)?;
     let calls = TaskTracker::new();
-    let stack = edge::stack(routes, telemetry.clone(), calls.clone());
+    let stack = edge::stack(routes, telemetry.clone(), calls.clone(), config.upstream.timeout);
 
     let listener = listen(&config).await?;
     let (admin_listener, admin_address) = listen_admin(&config).await?;

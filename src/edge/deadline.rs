@@ -1,4 +1,5 @@
-//! The caller's deadline: `grpc-timeout` is read, noted on the call, and ends it.
+//! The caller's deadline: `grpc-timeout` is read, noted on the call, and ends it; without one the gateway's own does, so
+//! that a request that is never finished is not waited for.
 
 use std::{convert::Infallible, sync::Arc, task, time::Duration};
 
@@ -15,11 +16,14 @@ use crate::{
 };
 
 #[derive(Clone)]
-pub(super) struct Deadline<S>(S);
+pub(super) struct Deadline<S> {
+    inner: S,
+    most: Duration,
+}
 
 impl<S> Deadline<S> {
-    pub(super) fn new(inner: S) -> Self {
-        Self(inner)
+    pub(super) fn new(inner: S, most: Duration) -> Self {
+        Self { inner, most }
     }
 }
 
@@ -32,20 +36,19 @@ where
     type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
 
     fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> task::Poll<Result<(), Infallible>> {
-        self.0.poll_ready(cx)
+        self.inner.poll_ready(cx)
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let time = match grpc_timeout(request.headers()) {
-            Ok(None) => return Box::pin(self.0.call(request)),
-            Ok(Some(time)) => time,
+            Ok(time) => time.map_or(self.most, |time| time.min(self.most)),
             Err(Malformed) => return Box::pin(async { Ok(Status::internal("grpc-timeout is malformed").into_http()) }),
         };
         let call = request.extensions().get::<Arc<Call>>().cloned();
         if let Some(call) = &call {
             call.set_timeout(time);
         }
-        let answer = timeout(time, self.0.call(request));
+        let answer = timeout(time, self.inner.call(request));
         Box::pin(async move {
             answer.await.unwrap_or_else(|_| {
                 let error = Error::new(Reason::Deadline, Progress::MaybeSent);

@@ -45,3 +45,31 @@ async fn a_caller_that_gives_up_gives_its_place_back() {
     emulator.wait_for_open_connections(0).await;
     gateway.save(sample()).await.unwrap();
 }
+
+#[tokio::test]
+async fn requests_that_are_never_finished_take_no_place_and_are_ended() {
+    use futures_util::{StreamExt as _, stream};
+    use http_body_util::{BodyExt as _, StreamBody};
+    use hyper::body::Frame;
+    use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+    let emulator = emulator().await;
+    let variables = [("SCM_GATEWAY__SERVER__MAX_IN_FLIGHT", "1"), ("SCM_GATEWAY__UPSTREAM__TIMEOUT", "500ms")];
+    let gateway = Gateway::with(&emulator, &variables).await;
+    let uri = format!("http://{}/huaweicloud.scm.v1.CertificateService/SaveInfo", gateway.addresses.server);
+    let client = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
+    let unfinished: Vec<_> = (0..50)
+        .map(|_| {
+            let begun = stream::iter([Ok::<_, std::io::Error>(Frame::data(bytes::Bytes::from_static(b"\0\0\0")))]);
+            let body = StreamBody::new(Box::pin(begun.chain(stream::pending())));
+            let request = http::Request::post(&uri).header("content-type", "application/grpc").body(body).unwrap();
+            tokio::spawn(client.request(request))
+        })
+        .collect();
+    gateway.save(sample()).await.expect("they take no place");
+    for call in unfinished {
+        let response = call.await.unwrap().unwrap();
+        assert_eq!(response.headers()["grpc-status"], "4", "DEADLINE_EXCEEDED");
+        response.into_body().collect().await.unwrap();
+    }
+    assert_eq!(emulator.attempts(), 1);
+}
