@@ -25,9 +25,13 @@ mod handshake;
 pub mod listener;
 mod message_size;
 mod observe;
+mod one_message;
 mod protocol;
 
 use listener::Listener;
+
+/// Paths of gRPC's own services, health and reflection.
+const GRPC_OWN: &str = "/grpc.";
 
 /// Pause after an accept that failed: out of file descriptors, the loop must not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

@@ -13,6 +13,7 @@ use tonic::{Code, Status, body::Body};
 use tower::Service;
 use tracing::Level;
 
+use super::GRPC_OWN;
 use crate::{
     call::Call,
     clock,
@@ -23,9 +24,6 @@ use crate::{
 
 /// The method's name where it is none of ours: a caller must not be able to make up names.
 const OTHER: &str = "_OTHER";
-
-/// Paths of gRPC's own services, health and reflection: neither traced nor measured.
-const GRPC_OWN: &str = "/grpc.";
 
 #[derive(Clone)]
 pub(super) struct Observe<S> {
@@ -54,6 +52,7 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let path = request.uri().path();
+        // Neither traced nor measured.
         if path.starts_with(GRPC_OWN) {
             return Box::pin(self.inner.call(request));
         }

@@ -1,4 +1,5 @@
-//! Refuses in HTTP what is no gRPC call: another method than POST, another content type.
+//! Refuses in HTTP what is no gRPC call: another method than POST, another content type. Bodies are watched from here
+//! on, for a second message.
 
 use std::{convert::Infallible, task};
 
@@ -6,6 +7,8 @@ use futures_util::future::{Either, Ready, ready};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use tonic::body::Body;
 use tower::Service;
+
+use super::{GRPC_OWN, one_message::OneMessage};
 
 #[derive(Clone)]
 pub(super) struct Protocol<S>(S);
@@ -18,7 +21,7 @@ impl<S> Protocol<S> {
 
 impl<S, B> Service<Request<B>> for Protocol<S>
 where
-    S: Service<Request<B>, Response = Response<Body>, Error = Infallible>,
+    S: Service<Request<OneMessage<B>>, Response = Response<Body>, Error = Infallible>,
 {
     type Response = Response<Body>;
     type Error = Infallible;
@@ -34,7 +37,8 @@ where
         } else if !is_grpc(request.headers()) {
             (StatusCode::UNSUPPORTED_MEDIA_TYPE, None)
         } else {
-            return Either::Left(self.0.call(request));
+            let is_stream = request.uri().path().starts_with(GRPC_OWN); // reflection is one
+            return Either::Left(self.0.call(request.map(|body| OneMessage::new(body, is_stream))));
         };
         let (status, header) = refused;
         let mut response = Response::new(Body::empty());

@@ -120,3 +120,17 @@ async fn headers_over_the_limit_are_refused() {
     assert_eq!(emulator.attempts(), 0);
     gateway.save(sample()).await.unwrap();
 }
+
+#[tokio::test]
+async fn two_messages_on_a_unary_call_are_refused_and_not_carried_out() {
+    let emulator = emulator().await;
+    let gateway = Gateway::of(&emulator).await;
+    let mut grpc = tonic::client::Grpc::new(gateway.channel().await);
+    grpc.ready().await.unwrap();
+    let path = "/huaweicloud.scm.v1.CertificateService/SaveInfo".parse().unwrap();
+    let codec = tonic_prost::ProstCodec::<SaveInfoRequest, scm_gateway::proto::SaveInfoResponse>::default();
+    let messages = Request::new(tokio_stream::iter([sample(), sample()]));
+    let status = grpc.client_streaming(messages, path, codec).await.unwrap_err();
+    assert_eq!((status.code(), status.message()), (Code::Unimplemented, "a unary call takes one message"));
+    assert_eq!(emulator.attempts(), 0);
+}

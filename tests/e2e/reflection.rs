@@ -16,7 +16,8 @@ async fn the_services_are_told_in_both_versions() {
     let emulator = emulator().await;
     let gateway = Gateway::of(&emulator).await;
     let mut client = v1::server_reflection_client::ServerReflectionClient::new(gateway.channel().await);
-    let mut stream = client.server_reflection_info(tokio_stream::iter([list()])).await.unwrap().into_inner();
+    let mut stream = client.server_reflection_info(tokio_stream::iter([list(), list()])).await.unwrap().into_inner();
+    stream.message().await.unwrap().expect("the first of two answers on one stream");
     let answer = stream.message().await.unwrap().unwrap().message_response.unwrap();
     let v1::server_reflection_response::MessageResponse::ListServicesResponse(services) = answer else {
         panic!("a list was asked for");
