@@ -65,8 +65,10 @@ pub struct Config {
 pub struct Server {
     /// Where calls come in; `127.0.0.1:50051` by default.
     pub listen: Listen,
-    /// How long calls in flight may go on after SIGTERM; 20 s by default, at most an hour.
+    /// How long the end may take after SIGTERM, calls in flight included; 20 s by default, at most an hour.
     pub drain: Duration,
+    /// How long calls are still taken after health has turned, at most half of `drain`; 2 s by default.
+    pub lame_duck: Duration,
     /// Calls in flight at a time, over all connections; 512 by default. Further ones are refused at once.
     pub max_in_flight: usize,
     /// The longest request message, in bytes; 256 KiB by default.
@@ -216,6 +218,7 @@ fn server(section: &mut Section<'_>) -> Server {
     Server {
         listen,
         drain: section.take("drain", secs(20), values::duration(secs(0)..=secs(3600))),
+        lame_duck: section.take("lame_duck", secs(2), values::duration(secs(0)..=secs(60))),
         max_in_flight: section.take("max_in_flight", 512, values::integer(1..=100_000)) as usize,
         max_message_size: section.take("max_message_size", 256 * 1024, values::size(KIB..=16 * MIB)),
         reflection: section.take("reflection", true, values::boolean),

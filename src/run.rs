@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr, sync::Arc};
 
-use tokio::{net::TcpListener, sync::oneshot, task::JoinSet};
+use tokio::{net::TcpListener, sync::oneshot, task::JoinSet, time::sleep};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::service::Routes;
 use tonic_health::{ServingStatus, server::HealthReporter};
@@ -86,15 +86,18 @@ pub async fn run(
     tracing::info!(listen = %addresses.server, admin = %addresses.admin, version = env!("CARGO_PKG_VERSION"), "serving");
     let _ = started.send(addresses); // nobody has to listen
 
+    // All of the end has to fit into `drain`.
+    let drain = config.server.drain;
+    let (lame_duck, flush) = (config.server.lame_duck.min(drain / 2), telemetry::FLUSH.min(drain / 4));
     let stop = async {
         stop.await;
         tracing::info!("stopping: calls in flight finish");
         admin.set_ready(false);
         set_health(&health, ServingStatus::NotServing).await;
+        sleep(lame_duck).await;
         end_watches(&health).await;
     };
-    let flush = telemetry::FLUSH.min(config.server.drain / 4); // all of the end has to fit into `drain`
-    edge::serve(listener, stack, stop, calls, &config.server, config.server.drain - flush, abandon).await;
+    edge::serve(listener, stack, stop, calls, &config.server, drain - lame_duck - flush, abandon).await;
     telemetry.shutdown(flush).await;
     drop(tasks); // the operator can ask to the end
     tracing::info!("stopped");

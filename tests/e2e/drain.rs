@@ -77,3 +77,17 @@ async fn a_call_that_comes_while_goaway_is_on_its_way_has_the_whole_drain() {
         assert_eq!(call.await.unwrap().unwrap().into_inner().request_info, "success");
     }
 }
+
+#[tokio::test]
+async fn for_a_while_after_health_has_turned_calls_are_still_taken() {
+    let emulator = emulator().await;
+    let mut gateway = Gateway::with(&emulator, &[("SCM_GATEWAY__SERVER__LAME_DUCK", "1s")]).await;
+    gateway.stop();
+    while gateway.admin("/readyz").await.0 == 200 {
+        tokio::task::yield_now().await;
+    }
+    let mut late = crate::harness::client(&gateway.addresses.server).await;
+    late.save_info(sample()).await.unwrap();
+    gateway.stopped().await;
+    assert!(tokio::net::TcpStream::connect(&gateway.addresses.server).await.is_err());
+}

@@ -118,6 +118,7 @@ pub fn environment(endpoint: &str, variables: &[(&str, &str)]) -> Environment {
             ("HUAWEICLOUD_SDK_SK", SAMPLE_SECRET_KEY),
             ("HUAWEICLOUD_SDK_PROJECT_ID", SAMPLE_PROJECT),
             ("SCM_GATEWAY__SERVER__LISTEN", "127.0.0.1:0"),
+            ("SCM_GATEWAY__SERVER__LAME_DUCK", "0s"),
             ("SCM_GATEWAY__ADMIN__LISTEN", "127.0.0.1:0"),
             ("SCM_GATEWAY__UPSTREAM__ENDPOINT", endpoint),
         ]

@@ -111,6 +111,7 @@ fn configuration(emulator: &Emulator, collector: SocketAddr) -> config::Config {
             ("HUAWEICLOUD_SDK_SK", SAMPLE_SECRET_KEY.to_owned()),
             ("HUAWEICLOUD_SDK_PROJECT_ID", SAMPLE_PROJECT.to_owned()),
             ("SCM_GATEWAY__SERVER__LISTEN", "127.0.0.1:0".to_owned()),
+            ("SCM_GATEWAY__SERVER__LAME_DUCK", "0s".to_owned()),
             ("SCM_GATEWAY__ADMIN__LISTEN", "127.0.0.1:0".to_owned()),
             ("SCM_GATEWAY__UPSTREAM__ENDPOINT", emulator.endpoint()),
             ("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://{collector}")),
