@@ -26,7 +26,7 @@
 //! | [`validate`] | what is refused before anything is sent |
 //! | [`rest`] | translate, decode, the vendor's codes |
 //! | [`sign`] | SDK-HMAC-SHA256, pure |
-//! | [`upstream`] | deadline, circuits, repeat, attempt, sign, transport (the only user of reqwest) |
+//! | [`upstream`] | deadline, circuits, repeat, attempt, sign, transport |
 //! | [`call`] | what accompanies a call beside its message |
 //! | [`service`] | validate → upstream → reply, for any RPC |
 //! | [`status`] | THE table: error → gRPC status |
@@ -39,7 +39,7 @@
 //!
 //! Imports point down: run → edge → service → upstream → {rest, sign} → {proto, error, secret, clock}. `config` hands
 //! each room its own small struct. tonic's server is named in edge, service, status and run; reqwest in
-//! `upstream::transport`.
+//! `upstream::transport` and, for OTLP, in `telemetry::export`. `src/build` belongs to `build.rs`.
 
 pub mod admin;
 pub mod agency;

@@ -11,8 +11,8 @@ use http::{HeaderName, HeaderValue, Uri};
 use percent_encoding::percent_decode_str;
 use secrecy::SecretString;
 
-use super::Environment;
 use super::problems::one_line;
+use super::{Environment, millis};
 
 /// Where traces and metrics go.
 #[derive(Debug, Clone)]
@@ -98,11 +98,9 @@ pub(super) fn read(environment: &Environment, warnings: &mut Vec<String>) -> Tel
         batch: Batch {
             queue: variables.number("OTEL_BSP_MAX_QUEUE_SIZE", 2048, 65_536) as usize,
             export: variables.number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512, 65_536) as usize,
-            delay: Duration::from_millis(variables.number("OTEL_BSP_SCHEDULE_DELAY", 5_000, 3_600_000).into()),
+            delay: millis(variables.number("OTEL_BSP_SCHEDULE_DELAY", 5_000, 3_600_000).into()),
         },
-        metric_interval: Duration::from_millis(
-            variables.number("OTEL_METRIC_EXPORT_INTERVAL", 60_000, 3_600_000).into(),
-        ),
+        metric_interval: millis(variables.number("OTEL_METRIC_EXPORT_INTERVAL", 60_000, 3_600_000).into()),
     }
 }
 

@@ -1,4 +1,4 @@
-//! HTTP/1.1 over TLS by reqwest, whose only user this file is: everything it would do of its own accord is off.
+//! HTTP/1.1 over TLS by reqwest: everything it would do of its own accord is off.
 
 use std::{error::Error as StdError, io, time::Duration};
 
