@@ -23,6 +23,9 @@ use crate::{
     telemetry::{Telemetry, attribute as name, traceparent},
 };
 
+/// A part that is shorter stands in an id or a signature by chance.
+const PART: usize = 12;
+
 /// What one attempt is made of.
 pub(super) struct Attempt<'a> {
     pub(super) request: &'a UnsignedRequest,
@@ -79,7 +82,8 @@ impl Upstream {
 fn without<R>(ours: Vec<String>, result: Result<decode::Decoded<R>, Error>) -> Result<decode::Decoded<R>, Error> {
     let is_ours = |text: &mut String| {
         let text = text.to_ascii_lowercase();
-        ours.iter().any(|ours| ours.contains(&text) || text.contains(ours.as_str()))
+        let holds = |whole: &str, part: &str| part.len() >= PART && whole.contains(part);
+        ours.iter().any(|ours| holds(&text, ours) || holds(ours, &text))
     };
     match result {
         Ok(mut decoded) => {
