@@ -6,6 +6,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::future::join_all;
 use opentelemetry::{
     KeyValue,
     metrics::{Counter, Meter},
@@ -24,7 +25,7 @@ const INTERVAL: Duration = Duration::from_millis(500);
 /// Looks after the files of all projects until dropped.
 pub async fn watch(projects: Projects, targets: Arc<Targets>, meter: Meter) {
     let reloads = reloads(&meter);
-    let mut watched: Vec<_> = projects
+    let watched: Vec<_> = projects
         .iter()
         .filter_map(|project| {
             let source = project.key_source.is_in_files().then(|| project.key_source.clone())?;
@@ -32,12 +33,8 @@ pub async fn watch(projects: Projects, targets: Arc<Targets>, meter: Meter) {
             Some(Watched { source, target, used, read: None, failed: false })
         })
         .collect();
-    while !watched.is_empty() {
-        sleep(INTERVAL).await;
-        for project in &mut watched {
-            project.look(&reloads).await;
-        }
-    }
+    // Each at its own pace: files on a network that hangs hold up their own project alone.
+    join_all(watched.into_iter().map(|project| project.look_after(&reloads))).await;
 }
 
 /// Counts changes of keys, by project and [`outcome`].
@@ -63,6 +60,13 @@ struct Watched {
 }
 
 impl Watched {
+    async fn look_after(mut self, reloads: &Counter<u64>) {
+        loop {
+            sleep(INTERVAL).await;
+            self.look(reloads).await;
+        }
+    }
+
     async fn look(&mut self, reloads: &Counter<u64>) {
         let source = self.source.clone();
         let Ok(read) = spawn_blocking(move || source.read()).await else { return };
