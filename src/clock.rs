@@ -3,7 +3,7 @@
 use std::{
     fmt,
     sync::Arc,
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 /// The calendar, for signatures and dates. Tests give their own.
@@ -32,6 +32,12 @@ impl fmt::Debug for Clock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Clock")
     }
+}
+
+/// Whole seconds from one time of day to another, negative if that is earlier.
+pub fn seconds_between(from: SystemTime, to: SystemTime) -> i64 {
+    let whole = |span: Duration| i64::try_from(span.as_secs()).unwrap_or(i64::MAX);
+    to.duration_since(from).map_or_else(|behind| -whole(behind.duration()), whole)
 }
 
 /// The steady time, for deadlines: stands still where a test pauses the runtime's clock.

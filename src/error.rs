@@ -147,6 +147,11 @@ impl Error {
         Self { violations, ..Self::new(Reason::InvalidRequest, Progress::NotSent) }
     }
 
+    /// A call that is not made for now, and how long.
+    pub fn held_back(reason: Reason, wait: Duration) -> Self {
+        Self { retry_after: Some(wait), ..Self::new(reason, Progress::NotSent) }
+    }
+
     /// An answer that is an error.
     pub fn answered(reason: Reason, answer: Answer) -> Self {
         Self { answer: Some(Box::new(answer)), ..Self::new(reason, Progress::Answered) }

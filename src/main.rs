@@ -22,9 +22,9 @@ const EX_CONFIG: u8 = 78;
 /// call out, every call traced.
 ///
 /// Without a file, the defaults and the environment serve. The least that is needed is HUAWEICLOUD_SDK_AK,
-/// HUAWEICLOUD_SDK_SK and HUAWEICLOUD_SDK_PROJECT_ID, or the profile file of the vendor's SDKs. Every key of the file can be set as
-/// SCM_GATEWAY__SECTION__KEY, and the environment wins. Telemetry follows the OTEL_* variables, RUST_LOG filters the
-/// log.
+/// HUAWEICLOUD_SDK_SK and HUAWEICLOUD_SDK_PROJECT_ID, or the profile file of the vendor's SDKs. Every key of the file
+/// can be set as SCM_GATEWAY__SECTION__KEY, and the environment wins. Telemetry follows the OTEL_* variables, RUST_LOG
+/// filters the log.
 ///
 /// SIGTERM or SIGINT drains and ends with 0, a second one ends at once. A wrong configuration ends with 78.
 #[derive(Parser)]

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status, metadata::MetadataValue};
+use tonic::{Request, Response, Status};
 
 use crate::{
     call::Call,
@@ -29,7 +29,8 @@ struct Inner {
 }
 
 impl Gateway {
-    /// A service in front of this upstream, for so many calls at a time. When `stop` is cancelled, calls still running are answered at once.
+    /// A service in front of this upstream, for so many calls at a time. When `stop` is cancelled, calls still running
+    /// are answered at once.
     pub fn new(upstream: Upstream, max_in_flight: usize, stop: CancellationToken) -> Self {
         Self(Arc::new(Inner { upstream, places: Semaphore::new(max_in_flight), stop }))
     }
@@ -54,7 +55,7 @@ impl Gateway {
     /// First a place, then the project, then the fields, then SCM. A call takes its place now that its message has come
     /// whole: one that is never finished takes none.
     async fn answer<M: RestMethod>(&self, mut message: M::Request, call: &Call) -> Result<Decoded<M::Reply>, Error> {
-        let _place = self.0.places.try_acquire().map_err(|_| overloaded())?;
+        let _place = self.0.places.try_acquire().map_err(|_| Error::held_back(Reason::Overloaded, OVERLOADED))?;
         let target = self.target(M::project_id(&mut message))?;
         let checked = validate::check(message)?;
         let request = rest::translate::<M>(&checked);
@@ -74,14 +75,8 @@ impl Gateway {
     }
 }
 
-fn overloaded() -> Error {
-    Error { retry_after: Some(OVERLOADED), ..Error::new(Reason::Overloaded, Progress::NotSent) }
-}
-
 fn reply<R>(decoded: Decoded<R>) -> Response<R> {
     let mut response = Response::new(decoded.reply);
-    if let Some(id) = decoded.request_id.and_then(|id| MetadataValue::try_from(id).ok()) {
-        response.metadata_mut().insert(status::UPSTREAM_REQUEST_ID, id);
-    }
+    status::tell_request_id(response.metadata_mut(), decoded.request_id);
     response
 }

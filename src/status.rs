@@ -2,7 +2,10 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use tonic::{Code, Status, metadata::MetadataValue};
+use tonic::{
+    Code, Status,
+    metadata::{MetadataMap, MetadataValue},
+};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
 use crate::error::{Error, Reason, Violation};
@@ -11,7 +14,7 @@ use crate::error::{Error, Reason, Violation};
 pub const DOMAIN: &str = "scm-gateway";
 
 /// The metadata key under which SCM's id of the request goes back, on success too.
-pub const UPSTREAM_REQUEST_ID: &str = "x-upstream-request-id";
+const UPSTREAM_REQUEST_ID: &str = "x-upstream-request-id";
 
 /// No wait told to a caller is longer, whatever SCM asks for.
 const MAX_WAIT: Duration = Duration::from_secs(60);
@@ -106,10 +109,15 @@ pub fn render(error: Error) -> Status {
         details.set_bad_request(bad_request(error.violations));
     }
     let mut status = Status::with_error_details(code, message, details);
-    if let Some(id) = request_id.and_then(|id| MetadataValue::try_from(id).ok()) {
-        status.metadata_mut().insert(UPSTREAM_REQUEST_ID, id);
-    }
+    tell_request_id(status.metadata_mut(), request_id);
     status
+}
+
+/// Puts SCM's id of the request, if it gave one, where callers find it.
+pub fn tell_request_id(metadata: &mut MetadataMap, id: Option<String>) {
+    if let Some(id) = id.and_then(|id| MetadataValue::try_from(id).ok()) {
+        metadata.insert(UPSTREAM_REQUEST_ID, id);
+    }
 }
 
 fn bad_request(violations: Vec<Violation>) -> Vec<FieldViolation> {

@@ -50,7 +50,8 @@ pub(crate) fn binding(api: &Api, checked_by_hand: &[&str]) -> std::result::Resul
     for method in &api.methods {
         rest_method(&mut out, method)?;
     }
-    let names: Vec<_> = api.methods.iter().map(|m| format!("\"{}\"", m.rpc())).collect();
+    let names: Vec<_> =
+        api.methods.iter().map(|m| format!("<{} as crate::rest::RestMethod>::RPC", m.method.name())).collect();
     writeln!(out, "/// The full names of the RPCs.\npub const RPCS: &[&str] = &[{}];", names.join(", "))?;
     tonic_service(&mut out, api)?;
     Ok(out)

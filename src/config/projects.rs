@@ -7,6 +7,7 @@ use super::problems::Problem;
 use super::reader::{Raw, Section};
 use super::{Endpoint, Environment, endpoint, profile, values};
 use crate::secret::Credentials;
+use crate::validate::text::is_id;
 
 const PROJECT_ID: &str = "HUAWEICLOUD_SDK_PROJECT_ID";
 
@@ -206,8 +207,7 @@ fn id(raw: &Raw) -> Result<String, String> {
 }
 
 fn checked_id(text: &str) -> Result<String, String> {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-    match (1..=64).contains(&text.len()) && text.bytes().all(plain) {
+    match is_id(text) {
         true => Ok(text.to_owned()),
         false => Err("expects 1 to 64 letters, digits, `_` and `-`".to_owned()),
     }

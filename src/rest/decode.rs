@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, de::DeserializeOwned};
 
 use super::{RawReply, RestMethod, codes};
+use crate::clock::seconds_between;
 use crate::error::{Answer, Error, Reason};
 
 /// A success.
@@ -148,8 +149,7 @@ fn request_id(headers: &http::HeaderMap, body: Option<&ErrorBody>) -> Option<Str
 /// Seconds by which the `Date` of an answer is ahead of our clock.
 pub fn ahead(headers: &http::HeaderMap, now: SystemTime) -> Option<i64> {
     let date = httpdate::parse_http_date(headers.get(http::header::DATE)?.to_str().ok()?).ok()?;
-    let whole = |span: Duration| i64::try_from(span.as_secs()).unwrap_or(i64::MAX);
-    Some(date.duration_since(now).map_or_else(|behind| -whole(behind.duration()), whole))
+    Some(seconds_between(now, date))
 }
 
 /// `Retry-After` in seconds or as a date; what is past or unreadable counts as none.

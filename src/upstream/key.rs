@@ -119,10 +119,7 @@ impl Key {
                     return Ok(Pass { guard, credentials, admission, verdict });
                 }
                 Ok(None) => {}
-                Err(wait) => {
-                    let error = Error::new(Reason::UpstreamCredentials, Progress::NotSent);
-                    return Err(Error { retry_after: Some(wait), ..error });
-                }
+                Err(wait) => return Err(Error::held_back(Reason::UpstreamCredentials, wait)),
             }
             let changed = async {
                 tokio::select! { () = settled => {}, () = replaced => {} }

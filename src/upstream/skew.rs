@@ -13,7 +13,7 @@ use std::{
 use http::HeaderMap;
 use tokio::time::Instant;
 
-use crate::rest::decode::ahead;
+use crate::{clock::seconds_between, rest::decode::ahead};
 
 /// Up to here a difference is what seconds and the network make of equal clocks.
 const TOLERATED: i64 = 60;
@@ -79,12 +79,6 @@ pub(super) fn corrected(now: SystemTime, offset: i64) -> SystemTime {
 
 fn is_off(seconds: i64) -> bool {
     seconds.saturating_abs() > TOLERATED
-}
-
-/// From `ours` to `theirs`.
-fn seconds_between(ours: SystemTime, theirs: SystemTime) -> i64 {
-    let whole = |span: Duration| i64::try_from(span.as_secs()).unwrap_or(i64::MAX);
-    theirs.duration_since(ours).map_or_else(|behind| -whole(behind.duration()), whole)
 }
 
 #[cfg(test)]

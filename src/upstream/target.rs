@@ -1,6 +1,6 @@
 //! A project as calls see it: where they go, what signs them, and whether they may be made at all.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     circuit,
@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     config::{self, Endpoint, Project, Projects},
-    error::{Error, Progress, Reason},
+    error::{Error, Reason},
     secret::Credentials,
 };
 
@@ -47,17 +47,13 @@ impl Target {
     /// Leave to make a call. Nothing is sent without it.
     pub(super) fn admit(&self) -> Result<circuit::Pass<'_>, Error> {
         self.not_throttled()?;
-        self.circuit.admit().map_err(|wait| refused(Reason::CircuitOpen, wait))
+        self.circuit.admit().map_err(|wait| Error::held_back(Reason::CircuitOpen, wait))
     }
 
     /// Whether SCM has not asked to be left alone.
     pub(super) fn not_throttled(&self) -> Result<(), Error> {
-        self.throttle.admit().map_err(|wait| refused(Reason::UpstreamThrottled, wait))
+        self.throttle.admit().map_err(|wait| Error::held_back(Reason::UpstreamThrottled, wait))
     }
-}
-
-fn refused(reason: Reason, wait: Duration) -> Error {
-    Error { retry_after: Some(wait), ..Error::new(reason, Progress::NotSent) }
 }
 
 /// All projects, and the default one.

@@ -41,11 +41,13 @@ pub(crate) fn no_control_characters(value: &str) -> Result<(), &'static str> {
 
 /// Checks that `value` is an identifier: `[0-9A-Za-z_-]{1,64}`.
 pub(crate) fn id(value: &str) -> Result<(), &'static str> {
+    if is_id(value) { Ok(()) } else { Err(ID) }
+}
+
+/// Whether a value is fit for a segment of a path.
+pub(crate) fn is_id(value: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-    if (1..=ID_MAX).contains(&value.len()) && value.bytes().all(allowed) {
-        return Ok(());
-    }
-    Err(ID)
+    (1..=ID_MAX).contains(&value.len()) && value.bytes().all(allowed)
 }
 
 /// Blank is Unicode White_Space and nothing else: a zero width space is not blank.
