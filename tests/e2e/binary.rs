@@ -12,7 +12,7 @@ use tokio::{
 };
 
 use crate::harness::{
-    assert_status, client, emulator, environment, metadata_service::MetadataService, sample, suite_log,
+    assert_status, client, emulator, environment, folder::Folder, metadata_service::MetadataService, sample, suite_log,
 };
 
 fn binary(variables: &[(&str, &str)]) -> Command {
@@ -152,12 +152,11 @@ async fn check_says_nothing_to_the_collector() {
 
 #[tokio::test]
 async fn a_syntax_error_names_its_line_and_prints_nothing_of_it() {
-    let path = std::env::temp_dir().join(format!("scm-gateway-syntax-{}.toml", std::process::id()));
-    std::fs::write(&path, "[server]\nlisten = p1anted\n").unwrap();
+    let folder = Folder::new();
+    let path = folder.file("syntax.toml", "[server]\nlisten = p1anted\n");
     let mut command = binary(&[]);
     command.arg("--config").arg(&path).arg("--check");
     let (code, _, errors) = output(command).await;
-    std::fs::remove_file(path).unwrap();
     assert_eq!(code, 78);
     assert!(errors.contains("line 2") && !errors.contains("p1anted"), "{errors}");
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use scm_gateway::clock::Clock;
 use tonic::Code;
 
-use crate::harness::{Gateway, assert_status, emulator, environment, sample};
+use crate::harness::{Gateway, assert_status, emulator, environment, folder::Folder, sample};
 
 #[tokio::test]
 async fn a_clock_that_is_off_costs_one_attempt_and_the_offset_is_kept() {
@@ -67,12 +67,8 @@ async fn the_date_of_one_endpoint_is_nothing_to_another() {
     };
     let start = |name: &str| Emulator::start(Options { accounts: vec![account(name)], ..Options::default() });
     let (good, odd) = (start("good").await.unwrap(), start("odd").await.unwrap());
-    let folder = std::env::temp_dir().join(format!("scm-gateway-dates-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
-    let file = |name: &str| {
-        std::fs::write(folder.join(name), name).unwrap();
-        folder.join(name).to_str().unwrap().to_owned()
-    };
+    let folder = Folder::new();
+    let file = |name: &str| folder.file(name, name);
     let variables = [
         ("SCM_GATEWAY__DEFAULT_PROJECT", "good".to_owned()),
         ("SCM_GATEWAY__PROJECTS__0__ID", "good".to_owned()),
@@ -86,7 +82,6 @@ async fn the_date_of_one_endpoint_is_nothing_to_another() {
     ];
     let variables: Vec<_> = variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let gateway = Gateway::start(environment(&good.endpoint(), &variables), Clock::system()).await;
-    std::fs::remove_dir_all(folder).unwrap();
     let refusal = r#"{"error_code":"APIG.0301","error_msg":"verify aksk signature fail, signature expired"}"#;
     odd.script(Step::Reply(Reply::json(401, refusal).header("Date", "Fri, 01 Jan 2100 00:00:00 GMT")));
 

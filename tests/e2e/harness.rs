@@ -20,6 +20,8 @@ use tokio::{sync::oneshot, task::JoinHandle};
 use tonic::{Code, Response, Status, transport::Channel};
 use tonic_types::StatusExt as _;
 
+#[path = "harness/folder.rs"]
+pub mod folder;
 #[path = "harness/metadata_service.rs"]
 pub mod metadata_service;
 #[path = "harness/otlp_sink.rs"]

@@ -1,12 +1,10 @@
 //! Which project a call is for, and whose key signs it.
 
-use std::path::{Path, PathBuf};
-
 use scm_emulator::{Account, Emulator, Options, SAMPLE_PROJECT};
 use scm_gateway::{clock::Clock, proto::SaveInfoRequest};
 use tonic::Code;
 
-use crate::harness::{CERT, Gateway, assert_status, emulator, environment, sample, sample_info};
+use crate::harness::{CERT, Gateway, assert_status, emulator, environment, folder::Folder, sample, sample_info};
 
 #[tokio::test]
 async fn an_empty_project_is_the_default_one_and_may_be_named() {
@@ -30,20 +28,6 @@ async fn a_foreign_project_is_refused_before_the_fields_are_looked_at() {
     assert_eq!(emulator.attempts(), 0);
 }
 
-fn file(folder: &Path, name: &str, content: &str) -> String {
-    use std::os::unix::fs::PermissionsExt as _;
-    let path = folder.join(name);
-    std::fs::write(&path, content).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
-    path.to_str().unwrap().to_owned()
-}
-
-fn folder() -> PathBuf {
-    let folder = std::env::temp_dir().join(format!("scm-gateway-projects-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
-    folder
-}
-
 #[tokio::test]
 async fn each_project_is_signed_for_with_its_own_key() {
     let account = |access_key: &str, token: Option<&str>, project: &str| Account {
@@ -54,20 +38,19 @@ async fn each_project_is_signed_for_with_its_own_key() {
     };
     let accounts = vec![account("AKONE", None, "one"), account("AKTWO", Some("token-two"), "two")];
     let emulator = Emulator::start(Options { accounts, ..Options::default() }).await.unwrap();
-    let folder = folder();
+    let folder = Folder::new();
     let files = [
         ("SCM_GATEWAY__PROJECTS__0__ID", "one".to_owned()),
-        ("SCM_GATEWAY__PROJECTS__0__AK_FILE", file(&folder, "ak1", "AKONE\n")),
-        ("SCM_GATEWAY__PROJECTS__0__SK_FILE", file(&folder, "sk1", "secret-of-AKONE\r\n")),
+        ("SCM_GATEWAY__PROJECTS__0__AK_FILE", folder.file("ak1", "AKONE\n")),
+        ("SCM_GATEWAY__PROJECTS__0__SK_FILE", folder.file("sk1", "secret-of-AKONE\r\n")),
         ("SCM_GATEWAY__PROJECTS__1__ID", "two".to_owned()),
-        ("SCM_GATEWAY__PROJECTS__1__AK_FILE", file(&folder, "ak2", "AKTWO")),
-        ("SCM_GATEWAY__PROJECTS__1__SK_FILE", file(&folder, "sk2", "secret-of-AKTWO")),
-        ("SCM_GATEWAY__PROJECTS__1__SECURITY_TOKEN_FILE", file(&folder, "token2", "token-two\n")),
+        ("SCM_GATEWAY__PROJECTS__1__AK_FILE", folder.file("ak2", "AKTWO")),
+        ("SCM_GATEWAY__PROJECTS__1__SK_FILE", folder.file("sk2", "secret-of-AKTWO")),
+        ("SCM_GATEWAY__PROJECTS__1__SECURITY_TOKEN_FILE", folder.file("token2", "token-two\n")),
         ("SCM_GATEWAY__DEFAULT_PROJECT", "two".to_owned()),
     ];
     let variables: Vec<_> = files.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let gateway = Gateway::start(environment(&emulator.endpoint(), &variables), Clock::system()).await;
-    std::fs::remove_dir_all(folder).unwrap();
 
     gateway.save(SaveInfoRequest { project_id: "one".into(), ..sample() }).await.unwrap();
     gateway

@@ -3,7 +3,7 @@
 use scm_gateway::proto::SaveInfoRequest;
 use tonic::{Code, Request};
 
-use crate::harness::{Gateway, emulator, sample};
+use crate::harness::{Gateway, emulator, folder::Folder, sample};
 
 #[tokio::test]
 async fn a_message_over_the_limit_is_resource_exhausted() {
@@ -30,7 +30,8 @@ async fn a_malformed_timeout_is_answered_at_once() {
 #[tokio::test]
 async fn calls_come_in_by_a_unix_socket_too() {
     let emulator = emulator().await;
-    let path = std::env::temp_dir().join(format!("scm-gateway-{}.sock", std::process::id()));
+    let folder = Folder::new();
+    let path = folder.0.join("socket");
     // Left behind by a process that died: replaced.
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     let listen = format!("unix:{}", path.display());
@@ -56,7 +57,8 @@ async fn calls_come_in_by_a_unix_socket_too() {
 #[tokio::test]
 async fn a_unix_socket_that_somebody_listens_on_is_left_alone() {
     let emulator = emulator().await;
-    let path = std::env::temp_dir().join(format!("scm-gateway-taken-{}.sock", std::process::id()));
+    let folder = Folder::new();
+    let path = folder.0.join("socket");
     let _living = std::os::unix::net::UnixListener::bind(&path).unwrap();
     let listen = format!("unix:{}", path.display());
     let environment = crate::harness::environment(&emulator.endpoint(), &[("SCM_GATEWAY__SERVER__LISTEN", &listen)]);
@@ -65,7 +67,6 @@ async fn a_unix_socket_that_somebody_listens_on_is_left_alone() {
     let error = scm_gateway::run(config, scm_gateway::clock::Clock::system(), started, async {}).await.unwrap_err();
     assert!(error.to_string().starts_with("server.listen: cannot listen on unix:"), "{error}");
     assert!(std::os::unix::net::UnixStream::connect(&path).is_ok());
-    std::fs::remove_file(path).unwrap();
 }
 
 #[tokio::test]

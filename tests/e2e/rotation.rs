@@ -1,39 +1,11 @@
 //! Keys that change under a running gateway.
 
-use std::{
-    fs,
-    os::unix::fs::symlink,
-    path::{Path, PathBuf},
-    sync::atomic::{AtomicUsize, Ordering},
-};
+use std::{fs, os::unix::fs::symlink, path::Path};
 
 use scm_emulator::{Account, Emulator, Options, SAMPLE_PROJECT};
 use scm_gateway::clock::Clock;
 
-use crate::harness::{Gateway, environment, sample};
-
-/// A folder of its own, removed at the end.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new() -> Self {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("scm-gateway-key-{}-{number}", std::process::id()));
-        fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.0.join(name).to_str().unwrap().to_owned()
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
+use crate::harness::{Gateway, environment, folder::Folder, sample};
 
 pub fn account(name: &str) -> Account {
     Account {

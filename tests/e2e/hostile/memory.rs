@@ -4,10 +4,10 @@
 use scm_emulator::{Emulator, Options, Step, Tls};
 use tonic::Code;
 
-use super::{SUCCESS, head, raw, tls::ca_file};
+use super::{SUCCESS, head, raw};
 use crate::{
     binary::Process,
-    harness::{client, sample, seen},
+    harness::{client, folder::Folder, sample, seen},
 };
 
 /// KiB at the most so far.
@@ -20,12 +20,11 @@ fn peak(process: &Process) -> u64 {
 #[tokio::test]
 async fn answers_without_end_cost_at_most_32_mib() {
     let tls = Tls::generate();
-    let ca = ca_file(&tls);
+    let folder = Folder::new();
+    let ca = folder.file("ca.pem", &tls.ca_pem());
     let emulator = Emulator::start(Options { tls: Some(tls), ..Options::default() }).await.unwrap();
-    let variables =
-        [("SCM_GATEWAY__UPSTREAM__TIMEOUT", "2s"), ("SCM_GATEWAY__UPSTREAM__CA_FILE", ca.to_str().unwrap())];
+    let variables = [("SCM_GATEWAY__UPSTREAM__TIMEOUT", "2s"), ("SCM_GATEWAY__UPSTREAM__CA_FILE", ca.as_str())];
     let process = Process::start(&emulator.endpoint(), &variables).await;
-    std::fs::remove_file(ca).unwrap();
     let mut client = client(&process.address).await;
     for _ in 0..20 {
         client.save_info(sample()).await.unwrap();

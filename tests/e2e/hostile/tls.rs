@@ -1,11 +1,8 @@
 //! TLS connections that are not to be trusted, or none.
 
-use std::{
-    path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
 };
 
 use scm_emulator::{Emulator, Options, Then, Tls};
@@ -16,24 +13,15 @@ use tokio::{
 use tonic::Code;
 
 use super::{Pair, SUCCESS, expect, gateway, head, then};
-use crate::harness::{emulator, sample};
-
-/// A file with this authority's certificate; whoever has started with it removes it.
-pub fn ca_file(authority: &Tls) -> PathBuf {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    let path = std::env::temp_dir().join(format!("scm-gateway-ca-{}-{number}.pem", std::process::id()));
-    std::fs::write(&path, authority.ca_pem()).unwrap();
-    path
-}
+use crate::harness::{emulator, folder::Folder, sample};
 
 /// SCM over TLS, and a gateway that trusts this authority.
 async fn over_tls(tls: Tls, trusted: &Tls) -> Pair {
-    let ca = ca_file(trusted);
+    let folder = Folder::new();
+    let ca = folder.file("ca.pem", &trusted.ca_pem());
     let emulator = Emulator::start(Options { tls: Some(tls), ..Options::default() }).await.unwrap();
-    let variables = [("SCM_GATEWAY__UPSTREAM__CA_FILE", ca.to_str().unwrap())];
+    let variables = [("SCM_GATEWAY__UPSTREAM__CA_FILE", ca.as_str())];
     let gateway = gateway(&emulator.endpoint(), &variables).await;
-    std::fs::remove_file(ca).unwrap();
     Pair { emulator, gateway }
 }
 
