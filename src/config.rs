@@ -28,6 +28,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytesize::{KIB, MIB};
+use rustix::process::{Resource, getrlimit};
 use rustls::pki_types::CertificateDer;
 use secrecy::SecretString;
 use toml::Table;
@@ -75,13 +76,17 @@ pub struct Server {
     pub max_message_size: usize,
     /// Whether server reflection is served; it is by default.
     pub reflection: bool,
-    /// What one connection may cost.
-    pub connection: Connection,
+    /// What the connections may cost.
+    pub connections: Connections,
 }
 
-/// What one connection may cost.
+/// What the connections may cost.
 #[derive(Debug, Clone)]
-pub struct Connection {
+pub struct Connections {
+    /// How many at a time; 1,000 by default, and at most half of what file descriptors the process may have.
+    pub max: usize,
+    /// After how long, a tenth more or less, one is told to end; 15 min by default.
+    pub max_age: Duration,
     /// How long it may take to begin; 10 s by default.
     pub handshake_timeout: Duration,
     /// Calls at a time on it; 100 by default.
@@ -215,6 +220,11 @@ fn server(section: &mut Section<'_>) -> Server {
              set server.plaintext = true behind a mesh sidecar that encrypts",
         );
     }
+    let max = section.take("max_connections", 1000, values::integer(1..=1_000_000)) as usize;
+    let most = half_of_file_descriptors();
+    if max > most && section.origin("max_connections").is_some() {
+        section.warning("max_connections", &format!("is more than half of the file descriptors; it will be {most}"));
+    }
     Server {
         listen,
         drain: section.take("drain", secs(20), values::duration(secs(0)..=secs(3600))),
@@ -222,7 +232,9 @@ fn server(section: &mut Section<'_>) -> Server {
         max_in_flight: section.take("max_in_flight", 512, values::integer(1..=100_000)) as usize,
         max_message_size: section.take("max_message_size", 256 * 1024, values::size(KIB..=16 * MIB)),
         reflection: section.take("reflection", true, values::boolean),
-        connection: Connection {
+        connections: Connections {
+            max: max.min(most),
+            max_age: section.take("max_connection_age", secs(900), values::duration(secs(1)..=secs(86_400))),
             handshake_timeout: section.take("handshake_timeout", secs(10), values::duration(millis(10)..=secs(60))),
             max_streams: section.take("max_streams", 100, values::integer(1..=10_000)),
             max_header_list_size: section.take("max_header_list_size", 16 * 1024, values::size(KIB..=MIB)) as u32,
@@ -275,6 +287,12 @@ fn refuse_plain_proxy(root: &mut Section<'_>, upstream: &Upstream, projects: Opt
         let message = "would get requests for an http:// endpoint in plain text; use https:// endpoints with a proxy";
         root.problem_elsewhere(Problem::new("upstream.proxy", message));
     }
+}
+
+/// The other half is for connections to SCM and for files.
+fn half_of_file_descriptors() -> usize {
+    let limit = getrlimit(Resource::Nofile).current;
+    limit.and_then(|limit| usize::try_from(limit / 2).ok()).unwrap_or(usize::MAX).max(1)
 }
 
 const fn secs(secs: u64) -> Duration {

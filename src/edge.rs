@@ -3,23 +3,16 @@
 use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
 
 use http::{Request, Response};
-use hyper::{body::Incoming, server::conn::http2};
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::graceful::{GracefulShutdown, Watcher},
-    service::TowerToHyperService,
-};
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    time::{sleep, sleep_until},
-};
+use hyper::body::Incoming;
+use tokio::time::{sleep, sleep_until};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{body::Body, service::Routes};
 use tower::{Service, ServiceBuilder};
 
-use crate::{clock, config, telemetry::Telemetry};
+use crate::{clock, telemetry::Telemetry};
 
 mod catch_panic;
+pub mod connections;
 mod deadline;
 mod handshake;
 pub mod listener;
@@ -28,6 +21,7 @@ mod observe;
 mod one_message;
 mod protocol;
 
+use connections::Connections;
 use listener::Listener;
 
 /// Paths of gRPC's own services, health and reflection.
@@ -36,21 +30,22 @@ const GRPC_OWN: &str = "/grpc.";
 /// Pause after an accept that failed: out of file descriptors, the loop must not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Calls given up before they were looked at, per connection: many impatient callers may share one, and h2's default of
-/// 20 would end it for all of them.
-const MAX_PENDING_RESETS: usize = 400;
-
 /// How long a peer has to take its last answers once all calls are done.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// The layers around the services, outermost first. No call takes longer than `most`.
-pub fn stack(
-    routes: Routes,
-    telemetry: Arc<Telemetry>,
-    calls: TaskTracker,
-    most: Duration,
-) -> impl Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + 'static
+/// What answers calls: the layers around the services, a clone a call.
+pub trait CallService:
+    Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + 'static
 {
+}
+
+impl<S> CallService for S where
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + 'static
+{
+}
+
+/// The layers around the services, outermost first. No call takes longer than `most`.
+pub fn stack(routes: Routes, telemetry: Arc<Telemetry>, calls: TaskTracker, most: Duration) -> impl CallService {
     ServiceBuilder::new()
         // First, for span, metric and log have to show what all the others answer.
         .layer_fn(move |inner| observe::Observe::new(inner, telemetry.clone(), calls.clone()))
@@ -67,19 +62,17 @@ pub fn stack(
 
 /// Serves connections until `stop` is done, then drains: no new connection, GOAWAY on the others, calls in flight
 /// finish. Shortly before `drain` is over, `abandon` is cancelled, and calls still running are to answer at once.
-pub async fn serve<S>(
+pub async fn serve<S: CallService>(
     listener: Listener,
     service: S,
     stop: impl Future<Output = ()>,
     calls: TaskTracker,
-    config: &config::Server,
+    connections: Connections,
     drain: Duration,
     abandon: CancellationToken,
-) where
-    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + 'static,
-{
-    let graceful = GracefulShutdown::new();
-    accept(&listener, service, stop, &graceful, &config.connection).await;
+) {
+    let connections = Arc::new(connections);
+    accept(&listener, service, stop, &connections).await;
     drop(listener);
     let end = clock::steady() + drain;
     let last_call = end - (drain / 4).min(Duration::from_millis(500));
@@ -100,22 +93,20 @@ pub async fn serve<S>(
         sleep_until(end).await;
     };
     tokio::select! {
-        () = graceful.shutdown() => return,
+        () = connections.drain() => return,
         () = quiet => {}
         () = abandoned => {}
     }
+    connections.close();
     tracing::info!("connections that did not close in time were closed");
 }
 
-async fn accept<S>(
+async fn accept<S: CallService>(
     listener: &Listener,
     service: S,
     stop: impl Future<Output = ()>,
-    graceful: &GracefulShutdown,
-    limits: &config::Connection,
-) where
-    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + 'static,
-{
+    connections: &Arc<Connections>,
+) {
     let mut stop = pin!(stop);
     loop {
         let accepted = tokio::select! {
@@ -123,41 +114,11 @@ async fn accept<S>(
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok(stream) => {
-                tokio::spawn(connection(stream, service.clone(), graceful.watcher(), limits.clone()));
-            }
+            Ok(stream) => connections.open(stream, service.clone()),
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
                 sleep(ACCEPT_PAUSE).await;
             }
         }
-    }
-}
-
-async fn connection<S>(
-    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    service: S,
-    watcher: Watcher,
-    limits: config::Connection,
-) where
-    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + 'static,
-{
-    let (stream, overdue) = handshake::watch(stream);
-    let connection = http2::Builder::new(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .auto_date_header(false)
-        .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
-        .max_concurrent_streams(limits.max_streams)
-        .max_header_list_size(limits.max_header_list_size)
-        .initial_stream_window_size(limits.windows.0)
-        .initial_connection_window_size(limits.windows.1)
-        .keep_alive_interval(limits.keep_alive.0)
-        .keep_alive_timeout(limits.keep_alive.1)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
-    tokio::select! {
-        ended = watcher.watch(connection) => if let Err(error) = ended {
-            tracing::debug!(%error, "a connection ended");
-        },
-        () = overdue.after(limits.handshake_timeout) => tracing::debug!("a connection did not begin in time"),
     }
 }

@@ -3,6 +3,7 @@
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, error::ErrorKind};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use scm_gateway::{
     clock::Clock,
     config::{self, Config},
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
             return ExitCode::from(if fine { 0 } else { EX_CONFIG });
         }
     };
+    raise_file_limit();
     let environment = config::environment(variables());
     let config = match config::load(arguments.config.as_deref(), &environment) {
         Ok(config) => config,
@@ -64,6 +66,13 @@ fn main() -> ExitCode {
     let filter = environment.get("RUST_LOG").cloned();
     drop(environment); // it may hold the key
     if arguments.check { check(&runtime, &config) } else { serve(runtime, config, filter.as_deref()) }
+}
+
+/// Takes all file descriptors that the process may have: the usual soft limit of 1,024 is for programs that use
+/// select(2).
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }); // else the soft one holds
 }
 
 /// The one place that reads the process's environment.

@@ -12,7 +12,7 @@ use crate::{
     agency,
     clock::Clock,
     config::Config,
-    edge::{self, listener::Listener},
+    edge::{self, connections::Connections, listener::Listener},
     proto::{self, certificate_service_server::CertificateServiceServer},
     rotation,
     service::Gateway,
@@ -70,7 +70,9 @@ pub async fn run(
     let health = HealthReporter::new();
     let routes = routes(&config, gateway, &health)?;
     let calls = TaskTracker::new();
-    let stack = edge::stack(routes, telemetry.clone(), calls.clone(), config.upstream.timeout);
+    let most = config.upstream.timeout;
+    let stack = edge::stack(routes, telemetry.clone(), calls.clone(), most);
+    let connections = Connections::new(&config.server.connections, most, &telemetry.meter);
 
     let listener = listen(&config).await?;
     let (admin_listener, admin_address) = listen_admin(&config).await?;
@@ -97,7 +99,7 @@ pub async fn run(
         sleep(lame_duck).await;
         end_watches(&health).await;
     };
-    edge::serve(listener, stack, stop, calls, &config.server, drain - lame_duck - flush, abandon).await;
+    edge::serve(listener, stack, stop, calls, connections, drain - lame_duck - flush, abandon).await;
     telemetry.shutdown(flush).await;
     drop(tasks); // the operator can ask to the end
     tracing::info!("stopped");

@@ -7,6 +7,7 @@ mod agency;
 mod binary;
 mod circuits;
 mod clock;
+mod connections;
 mod deadline;
 mod drain;
 mod errors;
