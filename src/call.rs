@@ -5,7 +5,7 @@ use std::{sync::OnceLock, time::Duration};
 use opentelemetry::Context;
 use tokio::time::Instant;
 
-use crate::error::Error;
+use crate::{caller::Caller, error::Error};
 
 /// Kept back from every deadline, so that the caller still gets our answer and not its own time-out.
 const TO_ANSWER: Duration = Duration::from_millis(20);
@@ -15,14 +15,15 @@ const TO_ANSWER: Duration = Duration::from_millis(20);
 pub struct Call {
     arrived: Instant,
     context: Context,
+    caller: Caller,
     timeout: OnceLock<Duration>,
     failure: OnceLock<Error>,
 }
 
 impl Call {
-    /// A call that arrived at this time, and the context of its server span.
-    pub fn new(arrived: Instant, context: Context) -> Self {
-        Self { arrived, context, timeout: OnceLock::new(), failure: OnceLock::new() }
+    /// A call of this caller that arrived at this time, and the context of its server span.
+    pub fn new(arrived: Instant, context: Context, caller: Caller) -> Self {
+        Self { arrived, context, caller, timeout: OnceLock::new(), failure: OnceLock::new() }
     }
 
     /// Notes the time that the caller gives.
@@ -33,6 +34,11 @@ impl Call {
     /// The context of the server span: parent of what the call does.
     pub fn context(&self) -> &Context {
         &self.context
+    }
+
+    /// Who calls.
+    pub fn caller(&self) -> &Caller {
+        &self.caller
     }
 
     /// When the answer has to stand at the latest: the caller's time, at most `cap`, less what answering takes.

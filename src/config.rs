@@ -8,6 +8,7 @@
 //! timeout = "10s"        # or SCM_GATEWAY__UPSTREAM__TIMEOUT=10s, which wins
 //! ```
 
+mod callers;
 mod credentials;
 mod endpoint;
 mod files;
@@ -15,29 +16,31 @@ mod problems;
 mod profile;
 mod projects;
 mod reader;
+mod server;
 mod telemetry;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod values;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
-use bytesize::{KIB, MIB};
-use rustix::process::{Resource, getrlimit};
 use rustls::pki_types::CertificateDer;
 use secrecy::SecretString;
 use toml::Table;
 
+pub use callers::{Caller, IdentitySource};
 pub use credentials::{KeyFiles, KeySource};
 pub use endpoint::Endpoint;
 pub use problems::{Problem, Problems};
 pub use projects::{Project, Projects};
+pub use server::{Connections, Listen, Server};
 pub use telemetry::{Batch, Otlp, OtlpProtocol, Sampler, Telemetry};
+pub use tls::{Tls, TlsFiles, TlsMaterial};
 
 use reader::{Input, Section};
 
@@ -55,67 +58,12 @@ pub struct Config {
     pub upstream: Upstream,
     /// The vendor's projects that may be called.
     pub projects: Projects,
+    /// Who may call what; all may, if there is none.
+    pub callers: Vec<Caller>,
     /// Where traces and metrics go.
     pub telemetry: Telemetry,
     /// What does not stop a start but should be looked at, one line each, without secrets. To be logged.
     pub warnings: Vec<String>,
-}
-
-/// `[server]`: the gRPC listener.
-#[derive(Debug, Clone)]
-pub struct Server {
-    /// Where calls come in; `127.0.0.1:50051` by default.
-    pub listen: Listen,
-    /// How long the end may take after SIGTERM, calls in flight included; 20 s by default, at most an hour.
-    pub drain: Duration,
-    /// How long calls are still taken after health has turned, at most half of `drain`; 2 s by default.
-    pub lame_duck: Duration,
-    /// Calls in flight at a time, over all connections; 512 by default. Further ones are refused at once.
-    pub max_in_flight: usize,
-    /// The longest request message, in bytes; 256 KiB by default.
-    pub max_message_size: usize,
-    /// Whether server reflection is served; it is by default.
-    pub reflection: bool,
-    /// What the connections may cost.
-    pub connections: Connections,
-}
-
-/// What the connections may cost.
-#[derive(Debug, Clone)]
-pub struct Connections {
-    /// How many at a time; 1,000 by default, and at most half of what file descriptors the process may have.
-    pub max: usize,
-    /// After how long, a tenth more or less, one is told to end; 15 min by default.
-    pub max_age: Duration,
-    /// How long it may take to begin; 10 s by default.
-    pub handshake_timeout: Duration,
-    /// Calls at a time on it; 100 by default.
-    pub max_streams: u32,
-    /// The longest headers of a call, in bytes; 16 KiB by default.
-    pub max_header_list_size: u32,
-    /// Bytes of a message that may be on their way, per call and per connection; 64 KiB and 1 MiB by default.
-    pub windows: (u32, u32),
-    /// After how long without a frame the peer is asked whether it is there, and how long it has to answer; 60 s and
-    /// 20 s by default.
-    pub keep_alive: (Duration, Duration),
-}
-
-/// An address for gRPC calls.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Listen {
-    /// A TCP address and port.
-    Tcp(SocketAddr),
-    /// The absolute path of a Unix socket.
-    Unix(PathBuf),
-}
-
-impl fmt::Display for Listen {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp(address) => address.fmt(f),
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
-        }
-    }
 }
 
 /// `[admin]`: the listener for probes and metrics.
@@ -188,65 +136,22 @@ pub fn load(file: Option<&Path>, environment: &Environment) -> Result<Config, Pr
         None => Table::new(),
     };
     let mut input = Input::new(environment);
-    let (server, admin, upstream, projects) = input.root(table, |root| {
-        let server = root.section("server", server);
+    let (server, admin, upstream, projects, callers) = input.root(table, |root| {
+        let server = root.section("server", server::read);
         let admin = root.section("admin", admin);
         let (upstream, common) = root.section("upstream", upstream);
         let projects = projects::read(root, &common, environment);
         refuse_plain_proxy(root, &upstream, projects.as_ref());
-        (server, admin, upstream, projects)
+        let callers = callers::read(root, server.identity, projects.as_ref());
+        (server, admin, upstream, projects, callers)
     });
     let telemetry = telemetry::read(environment, &mut input.warnings);
     match projects {
         Some(projects) if input.problems.is_empty() => {
             let warnings = input.warnings;
-            Ok(Config { server, admin, upstream, projects, telemetry, warnings })
+            Ok(Config { server, admin, upstream, projects, callers, telemetry, warnings })
         }
         _ => Err(Problems::from(input.problems)),
-    }
-}
-
-fn server(section: &mut Section<'_>) -> Server {
-    let listen = Listen::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 50051)));
-    let listen = section.take("listen", listen, values::listen);
-    let plaintext = section.take("plaintext", false, values::boolean);
-    if let Listen::Tcp(address) = &listen
-        && !plaintext
-        && !address.ip().is_loopback()
-    {
-        section.problem(
-            "listen",
-            "would take calls in plain text from other machines; listen on a loopback address or a Unix socket, or \
-             set server.plaintext = true behind a mesh sidecar that encrypts",
-        );
-    }
-    let max = section.take("max_connections", 1000, values::integer(1..=1_000_000)) as usize;
-    let most = half_of_file_descriptors();
-    if max > most && section.origin("max_connections").is_some() {
-        section.warning("max_connections", &format!("is more than half of the file descriptors; it will be {most}"));
-    }
-    Server {
-        listen,
-        drain: section.take("drain", secs(20), values::duration(secs(0)..=secs(3600))),
-        lame_duck: section.take("lame_duck", secs(2), values::duration(secs(0)..=secs(60))),
-        max_in_flight: section.take("max_in_flight", 512, values::integer(1..=100_000)) as usize,
-        max_message_size: section.take("max_message_size", 256 * 1024, values::size(KIB..=16 * MIB)),
-        reflection: section.take("reflection", true, values::boolean),
-        connections: Connections {
-            max: max.min(most),
-            max_age: section.take("max_connection_age", secs(900), values::duration(secs(1)..=secs(86_400))),
-            handshake_timeout: section.take("handshake_timeout", secs(10), values::duration(millis(10)..=secs(60))),
-            max_streams: section.take("max_streams", 100, values::integer(1..=10_000)),
-            max_header_list_size: section.take("max_header_list_size", 16 * 1024, values::size(KIB..=MIB)) as u32,
-            windows: (
-                section.take("stream_window", 64 * 1024, values::size(KIB..=16 * MIB)) as u32,
-                section.take("connection_window", 1024 * 1024, values::size(64 * KIB..=64 * MIB)) as u32,
-            ),
-            keep_alive: (
-                section.take("keep_alive", secs(60), values::duration(secs(1)..=secs(7200))),
-                section.take("keep_alive_timeout", secs(20), values::duration(secs(1)..=secs(300))),
-            ),
-        },
     }
 }
 
@@ -260,7 +165,7 @@ fn upstream(section: &mut Section<'_>) -> (Upstream, projects::Common) {
     let upstream = Upstream {
         connect_timeout: section.take("connect_timeout", secs(3), values::duration(millis(1)..=secs(60))),
         timeout: section.take("timeout", secs(10), values::duration(millis(50)..=secs(300))),
-        ca_certificates: section.take("ca_file", Vec::new(), files::certificates),
+        ca_certificates: section.take("ca_file", Vec::new(), files::ca_file),
         send_project_id: section.take("send_project_id", true, values::boolean),
         retry: Retry {
             attempts: section.take("attempts", 3, values::integer(1..=10)),
@@ -287,12 +192,6 @@ fn refuse_plain_proxy(root: &mut Section<'_>, upstream: &Upstream, projects: Opt
         let message = "would get requests for an http:// endpoint in plain text; use https:// endpoints with a proxy";
         root.problem_elsewhere(Problem::new("upstream.proxy", message));
     }
-}
-
-/// The other half is for connections to SCM and for files.
-fn half_of_file_descriptors() -> usize {
-    let limit = getrlimit(Resource::Nofile).current;
-    limit.and_then(|limit| usize::try_from(limit / 2).ok()).unwrap_or(usize::MAX).max(1)
 }
 
 const fn secs(secs: u64) -> Duration {

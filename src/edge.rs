@@ -15,11 +15,13 @@ mod catch_panic;
 pub mod connections;
 mod deadline;
 mod handshake;
+mod identity;
 pub mod listener;
 mod message_size;
 mod observe;
 mod one_message;
 mod protocol;
+pub mod tls;
 
 use connections::Connections;
 use listener::Listener;

@@ -7,7 +7,9 @@ use std::time::Duration;
 pub enum Reason {
     /// A field breaks its rule, by our check or by SCM's.
     InvalidRequest,
-    /// The caller may not use this project.
+    /// Nothing tells who calls.
+    CallerUnauthenticated,
+    /// The caller may not call this method, or not for this project.
     CallerNotAllowed,
     /// SCM knows no such certificate.
     CertificateNotFound,
@@ -56,6 +58,7 @@ impl Reason {
     pub const fn name(self) -> &'static str {
         match self {
             Self::InvalidRequest => "INVALID_REQUEST",
+            Self::CallerUnauthenticated => "CALLER_UNAUTHENTICATED",
             Self::CallerNotAllowed => "CALLER_NOT_ALLOWED",
             Self::CertificateNotFound => "CERTIFICATE_NOT_FOUND",
             Self::CertificateNotOwned => "CERTIFICATE_NOT_OWNED",

@@ -27,6 +27,7 @@
 //! | [`rest`] | translate, decode, the vendor's codes |
 //! | [`sign`] | SDK-HMAC-SHA256, pure |
 //! | [`upstream`] | deadline, circuits, repeat, attempt, sign, transport |
+//! | [`caller`] | who calls, and what the list of callers lets them do |
 //! | [`call`] | what accompanies a call beside its message |
 //! | [`service`] | validate → upstream → reply, for any RPC |
 //! | [`status`] | THE table: error → gRPC status |
@@ -44,6 +45,7 @@
 pub mod admin;
 pub mod agency;
 pub mod call;
+pub mod caller;
 pub mod chance;
 pub mod clock;
 pub mod config;

@@ -1,8 +1,8 @@
-//! Takes up a project's key anew when its files change, while calls go on.
+//! Takes up keys and certificates anew when their files change, while calls go on.
 //!
 //! Files are looked at and compared, which is right for every way to change them: Kubernetes' swap of a link, a plain
-//! write, a move. What changed is used once it reads the same twice, so a key's halves are not mixed while they are
-//! being written; what cannot be read leaves the last good key in use.
+//! write, a move. What changed is used once it reads the same twice, so that no halves are mixed while they are being
+//! written; what cannot be read leaves the last good one in use.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,27 +14,64 @@ use opentelemetry::{
 use tokio::{task::spawn_blocking, time::sleep};
 
 use crate::{
-    config::{KeySource, Projects},
-    secret::Credentials,
+    config::{self, Projects},
+    edge::tls::Tls,
     upstream::target::{Target, Targets},
 };
 
 /// Between two looks. A change is used after two of them.
 const INTERVAL: Duration = Duration::from_millis(500);
 
-/// Looks after the files of all projects until dropped.
-pub async fn watch(projects: Projects, targets: Arc<Targets>, meter: Meter) {
+/// Looks after the key files of all projects until dropped.
+pub async fn keys(projects: Projects, targets: Arc<Targets>, meter: Meter) {
     let reloads = reloads(&meter);
-    let watched: Vec<_> = projects
-        .iter()
-        .filter_map(|project| {
-            let source = project.key_source.is_in_files().then(|| project.key_source.clone())?;
-            let (target, used) = (targets.get(&project.id)?.clone(), project.credentials.clone());
-            Some(Watched { source, target, used, read: None, failed: false })
-        })
-        .collect();
+    let in_files = projects.iter().filter(|project| project.key_source.is_in_files());
+    let watched = in_files.filter_map(|project| {
+        let (source, used) = (project.key_source.clone(), project.credentials.clone());
+        let (target, reloads) = (targets.get(&project.id)?.clone(), &reloads);
+        let count = move |target: &Target, label| reloads.add(1, &outcome(&target.id, label));
+        Some(look_after(
+            move || source.read(),
+            used,
+            move |read| match read {
+                Ok(credentials) => {
+                    tracing::info!(project_id = target.id, "another key is in use now");
+                    target.replace_key(credentials.clone());
+                    count(&target, "used");
+                }
+                Err(problem) => {
+                    tracing::warn!(project_id = target.id, problem, "the last good key stays in use");
+                    count(&target, "failed");
+                }
+            },
+        ))
+    });
     // Each at its own pace: files on a network that hangs hold up their own project alone.
-    join_all(watched.into_iter().map(|project| project.look_after(&reloads))).await;
+    join_all(watched).await;
+}
+
+/// Looks after the listener's certificate, its key and the clients' authorities until dropped.
+pub async fn certificates(config: config::Tls, tls: Arc<Tls>, meter: Meter) {
+    let reloads = meter
+        .u64_counter("scm_gateway.tls.reloads")
+        .with_description(
+            "Changes of the listener's certificates, by outcome: used, or failed and the last good ones stay",
+        )
+        .build();
+    let config::Tls { files, material } = config;
+    look_after(
+        move || files.read(),
+        material,
+        |read| {
+            let used = read.and_then(|material| tls.replace(material).map_err(|error| error.to_string()));
+            match &used {
+                Ok(()) => tracing::info!("other certificates are in use now, for new connections"),
+                Err(problem) => tracing::warn!(problem, "the last good certificates stay in use"),
+            }
+            reloads.add(1, &[KeyValue::new("outcome", if used.is_ok() { "used" } else { "failed" })]);
+        },
+    )
+    .await;
 }
 
 /// Counts changes of keys, by project and [`outcome`].
@@ -50,48 +87,80 @@ pub(crate) fn outcome(project_id: &str, outcome: &'static str) -> [KeyValue; 2] 
     [KeyValue::new("scm.project_id", project_id.to_owned()), KeyValue::new("outcome", outcome)]
 }
 
-struct Watched {
-    source: KeySource,
-    target: Arc<Target>,
-    used: Option<Credentials>,
-    /// What differs from the key in use, as it was read last time.
-    read: Option<Credentials>,
-    failed: bool,
+/// Reads again and again, until dropped. `found` hears of what differs from what is in use, and of a problem when it
+/// begins; both only if they stand at two looks in a row.
+async fn look_after<T: Clone + PartialEq + Send + 'static>(
+    read: impl Fn() -> Result<T, String> + Clone + Send + 'static,
+    mut used: T,
+    mut found: impl FnMut(Result<&T, String>),
+) {
+    let (mut last, mut failed) = (None, false);
+    loop {
+        sleep(INTERVAL).await;
+        let Ok(now) = spawn_blocking(read.clone()).await else { return };
+        let twice = match (&last, &now) {
+            (Some(Ok(last)), Ok(now)) => last == now,
+            (Some(Err(_)), Err(_)) => true,
+            _ => false,
+        };
+        match &now {
+            Ok(value) if *value == used => failed = false,
+            Ok(value) if twice => {
+                found(Ok(value));
+                (used, failed) = (value.clone(), false);
+            }
+            Err(problem) if twice && !failed => {
+                found(Err(problem.clone()));
+                failed = true;
+            }
+            _ => {}
+        }
+        last = Some(now);
+    }
 }
 
-impl Watched {
-    async fn look_after(mut self, reloads: &Counter<u64>) {
-        loop {
-            sleep(INTERVAL).await;
-            self.look(reloads).await;
+#[cfg(test)]
+mod tests {
+    use std::{
+        collections::VecDeque,
+        sync::{Arc, Mutex},
+    };
+
+    use super::look_after;
+
+    /// What is found at looks that read these values one after the other.
+    async fn found(reads: &[Result<u32, &str>]) -> Vec<Result<u32, String>> {
+        let reads: VecDeque<_> = reads.iter().map(|read| read.map_err(str::to_owned)).collect();
+        let (reads, found) = (Arc::new(Mutex::new(reads)), Mutex::new(Vec::new()));
+        let (done, is_done) = tokio::sync::oneshot::channel::<()>();
+        let done = Arc::new(Mutex::new(Some(done)));
+        let read = move || {
+            let mut reads = reads.lock().unwrap();
+            if reads.len() == 1 {
+                drop(done.lock().unwrap().take());
+            }
+            reads.pop_front().unwrap_or(Ok(0))
+        };
+        tokio::select! {
+            () = look_after(read, 1, |read| found.lock().unwrap().push(read.copied())) => unreachable!(),
+            _ = async { is_done.await.unwrap_err(); tokio::time::sleep(super::INTERVAL / 2).await } => {}
         }
+        found.into_inner().unwrap()
     }
 
-    async fn look(&mut self, reloads: &Counter<u64>) {
-        let source = self.source.clone();
-        let Ok(read) = spawn_blocking(move || source.read()).await else { return };
-        let counted = |label| reloads.add(1, &outcome(&self.target.id, label));
-        match read {
-            Err(problem) => {
-                if !self.failed {
-                    tracing::warn!(project_id = self.target.id, problem, "the last good key stays in use");
-                    counted("failed");
-                }
-                (self.failed, self.read) = (true, None);
-            }
-            Ok(credentials) => {
-                self.failed = false;
-                if credentials == self.used {
-                    self.read = None;
-                } else if self.read == credentials {
-                    tracing::info!(project_id = self.target.id, "another key is in use now");
-                    counted("used");
-                    self.target.replace_key(credentials.clone());
-                    (self.used, self.read) = (credentials, None);
-                } else {
-                    self.read = credentials;
-                }
-            }
-        }
+    #[tokio::test(start_paused = true)]
+    async fn a_change_is_used_once_it_reads_the_same_twice() {
+        assert_eq!(found(&[Ok(1), Ok(2), Ok(3), Ok(3), Ok(3)]).await, [Ok(3)]);
+        assert_eq!(found(&[Ok(2), Ok(1), Ok(2), Ok(1)]).await, []);
+        assert_eq!(found(&[Ok(2), Ok(2), Ok(1), Ok(1)]).await, [Ok(2), Ok(1)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_problem_is_told_once_if_it_stays() {
+        let gone = || Err("gone".to_owned());
+        assert_eq!(found(&[Err("gone"), Ok(1), Err("gone")]).await, [], "passing, as while files are swapped");
+        assert_eq!(found(&[Err("gone"), Err("gone"), Err("bad"), Err("bad")]).await, [gone()]);
+        assert_eq!(found(&[Err("gone"), Err("gone"), Ok(1), Err("gone"), Err("gone")]).await, [gone(), gone()]);
+        assert_eq!(found(&[Err("gone"), Err("gone"), Ok(2), Ok(2)]).await, [gone(), Ok(2)]);
     }
 }

@@ -4,18 +4,29 @@ use std::{io, net::SocketAddr, sync::Arc};
 
 use tokio::{net::TcpListener, sync::oneshot, task::JoinSet, time::sleep};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tonic::service::Routes;
+use tonic::{
+    Request,
+    service::{Routes, interceptor::InterceptedService},
+};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{
     admin::Admin,
     agency,
+    caller::{Caller, Callers},
     clock::Clock,
     config::Config,
-    edge::{self, connections::Connections, listener::Listener},
+    edge::{
+        self,
+        connections::{Admission, Connections},
+        listener::Listener,
+        tls::Tls,
+    },
+    error::{Error, Progress},
     proto::{self, certificate_service_server::CertificateServiceServer},
     rotation,
     service::Gateway,
+    status,
     telemetry::{self, Telemetry},
     upstream::{Upstream, transport},
 };
@@ -36,6 +47,9 @@ pub enum StartError {
     /// The client of SCM cannot be built.
     #[error(transparent)]
     Upstream(#[from] transport::BuildError),
+    /// The listener's certificate cannot be used.
+    #[error("server.tls: {0}")]
+    Tls(#[from] rustls::Error),
     /// Telemetry cannot be set up.
     #[error(transparent)]
     Telemetry(#[from] telemetry::StartError),
@@ -64,15 +78,18 @@ pub async fn run(
     let abandon = CancellationToken::new();
     let upstream =
         Upstream::new(&config.upstream, &config.projects, telemetry.clone(), clock.clone(), abandon.clone())?;
-    let agency = agency::look_after(&config, upstream.targets(), clock, &telemetry.meter)?;
-    let rotation = rotation::watch(config.projects.clone(), upstream.targets().clone(), telemetry.meter.clone());
-    let gateway = Gateway::new(upstream, config.server.max_in_flight, abandon.clone());
+    let agency = agency::look_after(&config, upstream.targets(), clock.clone(), &telemetry.meter)?;
+    let key_rotation = rotation::keys(config.projects.clone(), upstream.targets().clone(), telemetry.meter.clone());
+    let callers = Arc::new(Callers::new(&config.callers));
+    let tls = config.server.tls.as_ref().map(|tls| Tls::new(&tls.material)).transpose()?;
+    let gateway = Gateway::new(upstream, callers.clone(), config.server.max_in_flight, abandon.clone());
     let health = HealthReporter::new();
-    let routes = routes(&config, gateway, &health)?;
+    let routes = routes(&config, gateway, callers.clone(), &health)?;
     let calls = TaskTracker::new();
     let most = config.upstream.timeout;
     let stack = edge::stack(routes, telemetry.clone(), calls.clone(), most);
-    let connections = Connections::new(&config.server.connections, most, &telemetry.meter);
+    let admission = Admission { tls: tls.clone(), source: config.server.identity, callers };
+    let connections = Connections::new(admission, &config.server.connections, most, &telemetry.meter);
 
     let listener = listen(&config).await?;
     let (admin_listener, admin_address) = listen_admin(&config).await?;
@@ -80,8 +97,12 @@ pub async fn run(
     let admin = Admin::new(telemetry.clone());
     let mut tasks = JoinSet::new();
     tasks.spawn(admin.clone().serve(admin_listener));
-    tasks.spawn(rotation);
+    tasks.spawn(key_rotation);
     tasks.spawn(agency);
+    if let Some((config, tls)) = config.server.tls.clone().zip(tls) {
+        tls.measure(&telemetry.meter, clock);
+        tasks.spawn(rotation::certificates(config, tls, telemetry.meter.clone()));
+    }
 
     set_health(&health, ServingStatus::Serving).await;
     admin.set_ready(true);
@@ -111,12 +132,18 @@ pub async fn check(config: &Config) -> Result<(), StartError> {
     let telemetry = Arc::new(Telemetry::check(&config.telemetry)?);
     let (clock, stop) = (Clock::system(), CancellationToken::new());
     let upstream = Upstream::new(&config.upstream, &config.projects, telemetry.clone(), clock.clone(), stop)?;
+    config.server.tls.as_ref().map(|tls| Tls::new(&tls.material)).transpose()?;
     drop(agency::look_after(config, upstream.targets(), clock, &telemetry.meter)?); // never polled, it asks nobody
     Ok(())
 }
 
 /// Everything that is served, each service with its limits.
-fn routes(config: &Config, gateway: Gateway, health: &HealthReporter) -> Result<Routes, StartError> {
+fn routes(
+    config: &Config,
+    gateway: Gateway,
+    callers: Arc<Callers>,
+    health: &HealthReporter,
+) -> Result<Routes, StartError> {
     let service = CertificateServiceServer::new(gateway).max_decoding_message_size(config.server.max_message_size);
     let health = tonic_health::server::HealthService::from_health_reporter(health.clone());
     let mut routes = Routes::new(service).add_service(tonic_health::pb::health_server::HealthServer::new(health));
@@ -126,7 +153,15 @@ fn routes(config: &Config, gateway: Gateway, health: &HealthReporter) -> Result<
                 .register_encoded_file_descriptor_set(proto::DESCRIPTOR_SET)
                 .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         };
-        routes = routes.add_service(builder().build_v1()?).add_service(builder().build_v1alpha()?);
+        // What is served is told to those who may call it; health, to everybody.
+        let listed = move |request: Request<()>| {
+            let caller = request.extensions().get::<Caller>().cloned().unwrap_or_default();
+            let refused = |reason| status::render(Error::new(reason, Progress::NotSent));
+            callers.may_look(&caller).map_err(refused).map(|()| request)
+        };
+        routes = routes
+            .add_service(InterceptedService::new(builder().build_v1()?, listed.clone()))
+            .add_service(InterceptedService::new(builder().build_v1alpha()?, listed));
     }
     Ok(routes.prepare())
 }

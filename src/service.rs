@@ -8,6 +8,7 @@ use tonic::{Request, Response, Status};
 
 use crate::{
     call::Call,
+    caller::Callers,
     error::{Error, Progress, Reason},
     rest::{self, RestMethod, decode::Decoded},
     status,
@@ -24,6 +25,7 @@ pub struct Gateway(Arc<Inner>);
 
 struct Inner {
     upstream: Upstream,
+    callers: Arc<Callers>,
     places: Semaphore,
     stop: CancellationToken,
 }
@@ -31,8 +33,8 @@ struct Inner {
 impl Gateway {
     /// A service in front of this upstream, for so many calls at a time. When `stop` is cancelled, calls still running
     /// are answered at once.
-    pub fn new(upstream: Upstream, max_in_flight: usize, stop: CancellationToken) -> Self {
-        Self(Arc::new(Inner { upstream, places: Semaphore::new(max_in_flight), stop }))
+    pub fn new(upstream: Upstream, callers: Arc<Callers>, max_in_flight: usize, stop: CancellationToken) -> Self {
+        Self(Arc::new(Inner { upstream, callers, places: Semaphore::new(max_in_flight), stop }))
     }
 
     /// The one line of every RPC.
@@ -52,11 +54,14 @@ impl Gateway {
         })
     }
 
-    /// First a place, then the project, then the fields, then SCM. A call takes its place now that its message has come
-    /// whole: one that is never finished takes none.
+    /// First caller and method, then a place, then the project, then the fields, then SCM. A call takes its place now
+    /// that its message has come whole: one that is never finished takes none.
     async fn answer<M: RestMethod>(&self, mut message: M::Request, call: &Call) -> Result<Decoded<M::Reply>, Error> {
+        let not_allowed = |reason| Error::new(reason, Progress::NotSent);
+        self.0.callers.may_call(call.caller(), M::RPC).map_err(not_allowed)?;
         let _place = self.0.places.try_acquire().map_err(|_| Error::held_back(Reason::Overloaded, OVERLOADED))?;
         let target = self.target(M::project_id(&mut message))?;
+        self.0.callers.may_use(call.caller(), M::RPC, &target.id).map_err(not_allowed)?;
         let checked = validate::check(message)?;
         let request = rest::translate::<M>(&checked);
         let answer = self.0.upstream.call::<M>(&request, target, call).await;

@@ -31,7 +31,14 @@ const fn row(reason: Reason) -> (Code, &'static str) {
             Code::InvalidArgument,
             "the request is not valid: BadRequest names the fields; without it SCM refused, and upstream_code, if any, says why",
         ),
-        R::CallerNotAllowed => (Code::PermissionDenied, "this caller may not use the project: check project_id"),
+        R::CallerUnauthenticated => (
+            Code::Unauthenticated,
+            "nothing tells who calls: show a client certificate with one URI SAN, or with DNS SANs",
+        ),
+        R::CallerNotAllowed => (
+            Code::PermissionDenied,
+            "this caller may not call this method for this project: check project_id and the gateway's list of callers",
+        ),
         R::CertificateNotFound => {
             (Code::NotFound, "SCM knows no such certificate in this project: check cert_id and project_id")
         }

@@ -62,6 +62,11 @@ impl KeyFiles {
 /// Something to say about one of the files: the key that names it, and the message.
 pub(super) type Remark = (&'static str, String);
 
+/// Takes remarks one by one.
+pub(super) fn note(remarks: Vec<Remark>, mut noted: impl FnMut(&'static str, &str)) {
+    remarks.iter().for_each(|(key, message)| noted(key, message));
+}
+
 /// Reads the files of one key, all of them even if the first is bad.
 ///
 /// With the key come warnings; without it, problems, except about a file that is not named.

@@ -15,7 +15,7 @@ use super::reader::Raw;
 use super::values;
 
 /// Far beyond a configuration or a bundle of roots, and still nothing for the memory.
-const LARGEST_FILE: u64 = 1024 * 1024;
+pub(super) const LARGEST_FILE: u64 = 1024 * 1024;
 
 /// A file's content and permissions.
 pub(super) struct Content {
@@ -50,22 +50,32 @@ pub(super) fn toml(path: &Path) -> Result<Table, Problem> {
     text.parse().map_err(|error| problem(syntax(text, &error)))
 }
 
-/// Reads `ca_file`: at least one certificate in PEM, each fit to be a trust root.
-pub(super) fn certificates(raw: &Raw) -> Result<Vec<CertificateDer<'static>>, String> {
+/// Reads `ca_file`.
+pub(super) fn ca_file(raw: &Raw) -> Result<Vec<CertificateDer<'static>>, String> {
     let path = values::path(raw)?;
-    let says = |message: &str| format!("{} {message}", values::shown(&path));
-    let content = read(&path, LARGEST_FILE).map_err(|message| says(&message))?;
+    let content = read(&path, LARGEST_FILE).and_then(|content| roots(&content.bytes));
+    content.map_err(|message| format!("{} {message}", values::shown(&path)))
+}
+
+/// At least one certificate in PEM.
+pub(super) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     let certificates: Vec<_> =
-        CertificateDer::pem_slice_iter(&content.bytes).collect::<Result<_, _>>().map_err(|_| says("is not PEM"))?;
-    if certificates.is_empty() {
-        return Err(says("holds no certificate in PEM"));
+        CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(|_| "is not PEM".to_owned())?;
+    match certificates.is_empty() {
+        true => Err("holds no certificate in PEM".to_owned()),
+        false => Ok(certificates),
     }
+}
+
+/// At least one certificate in PEM, each fit to be a trust root.
+pub(super) fn roots(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+    let certificates = certificates(pem)?;
     let mut roots = RootCertStore::empty();
     for (index, certificate) in certificates.iter().enumerate() {
         let number = index + 1;
         roots
             .add(certificate.clone())
-            .map_err(|_| says(&format!("holds something that is no certificate (number {number})")))?;
+            .map_err(|_| format!("holds something that is no certificate (number {number})"))?;
     }
     Ok(certificates)
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use super::credentials::{self, KeyFiles, KeySource, Remark};
+use super::credentials::{self, KeyFiles, KeySource, note};
 use super::problems::Problem;
 use super::reader::{Raw, Section};
 use super::{Endpoint, Environment, endpoint, profile, values};
@@ -108,10 +108,6 @@ fn key(section: &mut Section<'_>, agency: bool) -> Option<Key> {
     let (credentials, warnings) = read.ok()?;
     note(warnings, |key, text| section.warning(key, text));
     Some(Key { source: KeySource::Files(files), credentials: Some(credentials) })
-}
-
-fn note(remarks: Vec<Remark>, mut noted: impl FnMut(&'static str, &str)) {
-    remarks.iter().for_each(|(key, message)| noted(key, message));
 }
 
 /// What the vendor's variables and profile tell.

@@ -8,14 +8,16 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use secrecy::ExposeSecret;
 
+use std::path::PathBuf;
+
 use super::*;
 use crate::secret::Credentials;
 
 const MARKER: &str = "s3cr3t";
-const SERVER_KEYS: &str = "`listen`, `plaintext`, `max_connections`, `drain`, `lame_duck`, `max_in_flight`, \
-                           `max_message_size`, `reflection`, `max_connection_age`, `handshake_timeout`, `max_streams`, \
-                           `max_header_list_size`, `stream_window`, `connection_window`, `keep_alive`, \
-                           `keep_alive_timeout`";
+const SERVER_KEYS: &str = "`listen`, `plaintext`, `trust_xfcc`, `tls`, `max_in_flight`, `max_in_flight_per_caller`, \
+                           `drain`, `lame_duck`, `max_message_size`, `reflection`, `max_connections`, \
+                           `max_connection_age`, `handshake_timeout`, `max_streams`, `max_header_list_size`, \
+                           `stream_window`, `connection_window`, `keep_alive`, `keep_alive_timeout`";
 const README: &str = include_str!("../../README.md");
 const SAMPLE: &str = include_str!("../../deploy/scm-gateway.toml");
 
@@ -132,20 +134,24 @@ fn the_sample_holds_the_defaults() {
 
 #[test]
 fn the_sample_and_the_readme_name_every_key() {
-    let text = "x = 1\n[server]\nx = 1\n[admin]\nx = 1\n[upstream]\nx = 1\n[[projects]]\nx = 1\n";
+    let text = "x = 1\n[server]\nx = 1\n[server.tls]\nx = 1\n[admin]\nx = 1\n[upstream]\nx = 1\n[[projects]]\nx = 1\n\
+                [[callers]]\nx = 1\n";
     let problems = problems(text, &Environment::new());
     let unknown: Vec<_> = problems.iter().filter(|line| line.contains(": unknown key; ")).collect();
-    assert_eq!(unknown.len(), 5, "{problems:#?}");
+    assert_eq!(unknown.len(), 7, "{problems:#?}");
     for line in unknown {
         for key in line.split('`').skip(1).step_by(2) {
             let is_key = |line: &str| {
                 let line = line.trim_start_matches("# ");
                 line.starts_with(&format!("{key} ="))
                     || line.starts_with(&format!("[{key}]"))
+                    || line.starts_with(&format!("[server.{key}]"))
                     || line.starts_with(&format!("[[{key}]]"))
             };
             assert!(SAMPLE.lines().any(is_key), "{key}, of {line}");
-            let told = [format!(".{key}`"), format!("`{key}`")].iter().any(|key| README.contains(key.as_str()));
+            let told = [format!(".{key}`"), format!("`{key}`"), format!(".{key}.")]
+                .iter()
+                .any(|key| README.contains(key.as_str()));
             assert!(told || line.starts_with("x:"), "README.md does not tell of {key}, of {line}");
         }
     }
@@ -157,8 +163,9 @@ fn the_whole_sample_is_right_once_the_files_are_there() {
     let key = dir.file("key", "key\n");
     let certificate = rcgen::generate_simple_self_signed(["ca.example".to_owned()]).expect("a certificate");
     let ca = dir.file("ca.pem", certificate.cert.pem());
+    let server_key = dir.file("server.key", certificate.signing_key.serialize_pem());
     let is_key = |line: &&str| {
-        line.starts_with("# [[")
+        (line.starts_with("# [") && line.ends_with(']'))
             || line.split_once(" = ").is_some_and(|(key, _)| {
                 key.trim_start_matches("# ").bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
             })
@@ -168,7 +175,8 @@ fn the_whole_sample_is_right_once_the_files_are_there() {
         .map(|line| if is_key(&line) { line.trim_start_matches("# ") } else { line })
         .filter(|line| !line.starts_with("endpoint"))
         .map(|line| match line.split_once(" = ") {
-            Some(("ca_file", _)) => format!("ca_file = {ca:?}\n"),
+            Some((ca_file @ ("ca_file" | "client_ca_file" | "cert_file"), _)) => format!("{ca_file} = {ca:?}\n"),
+            Some(("key_file", _)) => format!("key_file = {server_key:?}\n"),
             Some((key_file, _)) if key_file.ends_with("_file") => format!("{key_file} = {key:?}\n"),
             _ => format!("{line}\n"),
         })
@@ -176,6 +184,8 @@ fn the_whole_sample_is_right_once_the_files_are_there() {
     let config = good(&text, &Environment::new());
     assert_eq!(config.upstream.ca_certificates.len(), 1);
     assert!(config.upstream.proxy.is_some());
+    assert!(config.server.tls.is_some_and(|tls| tls.material.client_ca.is_some()));
+    assert_eq!(config.callers.len(), 1);
     let id = &config.projects.default_project().id;
     assert!(config.projects.get(id).is_some_and(|project| key_of(project).security_token.is_some()));
 }
@@ -228,7 +238,7 @@ fn all_problems_come_at_once() {
         "projects[1].sk_file: is missing; it is the file with the secret access key (SK)",
         "projects[1].colour: unknown key; the keys here are `id`, `region`, `endpoint`, `ak_file`, `sk_file`, \
          `security_token_file`",
-        "colour: unknown key; the keys here are `server`, `admin`, `upstream`, `default_project`, `projects`",
+        "colour: unknown key; the keys here are `server`, `admin`, `upstream`, `default_project`, `projects`, `callers`",
     ];
     assert_eq!(problems(text, &environment), expected);
 }
@@ -751,4 +761,130 @@ fn a_proxy_elsewhere_never_sees_plain_text() {
     let problems = load_text(&text("http://proxy.example:3128"), &with_key(&[]));
     assert!(problems.is_err_and(|problems| problems.to_string().starts_with("upstream.proxy: would get requests")));
     assert!(load_text(&text("http://127.0.0.1:3128"), &with_key(&[])).is_ok());
+}
+
+/// The good files of `[server.tls]`, and their lines.
+fn tls_files(dir: &Dir, client_ca: bool) -> String {
+    let made = rcgen::generate_simple_self_signed(["gateway.example".to_owned()]).expect("a certificate");
+    let (certificate, key) =
+        (dir.file("tls.crt", made.cert.pem()), dir.file("tls.key", made.signing_key.serialize_pem()));
+    let client_ca = if client_ca { format!("client_ca_file = {certificate:?}\n") } else { String::new() };
+    format!("[server.tls]\ncert_file = {certificate:?}\nkey_file = {key:?}\n{client_ca}")
+}
+
+const CALLER: &str = "[[callers]]\nidentity = \"Orders.Example\"\nmethods = [\"SaveInfo\"]\nprojects = [\"env\"]\n";
+
+#[test]
+fn tls_opens_the_listener_to_other_machines() {
+    let dir = Dir::new();
+    let config = good(&format!("[server]\nlisten = \"0.0.0.0:1\"\n{}", tls_files(&dir, false)), &with_key(&[]));
+    let tls = config.server.tls.expect("TLS");
+    assert!(tls.material.client_ca.is_none());
+    assert_eq!(tls.files.read().expect("the same"), tls.material);
+    assert_eq!(config.server.identity, IdentitySource::None);
+}
+
+#[test]
+fn what_is_wrong_with_the_files_of_tls_is_named_all_at_once() {
+    let dir = Dir::new();
+    let (bad, made) = (dir.file("bad", MARKER), rcgen::generate_simple_self_signed(["a.b".to_owned()]).expect("one"));
+    let text =
+        format!("[server.tls]\ncert_file = {bad:?}\nkey_file = {bad:?}\nclient_ca_file = \"/nowhere/ca\"\n{CALLER}");
+    let expected = [
+        format!("server.tls.cert_file: {bad} holds no certificate in PEM"),
+        format!("server.tls.key_file: {bad} holds no private key in PEM"),
+        "server.tls.client_ca_file: /nowhere/ca cannot be read: No such file or directory (os error 2)".to_owned(),
+    ];
+    assert_eq!(problems(&text, &with_key(&[])), expected);
+    let missing = "server.tls.key_file: is missing; it is the file with the certificate's private key, in PEM";
+    assert_eq!(problem(&format!("[server.tls]\ncert_file = {bad:?}\n")), missing);
+    let other = dir.file("other.key", made.signing_key.serialize_pem());
+    let text = tls_files(&dir, false);
+    let text = text.replace(&format!("{:?}", dir.0.join("tls.key")), &format!("{other:?}"));
+    let expected = format!("server.tls.key_file: {other} holds a key that is not the one of the certificate");
+    assert_eq!(problem(&text), expected);
+}
+
+#[test]
+fn a_private_key_readable_by_everyone_is_a_warning() {
+    let dir = Dir::new();
+    let text = tls_files(&dir, false);
+    fs::set_permissions(dir.0.join("tls.key"), fs::Permissions::from_mode(0o444)).expect("its mode");
+    let warnings = good(&text, &with_key(&[])).warnings;
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].starts_with("server.tls.key_file: "), "{warnings:?}");
+}
+
+#[test]
+fn callers_are_known_by_certificate_header_or_user() {
+    let dir = Dir::new();
+    let config = good(&format!("{}{CALLER}", tls_files(&dir, true)), &with_key(&[]));
+    assert_eq!(config.server.identity, IdentitySource::ClientCertificate);
+    let [caller] = config.callers.as_slice() else { panic!("{:?}", config.callers) };
+    assert_eq!(caller.identity, "orders.example");
+    assert_eq!(Vec::from_iter(&caller.methods), [&"huaweicloud.scm.v1.CertificateService/SaveInfo"]);
+    assert_eq!(caller.projects, Some(["env".to_owned()].into()));
+
+    let config = good(&format!("[server]\ntrust_xfcc = true\n{CALLER}"), &with_key(&[]));
+    assert_eq!(config.server.identity, IdentitySource::ForwardedHeader);
+
+    let callers = CALLER.replace("Orders.Example", "uid:0").replace("[\"env\"]", "[\"*\"]");
+    let config = good(&format!("[server]\nlisten = \"unix:/x\"\n{callers}"), &with_key(&[]));
+    assert_eq!(config.server.identity, IdentitySource::PeerUser);
+    assert_eq!((config.callers[0].identity.as_str(), &config.callers[0].projects), ("uid:0", &None));
+
+    let variables = [
+        ("SCM_GATEWAY__SERVER__TRUST_XFCC", "true"),
+        ("SCM_GATEWAY__CALLERS__0__IDENTITY", "spiffe://Example.org/Orders"),
+        ("SCM_GATEWAY__CALLERS__0__METHODS", "SaveInfo, ReadInfo"),
+        ("SCM_GATEWAY__CALLERS__0__PROJECTS", "*"),
+    ];
+    let config = load(None, &with_key(&variables)).expect("a configuration");
+    assert_eq!(config.callers[0].identity, "spiffe://Example.org/Orders", "a URI stays as it is");
+    assert_eq!(config.callers[0].methods.len(), 2);
+}
+
+#[test]
+fn callers_that_cannot_be_told_apart_are_a_mistake() {
+    let dir = Dir::new();
+    assert!(problem(CALLER).starts_with("callers: cannot be told apart: set server.tls.client_ca_file, or "));
+    assert!(problem(&format!("{}{CALLER}", tls_files(&dir, false))).starts_with("callers: cannot be told apart"));
+    for none in ["", "callers = []\n"] {
+        let text = format!("{none}{}", tls_files(&dir, true));
+        assert!(problem(&text).starts_with("callers: is missing; with server.tls.client_ca_file it lists"));
+    }
+    let warnings = good("[server]\ntrust_xfcc = true\n", &with_key(&[])).warnings;
+    assert!(
+        warnings.len() == 1 && warnings[0].starts_with("callers: is missing; with server.trust_xfcc"),
+        "{warnings:?}"
+    );
+    assert!(good("[server]\nlisten = \"unix:/x\"\n", &with_key(&[])).warnings.is_empty());
+    let both = format!("[server]\ntrust_xfcc = true\n{}{CALLER}", tls_files(&dir, true));
+    assert!(problem(&both).starts_with("server.trust_xfcc: and tls.client_ca_file are two ways"));
+    let open = problem(&format!("[server]\nlisten = \"0.0.0.0:1\"\nplaintext = true\ntrust_xfcc = true\n{CALLER}"));
+    assert!(open.starts_with("server.trust_xfcc: is for a sidecar on this machine"), "{open}");
+}
+
+#[test]
+fn a_caller_that_could_never_match_is_a_mistake() {
+    let bad = |from: &str, to: &str| problem(&format!("[server]\ntrust_xfcc = true\n{}", CALLER.replace(from, to)));
+    for identity in ["", "uid:1", "a b", "spiffe:", "spiffe://a b"] {
+        assert!(
+            bad("Orders.Example", identity).starts_with("callers[0].identity: expects a URI such as"),
+            "{identity}"
+        );
+    }
+    for methods in ["[]", "[\"*\"]", "[\"Save\"]", "[\"SaveInfo\", \"\"]"] {
+        let expected = "callers[0].methods: expects a list of methods, of SaveInfo, ReadInfo";
+        assert_eq!(bad("[\"SaveInfo\"]", methods), expected, "{methods}");
+    }
+    for projects in ["[]", "[\"other\"]", "[\"*\", \"env\"]"] {
+        let expected = "callers[0].projects: expects a list of the projects' ids, or [\"*\"] for all of them";
+        assert_eq!(bad("[\"env\"]", projects), expected, "{projects}");
+    }
+    assert_eq!(bad("[\"env\"]", "\"env\""), "callers[0].projects: expects a list of texts, found a string");
+    for user in ["orders.example", "uid:", "uid:01", "uid:-1", "uid:+1", "spiffe://a"] {
+        let text = format!("[server]\nlisten = \"unix:/x\"\n{}", CALLER.replace("Orders.Example", user));
+        assert!(problem(&text).starts_with("callers[0].identity: expects the user at the other end"), "{user}");
+    }
 }

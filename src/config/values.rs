@@ -28,6 +28,22 @@ pub(super) fn text(raw: &Raw) -> Result<String, String> {
     raw.text("text").map(str::to_owned)
 }
 
+/// A list of texts: a TOML array, or in a variable its entries with commas between them.
+pub(super) fn texts(raw: &Raw) -> Result<Vec<String>, String> {
+    const EXPECTS: &str = "a list of texts";
+    match raw {
+        Raw::File(Value::Array(values)) => {
+            let text = |value: &Value| value.as_str().map(str::to_owned).ok_or_else(|| format!("expects {EXPECTS}"));
+            values.iter().map(text).collect()
+        }
+        Raw::File(_) => Err(raw.mistaken_for(EXPECTS)),
+        Raw::Variable(_) => {
+            let entries = raw.text(EXPECTS)?.split(',').map(str::trim);
+            Ok(entries.filter(|entry| !entry.is_empty()).map(str::to_owned).collect())
+        }
+    }
+}
+
 /// A duration within bounds, as text with its unit.
 pub(super) fn duration(bounds: RangeInclusive<Duration>) -> impl FnOnce(&Raw) -> Result<Duration, String> {
     move |raw| {

@@ -1,6 +1,6 @@
 //! The connections: how many there may be, how each is served, aged and ended.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{fmt::Display, pin::pin, sync::Arc, time::Duration};
 
 use hyper::server::conn::http2;
 use hyper_util::{
@@ -14,19 +14,39 @@ use opentelemetry::{
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::Semaphore,
-    time::sleep,
+    time::{Instant, sleep, timeout_at},
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{either::Either, sync::CancellationToken, task::TaskTracker};
 
-use super::{CallService, handshake, listener::Stream};
-use crate::{chance, config};
+use super::{
+    CallService, handshake,
+    identity::{Identify, Peer, of_certificate},
+    listener::Stream,
+    tls::Tls,
+};
+use crate::{
+    caller::{self, Caller, Callers},
+    chance, clock,
+    config::{self, IdentitySource},
+};
 
 /// Calls given up before they were looked at, per connection: many impatient callers may share one, and h2's default of
 /// 20 would end it for all of them.
 const MAX_PENDING_RESETS: usize = 400;
 
+/// Who may connect, and how they are known.
+pub struct Admission {
+    /// TLS, if it is spoken.
+    pub tls: Option<Arc<Tls>>,
+    /// What callers are told apart by.
+    pub source: IdentitySource,
+    /// Who may call what.
+    pub callers: Arc<Callers>,
+}
+
 /// All connections of a listener.
 pub struct Connections {
+    admission: Admission,
     limits: config::Connections,
     /// How long a connection may take to end once it was told to.
     grace: Duration,
@@ -41,7 +61,7 @@ pub struct Connections {
 
 impl Connections {
     /// None yet. No call takes longer than `call`.
-    pub fn new(limits: &config::Connections, call: Duration, meter: &Meter) -> Self {
+    pub fn new(admission: Admission, limits: &config::Connections, call: Duration, meter: &Meter) -> Self {
         let most = limits.max;
         let places = Arc::new(Semaphore::new(most));
         let open = places.clone();
@@ -51,6 +71,7 @@ impl Connections {
             .with_callback(move |gauge| gauge.observe((most - open.available_permits()) as u64, &[]))
             .build();
         Self {
+            admission,
             limits: limits.clone(),
             grace: call + super::LINGER,
             places,
@@ -68,13 +89,12 @@ impl Connections {
     /// elsewhere.
     pub(super) fn open(self: &Arc<Self>, stream: Stream, service: impl CallService) {
         let Ok(place) = self.places.clone().try_acquire_owned() else {
-            self.refuse("limit");
-            return;
+            return self.refuse("limit", &"as many as there may be");
         };
         let (all, closed) = (self.clone(), self.closed.clone());
         self.running.spawn(async move {
             tokio::select! {
-                () = all.http2(stream, service) => {}
+                () = all.serve(stream, service) => {}
                 () = closed.cancelled() => {}
             }
             drop(place);
@@ -93,8 +113,41 @@ impl Connections {
         self.closed.cancel();
     }
 
-    async fn http2(&self, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, service: impl CallService) {
-        let (stream, overdue) = handshake::watch(stream);
+    async fn serve(&self, stream: Stream, service: impl CallService) {
+        let Admission { tls, source, callers } = &self.admission;
+        let overdue = clock::steady() + self.limits.handshake_timeout;
+        let user = match &stream {
+            Either::Right(unix) => unix.peer_cred().ok().map(|peer| caller::user(peer.uid())),
+            Either::Left(_) => None,
+        };
+        let stream = match tls {
+            None => Either::Left(stream),
+            Some(tls) => match timeout_at(overdue, tls.acceptor().accept(stream)).await {
+                Ok(Ok(stream)) => Either::Right(stream),
+                Ok(Err(error)) => return self.refuse("tls", &error),
+                Err(late) => return self.refuse("handshake_timeout", &late),
+            },
+        };
+        let peer = match (source, &stream) {
+            (IdentitySource::PeerUser, _) => Peer::Is(callers.by_names(user.as_slice())),
+            (IdentitySource::ForwardedHeader, _) => Peer::Sidecar(callers.clone()),
+            (IdentitySource::ClientCertificate, Either::Right(tls)) => {
+                let certificate = tls.get_ref().1.peer_certificates().and_then(<[_]>::first);
+                Peer::Is(certificate.map(|certificate| of_certificate(certificate, callers)).unwrap_or_default())
+            }
+            _ => Peer::Is(Caller::default()),
+        };
+        self.http2(stream, Identify::new(service, peer), overdue).await;
+    }
+
+    /// Serves what begins in time, and ends with age, with the gateway, or as its peer likes.
+    async fn http2(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        service: impl CallService,
+        overdue: Instant,
+    ) {
+        let (stream, begun) = handshake::watch(stream);
         let connection = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .auto_date_header(false)
@@ -110,7 +163,7 @@ impl Connections {
         // The first of these to happen ends it, or begins its end.
         tokio::select! {
             ended = connection.as_mut() => return log(ended),
-            () = overdue.after(self.limits.handshake_timeout) => return self.refuse("handshake"),
+            late = begun.by(overdue) => return self.refuse("handshake_timeout", &late),
             () = self.drained.cancelled() => {}
             // Clients come back, to another instance perhaps; not all at the same time.
             () = sleep(chance::about(self.limits.max_age)) => {}
@@ -124,8 +177,8 @@ impl Connections {
         }
     }
 
-    fn refuse(&self, reason: &'static str) {
-        tracing::debug!(reason, "a connection was refused");
+    fn refuse(&self, reason: &'static str, error: &dyn Display) {
+        tracing::debug!(reason, %error, "a connection was refused");
         self.refused.add(1, &[KeyValue::new("reason", reason)]);
     }
 }

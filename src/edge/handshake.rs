@@ -8,12 +8,11 @@ use std::{
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
     task,
-    time::Duration,
 };
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::sleep,
+    time::{Instant, sleep_until},
 };
 
 /// The client's preface and the head of its SETTINGS frame (RFC 9113 3.4, 4.1).
@@ -35,11 +34,12 @@ pub(super) fn watch<S>(inner: S) -> (Watched<S>, Overdue) {
 }
 
 impl Overdue {
-    pub(super) async fn after(self, time: Duration) {
-        sleep(time).await;
+    pub(super) async fn by(self, time: Instant) -> &'static str {
+        sleep_until(time).await;
         if self.0.load(Relaxed) >= BEGINNING {
             std::future::pending::<()>().await;
         }
+        "no HTTP/2 so far"
     }
 }
 
@@ -92,6 +92,7 @@ mod tests {
     };
 
     use super::{BEGINNING, watch};
+    use crate::clock::steady;
 
     async fn is_overdue(bytes: usize) -> bool {
         let (mut client, server) = tokio::io::duplex(64);
@@ -99,7 +100,7 @@ mod tests {
         client.write_all(&vec![b'x'; bytes]).await.unwrap();
         let mut read = vec![0; bytes];
         watched.read_exact(&mut read).await.unwrap();
-        timeout(Duration::from_secs(60), overdue.after(Duration::from_secs(10))).await.is_ok()
+        timeout(Duration::from_secs(60), overdue.by(steady() + Duration::from_secs(10))).await.is_ok()
     }
 
     #[tokio::test(start_paused = true)]

@@ -16,6 +16,7 @@ use tracing::Level;
 use super::GRPC_OWN;
 use crate::{
     call::Call,
+    caller::Caller,
     clock,
     error::Reason,
     proto,
@@ -56,7 +57,8 @@ where
         if path.starts_with(GRPC_OWN) {
             return Box::pin(self.inner.call(request));
         }
-        let observed = Observed::start(&self.telemetry, path, request.headers());
+        let caller = request.extensions().get::<Caller>().cloned().unwrap_or_default();
+        let observed = Observed::start(&self.telemetry, path, request.headers(), caller);
         request.extensions_mut().insert(observed.call.clone());
         let in_flight = self.calls.token();
         let answer = self.inner.call(request);
@@ -79,7 +81,7 @@ struct Observed {
 }
 
 impl Observed {
-    fn start(telemetry: &Arc<Telemetry>, path: &str, headers: &http::HeaderMap) -> Self {
+    fn start(telemetry: &Arc<Telemetry>, path: &str, headers: &http::HeaderMap, caller: Caller) -> Self {
         let rpc = path.strip_prefix('/').and_then(|path| proto::RPCS.iter().find(|rpc| **rpc == path));
         let parent = traceparent::extract(headers);
         let span = telemetry
@@ -91,7 +93,7 @@ impl Observed {
         Self {
             telemetry: telemetry.clone(),
             rpc: rpc.unwrap_or(&OTHER),
-            call: Arc::new(Call::new(clock::steady(), parent.with_span(span))),
+            call: Arc::new(Call::new(clock::steady(), parent.with_span(span), caller)),
             started: clock::stopwatch(),
             ended: false,
         }

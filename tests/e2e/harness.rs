@@ -17,7 +17,10 @@ use scm_gateway::{
     run::{Addresses, StartError, run},
 };
 use tokio::{sync::oneshot, task::JoinHandle};
-use tonic::{Code, Response, Status, transport::Channel};
+use tonic::{
+    Code, Response, Status,
+    transport::{Channel, Endpoint},
+};
 use tonic_types::StatusExt as _;
 
 #[path = "harness/folder.rs"]
@@ -26,6 +29,8 @@ pub mod folder;
 pub mod metadata_service;
 #[path = "harness/otlp_sink.rs"]
 pub mod otlp_sink;
+#[path = "harness/pki.rs"]
+pub mod pki;
 #[path = "harness/suite_log.rs"]
 pub mod suite_log;
 
@@ -62,7 +67,7 @@ impl Gateway {
             let _ = stopped.await;
         }));
         let addresses = addresses.await.unwrap();
-        let client = client(&addresses.server).await;
+        let client = CertificateServiceClient::new(endpoint(&addresses.server).connect_lazy());
         Self { addresses, client, stop: Some(stop), run }
     }
 
@@ -104,8 +109,16 @@ impl Drop for Gateway {
     }
 }
 
+/// An address as the gateway tells it.
+fn endpoint(address: &str) -> Endpoint {
+    match address.starts_with("unix:") {
+        true => Endpoint::from_shared(address.to_owned()).unwrap().origin("http://localhost".parse().unwrap()),
+        false => Endpoint::from_shared(format!("http://{address}")).unwrap(),
+    }
+}
+
 pub async fn channel(address: &str) -> Channel {
-    Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap()
+    endpoint(address).connect().await.unwrap()
 }
 
 pub async fn client(address: &str) -> CertificateServiceClient<Channel> {

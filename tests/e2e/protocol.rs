@@ -35,22 +35,11 @@ async fn calls_come_in_by_a_unix_socket_too() {
     // Left behind by a process that died: replaced.
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     let listen = format!("unix:{}", path.display());
-    let environment = crate::harness::environment(&emulator.endpoint(), &[("SCM_GATEWAY__SERVER__LISTEN", &listen)]);
-    let config = scm_gateway::config::load(None, &environment).unwrap();
-    let (started, addresses) = tokio::sync::oneshot::channel();
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let run = tokio::spawn(scm_gateway::run(config, scm_gateway::clock::Clock::system(), started, async {
-        let _ = stopped.await;
-    }));
-    assert_eq!(addresses.await.unwrap().server, listen);
-
-    let endpoint = tonic::transport::Endpoint::from_shared(listen).unwrap().origin("http://localhost".parse().unwrap());
-    let channel = endpoint.connect().await.unwrap();
-    let mut client = scm_gateway::proto::certificate_service_client::CertificateServiceClient::new(channel);
-    client.save_info(sample()).await.unwrap();
-
-    stop.send(()).unwrap();
-    run.await.unwrap().unwrap();
+    let mut gateway = Gateway::with(&emulator, &[("SCM_GATEWAY__SERVER__LISTEN", &listen)]).await;
+    assert_eq!(gateway.addresses.server, listen);
+    gateway.save(sample()).await.unwrap();
+    gateway.stop();
+    gateway.stopped().await;
     assert!(!path.exists(), "the socket goes with the listener");
 }
 

@@ -43,17 +43,22 @@ pub async fn used(emulator: &Emulator, gateway: &Gateway) -> String {
     emulator.journal().last().unwrap().access_key.clone()
 }
 
-/// Waits until the metrics say that a change had this outcome.
+/// Waits until the metrics say that a change of a key had this outcome.
 pub async fn reloaded(gateway: &Gateway, outcome: &str) {
+    counted(gateway, "scm_gateway_credentials_reloads", outcome).await;
+}
+
+/// Waits until a metric has an entry with this outcome.
+pub async fn counted(gateway: &Gateway, metric: &str, outcome: &str) {
     let label = format!("outcome=\"{outcome}\"");
     for _ in 0..1000 {
         let (_, metrics) = gateway.admin("/metrics").await;
-        if metrics.lines().any(|line| line.starts_with("scm_gateway_credentials_reloads") && line.contains(&label)) {
+        if metrics.lines().any(|line| line.starts_with(metric) && line.contains(&label)) {
             return;
         }
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
-    panic!("no reload with {label} in 10 s");
+    panic!("no {metric} with {label} in 10 s");
 }
 
 #[tokio::test]

@@ -1,0 +1,156 @@
+//! `[server]`: the gRPC listener.
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytesize::{KIB, MIB};
+use rustix::process::{Resource, getrlimit};
+
+use super::callers::{self, IdentitySource};
+use super::reader::Section;
+use super::tls::{self, Tls};
+use super::{millis, secs, values};
+
+/// `[server]`: the gRPC listener.
+#[derive(Debug, Clone)]
+pub struct Server {
+    /// Where calls come in; `127.0.0.1:50051` by default.
+    pub listen: Listen,
+    /// How long the end may take after SIGTERM, calls in flight included; 20 s by default, at most an hour.
+    pub drain: Duration,
+    /// How long calls are still taken after health has turned, at most half of `drain`; 2 s by default.
+    pub lame_duck: Duration,
+    /// TLS; none by default.
+    pub tls: Option<Tls>,
+    /// What callers are told apart by.
+    pub identity: IdentitySource,
+    /// Calls in flight at a time, over all connections; 512 by default. Further ones are refused at once.
+    pub max_in_flight: usize,
+    /// Those of one caller, where callers are told apart; half of `max_in_flight` by default.
+    pub max_in_flight_per_caller: usize,
+    /// The longest request message, in bytes; 256 KiB by default.
+    pub max_message_size: usize,
+    /// Whether server reflection is served; it is by default.
+    pub reflection: bool,
+    /// What the connections may cost.
+    pub connections: Connections,
+}
+
+/// What the connections may cost.
+#[derive(Debug, Clone)]
+pub struct Connections {
+    /// How many at a time; 1,000 by default, and at most half of what file descriptors the process may have.
+    pub max: usize,
+    /// After how long, a tenth more or less, one is told to end; 15 min by default.
+    pub max_age: Duration,
+    /// How long it may take to begin; 10 s by default.
+    pub handshake_timeout: Duration,
+    /// Calls at a time on it; 100 by default.
+    pub max_streams: u32,
+    /// The longest headers of a call, in bytes; 16 KiB by default.
+    pub max_header_list_size: u32,
+    /// Bytes of a message that may be on their way, per call and per connection; 64 KiB and 1 MiB by default.
+    pub windows: (u32, u32),
+    /// After how long without a frame the peer is asked whether it is there, and how long it has to answer; 60 s and
+    /// 20 s by default.
+    pub keep_alive: (Duration, Duration),
+}
+
+/// An address for gRPC calls.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listen {
+    /// A TCP address and port.
+    Tcp(SocketAddr),
+    /// The absolute path of a Unix socket.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// Reads the section.
+pub(super) fn read(section: &mut Section<'_>) -> Server {
+    let listen = Listen::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 50051)));
+    let listen = section.take("listen", listen, values::listen);
+    let plaintext = section.take("plaintext", false, values::boolean);
+    let trust_xfcc = section.take("trust_xfcc", false, values::boolean);
+    let tls = section.section("tls", tls::section);
+    refuse_open_listener(section, &listen, plaintext || tls.any, trust_xfcc);
+    if trust_xfcc && tls.client_ca {
+        section.problem("trust_xfcc", "and tls.client_ca_file are two ways to tell callers apart; set one of them");
+    }
+    let max_in_flight = section.take("max_in_flight", 512, values::integer(1..=100_000));
+    let share = section.take("max_in_flight_per_caller", max_in_flight.div_ceil(2), values::integer(1..=100_000));
+    Server {
+        identity: callers::source(&listen, trust_xfcc, tls.client_ca),
+        listen,
+        tls: tls.tls,
+        drain: section.take("drain", secs(20), values::duration(secs(0)..=secs(3600))),
+        lame_duck: section.take("lame_duck", secs(2), values::duration(secs(0)..=secs(60))),
+        max_in_flight: max_in_flight as usize,
+        max_in_flight_per_caller: share as usize,
+        max_message_size: section.take("max_message_size", 256 * 1024, values::size(KIB..=16 * MIB)),
+        reflection: section.take("reflection", true, values::boolean),
+        connections: connections(section),
+    }
+}
+
+/// Calls and what they hold travel in plain text on this machine only, and anybody elsewhere could write a sidecar's
+/// header.
+fn refuse_open_listener(section: &mut Section<'_>, listen: &Listen, may_be_open: bool, trust_xfcc: bool) {
+    let Listen::Tcp(address) = listen else { return };
+    if address.ip().is_loopback() {
+        return;
+    }
+    if !may_be_open {
+        section.problem(
+            "listen",
+            "would take calls in plain text from other machines; set server.tls, listen on a loopback address or a \
+             Unix socket, or set server.plaintext = true behind a mesh sidecar that encrypts",
+        );
+    }
+    if trust_xfcc {
+        section.problem(
+            "trust_xfcc",
+            "is for a sidecar on this machine; listen on a loopback address or a Unix socket: whoever reaches another \
+             address can write the header",
+        );
+    }
+}
+
+fn connections(section: &mut Section<'_>) -> Connections {
+    let max = section.take("max_connections", 1000, values::integer(1..=1_000_000)) as usize;
+    let most = half_of_file_descriptors();
+    if max > most && section.origin("max_connections").is_some() {
+        section.warning("max_connections", &format!("is more than half of the file descriptors; it will be {most}"));
+    }
+    Connections {
+        max: max.min(most),
+        max_age: section.take("max_connection_age", secs(900), values::duration(secs(1)..=secs(86_400))),
+        handshake_timeout: section.take("handshake_timeout", secs(10), values::duration(millis(10)..=secs(60))),
+        max_streams: section.take("max_streams", 100, values::integer(1..=10_000)),
+        max_header_list_size: section.take("max_header_list_size", 16 * 1024, values::size(KIB..=MIB)) as u32,
+        windows: (
+            section.take("stream_window", 64 * 1024, values::size(KIB..=16 * MIB)) as u32,
+            section.take("connection_window", 1024 * 1024, values::size(64 * KIB..=64 * MIB)) as u32,
+        ),
+        keep_alive: (
+            section.take("keep_alive", secs(60), values::duration(secs(1)..=secs(7200))),
+            section.take("keep_alive_timeout", secs(20), values::duration(secs(1)..=secs(300))),
+        ),
+    }
+}
+
+/// The other half is for connections to SCM and for files.
+fn half_of_file_descriptors() -> usize {
+    let limit = getrlimit(Resource::Nofile).current;
+    limit.and_then(|limit| usize::try_from(limit / 2).ok()).unwrap_or(usize::MAX).max(1)
+}

@@ -1,0 +1,168 @@
+//! TLS of the listener.
+
+use std::{fs, sync::Arc};
+
+use rcgen::ExtendedKeyUsagePurpose;
+use rustls::{
+    ClientConfig, RootCertStore,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, pem::PemObject as _},
+};
+use scm_emulator::{Emulator, Step};
+use scm_gateway::proto::certificate_service_client::CertificateServiceClient;
+use tokio::{io::AsyncReadExt as _, net::TcpStream, sync::Notify};
+use tokio_rustls::TlsConnector;
+
+use crate::{
+    harness::{
+        Gateway, emulator,
+        folder::Folder,
+        pki::{Authority, uri},
+        sample,
+    },
+    rotation::counted,
+};
+
+const ORDERS: &str = "spiffe://example.org/ns/web/sa/orders";
+
+/// A gateway with TLS, and with the client authority of `clients` mutual TLS.
+async fn start(
+    authority: &Authority,
+    clients: Option<&Authority>,
+    folder: &Folder,
+    more: &[(&str, &str)],
+) -> (Emulator, Gateway) {
+    let emulator = emulator().await;
+    let files = authority.variables(folder, clients.map(|clients| clients.pem.as_str()));
+    let mut variables: Vec<_> = files.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    if clients.is_some() {
+        variables.extend([
+            ("SCM_GATEWAY__CALLERS__0__IDENTITY", ORDERS),
+            ("SCM_GATEWAY__CALLERS__0__METHODS", "SaveInfo"),
+            ("SCM_GATEWAY__CALLERS__0__PROJECTS", "*"),
+        ]);
+    }
+    variables.extend(more);
+    let gateway = Gateway::with(&emulator, &variables).await;
+    (emulator, gateway)
+}
+
+#[tokio::test]
+async fn calls_come_in_by_tls_1_3_and_nothing_older() {
+    let (authority, folder) = (Authority::new(), Folder::new());
+    let (emulator, gateway) = start(&authority, None, &folder, &[]).await;
+    let channel = authority.connect(&gateway.addresses.server, None).await.unwrap();
+    CertificateServiceClient::new(channel).save_info(sample()).await.unwrap();
+
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(authority.pem.as_bytes()).unwrap()).unwrap();
+    for (version, good) in [(&rustls::version::TLS13, true), (&rustls::version::TLS12, false)] {
+        let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .with_root_certificates(roots.clone())
+            .with_no_client_auth();
+        let stream = TcpStream::connect(&gateway.addresses.server).await.unwrap();
+        let connected = TlsConnector::from(Arc::new(config)).connect("localhost".try_into().unwrap(), stream).await;
+        assert_eq!(connected.is_ok(), good, "{version:?}");
+    }
+    gateway.save(sample()).await.expect_err("plain text is none");
+    assert_eq!(emulator.attempts(), 1);
+}
+
+#[tokio::test]
+async fn a_client_certificate_of_another_authority_or_out_of_its_time_gets_no_connection() {
+    let (authority, folder) = (Authority::new(), Folder::new());
+    let (emulator, gateway) = start(&authority, Some(&authority), &folder, &[]).await;
+    let names = || vec![uri(ORDERS)];
+    for bad in [
+        Authority::new().client(names()),
+        authority.issue(names(), ExtendedKeyUsagePurpose::ClientAuth, 2021),
+        authority.issue(names(), ExtendedKeyUsagePurpose::ServerAuth, 2050),
+    ] {
+        // In TLS 1.3 the client is done before the server has looked at its certificate.
+        if let Ok(channel) = authority.connect(&gateway.addresses.server, Some(&bad)).await {
+            CertificateServiceClient::new(channel).save_info(sample()).await.unwrap_err();
+        }
+    }
+    assert_eq!(emulator.attempts(), 0);
+    let good = authority.connect(&gateway.addresses.server, Some(&authority.client(names()))).await.unwrap();
+    CertificateServiceClient::new(good).save_info(sample()).await.unwrap();
+    let (_, metrics) = gateway.admin("/metrics").await;
+    let refused = metrics.lines().find(|line| line.starts_with("scm_gateway_connections_refused_total{reason=\"tls\""));
+    assert!(refused.is_some_and(|line| line.ends_with(" 3")), "{metrics}");
+}
+
+#[tokio::test]
+async fn a_handshake_that_does_not_end_in_time_is_closed() {
+    let (authority, folder) = (Authority::new(), Folder::new());
+    let variables = [("SCM_GATEWAY__SERVER__HANDSHAKE_TIMEOUT", "100ms")];
+    let (_emulator, gateway) = start(&authority, None, &folder, &variables).await;
+    let mut silent = TcpStream::connect(&gateway.addresses.server).await.unwrap();
+    assert_eq!(silent.read(&mut [0]).await.unwrap_or_default(), 0);
+}
+
+#[tokio::test]
+async fn another_certificate_is_used_for_new_connections_and_the_old_ones_stay() {
+    let (old, folder) = (Authority::new(), Folder::new());
+    let (emulator, gateway) = start(&old, None, &folder, &[]).await;
+    let address = &gateway.addresses.server;
+    let mut early = CertificateServiceClient::new(old.connect(address, None).await.unwrap());
+    early.save_info(sample()).await.unwrap();
+    let gate = Arc::new(Notify::new());
+    emulator.script(Step::HangThenServe(gate.clone()));
+    let mut caller = early.clone();
+    let running = tokio::spawn(async move { caller.save_info(sample()).await });
+    emulator.wait_for_attempts(2).await;
+
+    let new = Authority::new();
+    new.variables(&folder, None); // writes its files
+    counted(&gateway, "scm_gateway_tls_reloads", "used").await;
+
+    let mut late = CertificateServiceClient::new(new.connect(address, None).await.unwrap());
+    late.save_info(sample()).await.unwrap();
+    old.connect(address, None).await.expect_err("the old certificate is gone");
+    gate.notify_one();
+    running.await.unwrap().unwrap();
+    early.save_info(sample()).await.unwrap();
+    assert_eq!(emulator.attempts(), 4);
+}
+
+#[tokio::test]
+async fn a_certificate_without_its_key_is_not_used() {
+    let (authority, folder) = (Authority::new(), Folder::new());
+    let (_emulator, gateway) = start(&authority, None, &folder, &[]).await;
+    fs::write(folder.path("tls.crt"), authority.server().certificate).unwrap();
+    counted(&gateway, "scm_gateway_tls_reloads", "failed").await;
+    let channel = authority.connect(&gateway.addresses.server, None).await.unwrap();
+    CertificateServiceClient::new(channel).save_info(sample()).await.unwrap();
+}
+
+#[tokio::test]
+async fn another_client_authority_holds_for_new_connections() {
+    let (old, new, folder) = (Authority::new(), Authority::new(), Folder::new());
+    let (emulator, gateway) = start(&old, Some(&old), &folder, &[]).await;
+    let address = &gateway.addresses.server;
+    fs::write(folder.path("ca.crt"), &new.pem).unwrap();
+    counted(&gateway, "scm_gateway_tls_reloads", "used").await;
+    let good = old.connect(address, Some(&new.client(vec![uri(ORDERS)]))).await.unwrap();
+    CertificateServiceClient::new(good).save_info(sample()).await.unwrap();
+    if let Ok(channel) = old.connect(address, Some(&old.client(vec![uri(ORDERS)]))).await {
+        CertificateServiceClient::new(channel).save_info(sample()).await.unwrap_err();
+    }
+    assert_eq!(emulator.attempts(), 1);
+}
+
+#[tokio::test]
+async fn days_to_expiry_are_a_metric() {
+    let (authority, folder) = (Authority::new(), Folder::new());
+    let (_emulator, gateway) = start(&authority, Some(&authority), &folder, &[]).await;
+    let (_, metrics) = gateway.admin("/metrics").await;
+    let days = |certificate: &str| -> f64 {
+        let start = format!("scm_gateway_tls_certificate_time_to_expiry_days{{certificate=\"{certificate}\"");
+        let line = metrics.lines().find(|line| line.starts_with(&start)).unwrap_or_else(|| panic!("{metrics}"));
+        line.rsplit(' ').next().unwrap().parse().unwrap()
+    };
+    assert!((365.0..366.0 * 30.0).contains(&days("server")), "2050");
+    assert!(days("client_ca") > days("server"), "4096");
+}
