@@ -4,7 +4,7 @@ use std::{io, net::SocketAddr, sync::Arc};
 
 use tokio::{net::TcpListener, sync::oneshot, task::JoinSet, time::sleep};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tonic::service::Routes;
+use tonic::{codec::CompressionEncoding, service::Routes};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{
@@ -113,18 +113,27 @@ pub async fn check(config: &Config) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Everything that is served, each service with its limits.
+/// Everything that is served, each service with its limits. Requests may be compressed, `max_message_size` is what they
+/// inflate to at most; answers never are: there is little to gain, and the length of a compressed secret tells of it.
 fn routes(config: &Config, gateway: Gateway, health: &HealthReporter) -> Result<Routes, StartError> {
-    let service = CertificateServiceServer::new(gateway).max_decoding_message_size(config.server.max_message_size);
+    // Each service is a type of its own, with no trait for what they share.
+    macro_rules! limited {
+        ($service:expr) => {
+            $service
+                .max_decoding_message_size(config.server.max_message_size)
+                .accept_compressed(CompressionEncoding::Gzip)
+        };
+    }
     let health = tonic_health::server::HealthService::from_health_reporter(health.clone());
-    let mut routes = Routes::new(service).add_service(tonic_health::pb::health_server::HealthServer::new(health));
+    let mut routes = Routes::new(limited!(CertificateServiceServer::new(gateway)))
+        .add_service(limited!(tonic_health::pb::health_server::HealthServer::new(health)));
     if config.server.reflection {
         let builder = || {
             tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(proto::DESCRIPTOR_SET)
                 .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         };
-        routes = routes.add_service(builder().build_v1()?).add_service(builder().build_v1alpha()?);
+        routes = routes.add_service(limited!(builder().build_v1()?)).add_service(limited!(builder().build_v1alpha()?));
     }
     Ok(routes.prepare())
 }

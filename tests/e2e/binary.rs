@@ -64,6 +64,13 @@ impl Process {
         assert!(sent.success());
     }
 
+    /// KiB of memory at the most so far.
+    pub fn peak_memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id().unwrap())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().strip_suffix(" kB").unwrap().parse().unwrap()
+    }
+
     /// Waits for the end; the code, and the rest of the log.
     pub async fn end(mut self) -> (Option<i32>, Vec<String>) {
         while let Some(line) = self.lines.next_line().await.unwrap() {

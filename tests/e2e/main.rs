@@ -9,6 +9,7 @@ mod circuits;
 mod clock;
 mod deadline;
 mod drain;
+mod encodings;
 mod errors;
 mod harness;
 mod health;
