@@ -51,11 +51,12 @@ pub fn stack(
     most: Duration,
 ) -> impl Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + 'static
 {
+    let meter = telemetry.meter.clone();
     ServiceBuilder::new()
         // First, for span, metric and log have to show what all the others answer.
         .layer_fn(move |inner| observe::Observe::new(inner, telemetry.clone(), calls.clone()))
         // Inside the span, for a panic is an answer too.
-        .layer_fn(catch_panic::CatchPanic::new)
+        .layer_fn(move |inner| catch_panic::CatchPanic::new(inner, &meter))
         // Before anything is read: what is not gRPC is told so in HTTP.
         .layer_fn(protocol::Protocol::new)
         // Around everything that can take time.

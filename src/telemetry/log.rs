@@ -64,6 +64,14 @@ pub fn start_to(writer: impl Write + Send + 'static, filter: Option<&str>) -> Lo
     Log(guard)
 }
 
+/// From now on a panic of the process is a log line: where, not what, for a panic's words may hold anything.
+pub fn hook_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let location = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(location, "panic");
+    }));
+}
+
 /// Standard output under a handle of its own: the lock of `std::io::stdout` would be held by a write that waits.
 fn output() -> Box<dyn Write + Send> {
     match std::io::stdout().as_fd().try_clone_to_owned() {
