@@ -66,7 +66,7 @@ pub async fn run(
         Upstream::new(&config.upstream, &config.projects, telemetry.clone(), clock.clone(), abandon.clone())?;
     let agency = agency::look_after(&config, upstream.targets(), clock, &telemetry.meter)?;
     let rotation = rotation::watch(config.projects.clone(), upstream.targets().clone(), telemetry.meter.clone());
-    let gateway = Gateway::new(upstream, config.server.max_in_flight, abandon.clone());
+    let gateway = Gateway::new(upstream, config.server.max_in_flight, &telemetry.meter, abandon.clone());
     let health = HealthReporter::new();
     let routes = routes(&config, gateway, &health)?;
     let calls = TaskTracker::new();

@@ -1,8 +1,8 @@
 //! One call of any RPC: project, checks, SCM, reply. The only place where the steps meet.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use tokio::sync::Semaphore;
+use opentelemetry::metrics::Meter;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
@@ -15,8 +15,9 @@ use crate::{
     validate,
 };
 
-/// How long a caller is asked to wait whose call found no place: as long as an ordinary call takes, and some.
-const OVERLOADED: Duration = Duration::from_secs(1);
+mod places;
+
+use places::Places;
 
 /// The service behind every RPC of the proto; `build.rs` prints its tonic side.
 #[derive(Clone)]
@@ -24,15 +25,15 @@ pub struct Gateway(Arc<Inner>);
 
 struct Inner {
     upstream: Upstream,
-    places: Semaphore,
+    places: Places,
     stop: CancellationToken,
 }
 
 impl Gateway {
     /// A service in front of this upstream, for so many calls at a time. When `stop` is cancelled, calls still running
     /// are answered at once.
-    pub fn new(upstream: Upstream, max_in_flight: usize, stop: CancellationToken) -> Self {
-        Self(Arc::new(Inner { upstream, places: Semaphore::new(max_in_flight), stop }))
+    pub fn new(upstream: Upstream, max_in_flight: usize, meter: &Meter, stop: CancellationToken) -> Self {
+        Self(Arc::new(Inner { upstream, places: Places::new(max_in_flight, meter), stop }))
     }
 
     /// The one line of every RPC.
@@ -55,7 +56,7 @@ impl Gateway {
     /// First a place, then the project, then the fields, then SCM. A call takes its place now that its message has come
     /// whole: one that is never finished takes none.
     async fn answer<M: RestMethod>(&self, mut message: M::Request, call: &Call) -> Result<Decoded<M::Reply>, Error> {
-        let _place = self.0.places.try_acquire().map_err(|_| Error::held_back(Reason::Overloaded, OVERLOADED))?;
+        let _place = self.0.places.take()?;
         let target = self.target(M::project_id(&mut message))?;
         let checked = validate::check(message)?;
         let request = rest::translate::<M>(&checked);
