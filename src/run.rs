@@ -5,7 +5,7 @@ use std::{io, net::SocketAddr, sync::Arc};
 use tokio::{net::TcpListener, sync::oneshot, task::JoinSet, time::sleep};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{codec::CompressionEncoding, service::Routes};
-use tonic_health::{ServingStatus, server::HealthReporter};
+use tonic_health::server::HealthReporter;
 
 use crate::{
     admin::Admin,
@@ -14,6 +14,7 @@ use crate::{
     config::Config,
     edge::{self, listener::Listener},
     proto::{self, certificate_service_server::CertificateServiceServer},
+    readiness::{Health, Readiness},
     rotation,
     service::Gateway,
     telemetry::{self, Telemetry},
@@ -66,23 +67,24 @@ pub async fn run(
         Upstream::new(&config.upstream, &config.projects, telemetry.clone(), clock.clone(), abandon.clone())?;
     let agency = agency::look_after(&config, upstream.targets(), clock, &telemetry.meter)?;
     let rotation = rotation::watch(config.projects.clone(), upstream.targets().clone(), telemetry.meter.clone());
+    let targets = upstream.targets().clone();
+    let readiness = Readiness::new(move || targets.has_usable_key());
     let gateway = Gateway::new(upstream, config.server.max_in_flight, &telemetry.meter, abandon.clone());
-    let health = HealthReporter::new();
-    let routes = routes(&config, gateway, &health)?;
+    let reporter = HealthReporter::new();
+    let routes = routes(&config, gateway, &reporter)?;
     let calls = TaskTracker::new();
     let stack = edge::stack(routes, telemetry.clone(), calls.clone(), config.upstream.timeout);
 
     let listener = listen(&config).await?;
     let (admin_listener, admin_address) = listen_admin(&config).await?;
     let addresses = Addresses { server: listener.to_string(), admin: admin_address };
-    let admin = Admin::new(telemetry.clone());
+    let admin = Admin::new(telemetry.clone(), readiness.clone());
     let mut tasks = JoinSet::new();
-    tasks.spawn(admin.clone().serve(admin_listener));
+    tasks.spawn(admin.serve(admin_listener));
     tasks.spawn(rotation);
     tasks.spawn(agency);
 
-    set_health(&health, ServingStatus::Serving).await;
-    admin.set_ready(true);
+    let mut health = Health::start(readiness, reporter).await;
     tracing::info!(listen = %addresses.server, admin = %addresses.admin, version = env!("CARGO_PKG_VERSION"), "serving");
     let _ = started.send(addresses); // nobody has to listen
 
@@ -90,12 +92,11 @@ pub async fn run(
     let drain = config.server.drain;
     let (lame_duck, flush) = (config.server.lame_duck.min(drain / 2), telemetry::FLUSH.min(drain / 4));
     let stop = async {
-        stop.await;
+        tokio::select! { () = stop => {}, () = health.follow() => {} }
         tracing::info!("stopping: calls in flight finish");
-        admin.set_ready(false);
-        set_health(&health, ServingStatus::NotServing).await;
+        health.drain().await;
         sleep(lame_duck).await;
-        end_watches(&health).await;
+        health.end_watches().await;
     };
     edge::serve(listener, stack, stop, calls, &config.server, drain - lame_duck - flush, abandon).await;
     telemetry.shutdown(flush).await;
@@ -136,23 +137,6 @@ fn routes(config: &Config, gateway: Gateway, health: &HealthReporter) -> Result<
         routes = routes.add_service(limited!(builder().build_v1()?)).add_service(limited!(builder().build_v1alpha()?));
     }
     Ok(routes.prepare())
-}
-
-/// The services whose health can be asked: the whole and ours.
-const HEALTH_OF: [&str; 2] = ["", proto::certificate_service_server::SERVICE_NAME];
-
-async fn set_health(health: &HealthReporter, status: ServingStatus) {
-    for service in HEALTH_OF {
-        health.set_service_status(service, status).await;
-    }
-}
-
-/// Ends the streams of those who watch: they have been told NOT_SERVING.
-async fn end_watches(health: &HealthReporter) {
-    let mut health = health.clone();
-    for service in HEALTH_OF {
-        health.clear_service_status(service).await;
-    }
 }
 
 async fn listen(config: &Config) -> Result<Listener, StartError> {

@@ -19,6 +19,7 @@ mod overload;
 mod projects;
 mod protocol;
 mod read_info;
+mod readiness;
 mod reflection;
 mod retries;
 mod rotation;
