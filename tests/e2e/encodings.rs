@@ -21,6 +21,7 @@ use crate::{
 
 const SAVE: &str = "huaweicloud.scm.v1.CertificateService/SaveInfo";
 const HEALTH: &str = "grpc.health.v1.Health/Check";
+const REFLECTION: &str = "grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
 
 const PLAIN: u8 = 0;
 const COMPRESSED: u8 = 1;
@@ -95,7 +96,7 @@ async fn a_compressed_request_is_carried_out_as_any_other_and_its_answer_is_plai
 async fn an_unknown_encoding_is_unimplemented_and_told_what_is_known() {
     let emulator = emulator().await;
     let gateway = Gateway::of(&emulator).await;
-    for (path, message) in [(SAVE, sample().encode_to_vec()), (HEALTH, Vec::new())] {
+    for (path, message) in [(SAVE, sample().encode_to_vec()), (HEALTH, Vec::new()), (REFLECTION, Vec::new())] {
         for encoding in ["deflate", "zstd", "snappy", "gzip, gzip", ""] {
             let answer = post(&gateway.addresses.server, path, Some(encoding), framed(COMPRESSED, &message)).await;
             assert_eq!(code(&answer), Code::Unimplemented, "{path} {encoding:?}");
