@@ -1,13 +1,6 @@
 //! The operator's listener, plain HTTP: `/livez`, `/readyz`, `/metrics`.
 
-use std::{
-    convert::Infallible,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use http::{Method, Request, Response, StatusCode, header};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -18,7 +11,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::telemetry::Telemetry;
+use crate::{readiness::Readiness, telemetry::Telemetry};
 
 /// Connections at a time: a kubelet, a scraper, a few people.
 const MAX_CONNECTIONS: usize = 64;
@@ -32,18 +25,13 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// What the operator may ask.
 pub struct Admin {
     telemetry: Arc<Telemetry>,
-    ready: AtomicBool,
+    readiness: Arc<Readiness>,
 }
 
 impl Admin {
-    /// Not ready yet.
-    pub fn new(telemetry: Arc<Telemetry>) -> Arc<Self> {
-        Arc::new(Self { telemetry, ready: AtomicBool::new(false) })
-    }
-
-    /// Says whether calls are welcome.
-    pub fn set_ready(&self, ready: bool) {
-        self.ready.store(ready, Ordering::Relaxed);
+    /// Answers from these.
+    pub fn new(telemetry: Arc<Telemetry>, readiness: Arc<Readiness>) -> Arc<Self> {
+        Arc::new(Self { telemetry, readiness })
     }
 
     /// Serves until dropped.
@@ -76,8 +64,10 @@ impl Admin {
         }
         match request.uri().path() {
             "/livez" => text(StatusCode::OK, "live\n"),
-            "/readyz" if self.ready.load(Ordering::Relaxed) => text(StatusCode::OK, "ready\n"),
-            "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
+            "/readyz" => match self.readiness.now() {
+                Ok(()) => text(StatusCode::OK, "ready\n"),
+                Err(why) => text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {}\n", why.name())),
+            },
             "/metrics" => match self.telemetry.prometheus_text() {
                 Ok(metrics) => text(StatusCode::OK, metrics),
                 Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "metrics cannot be gathered\n"),

@@ -21,6 +21,7 @@ mod message_size;
 mod observe;
 mod one_message;
 mod protocol;
+pub mod routes;
 pub mod tls;
 
 use connections::Connections;
@@ -48,11 +49,12 @@ impl<S> CallService for S where
 
 /// The layers around the services, outermost first. No call takes longer than `most`.
 pub fn stack(routes: Routes, telemetry: Arc<Telemetry>, calls: TaskTracker, most: Duration) -> impl CallService {
+    let meter = telemetry.meter.clone();
     ServiceBuilder::new()
         // First, for span, metric and log have to show what all the others answer.
         .layer_fn(move |inner| observe::Observe::new(inner, telemetry.clone(), calls.clone()))
         // Inside the span, for a panic is an answer too.
-        .layer_fn(catch_panic::CatchPanic::new)
+        .layer_fn(move |inner| catch_panic::CatchPanic::new(inner, &meter))
         // Before anything is read: what is not gRPC is told so in HTTP.
         .layer_fn(protocol::Protocol::new)
         // Around everything that can take time.

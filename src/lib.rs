@@ -32,6 +32,7 @@
 //! | [`service`] | validate → upstream → reply, for any RPC |
 //! | [`status`] | THE table: error → gRPC status |
 //! | [`edge`] | the gRPC listener and its layers |
+//! | [`readiness`] | whether calls are welcome, for `/readyz` and gRPC health |
 //! | [`admin`] | `/livez` `/readyz` `/metrics` |
 //! | [`telemetry`] | spans, metrics, log lines |
 //! | [`rotation`] | takes up a key anew when its files change |
@@ -39,7 +40,7 @@
 //! | [`mod@run`] | puts the rooms together |
 //!
 //! Imports point down: run → edge → service → upstream → {rest, sign} → {proto, error, secret, clock}. `config` hands
-//! each room its own small struct. tonic's server is named in edge, service, status and run; reqwest in
+//! each room its own small struct. tonic's server is named in edge, service, status, readiness and run; reqwest in
 //! `upstream::transport` and, for OTLP, in `telemetry::export`. `src/build` belongs to `build.rs`.
 
 pub mod admin;
@@ -52,6 +53,7 @@ pub mod config;
 pub mod edge;
 pub mod error;
 pub mod proto;
+pub mod readiness;
 pub mod rest;
 pub mod rotation;
 pub mod run;

@@ -40,11 +40,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    std::panic::set_hook(Box::new(|panic| {
-        // Where, not what: a panic's words may hold anything.
-        let location = panic.location().map(ToString::to_string).unwrap_or_default();
-        tracing::error!(location, "panic");
-    }));
+    telemetry::log::hook_panics();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {

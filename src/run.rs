@@ -4,16 +4,12 @@ use std::{io, net::SocketAddr, sync::Arc};
 
 use tokio::{net::TcpListener, sync::oneshot, task::JoinSet, time::sleep};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tonic::{
-    Request,
-    service::{Routes, interceptor::InterceptedService},
-};
-use tonic_health::{ServingStatus, server::HealthReporter};
+use tonic_health::server::HealthReporter;
 
 use crate::{
     admin::Admin,
     agency,
-    caller::{Caller, Callers},
+    caller::Callers,
     clock::Clock,
     config::Config,
     edge::{
@@ -22,11 +18,9 @@ use crate::{
         listener::Listener,
         tls::Tls,
     },
-    error::{Error, Progress},
-    proto::{self, certificate_service_server::CertificateServiceServer},
+    readiness::{Health, Readiness},
     rotation,
     service::Gateway,
-    status,
     telemetry::{self, Telemetry},
     upstream::{Upstream, transport},
 };
@@ -82,9 +76,11 @@ pub async fn run(
     let key_rotation = rotation::keys(config.projects.clone(), upstream.targets().clone(), telemetry.meter.clone());
     let callers = Arc::new(Callers::new(&config.callers));
     let tls = config.server.tls.as_ref().map(|tls| Tls::new(&tls.material)).transpose()?;
-    let gateway = Gateway::new(upstream, callers.clone(), config.server.max_in_flight, abandon.clone());
-    let health = HealthReporter::new();
-    let routes = routes(&config, gateway, callers.clone(), &health)?;
+    let targets = upstream.targets().clone();
+    let readiness = Readiness::new(move || targets.has_usable_key());
+    let gateway = Gateway::new(upstream, callers.clone(), &config.server, &telemetry.meter, abandon.clone());
+    let reporter = HealthReporter::new();
+    let routes = edge::routes::new(&config.server, gateway, callers.clone(), &reporter)?;
     let calls = TaskTracker::new();
     let most = config.upstream.timeout;
     let stack = edge::stack(routes, telemetry.clone(), calls.clone(), most);
@@ -94,9 +90,9 @@ pub async fn run(
     let listener = listen(&config).await?;
     let (admin_listener, admin_address) = listen_admin(&config).await?;
     let addresses = Addresses { server: listener.to_string(), admin: admin_address };
-    let admin = Admin::new(telemetry.clone());
+    let admin = Admin::new(telemetry.clone(), readiness.clone());
     let mut tasks = JoinSet::new();
-    tasks.spawn(admin.clone().serve(admin_listener));
+    tasks.spawn(admin.serve(admin_listener));
     tasks.spawn(key_rotation);
     tasks.spawn(agency);
     if let Some((config, tls)) = config.server.tls.clone().zip(tls) {
@@ -104,8 +100,7 @@ pub async fn run(
         tasks.spawn(rotation::certificates(config, tls, telemetry.meter.clone()));
     }
 
-    set_health(&health, ServingStatus::Serving).await;
-    admin.set_ready(true);
+    let mut health = Health::start(readiness, reporter).await;
     tracing::info!(listen = %addresses.server, admin = %addresses.admin, version = env!("CARGO_PKG_VERSION"), "serving");
     let _ = started.send(addresses); // nobody has to listen
 
@@ -113,12 +108,11 @@ pub async fn run(
     let drain = config.server.drain;
     let (lame_duck, flush) = (config.server.lame_duck.min(drain / 2), telemetry::FLUSH.min(drain / 4));
     let stop = async {
-        stop.await;
+        tokio::select! { () = stop => {}, () = health.follow() => {} }
         tracing::info!("stopping: calls in flight finish");
-        admin.set_ready(false);
-        set_health(&health, ServingStatus::NotServing).await;
+        health.drain().await;
         sleep(lame_duck).await;
-        end_watches(&health).await;
+        health.end_watches().await;
     };
     edge::serve(listener, stack, stop, calls, connections, drain - lame_duck - flush, abandon).await;
     telemetry.shutdown(flush).await;
@@ -135,52 +129,6 @@ pub async fn check(config: &Config) -> Result<(), StartError> {
     config.server.tls.as_ref().map(|tls| Tls::new(&tls.material)).transpose()?;
     drop(agency::look_after(config, upstream.targets(), clock, &telemetry.meter)?); // never polled, it asks nobody
     Ok(())
-}
-
-/// Everything that is served, each service with its limits.
-fn routes(
-    config: &Config,
-    gateway: Gateway,
-    callers: Arc<Callers>,
-    health: &HealthReporter,
-) -> Result<Routes, StartError> {
-    let service = CertificateServiceServer::new(gateway).max_decoding_message_size(config.server.max_message_size);
-    let health = tonic_health::server::HealthService::from_health_reporter(health.clone());
-    let mut routes = Routes::new(service).add_service(tonic_health::pb::health_server::HealthServer::new(health));
-    if config.server.reflection {
-        let builder = || {
-            tonic_reflection::server::Builder::configure()
-                .register_encoded_file_descriptor_set(proto::DESCRIPTOR_SET)
-                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        };
-        // What is served is told to those who may call it; health, to everybody.
-        let listed = move |request: Request<()>| {
-            let caller = request.extensions().get::<Caller>().cloned().unwrap_or_default();
-            let refused = |reason| status::render(Error::new(reason, Progress::NotSent));
-            callers.may_look(&caller).map_err(refused).map(|()| request)
-        };
-        routes = routes
-            .add_service(InterceptedService::new(builder().build_v1()?, listed.clone()))
-            .add_service(InterceptedService::new(builder().build_v1alpha()?, listed));
-    }
-    Ok(routes.prepare())
-}
-
-/// The services whose health can be asked: the whole and ours.
-const HEALTH_OF: [&str; 2] = ["", proto::certificate_service_server::SERVICE_NAME];
-
-async fn set_health(health: &HealthReporter, status: ServingStatus) {
-    for service in HEALTH_OF {
-        health.set_service_status(service, status).await;
-    }
-}
-
-/// Ends the streams of those who watch: they have been told NOT_SERVING.
-async fn end_watches(health: &HealthReporter) {
-    let mut health = health.clone();
-    for service in HEALTH_OF {
-        health.clear_service_status(service).await;
-    }
 }
 
 async fn listen(config: &Config) -> Result<Listener, StartError> {

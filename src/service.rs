@@ -1,14 +1,15 @@
 //! One call of any RPC: project, checks, SCM, reply. The only place where the steps meet.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use tokio::sync::Semaphore;
+use opentelemetry::metrics::Meter;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use crate::{
     call::Call,
     caller::Callers,
+    config,
     error::{Error, Progress, Reason},
     rest::{self, RestMethod, decode::Decoded},
     status,
@@ -16,8 +17,9 @@ use crate::{
     validate,
 };
 
-/// How long a caller is asked to wait whose call found no place: as long as an ordinary call takes, and some.
-const OVERLOADED: Duration = Duration::from_secs(1);
+mod places;
+
+use places::Places;
 
 /// The service behind every RPC of the proto; `build.rs` prints its tonic side.
 #[derive(Clone)]
@@ -26,15 +28,22 @@ pub struct Gateway(Arc<Inner>);
 struct Inner {
     upstream: Upstream,
     callers: Arc<Callers>,
-    places: Semaphore,
+    places: Places,
     stop: CancellationToken,
 }
 
 impl Gateway {
-    /// A service in front of this upstream, for so many calls at a time. When `stop` is cancelled, calls still running
+    /// A service in front of this upstream, with the places that `config` says. When `stop` is cancelled, calls still running
     /// are answered at once.
-    pub fn new(upstream: Upstream, callers: Arc<Callers>, max_in_flight: usize, stop: CancellationToken) -> Self {
-        Self(Arc::new(Inner { upstream, callers, places: Semaphore::new(max_in_flight), stop }))
+    pub fn new(
+        upstream: Upstream,
+        callers: Arc<Callers>,
+        config: &config::Server,
+        meter: &Meter,
+        stop: CancellationToken,
+    ) -> Self {
+        let places = Places::new(config.max_in_flight, config.max_in_flight_per_caller, meter);
+        Self(Arc::new(Inner { upstream, callers, places, stop }))
     }
 
     /// The one line of every RPC.
@@ -59,7 +68,7 @@ impl Gateway {
     async fn answer<M: RestMethod>(&self, mut message: M::Request, call: &Call) -> Result<Decoded<M::Reply>, Error> {
         let not_allowed = |reason| Error::new(reason, Progress::NotSent);
         self.0.callers.may_call(call.caller(), M::RPC).map_err(not_allowed)?;
-        let _place = self.0.places.try_acquire().map_err(|_| Error::held_back(Reason::Overloaded, OVERLOADED))?;
+        let _place = self.0.places.take(call.caller())?;
         let target = self.target(M::project_id(&mut message))?;
         self.0.callers.may_use(call.caller(), M::RPC, &target.id).map_err(not_allowed)?;
         let checked = validate::check(message)?;

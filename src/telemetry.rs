@@ -60,6 +60,7 @@ impl Telemetry {
         let metrics = meter_provider(config, resource.clone(), &registry, &outcomes)?;
         let meter = metrics.meter(SCOPE);
         outcomes.register(&meter);
+        log::register(&meter);
         let traces = tracer_provider(config, resource, &outcomes)?;
         let seconds = |name| meter.f64_histogram(name).with_unit("s").with_boundaries(SECONDS.to_vec());
         Ok(Self {

@@ -1,9 +1,10 @@
-//! A panic in a handler becomes INTERNAL / PANIC; the process and the connection live on.
+//! A panic in a handler becomes INTERNAL / PANIC and is counted; the process and the connection live on.
 
 use std::{convert::Infallible, panic::AssertUnwindSafe, sync::Arc, task};
 
 use futures_util::{FutureExt as _, future::BoxFuture};
 use http::{Request, Response};
+use opentelemetry::metrics::{Counter, Meter};
 use tonic::body::Body;
 use tower::Service;
 
@@ -14,11 +15,17 @@ use crate::{
 };
 
 #[derive(Clone)]
-pub(super) struct CatchPanic<S>(S);
+pub(super) struct CatchPanic<S> {
+    inner: S,
+    panics: Counter<u64>,
+}
 
 impl<S> CatchPanic<S> {
-    pub(super) fn new(inner: S) -> Self {
-        Self(inner)
+    pub(super) fn new(inner: S, meter: &Meter) -> Self {
+        let panics = meter.u64_counter("scm_gateway.panics").with_unit("{panic}");
+        let panics = panics.with_description("Calls that ended by a defect of the gateway").build();
+        panics.add(0, &[]); // shown before the first one, so that a rate sees it
+        Self { inner, panics }
     }
 }
 
@@ -32,17 +39,19 @@ where
     type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
 
     fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> task::Poll<Result<(), Infallible>> {
-        self.0.poll_ready(cx)
+        self.inner.poll_ready(cx)
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let call = request.extensions().get::<Arc<Call>>().cloned();
-        let mut inner = self.0.clone();
-        std::mem::swap(&mut inner, &mut self.0); // the clone has not been asked whether it is ready
+        let mut inner = self.inner.clone();
+        std::mem::swap(&mut inner, &mut self.inner); // the clone has not been asked whether it is ready
+        let panics = self.panics.clone();
         let answer = AssertUnwindSafe(async move { inner.call(request).await }).catch_unwind();
         Box::pin(async move {
             // The panic's own words may hold anything: they go no further.
             answer.await.unwrap_or_else(|_| {
+                panics.add(1, &[]);
                 let error = Error::new(Reason::Panic, Progress::MaybeSent);
                 if let Some(call) = call {
                     call.failed(&error);
@@ -58,6 +67,8 @@ mod tests {
     use std::convert::Infallible;
 
     use http::{Request, Response};
+    use opentelemetry::metrics::MeterProvider as _;
+    use opentelemetry_sdk::metrics::SdkMeterProvider;
     use tonic::{Code, Status, body::Body};
     use tonic_types::StatusExt as _;
     use tower::{ServiceExt as _, service_fn};
@@ -69,7 +80,8 @@ mod tests {
         async fn panics(_: Request<()>) -> Result<Response<Body>, Infallible> {
             panic!("marker");
         }
-        let response = CatchPanic::new(service_fn(panics)).oneshot(Request::new(())).await.unwrap();
+        let meter = SdkMeterProvider::default().meter("test");
+        let response = CatchPanic::new(service_fn(panics), &meter).oneshot(Request::new(())).await.unwrap();
         let status = Status::from_header_map(response.headers()).unwrap();
         assert_eq!(status.code(), Code::Internal);
         assert_eq!(status.get_error_details().error_info().unwrap().reason, "PANIC");

@@ -1,4 +1,5 @@
-//! Corrects tonic's answer to a message over the limit: RESOURCE_EXHAUSTED, as gRPC has it, not OUT_OF_RANGE.
+//! Corrects tonic's answers to a message over the limit: RESOURCE_EXHAUSTED, as gRPC has it, not OUT_OF_RANGE, in words
+//! that help.
 
 use std::{convert::Infallible, task};
 
@@ -33,10 +34,14 @@ where
     }
 }
 
-/// Nothing but tonic's decoder answers OUT_OF_RANGE here.
+/// Nothing but tonic's decoder answers OUT_OF_RANGE here, or RESOURCE_EXHAUSTED without details: the one for the length
+/// that a message says it has, the other for what it inflates to.
 fn correct(response: Response<Body>) -> Response<Body> {
-    match Status::from_header_map(response.headers()).map(|status| status.code()) {
-        Some(Code::OutOfRange) => {
+    match Status::from_header_map(response.headers()) {
+        Some(status)
+            if status.code() == Code::OutOfRange
+                || status.code() == Code::ResourceExhausted && status.details().is_empty() =>
+        {
             Status::resource_exhausted("the message is larger than this gateway takes: see its max_message_size")
                 .into_http()
         }

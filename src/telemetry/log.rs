@@ -1,10 +1,17 @@
 //! Log lines: JSON on standard output, written by a thread of their own, so that a reader who stops reading costs
 //! lines and never a call.
 
-use std::{fs::File, io::Write, os::fd::AsFd as _, sync::mpsc, time::Duration};
+use std::{
+    fs::File,
+    io::Write,
+    os::fd::AsFd as _,
+    sync::{OnceLock, mpsc},
+    time::Duration,
+};
 
+use opentelemetry::metrics::Meter;
 use tracing::{Level, Metadata};
-use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{
     EnvFilter, Layer as _, filter::filter_fn, layer::SubscriberExt as _, util::SubscriberInitExt as _,
 };
@@ -20,6 +27,9 @@ const SILENT: &str = "opentelemetry";
 
 /// Libraries that would print what they carry: held at `info` whatever the filter says.
 const HELD_AT_INFO: &[&str] = &["h2", "hyper", "hyper_util", "reqwest", "rustls", "tonic", "tower"];
+
+/// Lines dropped so far. The log is the process's, as `tracing` has it, and begins before a gateway: so is the count.
+static DROPPED: OnceLock<ErrorCounter> = OnceLock::new();
 
 /// The running log.
 pub struct Log(WorkerGuard);
@@ -47,6 +57,7 @@ pub fn start(filter: Option<&str>) -> Log {
 pub fn start_to(writer: impl Write + Send + 'static, filter: Option<&str>) -> Log {
     let (writer, guard) =
         NonBlockingBuilder::default().lossy(true).buffered_lines_limit(WAITING_LINES).thread_name("log").finish(writer);
+    let _ = DROPPED.set(writer.error_counter());
     let parsed = filter.filter(|text| !text.is_empty()).map(|text| EnvFilter::builder().parse(text));
     let broken = matches!(parsed, Some(Err(_)));
     let filter = parsed.and_then(Result::ok).unwrap_or_else(|| EnvFilter::new("info"));
@@ -62,6 +73,24 @@ pub fn start_to(writer: impl Write + Send + 'static, filter: Option<&str>) -> Lo
         tracing::warn!("RUST_LOG is not a filter that can be read: logging at info");
     }
     Log(guard)
+}
+
+/// Makes the count of dropped lines visible.
+pub(super) fn register(meter: &Meter) {
+    meter
+        .u64_observable_counter("scm_gateway.log.lines.dropped")
+        .with_unit("{line}")
+        .with_description("Log lines that were dropped because nobody read them in time")
+        .with_callback(|counter| counter.observe(DROPPED.get().map_or(0, |lines| lines.dropped_lines() as u64), &[]))
+        .build();
+}
+
+/// From now on a panic of the process is a log line: where, not what, for a panic's words may hold anything.
+pub fn hook_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let location = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(location, "panic");
+    }));
 }
 
 /// Standard output under a handle of its own: the lock of `std::io::stdout` would be held by a write that waits.

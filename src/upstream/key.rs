@@ -153,6 +153,13 @@ impl Key {
         self.lock().as_ref().is_some_and(|(_, guard)| guard.lock().is_open(clock::steady()))
     }
 
+    /// Whether the next call is sent: with a key that is not refused at the moment. When the five minutes of one that was
+    /// are over, it is usable again: an instance that gets no call would never probe it.
+    pub(super) fn is_usable(&self) -> bool {
+        let now = clock::steady();
+        self.lock().as_ref().is_some_and(|(_, guard)| guard.lock().open.is_none_or(|until| until <= now))
+    }
+
     fn lock(&self) -> MutexGuard<'_, Option<(Arc<Credentials>, Arc<Guard>)>> {
         self.current.lock().expect("nothing panics while it holds the key")
     }
@@ -331,14 +338,18 @@ mod tests {
             assert!(!key.is_open());
         }
         attempt(&key, Verdict::Refused).await;
-        assert!(key.is_open());
+        assert!(key.is_open() && !key.is_usable());
         advance(Duration::from_millis(299_999)).await;
         assert_eq!(try_admit(&key).await.unwrap_err(), Reason::UpstreamCredentials);
+        assert!(!key.is_usable());
         advance(Duration::from_millis(1)).await;
+        assert!(key.is_usable(), "for the probe");
         let probe = try_admit(&key).await.unwrap();
+        assert!(key.is_usable(), "it is not known to be bad");
         assert_eq!(try_admit(&key).await.unwrap_err(), Reason::UpstreamCredentials, "one probe at a time");
         probe.settle(Verdict::Refused);
         assert_eq!(try_admit(&key).await.unwrap_err(), Reason::UpstreamCredentials, "five minutes more");
+        assert!(!key.is_usable());
         advance(Duration::from_secs(300)).await;
         drop(try_admit(&key).await.unwrap());
         attempt(&key, Verdict::Accepted).await;
@@ -351,9 +362,9 @@ mod tests {
         let old = try_admit(&key).await.unwrap();
         attempt(&key, Verdict::Refused).await;
         attempt(&key, Verdict::Refused).await;
-        assert!(key.is_open());
+        assert!(key.is_open() && !key.is_usable());
         key.replace(Some(Credentials { access_key: "AK2".to_owned(), ..credentials() }));
-        assert!(!key.is_open());
+        assert!(!key.is_open() && key.is_usable());
         old.settle(Verdict::Refused);
         attempt(&key, Verdict::Refused).await;
         assert!(!key.is_open(), "one refusal of its own");
@@ -462,6 +473,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn without_a_key_calls_wait_for_one_and_then_for_their_place() {
         let key = Arc::new(key_of(None));
+        assert!(!key.is_usable());
         assert_eq!(try_admit(&key).await.unwrap_err(), Reason::UpstreamCredentials, "its time is over");
         let calls: Vec<_> = (0..100)
             .map(|_| {

@@ -83,6 +83,11 @@ impl Targets {
         &self.default
     }
 
+    /// Whether any project has a key that is not refused at the moment.
+    pub fn has_usable_key(&self) -> bool {
+        self.iter().any(|target| target.key.is_usable())
+    }
+
     /// All of them.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Target>> {
         self.by_id.values()

@@ -30,6 +30,7 @@ async fn output(mut command: Command) -> (i32, String, String) {
 pub struct Process {
     pub child: Child,
     pub address: String,
+    pub admin: String,
     lines: Lines<BufReader<ChildStdout>>,
     pub log: Vec<String>,
 }
@@ -40,8 +41,10 @@ impl Process {
         command.envs(environment(endpoint, variables)).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut process = Self { child, address: String::new(), lines, log: Vec::new() };
-        process.address = process.line("serving").await["listen"].as_str().unwrap().to_owned();
+        let mut process = Self { child, address: String::new(), admin: String::new(), lines, log: Vec::new() };
+        let line = process.line("serving").await;
+        process.address = line["listen"].as_str().unwrap().to_owned();
+        process.admin = line["admin"].as_str().unwrap().to_owned();
         process
     }
 
@@ -62,6 +65,20 @@ impl Process {
         let pid = self.child.id().unwrap().to_string();
         let sent = std::process::Command::new("kill").args(["-s", name, &pid]).status().unwrap();
         assert!(sent.success());
+    }
+
+    /// The value of a metric without labels.
+    pub async fn metric(&self, name: &str) -> u64 {
+        let metrics = reqwest::get(format!("http://{}/metrics", self.admin)).await.unwrap().text().await.unwrap();
+        let line = metrics.lines().find(|line| line.starts_with(&format!("{name}{{"))).unwrap();
+        line.rsplit(' ').next().unwrap().parse().unwrap()
+    }
+
+    /// KiB of memory at the most so far.
+    pub fn peak_memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id().unwrap())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().strip_suffix(" kB").unwrap().parse().unwrap()
     }
 
     /// Waits for the end; the code, and the rest of the log.
@@ -246,9 +263,10 @@ async fn the_environments_proxy_is_not_used() {
 }
 
 #[tokio::test]
-async fn a_log_that_nobody_reads_stops_neither_calls_nor_the_end() {
+async fn a_log_that_nobody_reads_costs_lines_that_are_counted_and_stops_neither_calls_nor_the_end() {
     let emulator = emulator().await;
     let mut process = Process::start(&emulator.endpoint(), &[("RUST_LOG", "trace")]).await;
+    assert_eq!(process.metric("scm_gateway_log_lines_dropped_total").await, 0);
     let refused = scm_gateway::proto::SaveInfoRequest { info: None, ..sample() };
     let mut calls = Vec::new();
     let client = client(&process.address).await;
@@ -265,6 +283,10 @@ async fn a_log_that_nobody_reads_stops_neither_calls_nor_the_end() {
         call.await.unwrap();
     }
     client.clone().save_info(sample()).await.unwrap();
+    let dropped = process.metric("scm_gateway_log_lines_dropped_total").await;
+    assert!(dropped > 0);
+    client.clone().save_info(refused).await.unwrap_err();
+    assert!(process.metric("scm_gateway_log_lines_dropped_total").await > dropped, "and on it goes");
     process.signal("TERM");
     assert_eq!(process.child.wait().await.unwrap().code(), Some(0));
 }

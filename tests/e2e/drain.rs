@@ -22,7 +22,7 @@ async fn calls_in_flight_finish_and_new_connections_are_refused() {
     while tokio::net::TcpStream::connect(&gateway.addresses.server).await.is_ok() {
         tokio::task::yield_now().await;
     }
-    assert_eq!(gateway.admin("/readyz").await, (503, "not ready\n".into()));
+    assert_eq!(gateway.admin("/readyz").await, (503, "not ready: draining\n".into()));
     assert_eq!(gateway.admin("/livez").await.0, 200);
     gate.notify_one();
 

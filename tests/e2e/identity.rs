@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rcgen::SanType;
-use scm_emulator::SAMPLE_PROJECT;
+use scm_emulator::{SAMPLE_PROJECT, Step};
 use scm_gateway::proto::{SaveInfoRequest, certificate_service_client::CertificateServiceClient};
 use tonic::{Code, Request, Status, transport::Channel};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
@@ -11,6 +11,7 @@ use tonic_reflection::pb::v1::{
     ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
     server_reflection_request::MessageRequest,
 };
+use tonic_types::StatusExt as _;
 
 use crate::harness::{
     Gateway, assert_status, emulator,
@@ -227,7 +228,7 @@ async fn a_stranger_takes_no_place() {
     let emulator = emulator().await;
     let variables = [("SCM_GATEWAY__SERVER__TRUST_XFCC", "true"), ("SCM_GATEWAY__SERVER__MAX_IN_FLIGHT", "1")];
     let gateway = start(&emulator, &[(ORDERS, "SaveInfo", "*")], &variables).await;
-    emulator.script(scm_emulator::Step::Hang);
+    emulator.script(Step::Hang);
     let mut client = gateway.client.clone();
     let mut request = forwarded(sample(), &format!("URI={ORDERS}"));
     request.set_timeout(Duration::from_secs(60));
@@ -235,4 +236,27 @@ async fn a_stranger_takes_no_place() {
     emulator.wait_for_attempts(1).await;
     assert_unknown(&gateway.save(sample()).await.unwrap_err());
     first.abort();
+}
+
+#[tokio::test]
+async fn a_caller_that_floods_leaves_the_others_their_places() {
+    let emulator = emulator().await;
+    let variables = [("SCM_GATEWAY__SERVER__TRUST_XFCC", "true"), ("SCM_GATEWAY__SERVER__MAX_IN_FLIGHT", "4")];
+    let gateway = start(&emulator, &[(ORDERS, "SaveInfo", "*"), ("b.example", "SaveInfo", "*")], &variables).await;
+    emulator.scripts([Step::Hang, Step::Hang]);
+    let flood: Vec<_> = (0..2)
+        .map(|_| {
+            let mut client = gateway.client.clone();
+            tokio::spawn(async move { client.save_info(forwarded(sample(), &format!("URI={ORDERS}"))).await })
+        })
+        .collect();
+    emulator.wait_for_attempts(2).await;
+
+    let mut client = gateway.client.clone();
+    let status = client.save_info(forwarded(sample(), &format!("URI={ORDERS}"))).await.unwrap_err();
+    assert_status(&status, Code::ResourceExhausted, "OVERLOADED", None);
+    assert!(status.get_error_details().retry_info().is_some());
+    client.save_info(forwarded(sample(), "DNS=b.example")).await.unwrap();
+    assert_eq!(emulator.attempts(), 3);
+    flood.iter().for_each(tokio::task::JoinHandle::abort);
 }

@@ -8,7 +8,16 @@ use tonic::Code;
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tonic_types::StatusExt as _;
 
-use crate::harness::{Gateway, assert_status, emulator, sample};
+use crate::harness::{Gateway, assert_status, emulator, read, sample};
+
+/// Calls in flight and how many may be, as the metrics say.
+async fn places(gateway: &Gateway) -> [u64; 2] {
+    let (_, metrics) = gateway.admin("/metrics").await;
+    ["scm_gateway_calls_in_flight{", "scm_gateway_calls_limit{"].map(|name| {
+        let line = metrics.lines().find(|line| line.starts_with(name)).unwrap();
+        line.rsplit(' ').next().unwrap().parse().unwrap()
+    })
+}
 
 #[tokio::test]
 async fn what_finds_no_place_is_refused_at_once_and_a_place_is_given_back() {
@@ -72,4 +81,25 @@ async fn requests_that_are_never_finished_take_no_place_and_are_ended() {
         response.into_body().collect().await.unwrap();
     }
     assert_eq!(emulator.attempts(), 1);
+}
+
+#[tokio::test]
+async fn the_metrics_show_how_many_places_are_taken() {
+    let emulator = emulator().await;
+    let gateway = Gateway::with(&emulator, &[("SCM_GATEWAY__SERVER__MAX_IN_FLIGHT", "7")]).await;
+    assert_eq!(places(&gateway).await, [0, 7]);
+    let gate = Arc::new(Notify::new());
+    emulator.scripts([Step::HangThenServe(gate.clone()), Step::Hang]);
+    let (mut one, mut other) = (gateway.client.clone(), gateway.client.clone());
+    let answered = tokio::spawn(async move { one.save_info(sample()).await });
+    emulator.wait_for_attempts(1).await;
+    let given_up = tokio::spawn(async move { other.read_info(read()).await });
+    emulator.wait_for_attempts(2).await;
+    assert_eq!(places(&gateway).await, [2, 7]);
+    gate.notify_one();
+    answered.await.unwrap().unwrap();
+    assert_eq!(places(&gateway).await, [1, 7]);
+    given_up.abort();
+    emulator.wait_for_open_connections(1).await;
+    assert_eq!(places(&gateway).await, [0, 7]);
 }

@@ -29,8 +29,6 @@ async fn nothing_planted_is_found_in_anything_that_leaves() {
         ("OTEL_METRICS_EXPORTER", "none"),
     ];
     let process = Process::start(&emulator.endpoint(), &variables).await;
-    let admin =
-        serde_json::from_str::<serde_json::Value>(&process.log[process.log.len() - 1]).unwrap()["admin"].clone();
     let personal = |text: &str| CertificateInfo {
         applicant_name: "p1anted name".into(),
         applicant_phone: "p1anted 1".into(),
@@ -61,8 +59,7 @@ async fn nothing_planted_is_found_in_anything_that_leaves() {
     statuses.push(client.save_info(bad).await.unwrap_err());
     statuses.push(client.save_info(SaveInfoRequest { project_id: "p1anted".into(), ..good }).await.unwrap_err());
 
-    let metrics =
-        reqwest::get(format!("http://{}/metrics", admin.as_str().unwrap())).await.unwrap().text().await.unwrap();
+    let metrics = reqwest::get(format!("http://{}/metrics", process.admin)).await.unwrap().text().await.unwrap();
     process.signal("TERM");
     let (code, log) = process.end().await;
     assert_eq!(code, Some(0));

@@ -10,13 +10,6 @@ use crate::{
     harness::{client, folder::Folder, sample, seen},
 };
 
-/// KiB at the most so far.
-fn peak(process: &Process) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", process.child.id().unwrap())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    line.trim().strip_suffix(" kB").unwrap().parse().unwrap()
-}
-
 #[tokio::test]
 async fn answers_without_end_cost_at_most_32_mib() {
     let tls = Tls::generate();
@@ -29,7 +22,7 @@ async fn answers_without_end_cost_at_most_32_mib() {
     for _ in 0..20 {
         client.save_info(sample()).await.unwrap();
     }
-    let idle = peak(&process);
+    let idle = process.peak_memory();
 
     let (blanks, chunked) = (vec![b' '; 64 * 1024], "Transfer-Encoding: chunked");
     let chunk = [b"10000\r\n", blanks.as_slice(), b"\r\n"].concat();
@@ -57,7 +50,7 @@ async fn answers_without_end_cost_at_most_32_mib() {
             assert_eq!((seen.code, seen.reason.as_str()), (code, reason), "{what}");
             client.save_info(sample()).await.unwrap();
         }
-        let grown = peak(&process).saturating_sub(idle);
+        let grown = process.peak_memory().saturating_sub(idle);
         assert!(grown <= 32 * 1024, "{grown} KiB more after: {what}");
     }
 }

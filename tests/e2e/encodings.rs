@@ -1,0 +1,214 @@
+//! Compressed requests: gzip is taken, and what it inflates to is bounded.
+
+use std::io::Write as _;
+
+use flate2::{
+    Compression,
+    write::{DeflateEncoder, GzEncoder},
+};
+use http::HeaderMap;
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use prost::Message as _;
+use scm_gateway::proto::SaveInfoRequest;
+use tonic::{Code, codec::CompressionEncoding};
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+
+use crate::{
+    binary::Process,
+    harness::{Gateway, client, emulator, sample},
+};
+
+const SAVE: &str = "huaweicloud.scm.v1.CertificateService/SaveInfo";
+const HEALTH: &str = "grpc.health.v1.Health/Check";
+const REFLECTION: &str = "grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
+
+const PLAIN: u8 = 0;
+const COMPRESSED: u8 = 1;
+
+/// A length-prefixed message.
+fn framed(flag: u8, message: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(message.len()).unwrap().to_be_bytes();
+    [&[flag][..], &length, message].concat()
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// A quarter of a mebibyte that inflates to as many zeros as it can. One mebibyte of them is compressed, its bytes
+/// repeated.
+fn bomb() -> Vec<u8> {
+    let mut mebibyte = DeflateEncoder::new(Vec::new(), Compression::best());
+    mebibyte.write_all(&vec![0; 1024 * 1024]).unwrap();
+    mebibyte.flush().unwrap();
+    let block = mebibyte.get_ref();
+    let head = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
+    [&head[..], &block.repeat((256 * 1024 - head.len()) / block.len())].concat()
+}
+
+/// Sends these bytes; what comes back, trailers among it.
+async fn post(address: &str, path: &str, encoding: Option<&str>, body: Vec<u8>) -> HeaderMap {
+    let client = Client::builder(TokioExecutor::new()).http2_only(true).build_http::<Full<bytes::Bytes>>();
+    let request = http::Request::post(format!("http://{address}/{path}"))
+        .header("content-type", "application/grpc")
+        .header("grpc-accept-encoding", "gzip")
+        .header("te", "trailers");
+    let request = encoding.into_iter().fold(request, |request, encoding| request.header("grpc-encoding", encoding));
+    let response = client.request(request.body(Full::from(body)).unwrap()).await.unwrap();
+    assert_eq!(response.status().as_u16(), 200);
+    let mut headers = response.headers().clone();
+    headers.extend(response.into_body().collect().await.unwrap().trailers().cloned().unwrap_or_default());
+    headers
+}
+
+fn code(headers: &HeaderMap) -> Code {
+    Code::from_bytes(headers["grpc-status"].as_bytes())
+}
+
+#[tokio::test]
+async fn a_compressed_request_is_carried_out_as_any_other_and_its_answer_is_plain() {
+    let emulator = emulator().await;
+    let gateway = Gateway::of(&emulator).await;
+    gateway.save(sample()).await.unwrap();
+    let zipping = gateway.client.clone().send_compressed(CompressionEncoding::Gzip);
+    zipping.accept_compressed(CompressionEncoding::Gzip).save_info(sample()).await.unwrap();
+    let journal = emulator.journal();
+    assert_eq!(journal[0].body, journal[1].body);
+
+    let message = sample().encode_to_vec();
+    for (encoding, body) in [
+        (Some("gzip"), framed(COMPRESSED, &gzip(&message))),
+        (Some("gzip"), framed(PLAIN, &message)),
+        (Some("identity"), framed(PLAIN, &message)),
+        (None, framed(PLAIN, &message)),
+    ] {
+        let answer = post(&gateway.addresses.server, SAVE, encoding, body).await;
+        assert_eq!(code(&answer), Code::Ok, "{encoding:?}");
+        assert!(!answer.contains_key("grpc-encoding"), "{answer:?}");
+    }
+    assert_eq!(emulator.attempts(), 6);
+}
+
+#[tokio::test]
+async fn an_unknown_encoding_is_unimplemented_and_told_what_is_known() {
+    let emulator = emulator().await;
+    let gateway = Gateway::of(&emulator).await;
+    for (path, message) in [(SAVE, sample().encode_to_vec()), (HEALTH, Vec::new()), (REFLECTION, Vec::new())] {
+        for encoding in ["deflate", "zstd", "snappy", "gzip, gzip", ""] {
+            let answer = post(&gateway.addresses.server, path, Some(encoding), framed(COMPRESSED, &message)).await;
+            assert_eq!(code(&answer), Code::Unimplemented, "{path} {encoding:?}");
+            let mut known: Vec<_> = answer["grpc-accept-encoding"].to_str().unwrap().split(',').collect();
+            known.sort_unstable();
+            assert_eq!(known, ["gzip", "identity"]);
+        }
+    }
+    assert_eq!(emulator.attempts(), 0);
+}
+
+/// <https://github.com/grpc/grpc/blob/master/doc/compression.md>: "MUST fail with INTERNAL status".
+#[tokio::test]
+async fn a_flag_without_an_encoding_and_what_is_no_gzip_are_internal() {
+    let emulator = emulator().await;
+    let gateway = Gateway::of(&emulator).await;
+    let zipped = gzip(&sample().encode_to_vec());
+    let mut corrupt = zipped.clone();
+    corrupt[20..40].fill(0xff);
+    let mut wrong_sum = zipped.clone();
+    let sum = wrong_sum.len() - 8;
+    wrong_sum[sum] ^= 1;
+    for (what, encoding, body) in [
+        ("no encoding", None, framed(COMPRESSED, &zipped)),
+        ("identity", Some("identity"), framed(COMPRESSED, &zipped)),
+        ("a flag that is none", Some("gzip"), framed(2, &zipped)),
+        ("not gzip", Some("gzip"), framed(COMPRESSED, &sample().encode_to_vec())),
+        ("nothing", Some("gzip"), framed(COMPRESSED, b"")),
+        ("corrupt", Some("gzip"), framed(COMPRESSED, &corrupt)),
+        ("wrong sum", Some("gzip"), framed(COMPRESSED, &wrong_sum)),
+        ("cut off", Some("gzip"), framed(COMPRESSED, &zipped[..zipped.len() / 2])),
+        ("no protobuf in it", Some("gzip"), framed(COMPRESSED, &gzip(b"\xff\xff\xff"))),
+    ] {
+        let answer = post(&gateway.addresses.server, SAVE, encoding, body).await;
+        assert_eq!(code(&answer), Code::Internal, "{what}: {answer:?}");
+    }
+    assert_eq!(emulator.attempts(), 0);
+    gateway.save(sample()).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_limit_holds_for_what_a_message_inflates_to() {
+    let emulator = emulator().await;
+    let gateway = Gateway::with(&emulator, &[("SCM_GATEWAY__SERVER__MAX_MESSAGE_SIZE", "1KiB")]).await;
+    let sized = |size: usize| {
+        let request = |name| SaveInfoRequest { cert_id: name, ..sample() };
+        let rest = request("x".repeat(200)).encoded_len() - 200;
+        let message = request("x".repeat(size - rest)).encode_to_vec();
+        assert_eq!(message.len(), size);
+        framed(COMPRESSED, &gzip(&message))
+    };
+    let answer = post(&gateway.addresses.server, SAVE, Some("gzip"), sized(1024)).await;
+    assert_eq!(code(&answer), Code::InvalidArgument, "it was read: {answer:?}");
+    let answer = post(&gateway.addresses.server, SAVE, Some("gzip"), sized(1025)).await;
+    assert_eq!(code(&answer), Code::ResourceExhausted);
+    assert!(answer["grpc-message"].to_str().unwrap().contains("max_message_size"), "{answer:?}");
+    let ask = HealthCheckRequest { service: "x".repeat(1025) }.encode_to_vec();
+    for body in [framed(COMPRESSED, &gzip(&ask)), framed(PLAIN, &ask)] {
+        let answer = post(&gateway.addresses.server, HEALTH, Some("gzip"), body).await;
+        assert_eq!(code(&answer), Code::ResourceExhausted, "health too: {answer:?}");
+    }
+    assert_eq!(emulator.attempts(), 0);
+}
+
+#[tokio::test]
+async fn a_length_over_the_limit_is_refused_before_the_message_has_come() {
+    use futures_util::{StreamExt as _, stream};
+    use http_body_util::StreamBody;
+    use hyper::body::Frame;
+    let emulator = emulator().await;
+    let gateway = Gateway::with(&emulator, &[("SCM_GATEWAY__UPSTREAM__TIMEOUT", "5m")]).await;
+    let client = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
+    for flag in [PLAIN, COMPRESSED] {
+        for length in [256 * 1024 + 1, u32::MAX] {
+            let prefix = [&[flag][..], &length.to_be_bytes()].concat();
+            let begun = stream::iter([Ok::<_, std::io::Error>(Frame::data(bytes::Bytes::from(prefix)))]);
+            let body = StreamBody::new(Box::pin(begun.chain(stream::pending())));
+            let request = http::Request::post(format!("http://{}/{SAVE}", gateway.addresses.server))
+                .header("content-type", "application/grpc")
+                .header("grpc-encoding", "gzip");
+            let response = client.request(request.body(body).unwrap()).await.unwrap();
+            assert_eq!(code(response.headers()), Code::ResourceExhausted, "{flag} {length}");
+        }
+    }
+    assert_eq!(emulator.attempts(), 0);
+}
+
+#[tokio::test]
+async fn health_may_be_asked_in_gzip() {
+    let emulator = emulator().await;
+    let gateway = Gateway::of(&emulator).await;
+    let mut health = HealthClient::new(gateway.channel().await).send_compressed(CompressionEncoding::Gzip);
+    health.check(HealthCheckRequest::default()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_bomb_costs_no_more_memory_than_a_message() {
+    let bomb = bomb();
+    assert!(bomb.len() > 255 * 1024, "{}", bomb.len());
+    let emulator = emulator().await;
+    let process = Process::start(&emulator.endpoint(), &[]).await;
+    for _ in 0..10 {
+        let plain = framed(PLAIN, &vec![0xff; 256 * 1024]);
+        assert_eq!(code(&post(&process.address, SAVE, None, plain).await), Code::Internal);
+    }
+    let before = process.peak_memory();
+    for _ in 0..10 {
+        let answer = post(&process.address, SAVE, Some("gzip"), framed(COMPRESSED, &bomb)).await;
+        assert_eq!(code(&answer), Code::ResourceExhausted, "{answer:?}");
+    }
+    let grown = process.peak_memory() - before;
+    assert!(grown < 8 * 1024, "{grown} KiB");
+    client(&process.address).await.save_info(sample()).await.unwrap();
+    assert_eq!(emulator.attempts(), 1);
+}
