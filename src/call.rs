@@ -17,13 +17,32 @@ pub struct Call {
     context: Context,
     caller: Caller,
     timeout: OnceLock<Duration>,
+    subject: OnceLock<Subject>,
+    upstream_request_id: OnceLock<String>,
     failure: OnceLock<Error>,
+}
+
+/// What a call is about, as far as it can be told: ids that may be written down.
+#[derive(Debug, Default)]
+pub struct Subject {
+    /// One of the configured projects.
+    pub project_id: Option<String>,
+    /// What has the form of a certificate's id.
+    pub cert_id: Option<String>,
 }
 
 impl Call {
     /// A call of this caller that arrived at this time, and the context of its server span.
     pub fn new(arrived: Instant, context: Context, caller: Caller) -> Self {
-        Self { arrived, context, caller, timeout: OnceLock::new(), failure: OnceLock::new() }
+        Self {
+            arrived,
+            context,
+            caller,
+            timeout: OnceLock::new(),
+            subject: OnceLock::new(),
+            upstream_request_id: OnceLock::new(),
+            failure: OnceLock::new(),
+        }
     }
 
     /// Notes the time that the caller gives.
@@ -44,6 +63,29 @@ impl Call {
     /// When the answer has to stand at the latest: the caller's time, at most `cap`, less what answering takes.
     pub fn deadline(&self, cap: Duration) -> Instant {
         self.arrived + self.timeout.get().map_or(cap, |timeout| cap.min(*timeout)).saturating_sub(TO_ANSWER)
+    }
+
+    /// Notes what the call is about.
+    pub fn is_about(&self, subject: Subject) {
+        let _ = self.subject.set(subject);
+    }
+
+    /// What the call is about, once its message has come.
+    pub fn subject(&self) -> Option<&Subject> {
+        self.subject.get()
+    }
+
+    /// Notes SCM's id of the request that succeeded.
+    pub fn succeeded(&self, upstream_request_id: Option<&str>) {
+        if let Some(id) = upstream_request_id {
+            let _ = self.upstream_request_id.set(id.to_owned());
+        }
+    }
+
+    /// SCM's id of the request, of a success or of the failure.
+    pub fn upstream_request_id(&self) -> Option<&str> {
+        let of_failure = || self.failure()?.answer.as_ref()?.request_id.as_deref();
+        self.upstream_request_id.get().map(String::as_str).or_else(of_failure)
     }
 
     /// Notes how the call failed, for span, metric and log. The first failure stays.

@@ -134,15 +134,13 @@ pub struct Error {
     pub attempts: u32,
     /// What broke on the way to SCM, in a word of ours: for the operator, who has to find it.
     pub cause: Option<&'static str>,
-    /// The configured project that the call was for.
-    pub project_id: Option<String>,
 }
 
 impl Error {
     /// An error without an answer.
     pub fn new(reason: Reason, progress: Progress) -> Self {
         let (violations, answer, retry_after) = (Vec::new(), None, None);
-        Self { reason, progress, violations, answer, retry_after, attempts: 0, cause: None, project_id: None }
+        Self { reason, progress, violations, answer, retry_after, attempts: 0, cause: None }
     }
 
     /// Fields that the gateway refuses.

@@ -34,6 +34,8 @@ pub trait RestMethod: Send + 'static {
 
     /// The field that names the project.
     fn project_id(request: &mut Self::Request) -> &mut String;
+    /// The path variable that names the certificate, if there is one.
+    fn cert_id(request: &Self::Request) -> Option<&str>;
     /// Writes the path.
     fn path(request: &Self::Request, path: &mut PathBuilder);
     /// The JSON body, if the request has one.

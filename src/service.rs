@@ -7,14 +7,14 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use crate::{
-    call::Call,
+    call::{Call, Subject},
     caller::Callers,
     config,
     error::{Error, Progress, Reason},
     rest::{self, RestMethod, decode::Decoded},
     status,
     upstream::{Upstream, target::Target},
-    validate,
+    validate::{self, text::is_id},
 };
 
 mod places;
@@ -57,35 +57,43 @@ impl Gateway {
             answer = self.answer::<M>(message, call), if !self.0.stop.is_cancelled() => answer,
             () = self.0.stop.cancelled() => stopped(),
         };
-        answer.map(reply).map_err(|error| {
-            call.failed(&error);
-            status::render(error)
-        })
+        match answer {
+            Ok(decoded) => {
+                call.succeeded(decoded.request_id.as_deref());
+                Ok(reply(decoded))
+            }
+            Err(error) => {
+                call.failed(&error);
+                Err(status::render(error))
+            }
+        }
     }
 
     /// First caller and method, then a place, then the project, then the fields, then SCM. A call takes its place now
     /// that its message has come whole: one that is never finished takes none.
     async fn answer<M: RestMethod>(&self, mut message: M::Request, call: &Call) -> Result<Decoded<M::Reply>, Error> {
-        let not_allowed = |reason| Error::new(reason, Progress::NotSent);
-        self.0.callers.may_call(call.caller(), M::RPC).map_err(not_allowed)?;
+        let project = self.project(M::project_id(&mut message));
+        call.is_about(Subject {
+            project_id: project.map(|project| project.id.clone()),
+            cert_id: M::cert_id(&message).filter(|id| is_id(id)).map(str::to_owned),
+        });
+        let refused = |reason| Error::new(reason, Progress::NotSent);
+        self.0.callers.may_call(call.caller(), M::RPC).map_err(refused)?;
         let _place = self.0.places.take(call.caller())?;
-        let target = self.target(M::project_id(&mut message))?;
-        self.0.callers.may_use(call.caller(), M::RPC, &target.id).map_err(not_allowed)?;
+        let project = project.ok_or_else(|| refused(Reason::CallerNotAllowed))?;
+        self.0.callers.may_use(call.caller(), M::RPC, &project.id).map_err(refused)?;
         let checked = validate::check(message)?;
         let request = rest::translate::<M>(&checked);
-        let answer = self.0.upstream.call::<M>(&request, target, call).await;
-        answer.map_err(|error| Error { project_id: Some(target.id.clone()), ..error })
+        self.0.upstream.call::<M>(&request, project, call).await
     }
 
     /// The project that the caller names, by default the default one, whose id then stands in the message.
-    fn target(&self, id: &mut String) -> Result<&Target, Error> {
+    fn project(&self, id: &mut String) -> Option<&Target> {
         let targets = self.0.upstream.targets();
         if id.is_empty() {
-            let target = targets.default_target();
-            id.clone_from(&target.id);
-            return Ok(target);
+            id.clone_from(&targets.default_target().id);
         }
-        targets.get(id).map(|target| &**target).ok_or_else(|| Error::new(Reason::CallerNotAllowed, Progress::NotSent))
+        targets.get(id).map(|target| &**target)
     }
 }
 

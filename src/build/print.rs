@@ -11,6 +11,9 @@ use tonic_prost_build::Builder;
 
 use crate::annotations::{ACKNOWLEDGEMENT, Api, RestBinding, is_option, is_single, variable, variables};
 
+/// The path variable that names the certificate that a call is about.
+const CERT_ID: &str = "cert_id";
+
 /// JSON keys are the proto's field names; a list of strings is one string joined by `;`; an unset `optional` field is
 /// left out; `null` reads as unset.
 pub(crate) fn json_attributes(mut builder: Builder, api: &Api, spelled_by_vendor: &[(&str, &str)]) -> Builder {
@@ -119,6 +122,11 @@ fn rest_method(out: &mut String, binding: &RestBinding) -> Result {
     writeln!(out, "const TEMPLATE: &'static str = \"{template}\"; const SPAN: &'static str = \"{verb} {template}\";")?;
     writeln!(out, "const IDEMPOTENT: bool = {idempotent};")?;
     writeln!(out, "fn project_id(request: &mut Self::Request) -> &mut String {{ &mut request.project_id }}")?;
+    let (request, cert_id) = match variables(template).contains(&CERT_ID) {
+        true => ("request", format!("Some(&request.{CERT_ID})")),
+        false => ("_", "None".to_owned()),
+    };
+    writeln!(out, "fn cert_id({request}: &Self::Request) -> Option<&str> {{ {cert_id} }}")?;
     writeln!(out, "fn path(request: &Self::Request, path: &mut crate::rest::PathBuilder) {{")?;
     for segment in template.split('/').skip(1) {
         match variable(segment) {

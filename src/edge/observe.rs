@@ -1,4 +1,4 @@
-//! One SERVER span, one measurement and, for a failure, one log line per call.
+//! One SERVER span, one measurement and one log line per call.
 
 use std::{convert::Infallible, sync::Arc, task};
 
@@ -22,6 +22,9 @@ use crate::{
     proto,
     telemetry::{Telemetry, attribute as name, traceparent},
 };
+
+/// The target of the line that each call gets, for filters.
+const AUDIT: &str = "scm_gateway::audit";
 
 /// The method's name where it is none of ours: a caller must not be able to make up names.
 const OTHER: &str = "_OTHER";
@@ -130,29 +133,33 @@ impl Observed {
         self.log(code, elapsed);
     }
 
-    /// The one line on a failure, with what an operator needs to find it. Whose business it is decides how loud it is.
+    /// The one line of a call: who did what with which certificate, how it ended, and what an operator needs to find
+    /// it. Whose business a failure is decides how loud it is.
     fn log(&self, code: Code, elapsed: std::time::Duration) {
-        if code == Code::Ok {
-            return;
-        }
         let (rpc, status, duration_ms) = (self.rpc, code_name(code), elapsed.as_secs_f64() * 1e3);
+        let (identity, subject) = (self.call.caller().identity().map(AsRef::as_ref), self.call.subject());
+        let project_id = subject.and_then(|subject| subject.project_id.as_deref());
+        let cert_id = subject.and_then(|subject| subject.cert_id.as_deref());
+        let upstream_request_id = self.call.upstream_request_id();
         let trace_id = traceparent::trace_id(self.call.context());
         let failure = self.call.failure();
         let (reason, attempts) = (failure.map(|f| f.reason.name()), failure.map(|f| f.attempts));
-        let (cause, project_id) = (failure.and_then(|f| f.cause), failure.and_then(|f| f.project_id.as_deref()));
+        let cause = failure.and_then(|f| f.cause);
         let answer = failure.and_then(|f| f.answer.as_deref());
         let http_status = answer.map(|a| a.http_status);
         let upstream_code = answer.and_then(|a| a.code.as_deref());
-        let upstream_request_id = answer.and_then(|a| a.request_id.as_deref());
         macro_rules! line {
             ($level:expr, $message:literal) => {
                 tracing::event!(
+                    target: AUDIT,
                     $level,
+                    identity,
                     rpc,
+                    project_id,
+                    cert_id,
                     status,
                     reason,
                     cause,
-                    project_id,
                     attempts,
                     http_status,
                     upstream_code,
@@ -164,6 +171,7 @@ impl Observed {
             };
         }
         match (code, failure.map(|f| f.reason)) {
+            (Code::Ok, _) => line!(Level::INFO, "call succeeded"),
             (Code::Cancelled, _) => line!(Level::INFO, "call given up by its caller"),
             // One line told of the circuit; its many calls are no news.
             (_, Some(Reason::CircuitOpen)) => line!(Level::INFO, "call refused"),

@@ -4,6 +4,7 @@
 
 mod admin;
 mod agency;
+mod audit;
 mod binary;
 mod circuits;
 mod clock;

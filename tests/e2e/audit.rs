@@ -1,0 +1,94 @@
+//! The line that each call leaves in the log: who did what with which certificate, and how it ended.
+
+use scm_emulator::{Reply, SAMPLE_PROJECT, Step};
+use scm_gateway::proto::SaveInfoRequest;
+use tonic::Request;
+
+use crate::{
+    binary::Process,
+    harness::{CERT, client, emulator, read, sample},
+};
+
+const ORDERS: &str = "spiffe://example.org/ns/web/sa/orders";
+const TRACEPARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+async fn start(endpoint: &str) -> Process {
+    let variables = [
+        ("SCM_GATEWAY__SERVER__TRUST_XFCC", "true"),
+        ("SCM_GATEWAY__CALLERS__0__IDENTITY", ORDERS),
+        ("SCM_GATEWAY__CALLERS__0__METHODS", "SaveInfo,ReadInfo"),
+        ("SCM_GATEWAY__CALLERS__0__PROJECTS", "*"),
+    ];
+    Process::start(endpoint, &variables).await
+}
+
+fn of_orders<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert("x-forwarded-client-cert", format!("URI={ORDERS}").parse().unwrap());
+    request.metadata_mut().insert("traceparent", TRACEPARENT.parse().unwrap());
+    request
+}
+
+#[tokio::test]
+async fn a_success_tells_who_did_what_with_which_certificate() {
+    let emulator = emulator().await;
+    let mut process = start(&emulator.endpoint()).await;
+    let mut client = client(&process.address).await;
+    let reply = client.save_info(of_orders(sample())).await.unwrap();
+    let request_id = reply.metadata().get("x-upstream-request-id").unwrap().to_str().unwrap().to_owned();
+    let line = process.line("call succeeded").await;
+    assert_eq!((&line["target"], &line["level"]), (&"scm_gateway::audit".into(), &"INFO".into()));
+    for (field, value) in [
+        ("identity", ORDERS),
+        ("rpc", "huaweicloud.scm.v1.CertificateService/SaveInfo"),
+        ("project_id", SAMPLE_PROJECT),
+        ("cert_id", CERT),
+        ("status", "OK"),
+        ("upstream_request_id", &request_id),
+        ("trace_id", "0af7651916cd43dd8448eb211c80319c"),
+    ] {
+        assert_eq!(line[field], value, "{field} of {line}");
+    }
+    assert!(line["duration_ms"].as_f64().unwrap() > 0.0);
+    client.read_info(of_orders(read())).await.unwrap();
+    let line = process.line("call succeeded").await;
+    assert_eq!(line["rpc"], "huaweicloud.scm.v1.CertificateService/ReadInfo");
+    process.signal("TERM");
+    let (_, log) = process.end().await;
+    assert_eq!(log.iter().filter(|line| line.contains("scm_gateway::audit")).count(), 2, "one line a call: {log:?}");
+}
+
+#[tokio::test]
+async fn a_failure_tells_the_same_and_its_reason() {
+    let emulator = emulator().await;
+    let mut process = start(&emulator.endpoint()).await;
+    let refused = Reply::json(400, r#"{"error_code":"SCM.0010","error_msg":"p1anted"}"#).header("X-Request-Id", "id-1");
+    emulator.script(Step::Reply(refused));
+    client(&process.address).await.save_info(of_orders(sample())).await.unwrap_err();
+    let line = process.line("call refused").await;
+    for (field, value) in [
+        ("identity", ORDERS),
+        ("cert_id", CERT),
+        ("project_id", SAMPLE_PROJECT),
+        ("status", "FAILED_PRECONDITION"),
+        ("reason", "CERTIFICATE_STATE"),
+        ("upstream_code", "SCM.0010"),
+        ("upstream_request_id", "id-1"),
+    ] {
+        assert_eq!(line[field], value, "{field} of {line}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_id_is_not_written_down() {
+    let emulator = emulator().await;
+    let mut process = start(&emulator.endpoint()).await;
+    let mut client = client(&process.address).await;
+    let request = SaveInfoRequest { project_id: "p1anted".into(), cert_id: "p1anted phone +86".into(), ..sample() };
+    client.save_info(request).await.unwrap_err();
+    let line = process.line("call refused").await;
+    assert_eq!((&line["status"], &line["reason"]), (&"UNAUTHENTICATED".into(), &"CALLER_UNAUTHENTICATED".into()));
+    assert!(["identity", "project_id", "cert_id"].iter().all(|field| line.get(field).is_none()), "{line}");
+    assert!(!line.to_string().contains("p1anted"), "{line}");
+    assert_eq!(emulator.attempts(), 0);
+}
