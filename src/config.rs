@@ -29,13 +29,13 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
-use rustls::pki_types::CertificateDer;
 use secrecy::SecretString;
 use toml::Table;
 
 pub use callers::{Caller, IdentitySource};
 pub use credentials::{KeyFiles, KeySource};
 pub use endpoint::Endpoint;
+pub use files::CaFile;
 pub use problems::{Problem, Problems};
 pub use projects::{Project, Projects};
 pub use server::{Connections, Listen, Server};
@@ -81,7 +81,7 @@ pub struct Upstream {
     /// How long a call may take from its first byte to its last; 10 s by default.
     pub timeout: Duration,
     /// Trust roots besides the usual ones; none by default.
-    pub ca_certificates: Vec<CertificateDer<'static>>,
+    pub ca: Option<CaFile>,
     /// Whether requests carry `X-Project-Id`; they do by default.
     pub send_project_id: bool,
     /// How often and how fast a call is repeated.
@@ -165,7 +165,7 @@ fn upstream(section: &mut Section<'_>) -> (Upstream, projects::Common) {
     let upstream = Upstream {
         connect_timeout: section.take("connect_timeout", secs(3), values::duration(millis(1)..=secs(60))),
         timeout: section.take("timeout", secs(10), values::duration(millis(50)..=secs(300))),
-        ca_certificates: section.take("ca_file", Vec::new(), files::ca_file),
+        ca: section.optional("ca_file", files::ca_file),
         send_project_id: section.take("send_project_id", true, values::boolean),
         retry: Retry {
             attempts: section.take("attempts", 3, values::integer(1..=10)),

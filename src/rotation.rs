@@ -16,7 +16,10 @@ use tokio::{task::spawn_blocking, time::sleep};
 use crate::{
     config::{self, Projects},
     edge::tls::Tls,
-    upstream::target::{Target, Targets},
+    upstream::{
+        target::{Target, Targets},
+        transport::Transport,
+    },
 };
 
 /// Between two looks. A change is used after two of them.
@@ -51,27 +54,44 @@ pub async fn keys(projects: Projects, targets: Arc<Targets>, meter: Meter) {
 }
 
 /// Looks after the listener's certificate, its key and the clients' authorities until dropped.
-pub async fn certificates(config: config::Tls, tls: Arc<Tls>, meter: Meter) {
-    let reloads = meter
-        .u64_counter("scm_gateway.tls.reloads")
-        .with_description(
-            "Changes of the listener's certificates, by outcome: used, or failed and the last good ones stay",
-        )
-        .build();
+pub async fn listener(config: config::Tls, tls: Arc<Tls>, meter: Meter) {
     let config::Tls { files, material } = config;
-    look_after(
-        move || files.read(),
-        material,
-        |read| {
-            let used = read.and_then(|material| tls.replace(material).map_err(|error| error.to_string()));
-            match &used {
-                Ok(()) => tracing::info!("other certificates are in use now, for new connections"),
-                Err(problem) => tracing::warn!(problem, "the last good certificates stay in use"),
-            }
-            reloads.add(1, &[KeyValue::new("outcome", if used.is_ok() { "used" } else { "failed" })]);
-        },
-    )
-    .await;
+    let reloads = CertificateReloads::new(&meter, "listener");
+    let used = |material: &_| tls.replace(material).map_err(|error| error.to_string());
+    look_after(move || files.read(), material, |read| reloads.tell(read.and_then(used))).await;
+}
+
+/// Looks after the trust roots of the way to SCM until dropped.
+pub async fn trust_roots(ca: config::CaFile, transport: Arc<Transport>, meter: Meter) {
+    let (used, reloads) = (ca.certificates.clone(), CertificateReloads::new(&meter, "upstream"));
+    let trusted = |roots: &Vec<_>| transport.trust(roots).map_err(|error| error.to_string());
+    look_after(move || ca.read(), used, |read| reloads.tell(read.and_then(trusted))).await;
+}
+
+/// Tells of changes of certificates on one side of the gateway.
+struct CertificateReloads {
+    counter: Counter<u64>,
+    side: &'static str,
+}
+
+impl CertificateReloads {
+    fn new(meter: &Meter, side: &'static str) -> Self {
+        let counter = meter
+            .u64_counter("scm_gateway.tls.reloads")
+            .with_description("Changes of certificates, by outcome: used, or failed and the last good ones stay")
+            .build();
+        Self { counter, side }
+    }
+
+    fn tell(&self, used: Result<(), String>) {
+        let side = self.side;
+        match &used {
+            Ok(()) => tracing::info!(side, "other certificates are in use now, for new connections"),
+            Err(problem) => tracing::warn!(side, problem, "the last good certificates stay in use"),
+        }
+        let outcome = if used.is_ok() { "used" } else { "failed" };
+        self.counter.add(1, &[KeyValue::new("side", side), KeyValue::new("outcome", outcome)]);
+    }
 }
 
 /// Counts changes of keys, by project and [`outcome`].

@@ -76,7 +76,7 @@ pub async fn run(
     let key_rotation = rotation::keys(config.projects.clone(), upstream.targets().clone(), telemetry.meter.clone());
     let callers = Arc::new(Callers::new(&config.callers));
     let tls = config.server.tls.as_ref().map(|tls| Tls::new(&tls.material)).transpose()?;
-    let targets = upstream.targets().clone();
+    let (targets, transport) = (upstream.targets().clone(), upstream.transport().clone());
     let readiness = Readiness::new(move || targets.has_usable_key());
     let gateway = Gateway::new(upstream, callers.clone(), &config.server, &telemetry.meter, abandon.clone());
     let reporter = HealthReporter::new();
@@ -95,9 +95,12 @@ pub async fn run(
     tasks.spawn(admin.serve(admin_listener));
     tasks.spawn(key_rotation);
     tasks.spawn(agency);
+    if let Some(ca) = config.upstream.ca.clone() {
+        tasks.spawn(rotation::trust_roots(ca, transport, telemetry.meter.clone()));
+    }
     if let Some((config, tls)) = config.server.tls.clone().zip(tls) {
         tls.measure(&telemetry.meter, clock);
-        tasks.spawn(rotation::certificates(config, tls, telemetry.meter.clone()));
+        tasks.spawn(rotation::listener(config, tls, telemetry.meter.clone()));
     }
 
     let mut health = Health::start(readiness, reporter).await;

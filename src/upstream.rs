@@ -34,7 +34,7 @@ use target::{Target, Targets};
 /// The client of SCM, one for all calls.
 pub struct Upstream {
     targets: Arc<Targets>,
-    transport: transport::Transport,
+    transport: Arc<transport::Transport>,
     telemetry: Arc<Telemetry>,
     clock: Clock,
     timeout: Duration,
@@ -57,7 +57,7 @@ impl Upstream {
         metrics::register(&telemetry.meter, &targets);
         Ok(Self {
             targets,
-            transport: transport::Transport::new(config)?,
+            transport: Arc::new(transport::Transport::new(config)?),
             telemetry,
             clock,
             timeout: config.timeout,
@@ -71,6 +71,11 @@ impl Upstream {
     /// The projects that calls can be made for.
     pub fn targets(&self) -> &Arc<Targets> {
         &self.targets
+    }
+
+    /// The connections to SCM.
+    pub fn transport(&self) -> &Arc<transport::Transport> {
+        &self.transport
     }
 
     /// Makes the call. Its budget is the caller's deadline, at most `[upstream] timeout`, for everything: waiting for

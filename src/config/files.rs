@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustls::RootCertStore;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
@@ -50,11 +50,34 @@ pub(super) fn toml(path: &Path) -> Result<Table, Problem> {
     text.parse().map_err(|error| problem(syntax(text, &error)))
 }
 
+/// Trust roots and the file they are read from, and are read from again.
+#[derive(Debug, Clone)]
+pub struct CaFile {
+    path: PathBuf,
+    /// What it held at the start.
+    pub certificates: Vec<CertificateDer<'static>>,
+}
+
+impl CaFile {
+    /// Reads the file again.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it, without its content.
+    pub fn read(&self) -> Result<Vec<CertificateDer<'static>>, String> {
+        read_roots(&self.path)
+    }
+}
+
 /// Reads `ca_file`.
-pub(super) fn ca_file(raw: &Raw) -> Result<Vec<CertificateDer<'static>>, String> {
+pub(super) fn ca_file(raw: &Raw) -> Result<CaFile, String> {
     let path = values::path(raw)?;
-    let content = read(&path, LARGEST_FILE).and_then(|content| roots(&content.bytes));
-    content.map_err(|message| format!("{} {message}", values::shown(&path)))
+    read_roots(&path).map(|certificates| CaFile { path, certificates })
+}
+
+fn read_roots(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let content = read(path, LARGEST_FILE).and_then(|content| roots(&content.bytes));
+    content.map_err(|message| format!("{} {message}", values::shown(path)))
 }
 
 /// At least one certificate in PEM.

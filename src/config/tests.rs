@@ -113,7 +113,7 @@ fn the_defaults_and_the_vendors_variables_suffice() {
     assert_eq!(config.admin.listen, ([127, 0, 0, 1], 9464).into());
     assert_eq!(config.upstream.connect_timeout, Duration::from_secs(3));
     assert_eq!(config.upstream.timeout, Duration::from_secs(10));
-    assert!(config.upstream.ca_certificates.is_empty());
+    assert!(config.upstream.ca.is_none());
     assert!(config.upstream.send_project_id);
     assert!(config.upstream.proxy.is_none());
     assert_eq!(config.projects.default_project().id, "env");
@@ -182,7 +182,7 @@ fn the_whole_sample_is_right_once_the_files_are_there() {
         })
         .collect();
     let config = good(&text, &Environment::new());
-    assert_eq!(config.upstream.ca_certificates.len(), 1);
+    assert!(config.upstream.ca.is_some_and(|ca| ca.certificates.len() == 1));
     assert!(config.upstream.proxy.is_some());
     assert!(config.server.tls.is_some_and(|tls| tls.material.client_ca.is_some()));
     assert_eq!(config.callers.len(), 1);
@@ -735,7 +735,9 @@ fn ca_certificates_are_read_and_looked_at() {
     let ((first, key), (second, _)) = (pem("a.example"), pem("b.example"));
     let with = |path: &str| format!("[upstream]\nca_file = {path:?}");
     let two = dir.file("two.pem", format!("# comment\n{first}\n{second}"));
-    assert_eq!(good(&with(&two), &with_key(&[])).upstream.ca_certificates.len(), 2);
+    let ca = good(&with(&two), &with_key(&[])).upstream.ca.expect("roots");
+    assert_eq!(ca.certificates.len(), 2);
+    assert_eq!(ca.read().expect("the same"), ca.certificates);
     let garbage = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
     let table = [
         (dir.file("none.pem", ""), "holds no certificate in PEM"),

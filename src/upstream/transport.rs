@@ -5,8 +5,9 @@ use std::{error::Error as StdError, io, time::Duration};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, header::CONTENT_LENGTH};
 use reqwest::{Client, ClientBuilder, Response, redirect, retry, tls};
+use rustls::pki_types::CertificateDer;
 use secrecy::ExposeSecret as _;
-use tokio::time::timeout;
+use tokio::{sync::watch, time::timeout};
 use zeroize::Zeroizing;
 
 use super::signed::SignedRequest;
@@ -67,31 +68,30 @@ pub(crate) enum Broken {
 }
 
 /// The connections to SCM.
-pub struct Transport(Client);
+pub struct Transport {
+    config: config::Upstream,
+    client: watch::Sender<Client>,
+}
 
 impl Transport {
     /// A client as `config` says.
     pub fn new(config: &config::Upstream) -> Result<Self, BuildError> {
-        let mut builder = builder()
-            .tls_version_min(tls::Version::TLS_1_2)
-            .connect_timeout(config.connect_timeout) // includes TLS
-            .pool_idle_timeout(IDLE)
-            .pool_max_idle_per_host(MAX_IDLE);
-        if let Some(proxy) = &config.proxy {
-            builder = builder.proxy(reqwest::Proxy::all(proxy.expose_secret()).map_err(|_| BuildError::Proxy)?);
-        }
-        for certificate in &config.ca_certificates {
-            let certificate = reqwest::Certificate::from_der(certificate).map_err(|_| BuildError::TrustRoots)?;
-            builder = builder.tls_certs_merge([certificate]);
-        }
-        builder.build().map(Self).map_err(|_| BuildError::TrustRoots)
+        let roots = config.ca.as_ref().map_or(&[][..], |ca| &ca.certificates);
+        Ok(Self { client: watch::Sender::new(client(config, roots)?), config: config.clone() })
+    }
+
+    /// Trusts these roots beside the usual ones from now on. Requests on their way end as they began.
+    pub fn trust(&self, roots: &[CertificateDer<'static>]) -> Result<(), BuildError> {
+        self.client.send_replace(client(&self.config, roots)?);
+        Ok(())
     }
 
     /// Sends a request and reads the answer whole.
     pub(super) async fn send(&self, request: SignedRequest) -> Result<RawReply, SendError> {
         let mut headers = request.headers;
         headers.insert(CONTENT_LENGTH, request.body.len().into()); // hyper leaves it out where it is 0
-        let sent = self.0.request(request.method, request.url).headers(headers).body(request.body).send();
+        let client = self.client.borrow().clone();
+        let sent = client.request(request.method, request.url).headers(headers).body(request.body).send();
         let mut response = sent.await.map_err(|error| classify(&error))?;
         let (status, headers) = (response.status().as_u16(), std::mem::take(response.headers_mut()));
         let refused = status >= 400;
@@ -136,6 +136,22 @@ impl MetadataTransport {
             None => Err(SendError { kind: Broken::TooLarge(status, HeaderMap::new()), cause: "more than 64 KiB" }),
         }
     }
+}
+
+fn client(config: &config::Upstream, roots: &[CertificateDer<'static>]) -> Result<Client, BuildError> {
+    let mut builder = builder()
+        .tls_version_min(tls::Version::TLS_1_2)
+        .connect_timeout(config.connect_timeout) // includes TLS
+        .pool_idle_timeout(IDLE)
+        .pool_max_idle_per_host(MAX_IDLE);
+    if let Some(proxy) = &config.proxy {
+        builder = builder.proxy(reqwest::Proxy::all(proxy.expose_secret()).map_err(|_| BuildError::Proxy)?);
+    }
+    for root in roots {
+        let root = reqwest::Certificate::from_der(root).map_err(|_| BuildError::TrustRoots)?;
+        builder = builder.tls_certs_merge([root]);
+    }
+    builder.build().map_err(|_| BuildError::TrustRoots)
 }
 
 /// A client with every choice of its own switched off.

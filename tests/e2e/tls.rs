@@ -12,10 +12,11 @@ use scm_emulator::{Emulator, Step};
 use scm_gateway::proto::certificate_service_client::CertificateServiceClient;
 use tokio::{io::AsyncReadExt as _, net::TcpStream, sync::Notify};
 use tokio_rustls::TlsConnector;
+use tonic::Code;
 
 use crate::{
     harness::{
-        Gateway, emulator,
+        Gateway, assert_status, emulator,
         folder::Folder,
         pki::{Authority, uri},
         sample,
@@ -165,4 +166,23 @@ async fn days_to_expiry_are_a_metric() {
     };
     assert!((365.0..366.0 * 30.0).contains(&days("server")), "2050");
     assert!(days("client_ca") > days("server"), "4096");
+}
+
+#[tokio::test]
+async fn other_trust_roots_hold_for_new_connections_to_scm() {
+    let (folder, [old, new]) = (Folder::new(), [(); 2].map(|()| scm_emulator::Tls::generate()));
+    let ca = folder.file("ca.pem", &old.ca_pem());
+    let tls = Some(new.clone());
+    let emulator = Emulator::start(scm_emulator::Options { tls, ..scm_emulator::Options::default() }).await.unwrap();
+    let gateway = Gateway::with(&emulator, &[("SCM_GATEWAY__UPSTREAM__CA_FILE", &ca)]).await;
+    let status = gateway.save(sample()).await.unwrap_err();
+    assert_status(&status, Code::Unavailable, "UPSTREAM_TLS", Some(1));
+
+    folder.file("ca.pem", &new.ca_pem());
+    counted(&gateway, "scm_gateway_tls_reloads", "used").await;
+    gateway.save(sample()).await.unwrap();
+    folder.file("ca.pem", "none");
+    counted(&gateway, "scm_gateway_tls_reloads", "failed").await;
+    gateway.save(sample()).await.unwrap();
+    assert_eq!(emulator.attempts(), 2);
 }
