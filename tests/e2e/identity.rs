@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use http_body_util::Full;
+use hyper::body::Bytes;
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use prost::Message as _;
 use rcgen::SanType;
 use scm_emulator::{SAMPLE_PROJECT, Step};
 use scm_gateway::proto::{SaveInfoRequest, certificate_service_client::CertificateServiceClient};
@@ -259,4 +263,35 @@ async fn a_caller_that_floods_leaves_the_others_their_places() {
     client.save_info(forwarded(sample(), "DNS=b.example")).await.unwrap();
     assert_eq!(emulator.attempts(), 3);
     flood.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+#[tokio::test]
+async fn no_other_spelling_of_a_path_reaches_a_method_that_is_not_allowed() {
+    let emulator = emulator().await;
+    let variables = [("SCM_GATEWAY__SERVER__TRUST_XFCC", "true")];
+    let gateway = start(&emulator, &[(ORDERS, "ReadInfo", "*")], &variables).await;
+    let service = "huaweicloud.scm.v1.CertificateService";
+    let http = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
+    for (path, code) in [
+        (format!("/{service}/SaveInfo"), Code::PermissionDenied),
+        (format!("/{service}/SaveInfo?x=/{service}/ReadInfo"), Code::PermissionDenied),
+        (format!("/{service}/ReadInfo/../SaveInfo"), Code::Unimplemented),
+        (format!("/{service}/SaveInfo/"), Code::Unimplemented),
+        (format!("//{service}/SaveInfo"), Code::Unimplemented),
+        (format!("/{service}/%53aveInfo"), Code::Unimplemented),
+        (format!("/{service}/saveinfo"), Code::Unimplemented),
+        (format!("/grpc.health.v1.Health/../../{service}/SaveInfo"), Code::Unimplemented),
+    ] {
+        let message = sample().encode_to_vec();
+        let length = u32::try_from(message.len()).unwrap().to_be_bytes();
+        let request = http::Request::post(format!("http://{}{path}", gateway.addresses.server))
+            .header("content-type", "application/grpc")
+            .header("x-forwarded-client-cert", format!("URI={ORDERS}"))
+            .body(Full::<Bytes>::from([&[0], &length[..], &message].concat()))
+            .unwrap();
+        let response = http.request(request).await.unwrap();
+        let status = Status::from_header_map(response.headers()).unwrap_or_else(|| panic!("{path}: {response:?}"));
+        assert_eq!(status.code(), code, "{path}");
+    }
+    assert_eq!(emulator.attempts(), 0);
 }
