@@ -1,77 +1,21 @@
 //! The real binary: arguments, exit codes, signals, log lines.
 
-use std::{
-    path::PathBuf,
-    process::{Output, Stdio},
-};
+use std::{path::PathBuf, process::Output};
 
 use scm_emulator::{SAMPLE_PROJECT, SAMPLE_SECRET_KEY, Step, Tls};
-use tokio::{
-    io::{AsyncBufReadExt as _, BufReader, Lines},
-    process::{Child, ChildStdout, Command},
-};
+use tokio::process::Command;
 
 use crate::harness::{
-    assert_status, client, emulator, environment, folder::Folder, metadata_service::MetadataService, sample, suite_log,
+    assert_status, client, emulator, environment,
+    folder::Folder,
+    metadata_service::MetadataService,
+    process::{Process, binary},
+    sample,
 };
-
-fn binary(variables: &[(&str, &str)]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_scm-gateway"));
-    command.env_clear().envs(variables.iter().copied()).kill_on_drop(true).stdin(Stdio::null());
-    command
-}
 
 async fn output(mut command: Command) -> (i32, String, String) {
     let Output { status, stdout, stderr } = command.output().await.unwrap();
     (status.code().unwrap(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
-}
-
-/// A gateway in a process of its own, and its log.
-pub struct Process {
-    pub child: Child,
-    pub address: String,
-    lines: Lines<BufReader<ChildStdout>>,
-    pub log: Vec<String>,
-}
-
-impl Process {
-    pub async fn start(endpoint: &str, variables: &[(&str, &str)]) -> Self {
-        let mut command = binary(&[]);
-        command.envs(environment(endpoint, variables)).stdout(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut process = Self { child, address: String::new(), lines, log: Vec::new() };
-        process.address = process.line("serving").await["listen"].as_str().unwrap().to_owned();
-        process
-    }
-
-    /// The next line with this message.
-    pub async fn line(&mut self, message: &str) -> serde_json::Value {
-        loop {
-            let line = self.lines.next_line().await.unwrap().expect("the line comes before the log ends");
-            suite_log::add(&line);
-            let json: serde_json::Value = serde_json::from_str(&line).expect("every line is JSON");
-            self.log.push(line);
-            if json["message"].as_str().is_some_and(|text| text.starts_with(message)) {
-                return json;
-            }
-        }
-    }
-
-    pub fn signal(&self, name: &str) {
-        let pid = self.child.id().unwrap().to_string();
-        let sent = std::process::Command::new("kill").args(["-s", name, &pid]).status().unwrap();
-        assert!(sent.success());
-    }
-
-    /// Waits for the end; the code, and the rest of the log.
-    pub async fn end(mut self) -> (Option<i32>, Vec<String>) {
-        while let Some(line) = self.lines.next_line().await.unwrap() {
-            suite_log::add(&line);
-            self.log.push(line);
-        }
-        (self.child.wait().await.unwrap().code(), self.log)
-    }
 }
 
 #[tokio::test]
@@ -273,10 +217,7 @@ async fn a_log_that_nobody_reads_stops_neither_calls_nor_the_end() {
 async fn a_log_that_is_closed_stops_nothing() {
     let emulator = emulator().await;
     let mut process = Process::start(&emulator.endpoint(), &[]).await;
-    drop(std::mem::replace(&mut process.lines, {
-        let mut other = Command::new("true").stdout(Stdio::piped()).spawn().unwrap();
-        BufReader::new(other.stdout.take().unwrap()).lines()
-    }));
+    process.close_log();
     let mut client = client(&process.address).await;
     let refused = scm_gateway::proto::SaveInfoRequest { info: None, ..sample() };
     for _ in 0..3 {

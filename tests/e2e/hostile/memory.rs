@@ -5,14 +5,11 @@ use scm_emulator::{Emulator, Options, Step, Tls};
 use tonic::Code;
 
 use super::{SUCCESS, head, raw};
-use crate::{
-    binary::Process,
-    harness::{client, folder::Folder, sample, seen},
-};
+use crate::harness::{client, folder::Folder, process::Process, sample, seen};
 
 /// KiB at the most so far.
 fn peak(process: &Process) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", process.child.id().unwrap())).unwrap();
+    let status = std::fs::read_to_string(process.proc("status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     line.trim().strip_suffix(" kB").unwrap().parse().unwrap()
 }
