@@ -8,6 +8,7 @@ mod binary;
 mod circuits;
 mod clock;
 mod deadline;
+mod descriptors;
 mod drain;
 mod errors;
 mod harness;
