@@ -22,6 +22,7 @@ pub mod attribute;
 mod export;
 pub use export::StartError;
 pub mod log;
+mod runtime;
 pub mod traceparent;
 
 /// The instrumentation scope of everything measured here.
@@ -60,6 +61,7 @@ impl Telemetry {
         let metrics = meter_provider(config, resource.clone(), &registry, &outcomes)?;
         let meter = metrics.meter(SCOPE);
         outcomes.register(&meter);
+        runtime::observe(&meter);
         let traces = tracer_provider(config, resource, &outcomes)?;
         let seconds = |name| meter.f64_histogram(name).with_unit("s").with_boundaries(SECONDS.to_vec());
         Ok(Self {
