@@ -156,17 +156,19 @@ async fn the_drain_is_bounded() {
 
 #[tokio::test]
 async fn a_second_signal_ends_it_at_once() {
-    let emulator = emulator().await;
-    let mut process = Process::start(&emulator.endpoint(), &[("SCM_GATEWAY__SERVER__DRAIN", "1h")]).await;
-    emulator.script(Step::Hang);
-    let mut client = client(&process.address).await;
-    let call = tokio::spawn(async move { client.save_info(sample()).await });
-    emulator.wait_for_attempts(1).await;
-    process.signal("TERM");
-    process.line("stopping").await;
-    process.signal("TERM");
-    assert_eq!(process.end().await.0, Some(128 + 15));
-    call.await.unwrap().unwrap_err();
+    for (first, second, code) in [("TERM", "TERM", 128 + 15), ("TERM", "INT", 128 + 2), ("INT", "TERM", 128 + 15)] {
+        let emulator = emulator().await;
+        let mut process = Process::start(&emulator.endpoint(), &[("SCM_GATEWAY__SERVER__DRAIN", "1h")]).await;
+        emulator.script(Step::Hang);
+        let mut client = client(&process.address).await;
+        let call = tokio::spawn(async move { client.save_info(sample()).await });
+        emulator.wait_for_attempts(1).await;
+        process.signal(first);
+        process.line("stopping").await;
+        process.signal(second);
+        assert_eq!(process.end().await.0, Some(code), "{first}, {second}");
+        call.await.unwrap().unwrap_err();
+    }
 }
 
 #[tokio::test]
@@ -178,6 +180,47 @@ async fn sighup_ends_nothing() {
     client.save_info(sample()).await.unwrap();
     process.signal("TERM");
     assert_eq!(process.end().await.0, Some(0));
+}
+
+#[tokio::test]
+async fn sighup_is_no_second_signal() {
+    let emulator = emulator().await;
+    let mut process = Process::start(&emulator.endpoint(), &[]).await;
+    let gate = std::sync::Arc::new(tokio::sync::Notify::new());
+    emulator.script(Step::HangThenServe(gate.clone()));
+    let mut client = client(&process.address).await;
+    let call = tokio::spawn(async move { client.save_info(sample()).await });
+    emulator.wait_for_attempts(1).await;
+    process.signal("TERM");
+    process.line("stopping").await;
+    process.signal("HUP");
+    gate.notify_one();
+    call.await.unwrap().unwrap();
+    assert_eq!(process.end().await.0, Some(0));
+}
+
+#[tokio::test]
+async fn a_collector_that_never_answers_stops_neither_calls_nor_the_end() {
+    let emulator = emulator().await;
+    let collector = std::net::TcpListener::bind("127.0.0.1:0").unwrap(); // connections are made and nobody takes them
+    let endpoint = format!("http://{}", collector.local_addr().unwrap());
+    for protocol in ["grpc", "http/protobuf"] {
+        let variables = [
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol),
+            ("OTEL_BSP_SCHEDULE_DELAY", "10"),
+            ("OTEL_BSP_MAX_QUEUE_SIZE", "4"),
+            ("SCM_GATEWAY__SERVER__DRAIN", "2s"),
+        ];
+        let process = Process::start(&emulator.endpoint(), &variables).await;
+        let mut client = client(&process.address).await;
+        for _ in 0..100 {
+            client.save_info(sample()).await.unwrap();
+        }
+        process.signal("TERM");
+        let ended = tokio::time::timeout(std::time::Duration::from_secs(10), process.end()).await;
+        assert_eq!(ended.expect("it ends within its drain").0, Some(0), "{protocol}");
+    }
 }
 
 #[tokio::test]
