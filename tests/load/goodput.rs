@@ -27,7 +27,8 @@ const CONNECTIONS: usize = 4;
 async fn at_ten_times_capacity_goodput_stays_at_nine_tenths() {
     let emulator = Emulator::start(Options { service_time: SERVICE_TIME, ..Options::default() }).await.unwrap();
     let places = PLACES.to_string();
-    let process = Process::start(&emulator.endpoint(), &[("SCM_GATEWAY__SERVER__MAX_IN_FLIGHT", &places)]).await;
+    let mut process = Process::start(&emulator.endpoint(), &[("SCM_GATEWAY__SERVER__MAX_IN_FLIGHT", &places)]).await;
+    process.read_log();
     let mut clients = Vec::new();
     for _ in 0..CONNECTIONS {
         clients.push(client(&process.address).await);

@@ -115,14 +115,16 @@ async fn a_rolling_restart_fails_no_call() {
     let done = Arc::new(AtomicBool::new(false));
     let calls = tokio::spawn(call(address, done.clone()));
 
+    let mut fresh = Vec::new();
     for old in instances {
         let answered = emulator.attempts();
         emulator.wait_for_attempts(answered + 100).await; // both are at work
         old.signal("TERM");
         assert_eq!(old.end().await.0, Some(0));
-        let new = Process::start(&emulator.endpoint(), &[LAME_DUCK]).await;
+        let mut new = Process::start(&emulator.endpoint(), &[LAME_DUCK]).await;
+        new.read_log();
         balancer.add(&new).await;
-        tokio::spawn(async move { new.end().await }); // stays, and its log is read
+        fresh.push(new);
     }
     let answered = emulator.attempts();
     emulator.wait_for_attempts(answered + 100).await;

@@ -80,7 +80,8 @@ async fn a_minute_of_faults_leaks_nothing_and_every_call_ends_as_its_fault_says(
         ("SCM_GATEWAY__UPSTREAM__TIMEOUT", "3s"),
         ("SCM_GATEWAY__UPSTREAM__CA_FILE", &ca),
     ];
-    let process = Process::start(&emulator.endpoint(), &variables).await;
+    let mut process = Process::start(&emulator.endpoint(), &variables).await;
+    process.read_log();
     let client = client(&process.address).await;
     let faults = faults::all();
     let warm_up = script(&faults, 10, 10 * faults.len());

@@ -69,6 +69,16 @@ impl Process {
         Some(line)
     }
 
+    /// What it logs from here on is read, and only the suite's log keeps it.
+    pub fn read_log(&mut self) {
+        let mut lines = self.lines.take().unwrap();
+        tokio::spawn(async move {
+            while let Some(line) = lines.next_line().await.unwrap() {
+                suite_log::add(&line);
+            }
+        });
+    }
+
     /// Nobody reads what it logs from here on.
     pub fn close_log(&mut self) {
         self.lines = None;
