@@ -32,7 +32,7 @@ const STEPS: usize = 12_000;
 
 /// What may come and go at any time: a connection of the operator's, a page of memory.
 const FEW: usize = 4;
-const FEW_KIB: usize = 4 * 1024;
+const FEW_KIB: u64 = 4 * 1024;
 
 /// How calls ended.
 #[derive(Default)]
@@ -48,22 +48,16 @@ struct Ended {
 struct Held {
     descriptors: usize,
     tasks: usize,
-    kib: usize,
+    kib: u64,
 }
 
 impl Held {
     async fn by(process: &Process, emulator: &Emulator) -> Self {
-        let metrics = reqwest::get(format!("http://{}/metrics", process.admin)).await.unwrap().text().await.unwrap();
-        let status = std::fs::read_to_string(process.proc("status")).unwrap();
-        let number = |text: &str, name: &str| -> usize {
-            let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
-            line.split_whitespace().find_map(|word| word.parse().ok()).unwrap()
-        };
         let kept = emulator.open_connections();
         Self {
             descriptors: process.descriptors() - kept,
-            tasks: number(&metrics, "scm_gateway_runtime_alive_tasks") - kept,
-            kib: number(&status, "VmRSS:"),
+            tasks: process.metric("scm_gateway_runtime_alive_tasks").await as usize - kept,
+            kib: process.memory("VmRSS:"),
         }
     }
 }

@@ -89,6 +89,25 @@ impl Process {
         PathBuf::from(format!("/proc/{}/{file}", self.child.id().unwrap()))
     }
 
+    /// The value of a metric without labels.
+    pub async fn metric(&self, name: &str) -> u64 {
+        let metrics = reqwest::get(format!("http://{}/metrics", self.admin)).await.unwrap().text().await.unwrap();
+        let line = metrics.lines().find(|line| line.starts_with(&format!("{name}{{"))).unwrap();
+        line.rsplit(' ').next().unwrap().parse().unwrap()
+    }
+
+    /// KiB of memory at the most so far.
+    pub fn peak_memory(&self) -> u64 {
+        self.memory("VmHWM:")
+    }
+
+    /// KiB of memory, by its name in proc(5).
+    pub fn memory(&self, name: &str) -> u64 {
+        let status = std::fs::read_to_string(self.proc("status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.trim().strip_suffix(" kB").unwrap().parse().unwrap()
+    }
+
     /// How many file descriptors are open.
     pub fn descriptors(&self) -> usize {
         std::fs::read_dir(self.proc("fd")).unwrap().count()

@@ -7,13 +7,6 @@ use tonic::Code;
 use super::{SUCCESS, head, raw};
 use crate::harness::{client, folder::Folder, process::Process, sample, seen};
 
-/// KiB at the most so far.
-fn peak(process: &Process) -> u64 {
-    let status = std::fs::read_to_string(process.proc("status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    line.trim().strip_suffix(" kB").unwrap().parse().unwrap()
-}
-
 #[tokio::test]
 async fn answers_without_end_cost_at_most_32_mib() {
     let tls = Tls::generate();
@@ -26,7 +19,7 @@ async fn answers_without_end_cost_at_most_32_mib() {
     for _ in 0..20 {
         client.save_info(sample()).await.unwrap();
     }
-    let idle = peak(&process);
+    let idle = process.peak_memory();
 
     let (blanks, chunked) = (vec![b' '; 64 * 1024], "Transfer-Encoding: chunked");
     let chunk = [b"10000\r\n", blanks.as_slice(), b"\r\n"].concat();
@@ -54,7 +47,7 @@ async fn answers_without_end_cost_at_most_32_mib() {
             assert_eq!((seen.code, seen.reason.as_str()), (code, reason), "{what}");
             client.save_info(sample()).await.unwrap();
         }
-        let grown = peak(&process).saturating_sub(idle);
+        let grown = process.peak_memory().saturating_sub(idle);
         assert!(grown <= 32 * 1024, "{grown} KiB more after: {what}");
     }
 }
