@@ -8,10 +8,10 @@ use tokio::task::JoinSet;
 use tonic::{Code, Request, Status};
 
 use crate::{
-    binary::Process,
     harness::{
         Gateway, assert_status, client, environment,
         metadata_service::{MetadataService, TOKEN},
+        process::Process,
         sample,
     },
     rotation::{account, reloaded, used},

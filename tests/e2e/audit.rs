@@ -4,10 +4,7 @@ use scm_emulator::{Reply, SAMPLE_PROJECT, Step};
 use scm_gateway::proto::SaveInfoRequest;
 use tonic::Request;
 
-use crate::{
-    binary::Process,
-    harness::{CERT, client, emulator, read, sample},
-};
+use crate::harness::{CERT, client, emulator, process::Process, read, sample};
 
 const ORDERS: &str = "spiffe://example.org/ns/web/sa/orders";
 const TRACEPARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";

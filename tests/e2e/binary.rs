@@ -1,94 +1,21 @@
 //! The real binary: arguments, exit codes, signals, log lines.
 
-use std::{
-    path::PathBuf,
-    process::{Output, Stdio},
-};
+use std::{path::PathBuf, process::Output};
 
 use scm_emulator::{SAMPLE_PROJECT, SAMPLE_SECRET_KEY, Step, Tls};
-use tokio::{
-    io::{AsyncBufReadExt as _, BufReader, Lines},
-    process::{Child, ChildStdout, Command},
-};
+use tokio::process::Command;
 
 use crate::harness::{
-    assert_status, client, emulator, environment, folder::Folder, metadata_service::MetadataService, sample, suite_log,
+    assert_status, client, emulator, environment,
+    folder::Folder,
+    metadata_service::MetadataService,
+    process::{Process, binary},
+    sample,
 };
-
-fn binary(variables: &[(&str, &str)]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_scm-gateway"));
-    command.env_clear().envs(variables.iter().copied()).kill_on_drop(true).stdin(Stdio::null());
-    command
-}
 
 async fn output(mut command: Command) -> (i32, String, String) {
     let Output { status, stdout, stderr } = command.output().await.unwrap();
     (status.code().unwrap(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
-}
-
-/// A gateway in a process of its own, and its log.
-pub struct Process {
-    pub child: Child,
-    pub address: String,
-    pub admin: String,
-    lines: Lines<BufReader<ChildStdout>>,
-    pub log: Vec<String>,
-}
-
-impl Process {
-    pub async fn start(endpoint: &str, variables: &[(&str, &str)]) -> Self {
-        let mut command = binary(&[]);
-        command.envs(environment(endpoint, variables)).stdout(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut process = Self { child, address: String::new(), admin: String::new(), lines, log: Vec::new() };
-        let line = process.line("serving").await;
-        process.address = line["listen"].as_str().unwrap().to_owned();
-        process.admin = line["admin"].as_str().unwrap().to_owned();
-        process
-    }
-
-    /// The next line with this message.
-    pub async fn line(&mut self, message: &str) -> serde_json::Value {
-        loop {
-            let line = self.lines.next_line().await.unwrap().expect("the line comes before the log ends");
-            suite_log::add(&line);
-            let json: serde_json::Value = serde_json::from_str(&line).expect("every line is JSON");
-            self.log.push(line);
-            if json["message"].as_str().is_some_and(|text| text.starts_with(message)) {
-                return json;
-            }
-        }
-    }
-
-    pub fn signal(&self, name: &str) {
-        let pid = self.child.id().unwrap().to_string();
-        let sent = std::process::Command::new("kill").args(["-s", name, &pid]).status().unwrap();
-        assert!(sent.success());
-    }
-
-    /// The value of a metric without labels.
-    pub async fn metric(&self, name: &str) -> u64 {
-        let metrics = reqwest::get(format!("http://{}/metrics", self.admin)).await.unwrap().text().await.unwrap();
-        let line = metrics.lines().find(|line| line.starts_with(&format!("{name}{{"))).unwrap();
-        line.rsplit(' ').next().unwrap().parse().unwrap()
-    }
-
-    /// KiB of memory at the most so far.
-    pub fn peak_memory(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id().unwrap())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-        line.trim().strip_suffix(" kB").unwrap().parse().unwrap()
-    }
-
-    /// Waits for the end; the code, and the rest of the log.
-    pub async fn end(mut self) -> (Option<i32>, Vec<String>) {
-        while let Some(line) = self.lines.next_line().await.unwrap() {
-            suite_log::add(&line);
-            self.log.push(line);
-        }
-        (self.child.wait().await.unwrap().code(), self.log)
-    }
 }
 
 #[tokio::test]
@@ -229,17 +156,19 @@ async fn the_drain_is_bounded() {
 
 #[tokio::test]
 async fn a_second_signal_ends_it_at_once() {
-    let emulator = emulator().await;
-    let mut process = Process::start(&emulator.endpoint(), &[("SCM_GATEWAY__SERVER__DRAIN", "1h")]).await;
-    emulator.script(Step::Hang);
-    let mut client = client(&process.address).await;
-    let call = tokio::spawn(async move { client.save_info(sample()).await });
-    emulator.wait_for_attempts(1).await;
-    process.signal("TERM");
-    process.line("stopping").await;
-    process.signal("TERM");
-    assert_eq!(process.end().await.0, Some(128 + 15));
-    call.await.unwrap().unwrap_err();
+    for (first, second, code) in [("TERM", "TERM", 128 + 15), ("TERM", "INT", 128 + 2), ("INT", "TERM", 128 + 15)] {
+        let emulator = emulator().await;
+        let mut process = Process::start(&emulator.endpoint(), &[("SCM_GATEWAY__SERVER__DRAIN", "1h")]).await;
+        emulator.script(Step::Hang);
+        let mut client = client(&process.address).await;
+        let call = tokio::spawn(async move { client.save_info(sample()).await });
+        emulator.wait_for_attempts(1).await;
+        process.signal(first);
+        process.line("stopping").await;
+        process.signal(second);
+        assert_eq!(process.end().await.0, Some(code), "{first}, {second}");
+        call.await.unwrap().unwrap_err();
+    }
 }
 
 #[tokio::test]
@@ -251,6 +180,47 @@ async fn sighup_ends_nothing() {
     client.save_info(sample()).await.unwrap();
     process.signal("TERM");
     assert_eq!(process.end().await.0, Some(0));
+}
+
+#[tokio::test]
+async fn sighup_is_no_second_signal() {
+    let emulator = emulator().await;
+    let mut process = Process::start(&emulator.endpoint(), &[]).await;
+    let gate = std::sync::Arc::new(tokio::sync::Notify::new());
+    emulator.script(Step::HangThenServe(gate.clone()));
+    let mut client = client(&process.address).await;
+    let call = tokio::spawn(async move { client.save_info(sample()).await });
+    emulator.wait_for_attempts(1).await;
+    process.signal("TERM");
+    process.line("stopping").await;
+    process.signal("HUP");
+    gate.notify_one();
+    call.await.unwrap().unwrap();
+    assert_eq!(process.end().await.0, Some(0));
+}
+
+#[tokio::test]
+async fn a_collector_that_never_answers_stops_neither_calls_nor_the_end() {
+    let emulator = emulator().await;
+    let collector = std::net::TcpListener::bind("127.0.0.1:0").unwrap(); // connections are made and nobody takes them
+    let endpoint = format!("http://{}", collector.local_addr().unwrap());
+    for protocol in ["grpc", "http/protobuf"] {
+        let variables = [
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol),
+            ("OTEL_BSP_SCHEDULE_DELAY", "10"),
+            ("OTEL_BSP_MAX_QUEUE_SIZE", "4"),
+            ("SCM_GATEWAY__SERVER__DRAIN", "2s"),
+        ];
+        let process = Process::start(&emulator.endpoint(), &variables).await;
+        let mut client = client(&process.address).await;
+        for _ in 0..100 {
+            client.save_info(sample()).await.unwrap();
+        }
+        process.signal("TERM");
+        let ended = tokio::time::timeout(std::time::Duration::from_secs(10), process.end()).await;
+        assert_eq!(ended.expect("it ends within its drain").0, Some(0), "{protocol}");
+    }
 }
 
 #[tokio::test]
@@ -295,10 +265,7 @@ async fn a_log_that_nobody_reads_costs_lines_that_are_counted_and_stops_neither_
 async fn a_log_that_is_closed_stops_nothing() {
     let emulator = emulator().await;
     let mut process = Process::start(&emulator.endpoint(), &[]).await;
-    drop(std::mem::replace(&mut process.lines, {
-        let mut other = Command::new("true").stdout(Stdio::piped()).spawn().unwrap();
-        BufReader::new(other.stdout.take().unwrap()).lines()
-    }));
+    process.close_log();
     let mut client = client(&process.address).await;
     let refused = scm_gateway::proto::SaveInfoRequest { info: None, ..sample() };
     for _ in 0..3 {

@@ -14,10 +14,7 @@ use scm_gateway::proto::SaveInfoRequest;
 use tonic::{Code, codec::CompressionEncoding};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
-use crate::{
-    binary::Process,
-    harness::{Gateway, client, emulator, sample},
-};
+use crate::harness::{Gateway, client, emulator, process::Process, sample};
 
 const SAVE: &str = "huaweicloud.scm.v1.CertificateService/SaveInfo";
 const HEALTH: &str = "grpc.health.v1.Health/Check";

@@ -31,6 +31,8 @@ pub mod metadata_service;
 pub mod otlp_sink;
 #[path = "harness/pki.rs"]
 pub mod pki;
+#[path = "harness/process.rs"]
+pub mod process;
 #[path = "harness/suite_log.rs"]
 pub mod suite_log;
 
@@ -79,11 +81,8 @@ impl Gateway {
         channel(&self.addresses.server).await
     }
 
-    /// A client that leaves deadlines to the server: tonic's channel would answer in its stead.
     pub fn patient_client(&self) -> CertificateServiceClient<Patient> {
-        let http = legacy::Client::builder(TokioExecutor::new()).http2_only(true).build_http();
-        let origin = format!("http://{}", self.addresses.server).parse().unwrap();
-        CertificateServiceClient::with_origin(http, origin)
+        patient_client(&self.addresses.server)
     }
 
     /// Begins to drain.
@@ -123,6 +122,12 @@ pub async fn channel(address: &str) -> Channel {
 
 pub async fn client(address: &str) -> CertificateServiceClient<Channel> {
     CertificateServiceClient::new(channel(address).await)
+}
+
+/// A client that leaves deadlines to the server: tonic's channel would answer in its stead.
+pub fn patient_client(address: &str) -> CertificateServiceClient<Patient> {
+    let http = legacy::Client::builder(TokioExecutor::new()).http2_only(true).build_http();
+    CertificateServiceClient::with_origin(http, format!("http://{address}").parse().unwrap())
 }
 
 /// The least that is needed, on ports that the system chooses.

@@ -10,6 +10,7 @@ mod circuits;
 mod clock;
 mod connections;
 mod deadline;
+mod descriptors;
 mod drain;
 mod encodings;
 mod errors;

@@ -8,7 +8,9 @@ use tonic::Code;
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tonic_types::StatusExt as _;
 
-use crate::harness::{Gateway, assert_status, emulator, read, sample};
+use crate::harness::{Gateway, assert_status, client, emulator, read, sample};
+
+mod unfinished;
 
 /// Calls in flight and how many may be, as the metrics say.
 async fn places(gateway: &Gateway) -> [u64; 2] {
@@ -43,6 +45,39 @@ async fn what_finds_no_place_is_refused_at_once_and_a_place_is_given_back() {
 }
 
 #[tokio::test]
+async fn the_bound_is_the_processs_and_neither_health_nor_the_operator_is_shut_out() {
+    let emulator = emulator().await;
+    let gateway = Gateway::with(&emulator, &[("SCM_GATEWAY__SERVER__MAX_IN_FLIGHT", "3")]).await;
+    let gate = Arc::new(Notify::new());
+    emulator.scripts(vec![Step::HangThenServe(gate.clone()); 3]);
+    let mut hanging = Vec::new();
+    for _ in 0..3 {
+        let mut client = client(&gateway.addresses.server).await;
+        hanging.push(tokio::spawn(async move { client.save_info(sample()).await }));
+    }
+    emulator.wait_for_attempts(3).await;
+
+    for _ in 0..50 {
+        let status = client(&gateway.addresses.server).await.save_info(sample()).await.unwrap_err();
+        assert_status(&status, Code::ResourceExhausted, "OVERLOADED", None);
+        assert!(status.get_error_details().retry_info().is_some(), "{status:?}");
+    }
+    let mut health = HealthClient::new(gateway.channel().await);
+    health.check(HealthCheckRequest::default()).await.unwrap();
+    for path in ["/livez", "/readyz", "/metrics"] {
+        assert_eq!(gateway.admin(path).await.0, 200, "{path}");
+    }
+
+    assert!(hanging.iter().all(|call| !call.is_finished()), "refused at once: nobody waited for a place");
+    assert_eq!(emulator.attempts(), 3, "and nothing of it was sent");
+    hanging.iter().for_each(|_| gate.notify_one());
+    for call in hanging {
+        call.await.unwrap().unwrap();
+    }
+    gateway.save(sample()).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_caller_that_gives_up_gives_its_place_back() {
     let emulator = emulator().await;
     let gateway = Gateway::with(&emulator, &[("SCM_GATEWAY__SERVER__MAX_IN_FLIGHT", "1")]).await;
@@ -53,34 +88,6 @@ async fn a_caller_that_gives_up_gives_its_place_back() {
     first.abort();
     emulator.wait_for_open_connections(0).await;
     gateway.save(sample()).await.unwrap();
-}
-
-#[tokio::test]
-async fn requests_that_are_never_finished_take_no_place_and_are_ended() {
-    use futures_util::{StreamExt as _, stream};
-    use http_body_util::{BodyExt as _, StreamBody};
-    use hyper::body::Frame;
-    use hyper_util::{client::legacy::Client, rt::TokioExecutor};
-    let emulator = emulator().await;
-    let variables = [("SCM_GATEWAY__SERVER__MAX_IN_FLIGHT", "1"), ("SCM_GATEWAY__UPSTREAM__TIMEOUT", "500ms")];
-    let gateway = Gateway::with(&emulator, &variables).await;
-    let uri = format!("http://{}/huaweicloud.scm.v1.CertificateService/SaveInfo", gateway.addresses.server);
-    let client = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
-    let unfinished: Vec<_> = (0..50)
-        .map(|_| {
-            let begun = stream::iter([Ok::<_, std::io::Error>(Frame::data(bytes::Bytes::from_static(b"\0\0\0")))]);
-            let body = StreamBody::new(Box::pin(begun.chain(stream::pending())));
-            let request = http::Request::post(&uri).header("content-type", "application/grpc").body(body).unwrap();
-            tokio::spawn(client.request(request))
-        })
-        .collect();
-    gateway.save(sample()).await.expect("they take no place");
-    for call in unfinished {
-        let response = call.await.unwrap().unwrap();
-        assert_eq!(response.headers()["grpc-status"], "4", "DEADLINE_EXCEEDED");
-        response.into_body().collect().await.unwrap();
-    }
-    assert_eq!(emulator.attempts(), 1);
 }
 
 #[tokio::test]

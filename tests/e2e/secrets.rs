@@ -4,10 +4,7 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use scm_emulator::{Reply, Step};
 use scm_gateway::proto::{CertificateInfo, SaveInfoRequest};
 
-use crate::{
-    binary::Process,
-    harness::{client, emulator, otlp_sink::Sink, sample, sample_info},
-};
+use crate::harness::{client, emulator, otlp_sink::Sink, process::Process, sample, sample_info};
 
 /// Everything that must not be seen anywhere.
 const MARKERS: [&str; 5] = [

@@ -7,6 +7,7 @@ use tonic::Request;
 use crate::harness::{
     Gateway, emulator,
     otlp_sink::{Sink, attribute, hex},
+    process::Process,
     sample,
 };
 
@@ -196,4 +197,20 @@ async fn a_collector_that_sends_elsewhere_is_not_followed() {
     gateway.stopped().await;
     assert!(collector.attempts() > 0);
     assert!(elsewhere.spans().is_empty());
+}
+
+#[tokio::test]
+async fn the_gauge_of_tasks_rises_and_falls_with_what_there_is_to_do() {
+    let emulator = emulator().await;
+    let process = Process::start(&emulator.endpoint(), &[]).await;
+    let tasks = async || process.metric("scm_gateway_runtime_alive_tasks").await;
+    let idle = tasks().await;
+    let mut connections = Vec::new();
+    for _ in 0..10 {
+        connections.push(tokio::net::TcpStream::connect(&process.address).await.unwrap());
+    }
+    let more = idle + connections.len() as u64;
+    while tasks().await < more {}
+    drop(connections);
+    while tasks().await >= more {}
 }

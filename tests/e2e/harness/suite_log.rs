@@ -1,4 +1,5 @@
-//! Everything that one run of the suites logs, at `trace`, in one file: `.ci/run` looks for secrets in it.
+//! Everything that one run of the suites logs, at `trace`, in one file for each test target: `.ci/run` looks for secrets
+//! in it.
 
 use std::{
     fs::{File, OpenOptions},
@@ -8,7 +9,7 @@ use std::{
 
 use scm_gateway::telemetry::log::{self, Log};
 
-const PATH: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/suite.log");
+const PATH: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/", env!("CARGO_CRATE_NAME"), ".log");
 
 static LOG: OnceLock<(Mutex<File>, Log)> = OnceLock::new();
 

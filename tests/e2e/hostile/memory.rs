@@ -5,10 +5,7 @@ use scm_emulator::{Emulator, Options, Step, Tls};
 use tonic::Code;
 
 use super::{SUCCESS, head, raw};
-use crate::{
-    binary::Process,
-    harness::{client, folder::Folder, sample, seen},
-};
+use crate::harness::{client, folder::Folder, process::Process, sample, seen};
 
 #[tokio::test]
 async fn answers_without_end_cost_at_most_32_mib() {

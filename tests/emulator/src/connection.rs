@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -120,8 +121,10 @@ async fn deal<S: Wire>(stream: &mut S, shared: &Shared, request: &Request) -> io
     let admitted = admit(shared, request);
     let refusal = admitted.as_ref().err().map(|refusal| refusal.reason);
     let step = shared.script.next();
-    if let Step::HangThenServe(gate) = &step {
-        gate.notified().await;
+    match &step {
+        Step::HangThenServe(gate) => gate.notified().await,
+        Step::Serve if !shared.options.service_time.is_zero() => sleep(shared.options.service_time).await,
+        _ => {}
     }
     let reply = match step {
         Step::Serve | Step::HangThenServe(_) => scm::dated(usual(shared, request, admitted), &shared.options),
@@ -226,7 +229,7 @@ async fn drip<S: Wire>(stream: &mut S, head: &[u8], bytes: &[u8], every: Duratio
     stream.write_all(head).await?;
     for byte in bytes {
         tokio::select! {
-            () = tokio::time::sleep(every) => {}
+            () = sleep(every) => {}
             () = until_gone(stream) => return Ok(Next::Drop),
         }
         stream.write_all(&[*byte]).await?;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::{Answered, Tls};
 
@@ -76,6 +76,8 @@ pub struct Options {
     pub tls: Option<Tls>,
     /// The server's clock.
     pub now: Clock,
+    /// How long the usual service of a request takes.
+    pub service_time: Duration,
     /// Where to listen; port 0 takes a free one.
     pub listen: SocketAddr,
     /// Is told of every request that is dealt with.
@@ -91,6 +93,7 @@ impl Default for Options {
             issued: Vec::new(),
             tls: None,
             now: Arc::new(system_time),
+            service_time: Duration::ZERO,
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             observer: None,
         }

@@ -1,0 +1,140 @@
+//! Half-sent requests and unread answers, by the hundred: a call is in flight from its complete request to the hand-over
+//! of its answer, so neither keeps a place.
+
+use std::time::{Duration, Instant};
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use futures_util::FutureExt as _;
+use h2::{
+    PingPong, RecvStream, SendStream,
+    client::{Builder, ResponseFuture, SendRequest},
+};
+use http::{HeaderMap, Request};
+use prost::Message as _;
+use tokio::net::TcpStream;
+
+use crate::harness::{client, emulator, process::Process, sample};
+
+const SAVE_INFO: &str = "http://localhost/huaweicloud.scm.v1.CertificateService/SaveInfo";
+
+/// Streams that one connection takes, and how many of them there are in all.
+const STREAMS: usize = 100;
+const MANY: usize = 600;
+
+const DEADLINE: Duration = Duration::from_secs(4);
+const TIMEOUT: Duration = Duration::from_secs(7);
+
+/// A connection whose answers may be so long before the client has to say that it reads.
+async fn connect(address: &str, window: u32) -> (SendRequest<Bytes>, PingPong) {
+    let stream = TcpStream::connect(address).await.unwrap();
+    let (send, mut connection) = Builder::new().initial_window_size(window).handshake(stream).await.unwrap();
+    let ping = connection.ping_pong().unwrap();
+    tokio::spawn(connection);
+    (send, ping)
+}
+
+/// A call of which three bytes came.
+struct HalfSent {
+    answer: ResponseFuture,
+    _request: SendStream<Bytes>,
+}
+
+impl HalfSent {
+    async fn send(connection: SendRequest<Bytes>, deadline: Option<Duration>) -> Self {
+        let mut request = Request::post(SAVE_INFO).header("content-type", "application/grpc");
+        if let Some(deadline) = deadline {
+            request = request.header("grpc-timeout", format!("{}S", deadline.as_secs()));
+        }
+        let mut connection = connection.ready().await.unwrap();
+        let (answer, mut body) = connection.send_request(request.body(()).unwrap(), false).unwrap();
+        body.send_data(Bytes::from_static(b"\0\0\0"), false).unwrap();
+        Self { answer, _request: body }
+    }
+
+    fn hangs(&mut self) -> bool {
+        (&mut self.answer).now_or_never().is_none()
+    }
+
+    async fn end(self) -> HeaderMap {
+        self.answer.await.unwrap().headers().clone()
+    }
+}
+
+/// Once it is answered, everything sent before has arrived.
+async fn arrived(ping: &mut PingPong) {
+    ping.ping(h2::Ping::opaque()).await.unwrap();
+}
+
+#[tokio::test]
+async fn hundreds_of_half_sent_requests_shut_nobody_out_and_end_by_their_deadline() {
+    let emulator = emulator().await;
+    let variables = [("SCM_GATEWAY__SERVER__MAX_IN_FLIGHT", "1"), ("SCM_GATEWAY__UPSTREAM__TIMEOUT", "7s")];
+    let process = Process::with_descriptors(None, &emulator.endpoint(), &variables).await;
+    let mut good = client(&process.address).await;
+    let started = Instant::now();
+    let (mut connections, mut sharing, mut alone) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..MANY / STREAMS {
+        let (send, ping) = connect(&process.address, 65_535).await;
+        for _ in 0..STREAMS {
+            sharing.push(HalfSent::send(send.clone(), Some(DEADLINE)).await);
+        }
+        connections.push((send, ping));
+    }
+    for _ in 0..MANY {
+        let (send, ping) = connect(&process.address, 65_535).await;
+        alone.push(HalfSent::send(send.clone(), None).await);
+        connections.push((send, ping));
+    }
+    for (_, ping) in &mut connections {
+        arrived(ping).await;
+    }
+
+    good.save_info(sample()).await.expect("they take no place");
+
+    assert!(sharing.iter_mut().chain(&mut alone).all(HalfSent::hangs), "all of them were there meanwhile");
+    for call in sharing {
+        assert_eq!(call.end().await["grpc-status"], "4", "DEADLINE_EXCEEDED");
+    }
+    assert!(started.elapsed() >= DEADLINE);
+    assert!(alone.iter_mut().all(HalfSent::hangs), "a deadline ends its own call");
+    for call in alone {
+        assert_eq!(call.end().await["grpc-status"], "4", "DEADLINE_EXCEEDED");
+    }
+    assert!(started.elapsed() >= TIMEOUT);
+    good.save_info(sample()).await.unwrap();
+    assert_eq!(emulator.attempts(), 2);
+}
+
+#[tokio::test]
+async fn hundreds_of_answers_that_nobody_reads_keep_no_place() {
+    let emulator = emulator().await;
+    let process = Process::start(&emulator.endpoint(), &[("SCM_GATEWAY__SERVER__MAX_IN_FLIGHT", "1")]).await;
+    let mut unread: Vec<(SendRequest<Bytes>, RecvStream)> = Vec::new();
+    for _ in 0..MANY / STREAMS {
+        let (send, _) = connect(&process.address, 0).await;
+        for _ in 0..STREAMS {
+            unread.push((send.clone(), answered(send.clone()).await));
+        }
+    }
+
+    client(&process.address).await.save_info(sample()).await.expect("they keep no place");
+
+    assert!(unread.iter_mut().all(|(_, answer)| answer.data().now_or_never().is_none()), "not one was read");
+    assert_eq!(emulator.attempts(), MANY + 1);
+}
+
+/// A whole call, up to the head of its answer: the message waits for the window.
+async fn answered(connection: SendRequest<Bytes>) -> RecvStream {
+    let message = sample().encode_to_vec();
+    let mut framed = BytesMut::new();
+    framed.put_u8(0);
+    framed.put_u32(message.len() as u32);
+    framed.put_slice(&message);
+    let request = Request::post(SAVE_INFO).header("content-type", "application/grpc").body(()).unwrap();
+    let mut connection = connection.ready().await.unwrap();
+    let (answer, mut body) = connection.send_request(request, false).unwrap();
+    body.send_data(framed.freeze(), true).unwrap();
+    let answer = answer.await.unwrap();
+    assert_eq!(answer.headers().get("grpc-status"), None, "a success has its status in the trailers");
+    answer.into_body()
+}

@@ -1,0 +1,171 @@
+//! What SCM and the network may do to a request, and what becomes of the call: the faults of the suite of hostile
+//! answers, which looks at each of them alone.
+
+use std::time::Duration;
+
+use scm_emulator::{
+    Reply, Step,
+    Step::{Close, CloseUnread, Drip, Endless, Hang, Raw, RawThen, Reset},
+    Then,
+};
+use tonic::Code::{self, Aborted, DeadlineExceeded, FailedPrecondition, Internal, InvalidArgument, NotFound};
+
+/// The status of the call; none where the fault does not end it, or is none.
+type Outcome = Option<(Code, &'static str)>;
+
+/// One fault.
+#[derive(Clone)]
+pub struct Fault {
+    pub step: Step,
+    pub outcome: Outcome,
+    /// Whether this is what the call's success came from: else a repeat of it.
+    pub is_answer: bool,
+}
+
+const SUCCESS: &str = r#"{"request_info":"success"}"#;
+const CHUNKED: &str = "Transfer-Encoding: chunked";
+
+const MALFORMED: Outcome = Some((Internal, "UPSTREAM_MALFORMED"));
+const TOO_LARGE: Outcome = Some((Internal, "UPSTREAM_TOO_LARGE"));
+const OVERDUE: Outcome = Some((DeadlineExceeded, "DEADLINE"));
+const REPEATED: Outcome = None;
+
+fn head(line: &str) -> String {
+    format!("HTTP/1.1 200 OK\r\n{line}\r\n\r\n")
+}
+
+/// All of them, two of one kind never next to each other.
+pub fn all() -> Vec<Fault> {
+    let kinds = [refusals(), lost(), bodies(), overdue(), framing(), without_end(), good()];
+    let longest = kinds.iter().map(Vec::len).max().unwrap_or_default();
+    (0..longest).flat_map(|nth| kinds.iter().filter_map(move |kind| kind.get(nth).cloned())).collect()
+}
+
+fn faults(outcomes: impl IntoIterator<Item = (Step, Outcome)>) -> Vec<Fault> {
+    outcomes.into_iter().map(|(step, outcome)| Fault { step, outcome, is_answer: false }).collect()
+}
+
+fn refusals() -> Vec<Fault> {
+    let refusal = |status, code| Step::Reply(Reply::json(status, &format!(r#"{{"error_code":"{code}"}}"#)));
+    faults([
+        (refusal(400, "SCM.0010"), Some((FailedPrecondition, "CERTIFICATE_STATE"))),
+        (refusal(401, "APIG.0301"), Some((Internal, "UPSTREAM_CREDENTIALS"))),
+        (refusal(403, "SCM.0003"), Some((Code::PermissionDenied, "CERTIFICATE_NOT_OWNED"))),
+        (refusal(404, "SCM.0008"), Some((NotFound, "CERTIFICATE_NOT_FOUND"))),
+        (refusal(405, "-"), Some((Internal, "UPSTREAM_CONFIGURATION"))),
+        (refusal(408, "-"), REPEATED),
+        (refusal(409, "-"), Some((Aborted, "UPSTREAM_CONFLICT"))),
+        (refusal(413, "-"), Some((InvalidArgument, "INVALID_REQUEST"))),
+        (refusal(429, "APIG.0308"), Some((Code::ResourceExhausted, "UPSTREAM_THROTTLED"))),
+        (refusal(500, "-"), Some((Internal, "UPSTREAM_ERROR"))),
+        (refusal(502, "-"), REPEATED),
+        (refusal(503, "APIG.0613"), REPEATED),
+        (refusal(504, "-"), REPEATED),
+    ])
+}
+
+fn lost() -> Vec<Fault> {
+    let raw = |bytes: String| Raw(bytes.into());
+    let cut = |bytes: String, then| RawThen(bytes.into(), then);
+    let half = head("Content-Length: 26") + &SUCCESS[..10];
+    faults(
+        [
+            Close,
+            CloseUnread,
+            Reset,
+            raw("HTTP/1.1 200 OK\r\nContent-Le".into()),
+            cut("HTTP/1.1 200 OK\r\nContent-Le".into(), Then::Reset),
+            raw(head("Content-Length: 26")),
+            raw(half.clone()),
+            cut(half.clone(), Then::Cut),
+            cut(half, Then::Reset),
+            raw(head(CHUNKED) + "1a\r\n" + SUCCESS + "\r\n"),
+        ]
+        .map(|step| (step, REPEATED)),
+    )
+}
+
+fn bodies() -> Vec<Fault> {
+    let of = |body: Vec<u8>| Step::Reply(Reply::new(200).body(body));
+    let deep = format!(r#"{{"request_info":{}"#, "[".repeat(100_000));
+    faults(
+        [
+            of(b"<!DOCTYPE html>".into()),
+            of(Vec::new()),
+            of(b"{\"request_info\":\"success\xff\"}".into()),
+            of(br#"{"request_info":"failed"}"#.into()),
+            of(br#"{"request_info":"success","request_info":"success"}"#.into()),
+            of(deep.into()),
+            Step::Reply(Reply::new(302).header("Location", "https://elsewhere.example/")),
+            Step::Reply(Reply::new(204)),
+        ]
+        .map(|step| (step, MALFORMED)),
+    )
+}
+
+fn overdue() -> Vec<Fault> {
+    let hang = |bytes: String| RawThen(bytes.into(), Then::Hang);
+    let drip =
+        |head: String, bytes: &str| Drip { head: head.into(), bytes: bytes.into(), every: Duration::from_secs(1) };
+    faults(
+        [
+            Hang,
+            hang("HTTP/1.1 200 OK\r\nContent-Le".into()),
+            hang(head("Content-Length: 26")),
+            hang(head("Content-Length: 27") + SUCCESS),
+            drip(String::new(), "HTTP/1.1 200 OK\r\n"),
+            drip(head("Content-Length: 26"), SUCCESS),
+            endless(String::new(), &"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n".repeat(100)),
+        ]
+        .map(|step| (step, OVERDUE)),
+    )
+}
+
+fn framing() -> Vec<Fault> {
+    let stays = |bytes: String| RawThen(bytes.into(), Then::KeepAlive);
+    faults(
+        [
+            stays(head("Content-Length: 25") + SUCCESS),
+            stays(head("Content-Length: 26\r\nContent-Length: 27") + SUCCESS),
+            stays(head("Content-Length: -1") + SUCCESS),
+            stays(head(CHUNKED) + "zz\r\n" + SUCCESS + "\r\n0\r\n\r\n"),
+            stays(head(CHUNKED) + "10\r\n" + SUCCESS + "\r\n0\r\n\r\n"),
+            stays(head(&("X: y\r\n".repeat(10_000) + "Content-Length: 26")) + SUCCESS),
+            endless(head(CHUNKED) + "1;", &"x".repeat(1024)),
+            endless(head(CHUNKED) + "0\r\n", &"X: y\r\n".repeat(1000)),
+            endless("HTTP/1.1 200 OK\r\nX: ".into(), &"x".repeat(1024)),
+        ]
+        .map(|step| (step, MALFORMED)),
+    )
+}
+
+fn endless(head: String, chunk: &str) -> Step {
+    Endless { head: head.into(), chunk: chunk.into() }
+}
+
+fn without_end() -> Vec<Fault> {
+    let blanks = " ".repeat(64 * 1024);
+    faults(
+        [
+            endless(head("Content-Length: 104857600"), &blanks),
+            endless(head("X: y"), &blanks),
+            endless(head(CHUNKED), &format!("10000\r\n{blanks}\r\n")),
+            Step::Reply(Reply::new(200).body(" ".repeat(1024 * 1024 + 1))),
+        ]
+        .map(|step| (step, TOO_LARGE)),
+    )
+}
+
+/// Odd, but successes.
+fn good() -> Vec<Fault> {
+    let success = head("Content-Length: 26") + SUCCESS;
+    let chunked =
+        head(CHUNKED) + "a;x=y\r\n" + &SUCCESS[..10] + "\r\n10\r\n" + &SUCCESS[10..] + "\r\n0\r\nX: y\r\n\r\n";
+    let answers = [
+        Raw(success.clone().into()),
+        RawThen((success.clone() + "HTTP/1.1 400 Bad Request\r\n\r\n").into(), Then::KeepAlive),
+        RawThen(chunked.into(), Then::KeepAlive),
+        Drip { head: Vec::new(), bytes: success.into(), every: Duration::from_millis(1) },
+    ];
+    answers.map(|step| Fault { step, outcome: None, is_answer: true }).into()
+}
