@@ -27,6 +27,7 @@ mod message_size;
 mod observe;
 mod one_message;
 mod protocol;
+mod well_formed;
 
 use listener::Listener;
 
@@ -153,7 +154,7 @@ async fn connection<S>(
         .initial_connection_window_size(limits.windows.1)
         .keep_alive_interval(limits.keep_alive.0)
         .keep_alive_timeout(limits.keep_alive.1)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(well_formed::WellFormed::new(service)));
     tokio::select! {
         ended = watcher.watch(connection) => if let Err(error) = ended {
             tracing::debug!(%error, "a connection ended");
