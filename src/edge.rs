@@ -21,7 +21,7 @@ use crate::{clock, config, telemetry::Telemetry};
 
 mod catch_panic;
 mod deadline;
-mod handshake;
+mod guard;
 pub mod listener;
 mod message_size;
 mod observe;
@@ -143,7 +143,7 @@ async fn connection<S>(
 ) where
     S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + 'static,
 {
-    let (stream, overdue) = handshake::watch(stream);
+    let (stream, overdue) = guard::guard(stream, limits.max_other_frames);
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .auto_date_header(false)

@@ -206,9 +206,9 @@ fn all_problems_come_at_once() {
         r#"server.drain: expects a duration such as "10s", found an integer"#,
         r#"server.max_message_size: expects a size such as "64KiB", from 1.0 KiB to 16.0 MiB"#,
         "server.reflection: expects true or false without quotes, found a string",
-        "server.lisen: unknown key; the keys here are `listen`, `plaintext`, `drain`, `lame_duck`, `max_in_flight`, `max_message_size`, `reflection`, `handshake_timeout`, `max_streams`, `max_header_list_size`, `stream_window`, `connection_window`, `keep_alive`, `keep_alive_timeout`",
+        "server.lisen: unknown key; the keys here are `listen`, `plaintext`, `drain`, `lame_duck`, `max_in_flight`, `max_message_size`, `reflection`, `handshake_timeout`, `max_streams`, `max_header_list_size`, `max_other_frames`, `stream_window`, `connection_window`, `keep_alive`, `keep_alive_timeout`",
         "SCM_GATEWAY__SERVER__COLOUR: unknown variable; the keys here are `listen`, `plaintext`, `drain`, `lame_duck`, \
-         `max_in_flight`, `max_message_size`, `reflection`, `handshake_timeout`, `max_streams`, `max_header_list_size`, `stream_window`, `connection_window`, `keep_alive`, `keep_alive_timeout`",
+         `max_in_flight`, `max_message_size`, `reflection`, `handshake_timeout`, `max_streams`, `max_header_list_size`, `max_other_frames`, `stream_window`, `connection_window`, `keep_alive`, `keep_alive_timeout`",
         r#"admin.listen: expects an IP address and port such as "127.0.0.1:9464""#,
         r#"SCM_GATEWAY__UPSTREAM__CONNECT_TIMEOUT: expects a duration such as "10s", from 1ms to 1m"#,
         r#"upstream.timeout: expects a duration such as "10s", from 50ms to 5m"#,
