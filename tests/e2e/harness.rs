@@ -26,6 +26,8 @@ pub mod folder;
 pub mod metadata_service;
 #[path = "harness/otlp_sink.rs"]
 pub mod otlp_sink;
+#[path = "harness/raw.rs"]
+pub mod raw;
 #[path = "harness/suite_log.rs"]
 pub mod suite_log;
 
