@@ -78,9 +78,30 @@ fn is_grpc(headers: &HeaderMap) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderMap, HeaderValue, header};
+    use std::convert::Infallible;
 
-    use super::is_grpc;
+    use bytes::Bytes;
+    use futures_util::stream;
+    use http::{HeaderMap, HeaderValue, Request, Response, header};
+    use http_body_util::StreamBody;
+    use hyper::body::Frame;
+    use tonic::body::Body;
+    use tower::{ServiceExt as _, service_fn};
+
+    use super::{DRAIN, OneMessage, Protocol, is_grpc};
+    use crate::clock;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_does_not_wait_for_ever() {
+        type Endless = StreamBody<stream::Pending<Result<Frame<Bytes>, Infallible>>>;
+        async fn never(_: Request<OneMessage<Endless>>) -> Result<Response<Body>, Infallible> {
+            unreachable!()
+        }
+        let start = clock::steady();
+        let request = Request::post("/").body(StreamBody::new(stream::pending())).unwrap();
+        let response = Protocol::new(service_fn(never)).oneshot(request).await.unwrap();
+        assert_eq!((response.status().as_u16(), start.elapsed()), (415, DRAIN));
+    }
 
     #[test]
     fn the_content_type_is_grpc_with_protobuf() {
