@@ -14,7 +14,7 @@ use crate::{clock, telemetry::Telemetry};
 mod catch_panic;
 pub mod connections;
 mod deadline;
-mod handshake;
+mod guard;
 mod identity;
 pub mod listener;
 mod message_size;
@@ -23,6 +23,7 @@ mod one_message;
 mod protocol;
 pub mod routes;
 pub mod tls;
+mod well_formed;
 
 use connections::Connections;
 use listener::Listener;

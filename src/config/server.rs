@@ -51,6 +51,8 @@ pub struct Connections {
     pub max_streams: u32,
     /// The longest headers of a call, in bytes; 16 KiB by default.
     pub max_header_list_size: u32,
+    /// Frames that bring no call further, beyond 20 for each that does and per 10 s; 1,000 by default.
+    pub max_other_frames: u32,
     /// Bytes of a message that may be on their way, per call and per connection; 64 KiB and 1 MiB by default.
     pub windows: (u32, u32),
     /// After how long without a frame the peer is asked whether it is there, and how long it has to answer; 60 s and
@@ -138,6 +140,7 @@ fn connections(section: &mut Section<'_>) -> Connections {
         handshake_timeout: section.take("handshake_timeout", secs(10), values::duration(millis(10)..=secs(60))),
         max_streams: section.take("max_streams", 100, values::integer(1..=10_000)),
         max_header_list_size: section.take("max_header_list_size", 16 * 1024, values::size(KIB..=MIB)) as u32,
+        max_other_frames: section.take("max_other_frames", 1000, values::integer(100..=1_000_000)),
         windows: (
             section.take("stream_window", 64 * 1024, values::size(KIB..=16 * MIB)) as u32,
             section.take("connection_window", 1024 * 1024, values::size(64 * KIB..=64 * MIB)) as u32,

@@ -1,6 +1,6 @@
 //! The connections: how many there may be, how each is served, aged and ended.
 
-use std::{fmt::Display, pin::pin, sync::Arc, time::Duration};
+use std::{error::Error, fmt::Display, pin::pin, sync::Arc, time::Duration};
 
 use hyper::server::conn::http2;
 use hyper_util::{
@@ -19,10 +19,12 @@ use tokio::{
 use tokio_util::{either::Either, sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    CallService, handshake,
+    CallService,
+    guard::{self, Broken},
     identity::{Identify, Peer, of_certificate},
     listener::Stream,
     tls::Tls,
+    well_formed::WellFormed,
 };
 use crate::{
     caller::{self, Caller, Callers},
@@ -57,6 +59,7 @@ pub struct Connections {
     /// Every connection ends.
     closed: CancellationToken,
     refused: Counter<u64>,
+    broken: Broken,
 }
 
 impl Connections {
@@ -82,6 +85,7 @@ impl Connections {
                 .u64_counter("scm_gateway.connections.refused")
                 .with_description("Connections that were closed before their first call, by reason")
                 .build(),
+            broken: Broken::new(meter),
         }
     }
 
@@ -147,7 +151,7 @@ impl Connections {
         service: impl CallService,
         overdue: Instant,
     ) {
-        let (stream, begun) = handshake::watch(stream);
+        let (stream, begun) = guard::guard(stream, self.limits.max_other_frames, self.broken.clone());
         let connection = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .auto_date_header(false)
@@ -158,11 +162,11 @@ impl Connections {
             .initial_connection_window_size(self.limits.windows.1)
             .keep_alive_interval(self.limits.keep_alive.0)
             .keep_alive_timeout(self.limits.keep_alive.1)
-            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(WellFormed::new(service)));
         let mut connection = pin!(connection);
         // The first of these to happen ends it, or begins its end.
         tokio::select! {
-            ended = connection.as_mut() => return log(ended),
+            ended = connection.as_mut() => return self.note(ended),
             late = begun.by(overdue) => return self.refuse("handshake_timeout", &late),
             () = self.drained.cancelled() => {}
             // Clients come back, to another instance perhaps; not all at the same time.
@@ -170,7 +174,7 @@ impl Connections {
         }
         connection.as_mut().graceful_shutdown(); // GOAWAY: what came before it is answered
         tokio::select! {
-            ended = connection => log(ended),
+            ended = connection => self.note(ended),
             () = sleep(self.grace), if !self.drained.is_cancelled() => {
                 tracing::debug!("a connection did not end in time");
             }
@@ -181,10 +185,18 @@ impl Connections {
         tracing::debug!(reason, %error, "a connection was refused");
         self.refused.add(1, &[KeyValue::new("reason", reason)]);
     }
-}
 
-fn log(ended: hyper::Result<()>) {
-    if let Err(error) = ended {
-        tracing::debug!(%error, "a connection ended");
+    /// Counts what h2 ended; the guard counts for itself. A client that just goes away is nothing to count.
+    fn note(&self, ended: hyper::Result<()>) {
+        let Err(error) = ended else { return };
+        tracing::debug!(%error, "a connection broke");
+        let mut source: Option<&(dyn Error + 'static)> = Some(&error);
+        while let Some(error) = source {
+            let h2 = error.downcast_ref::<h2::Error>().filter(|error| !error.is_io() && !error.is_remote());
+            if let Some(reason) = h2.and_then(h2::Error::reason) {
+                return self.broken.count(reason);
+            }
+            source = error.source();
+        }
     }
 }

@@ -35,7 +35,7 @@ async fn full(process: &Process) {
 #[tokio::test]
 async fn out_of_descriptors_it_does_not_spin_serves_who_is_there_and_takes_others_when_it_can() {
     let emulator = emulator().await;
-    let mut process = Process::with_descriptors(Some(DESCRIPTORS), &emulator.endpoint(), &[]).await;
+    let mut process = Process::with_descriptors(DESCRIPTORS, &emulator.endpoint(), &[]).await;
     process.read_log();
     let mut early = client(&process.address).await;
     early.save_info(sample()).await.unwrap();

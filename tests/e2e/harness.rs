@@ -33,6 +33,8 @@ pub mod otlp_sink;
 pub mod pki;
 #[path = "harness/process.rs"]
 pub mod process;
+#[path = "harness/raw.rs"]
+pub mod raw;
 #[path = "harness/suite_log.rs"]
 pub mod suite_log;
 

@@ -31,12 +31,11 @@ impl Process {
         Self::spawn(binary(&[]), endpoint, variables).await
     }
 
-    /// With this soft limit of file descriptors, by default the hard one.
-    pub async fn with_descriptors(most: Option<u32>, endpoint: &str, variables: &[(&str, &str)]) -> Self {
-        let most = most.map_or("$(ulimit -H -n)".to_owned(), |most| most.to_string());
-        let limited = format!("ulimit -S -n {most}; exec \"$0\"");
+    /// With so many file descriptors.
+    pub async fn with_descriptors(most: u32, endpoint: &str, variables: &[(&str, &str)]) -> Self {
         let mut shell = Command::new("/bin/sh");
-        shell.arg("-c").arg(limited).arg(BINARY).env_clear().kill_on_drop(true).stdin(Stdio::null());
+        shell.arg("-c").arg(format!("ulimit -n {most}; exec \"$0\"")).arg(BINARY);
+        shell.env_clear().kill_on_drop(true).stdin(Stdio::null());
         Self::spawn(shell, endpoint, variables).await
     }
 

@@ -69,7 +69,7 @@ async fn arrived(ping: &mut PingPong) {
 async fn hundreds_of_half_sent_requests_shut_nobody_out_and_end_by_their_deadline() {
     let emulator = emulator().await;
     let variables = [("SCM_GATEWAY__SERVER__MAX_IN_FLIGHT", "1"), ("SCM_GATEWAY__UPSTREAM__TIMEOUT", "7s")];
-    let process = Process::with_descriptors(None, &emulator.endpoint(), &variables).await;
+    let process = Process::start(&emulator.endpoint(), &variables).await;
     let mut good = client(&process.address).await;
     let started = Instant::now();
     let (mut connections, mut sharing, mut alone) = (Vec::new(), Vec::new(), Vec::new());

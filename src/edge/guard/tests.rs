@@ -1,0 +1,57 @@
+use std::time::Duration;
+
+use opentelemetry::metrics::MeterProvider as _;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    time::timeout,
+};
+
+use super::{Broken, guard};
+use crate::clock::steady;
+
+/// The client's preface and its SETTINGS.
+const BEGINNING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+const PUSH_PROMISE: &[u8] = b"\0\0\x04\x05\x04\0\0\0\x01\0\0\0\x02";
+const GOAWAY_PROTOCOL_ERROR: &[u8] = b"\0\0\x08\x07\0\0\0\0\0\0\0\0\x01\0\0\0\x01";
+
+fn broken() -> Broken {
+    Broken::new(&opentelemetry_sdk::metrics::SdkMeterProvider::default().meter("test"))
+}
+
+async fn is_overdue(bytes: &[u8]) -> bool {
+    let (mut client, server) = tokio::io::duplex(64);
+    let (mut guarded, overdue) = guard(server, 1000, broken());
+    client.write_all(bytes).await.unwrap();
+    guarded.read_exact(&mut vec![0; bytes.len()]).await.unwrap();
+    timeout(Duration::from_secs(60), overdue.by(steady() + Duration::from_secs(10))).await.is_ok()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_beginning_that_is_not_whole_in_time_is_overdue() {
+    assert!(is_overdue(b"").await);
+    assert!(is_overdue(&BEGINNING[..BEGINNING.len() - 1]).await);
+    assert!(!is_overdue(BEGINNING).await);
+}
+
+/// What the client of a connection is told that breaks the rules after these bytes of ours.
+async fn told(written: &[u8]) -> Vec<u8> {
+    let (mut client, server) = tokio::io::duplex(1024);
+    let (mut guarded, _overdue) = guard(server, 1000, broken());
+    guarded.write_all(written).await.unwrap();
+    client.write_all(&[BEGINNING, PUSH_PROMISE].concat()).await.unwrap();
+    let error = guarded.read(&mut [0; 1024]).await.unwrap_err();
+    let error = error.get_ref().unwrap().downcast_ref::<h2::Error>().unwrap();
+    assert_eq!(error.reason(), Some(h2::Reason::PROTOCOL_ERROR));
+    drop(guarded);
+    let mut told = Vec::new();
+    client.read_to_end(&mut told).await.unwrap();
+    told[written.len()..].to_vec()
+}
+
+#[tokio::test]
+async fn who_breaks_the_rules_is_told_so_between_two_frames() {
+    let settings = b"\0\0\0\x04\0\0\0\0\0";
+    assert_eq!(told(b"").await, GOAWAY_PROTOCOL_ERROR);
+    assert_eq!(told(settings).await, GOAWAY_PROTOCOL_ERROR);
+    assert_eq!(told(&settings[..5]).await, b"", "in the midst of a frame it would be read as part of it");
+}
