@@ -4,7 +4,6 @@ use std::fs;
 use std::net::Ipv4Addr;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::PermissionsExt;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use secrecy::ExposeSecret;
 
@@ -22,15 +21,11 @@ const README: &str = include_str!("../../README.md");
 const SAMPLE: &str = include_str!("../../deploy/scm-gateway.toml");
 
 /// A directory of one test, gone at its end.
-struct Dir(PathBuf);
+struct Dir(tempfile::TempDir);
 
 impl Dir {
     fn new() -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("scm-gateway-config-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let path = std::env::temp_dir().join(name);
-        fs::create_dir(&path).expect("a directory");
-        Self(path)
+        Self(tempfile::tempdir().expect("a directory"))
     }
 
     fn file(&self, name: &str, content: impl AsRef<[u8]>) -> String {
@@ -38,7 +33,7 @@ impl Dir {
     }
 
     fn file_with_mode(&self, name: &str, content: impl AsRef<[u8]>, mode: u32) -> String {
-        let path = self.0.join(name);
+        let path = self.0.path().join(name);
         fs::write(&path, content).expect("a file");
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("its mode");
         path.to_str().expect("UTF-8").to_owned()
@@ -49,12 +44,6 @@ impl Dir {
         let ak = self.file(&format!("{id}.ak"), format!("AK-{id}\n"));
         let sk = self.file(&format!("{id}.sk"), format!("SK-{id}\r\n"));
         format!("[[projects]]\nid = {id:?}\nak_file = {ak:?}\nsk_file = {sk:?}\n")
-    }
-}
-
-impl Drop for Dir {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
     }
 }
 
@@ -360,7 +349,7 @@ fn an_unreadable_file_is_named() {
     let dir = Dir::new();
     let read = |path: &str| load(Some(Path::new(path)), &with_key(&[])).expect_err("a problem").to_string();
     let (latin1, huge) = (dir.file("latin1", b"# \xe9"), dir.file("huge", vec![b'#'; 1024 * 1024 + 1]));
-    let directory = dir.0.to_str().expect("UTF-8");
+    let directory = dir.0.path().to_str().expect("UTF-8");
     assert_eq!(read(&latin1), format!("{latin1}: is not UTF-8"));
     assert_eq!(read(&huge), format!("{huge}: is larger than 1024 KiB"));
     assert_eq!(read(directory), format!("{directory}: is not a regular file"));
@@ -536,8 +525,8 @@ fn only(config: &Config) -> (String, &'static str, String) {
 fn a_key_is_looked_for_in_the_variables_then_the_profile_then_at_the_agency() {
     let dir = Dir::new();
     let named = dir.file("profile", "[basic]\nak = AK-named\nsk = SK\nproject_id = named\n");
-    let home = dir.0.to_str().expect("UTF-8").to_owned();
-    fs::create_dir(dir.0.join(".huaweicloud")).expect("a directory");
+    let home = dir.0.path().to_str().expect("UTF-8").to_owned();
+    fs::create_dir(dir.0.path().join(".huaweicloud")).expect("a directory");
     dir.file(".huaweicloud/credentials", "[basic]\nak = AK-home\nsk = SK\nsecurity_token = ST\nproject_id = home\n");
     let (ak, sk) = (("HUAWEICLOUD_SDK_AK", "AK-env"), ("HUAWEICLOUD_SDK_SK", "SK"));
     let id = ("HUAWEICLOUD_SDK_PROJECT_ID", "env");
@@ -603,10 +592,10 @@ fn a_bad_profile_is_named_and_nothing_of_it_shown() {
 #[test]
 fn a_profile_readable_by_everyone_is_a_warning() {
     let dir = Dir::new();
-    fs::create_dir(dir.0.join(".huaweicloud")).expect("a directory");
+    fs::create_dir(dir.0.path().join(".huaweicloud")).expect("a directory");
     let text = format!("[basic]\nak = AK\nsk = {MARKER}\nproject_id = p\n");
     let path = dir.file_with_mode(".huaweicloud/credentials", text, 0o644);
-    let config = load(None, &variables(&[("HOME", dir.0.to_str().expect("UTF-8"))])).expect("a configuration");
+    let config = load(None, &variables(&[("HOME", dir.0.path().to_str().expect("UTF-8"))])).expect("a configuration");
     let expected =
         format!("~/.huaweicloud/credentials: {path} is open to everyone on this machine; run `chmod o-rw {path}`");
     assert_eq!(config.warnings, [expected]);
@@ -639,7 +628,8 @@ fn a_project_without_files_uses_the_agency_once_that_is_switched_on() {
 fn a_secret_file_without_its_secret_is_a_problem() {
     let dir = Dir::new();
     let (empty, blank) = (dir.file("empty", "\n"), dir.file("blank", "  \n"));
-    let (large, directory) = (dir.file("large", [b'k'; 64 * 1024 + 1]), dir.0.to_str().expect("UTF-8").to_owned());
+    let (large, directory) =
+        (dir.file("large", [b'k'; 64 * 1024 + 1]), dir.0.path().to_str().expect("UTF-8").to_owned());
     let table = [
         (&empty, "is empty"),
         (&blank, "is blank"),
@@ -802,7 +792,7 @@ fn what_is_wrong_with_the_files_of_tls_is_named_all_at_once() {
     assert_eq!(problem(&format!("[server.tls]\ncert_file = {bad:?}\n")), missing);
     let other = dir.file("other.key", made.signing_key.serialize_pem());
     let text = tls_files(&dir, false);
-    let text = text.replace(&format!("{:?}", dir.0.join("tls.key")), &format!("{other:?}"));
+    let text = text.replace(&format!("{:?}", dir.0.path().join("tls.key")), &format!("{other:?}"));
     let expected = format!("server.tls.key_file: {other} holds a key that is not the one of the certificate");
     assert_eq!(problem(&text), expected);
 }
@@ -811,7 +801,7 @@ fn what_is_wrong_with_the_files_of_tls_is_named_all_at_once() {
 fn a_private_key_readable_by_everyone_is_a_warning() {
     let dir = Dir::new();
     let text = tls_files(&dir, false);
-    fs::set_permissions(dir.0.join("tls.key"), fs::Permissions::from_mode(0o444)).expect("its mode");
+    fs::set_permissions(dir.0.path().join("tls.key"), fs::Permissions::from_mode(0o444)).expect("its mode");
     let warnings = good(&text, &with_key(&[])).warnings;
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     assert!(warnings[0].starts_with("server.tls.key_file: "), "{warnings:?}");

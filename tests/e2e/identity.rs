@@ -192,7 +192,7 @@ async fn without_trust_the_header_is_nothing() {
 #[tokio::test]
 async fn on_a_unix_socket_the_caller_is_its_user() {
     let (emulator, folder) = (emulator().await, Folder::new());
-    let ours = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(&folder.0).unwrap());
+    let ours = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(folder.0.path()).unwrap());
     for (uid, may) in [(ours, true), (ours + 1, false)] {
         let listen = format!("unix:{}", folder.path(&format!("{uid}.sock")));
         let listed = format!("uid:{uid}");

@@ -31,7 +31,7 @@ async fn a_malformed_timeout_is_answered_at_once() {
 async fn calls_come_in_by_a_unix_socket_too() {
     let emulator = emulator().await;
     let folder = Folder::new();
-    let path = folder.0.join("socket");
+    let path = folder.0.path().join("socket");
     // Left behind by a process that died: replaced.
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     let listen = format!("unix:{}", path.display());
@@ -47,7 +47,7 @@ async fn calls_come_in_by_a_unix_socket_too() {
 async fn a_unix_socket_that_somebody_listens_on_is_left_alone() {
     let emulator = emulator().await;
     let folder = Folder::new();
-    let path = folder.0.join("socket");
+    let path = folder.0.path().join("socket");
     let _living = std::os::unix::net::UnixListener::bind(&path).unwrap();
     let listen = format!("unix:{}", path.display());
     let environment = crate::harness::environment(&emulator.endpoint(), &[("SCM_GATEWAY__SERVER__LISTEN", &listen)]);

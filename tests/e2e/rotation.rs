@@ -64,10 +64,10 @@ pub async fn counted(gateway: &Gateway, metric: &str, outcome: &str) {
 #[tokio::test]
 async fn a_plain_write_is_used_whole() {
     let folder = Folder::new();
-    write(&folder.0, "1");
+    write(folder.0.path(), "1");
     let (emulator, gateway) = start(&folder).await;
     assert_eq!(used(&emulator, &gateway).await, "AK1");
-    write(&folder.0, "2");
+    write(folder.0.path(), "2");
     reloaded(&gateway, "used").await;
     assert_eq!(used(&emulator, &gateway).await, "AK2");
     assert!(emulator.refusals().is_empty(), "the parts of a key are never mixed");
@@ -76,16 +76,16 @@ async fn a_plain_write_is_used_whole() {
 #[tokio::test]
 async fn kubernetes_swap_of_a_link_is_used_whole() {
     let folder = Folder::new();
-    write(&folder.0.join("..1"), "1");
-    write(&folder.0.join("..2"), "2");
-    symlink("..1", folder.0.join("..data")).unwrap();
+    write(&folder.0.path().join("..1"), "1");
+    write(&folder.0.path().join("..2"), "2");
+    symlink("..1", folder.0.path().join("..data")).unwrap();
     for name in ["ak", "sk", "token"] {
-        symlink(Path::new("..data").join(name), folder.0.join(name)).unwrap();
+        symlink(Path::new("..data").join(name), folder.0.path().join(name)).unwrap();
     }
     let (emulator, gateway) = start(&folder).await;
     assert_eq!(used(&emulator, &gateway).await, "AK1");
-    symlink("..2", folder.0.join("..data_tmp")).unwrap();
-    fs::rename(folder.0.join("..data_tmp"), folder.0.join("..data")).unwrap();
+    symlink("..2", folder.0.path().join("..data_tmp")).unwrap();
+    fs::rename(folder.0.path().join("..data_tmp"), folder.0.path().join("..data")).unwrap();
     reloaded(&gateway, "used").await;
     assert_eq!(used(&emulator, &gateway).await, "AK2");
     assert!(emulator.refusals().is_empty());
@@ -95,12 +95,12 @@ async fn kubernetes_swap_of_a_link_is_used_whole() {
 async fn a_file_that_is_empty_or_gone_leaves_the_last_good_key_in_use() {
     for spoil in [|path: &str| fs::write(path, "").unwrap(), |path: &str| fs::remove_file(path).unwrap()] {
         let folder = Folder::new();
-        write(&folder.0, "1");
+        write(folder.0.path(), "1");
         let (emulator, gateway) = start(&folder).await;
         spoil(&folder.path("sk"));
         reloaded(&gateway, "failed").await;
         assert_eq!(used(&emulator, &gateway).await, "AK1");
-        write(&folder.0, "2");
+        write(folder.0.path(), "2");
         reloaded(&gateway, "used").await;
         assert_eq!(used(&emulator, &gateway).await, "AK2");
     }
@@ -109,14 +109,14 @@ async fn a_file_that_is_empty_or_gone_leaves_the_last_good_key_in_use() {
 #[tokio::test]
 async fn another_key_ends_the_refusals_of_a_bad_one() {
     let folder = Folder::new();
-    write(&folder.0, "1");
-    fs::write(folder.0.join("sk"), "wrong").unwrap();
+    write(folder.0.path(), "1");
+    fs::write(folder.0.path().join("sk"), "wrong").unwrap();
     let (emulator, gateway) = start(&folder).await;
     for _ in 0..5 {
         gateway.save(sample()).await.unwrap_err();
     }
     assert_eq!(emulator.refusals().len(), 2, "the circuit is open");
-    write(&folder.0, "2");
+    write(folder.0.path(), "2");
     reloaded(&gateway, "used").await;
     assert_eq!(used(&emulator, &gateway).await, "AK2");
 }
