@@ -17,6 +17,7 @@ mod profile;
 mod projects;
 mod reader;
 mod server;
+mod settings;
 mod telemetry;
 #[cfg(test)]
 mod tests;
@@ -25,7 +26,7 @@ mod values;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -39,6 +40,7 @@ pub use files::CaFile;
 pub use problems::{Problem, Problems};
 pub use projects::{Project, Projects};
 pub use server::{Connections, Listen, Server};
+pub use settings::{Setting, Settings};
 pub use telemetry::{Batch, Otlp, OtlpProtocol, Sampler, Telemetry};
 pub use tls::{Tls, TlsFiles, TlsMaterial};
 
@@ -62,6 +64,8 @@ pub struct Config {
     pub callers: Vec<Caller>,
     /// Where traces and metrics go.
     pub telemetry: Telemetry,
+    /// Every key that has a value, and where it came from.
+    pub settings: Settings,
     /// What does not stop a start but should be looked at, one line each, without secrets. To be logged.
     pub warnings: Vec<String>,
 }
@@ -148,39 +152,39 @@ pub fn load(file: Option<&Path>, environment: &Environment) -> Result<Config, Pr
     let telemetry = telemetry::read(environment, &mut input.warnings);
     match projects {
         Some(projects) if input.problems.is_empty() => {
-            let warnings = input.warnings;
-            Ok(Config { server, admin, upstream, projects, callers, telemetry, warnings })
+            let Input { warnings, mut settings, .. } = input;
+            telemetry.show(&mut settings);
+            Ok(Config { server, admin, upstream, projects, callers, telemetry, settings, warnings })
         }
         _ => Err(Problems::from(input.problems)),
     }
 }
 
 fn admin(section: &mut Section<'_>) -> Admin {
-    let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 9464));
-    Admin { listen: section.take("listen", listen, values::address) }
+    Admin { listen: section.take("listen", "127.0.0.1:9464", values::address) }
 }
 
 /// Reads `[upstream]`, with what it says for the projects.
 fn upstream(section: &mut Section<'_>) -> (Upstream, projects::Common) {
     let upstream = Upstream {
-        connect_timeout: section.take("connect_timeout", secs(3), values::duration(millis(1)..=secs(60))),
-        timeout: section.take("timeout", secs(10), values::duration(millis(50)..=secs(300))),
+        connect_timeout: section.take("connect_timeout", "3s", values::duration(millis(1)..=secs(60))),
+        timeout: section.take("timeout", "10s", values::duration(millis(50)..=secs(300))),
         ca: section.optional("ca_file", files::ca_file),
-        send_project_id: section.take("send_project_id", true, values::boolean),
+        send_project_id: section.take("send_project_id", "true", values::boolean),
         retry: Retry {
-            attempts: section.take("attempts", 3, values::integer(1..=10)),
-            backoff: section.take("backoff", millis(50), values::duration(millis(1)..=secs(60))),
-            max_backoff: section.take("max_backoff", secs(2), values::duration(millis(1)..=secs(60))),
+            attempts: section.take("attempts", "3", values::integer(1..=10)),
+            backoff: section.take("backoff", "50ms", values::duration(millis(1)..=secs(60))),
+            max_backoff: section.take("max_backoff", "2s", values::duration(millis(1)..=secs(60))),
         },
         circuit: Circuit {
-            failures: section.take("circuit_failures", 7, values::integer(1..=1000)),
-            open: section.take("circuit_open", secs(1), values::duration(millis(10)..=secs(300))),
-            max_open: section.take("circuit_max_open", secs(4), values::duration(millis(10)..=secs(300))),
+            failures: section.take("circuit_failures", "7", values::integer(1..=1000)),
+            open: section.take("circuit_open", "1s", values::duration(millis(10)..=secs(300))),
+            max_open: section.take("circuit_max_open", "4s", values::duration(millis(10)..=secs(300))),
         },
-        proxy: section.optional("proxy", endpoint::proxy),
+        proxy: section.optional_shown_as("proxy", endpoint::proxy_shown, endpoint::proxy),
         metadata_endpoint: section.optional("metadata_endpoint", endpoint::metadata),
     };
-    let endpoint = endpoint::read(section).unwrap_or_else(Endpoint::of_default_region);
+    let endpoint = endpoint::read(section).unwrap_or_else(|| endpoint::default(section));
     let agency = section.origin("metadata_endpoint").is_some();
     (upstream, projects::Common { endpoint, agency })
 }

@@ -34,7 +34,8 @@ struct Arguments {
     /// The configuration, TOML; see deploy/scm-gateway.toml for every key
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Read everything the server would read, print every problem, and end with 0 or 78
+    /// Read everything the server would read, print every problem, or every value and where it came from, and end with
+    /// 0 or 78
     #[arg(long)]
     check: bool,
 }
@@ -83,6 +84,7 @@ fn check(runtime: &Runtime, config: &Config) -> ExitCode {
             for warning in &config.warnings {
                 say(&mut std::io::stderr(), format_args!("warning: {warning}"));
             }
+            say(&mut std::io::stdout(), &config.settings);
             say(&mut std::io::stdout(), "the configuration is good");
             ExitCode::SUCCESS
         }

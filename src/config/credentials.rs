@@ -91,6 +91,10 @@ pub(super) fn read(files: &KeyFiles) -> Result<(Credentials, Vec<Remark>), Vec<R
 
 const ACCESS_KEY: &str = "HUAWEICLOUD_SDK_AK";
 const SECRET_KEY: &str = "HUAWEICLOUD_SDK_SK";
+const SECURITY_TOKEN: &str = "HUAWEICLOUD_SDK_SECURITY_TOKEN";
+
+/// The vendor's variables that hold a key.
+pub(super) const VARIABLES: [&str; 3] = [ACCESS_KEY, SECRET_KEY, SECURITY_TOKEN];
 
 /// Whether the vendor's variables hold a key, or half of one: which is a slip, and no reason to look elsewhere.
 pub(super) fn is_in_environment(environment: &Environment) -> bool {
@@ -111,7 +115,7 @@ pub(super) fn from_environment(environment: &Environment) -> Result<Credentials,
     };
     let access_key = part(ACCESS_KEY, true);
     let secret_key = part(SECRET_KEY, true);
-    let security_token = part("HUAWEICLOUD_SDK_SECURITY_TOKEN", false);
+    let security_token = part(SECURITY_TOKEN, false);
     match (access_key, secret_key) {
         (Some(access_key), Some(secret_key)) if problems.is_empty() => {
             let access_key = access_key.expose_secret().to_owned();

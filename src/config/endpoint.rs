@@ -45,10 +45,6 @@ impl Endpoint {
         self.port
     }
 
-    pub(super) fn of_default_region() -> Self {
-        Self::of_region(REGIONS[0])
-    }
-
     fn of_region(region: &str) -> Self {
         Self::new(true, format!("scm.{region}.myhuaweicloud.com"), None)
     }
@@ -85,9 +81,29 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<Endpoint> {
             None
         }
         // The environment wins over the file, also where it names the other key: a file's key cannot be unset.
-        (Some(Origin::Variable), _) => from_region,
-        (_, Some(_)) => from_endpoint,
+        (Some(Origin::Variable), _) => {
+            section.is_overruled("endpoint");
+            from_region
+        }
+        (_, Some(_)) => {
+            section.is_overruled("region");
+            from_endpoint
+        }
         _ => from_region,
+    }
+}
+
+/// The address of the region that is meant if nothing else is said.
+pub(super) fn default(section: &mut Section<'_>) -> Endpoint {
+    section.assume("region", REGIONS[0]);
+    Endpoint::of_region(REGIONS[0])
+}
+
+/// The proxy as it may be shown: without user and password.
+pub(super) fn proxy_shown(raw: &Raw) -> String {
+    match raw.text("") {
+        Ok(text) if !text.contains('@') => format!("{text:?}"),
+        _ => "[REDACTED]".to_owned(),
     }
 }
 

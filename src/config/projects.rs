@@ -136,8 +136,26 @@ fn the_vendors(root: &mut Section<'_>, common: &Common, environment: &Environmen
         problems.push(problem);
         None
     });
+    show(root, environment, key.as_ref(), id.as_deref());
     problems.into_iter().for_each(|problem| root.problem_elsewhere(problem));
     (id.clone(), project(id, common.endpoint.clone(), key))
+}
+
+/// Shows which key was found, and for which project.
+fn show(root: &mut Section<'_>, environment: &Environment, key: Option<&Key>, id: Option<&str>) {
+    match key.map(|key| &key.source) {
+        Some(KeySource::Profile(path)) => root.setting_elsewhere("profile", &format!("{path:?}"), "the vendor's SDKs"),
+        Some(KeySource::Fixed) => {
+            for name in credentials::VARIABLES.iter().filter(|name| environment.contains_key(**name)) {
+                root.setting_elsewhere(name, "[REDACTED]", "environment");
+            }
+        }
+        Some(KeySource::Agency | KeySource::Files(_)) | None => {}
+    }
+    let source = if environment.contains_key(PROJECT_ID) { "environment" } else { "profile" };
+    if let Some(id) = id {
+        root.setting_elsewhere(PROJECT_ID, &format!("{id:?}"), source);
+    }
 }
 
 /// Looks for a key as the vendor's SDKs do: in the variables, then in the profile, then, if it may be asked, at the

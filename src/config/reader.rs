@@ -9,6 +9,7 @@ use toml::{Table, Value};
 
 use super::Environment;
 use super::problems::{Problem, one_line};
+use super::settings::{self, Setting, Settings};
 
 /// What the name of every variable that stands for a key begins with.
 const PREFIX: &str = "SCM_GATEWAY__";
@@ -18,6 +19,7 @@ pub(super) struct Input {
     variables: BTreeMap<String, String>,
     pub(super) problems: Vec<Problem>,
     pub(super) warnings: Vec<String>,
+    pub(super) settings: Settings,
 }
 
 /// One table of the file together with the variables that stand for its keys.
@@ -49,7 +51,7 @@ impl Input {
     pub(super) fn new(environment: &Environment) -> Self {
         let ours = environment.iter().filter(|(name, _)| name.starts_with(PREFIX));
         let variables = ours.map(|(name, value)| (name.clone(), value.clone())).collect();
-        Self { variables, problems: Vec::new(), warnings: Vec::new() }
+        Self { variables, problems: Vec::new(), warnings: Vec::new(), settings: Settings::default() }
     }
 
     /// Reads the whole configuration; what is left over becomes problems.
@@ -88,15 +90,20 @@ impl Input {
 }
 
 impl Section<'_> {
-    /// Takes a key that has a default.
-    pub(super) fn take<T>(
-        &mut self,
-        key: &'static str,
-        default: T,
-        parse: impl FnOnce(&Raw) -> Result<T, String>,
-    ) -> T {
+    /// Takes a key that has a default, which is written as a variable's value would be.
+    pub(super) fn take<T>(&mut self, key: &'static str, default: &str, parse: impl Fn(&Raw) -> Result<T, String>) -> T {
+        let value = self.optional(key, &parse);
+        if self.origin(key).is_none() {
+            self.assume(key, default);
+        }
         // After a problem the default only serves to read on: the configuration is refused in the end.
-        self.optional(key, parse).unwrap_or(default)
+        value.unwrap_or_else(|| parse(&Raw::Variable(default.to_owned())).expect("a default is a good value"))
+    }
+
+    /// Notes the value that a key without one amounts to.
+    pub(super) fn assume(&mut self, key: &'static str, default: &str) {
+        let value = settings::shown(&Raw::Variable(default.to_owned()));
+        self.input.settings.0.push(Setting::new(&format!("{}{key}", self.path), &value, "default"));
     }
 
     /// Takes a key that may be absent. `None` also stands for a value that was refused, which is noted.
@@ -105,8 +112,37 @@ impl Section<'_> {
         key: &'static str,
         parse: impl FnOnce(&Raw) -> Result<T, String>,
     ) -> Option<T> {
+        self.optional_shown_as(key, settings::shown, parse)
+    }
+
+    /// Takes a key whose value is not shown as it is.
+    pub(super) fn optional_shown_as<T>(
+        &mut self,
+        key: &'static str,
+        shown: impl FnOnce(&Raw) -> String,
+        parse: impl FnOnce(&Raw) -> Result<T, String>,
+    ) -> Option<T> {
         let raw = self.raw(key)?;
-        parse(&raw).map_err(|message| self.problem(key, message)).ok()
+        let source = match raw {
+            Raw::File(_) => "file".to_owned(),
+            Raw::Variable(_) => self.variable(key),
+        };
+        match parse(&raw) {
+            Ok(value) => {
+                self.input.settings.0.push(Setting::new(&format!("{}{key}", self.path), &shown(&raw), &source));
+                Some(value)
+            }
+            Err(message) => {
+                self.problem(key, message);
+                None
+            }
+        }
+    }
+
+    /// Takes back that a key has a value: another one goes before it.
+    pub(super) fn is_overruled(&mut self, key: &str) {
+        let assignment = format!("{}{key} = ", self.path);
+        self.input.settings.0.retain(|setting| !setting.assignment().starts_with(&assignment));
     }
 
     /// Takes a key that must be there. `missing` says what it is for.
@@ -201,6 +237,11 @@ impl Section<'_> {
     pub(super) fn warning(&mut self, key: &str, message: &str) {
         let place = self.place(key);
         self.warning_elsewhere(&place, message);
+    }
+
+    /// Notes a value that has no key here.
+    pub(super) fn setting_elsewhere(&mut self, place: &str, value: &str, source: &str) {
+        self.input.settings.0.push(Setting::new(place, value, source));
     }
 
     /// Notes a warning that has no key here.

@@ -1,7 +1,7 @@
 //! `[server]`: the gRPC listener.
 
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -80,27 +80,27 @@ impl fmt::Display for Listen {
 
 /// Reads the section.
 pub(super) fn read(section: &mut Section<'_>) -> Server {
-    let listen = Listen::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 50051)));
-    let listen = section.take("listen", listen, values::listen);
-    let plaintext = section.take("plaintext", false, values::boolean);
-    let trust_xfcc = section.take("trust_xfcc", false, values::boolean);
+    let listen = section.take("listen", "127.0.0.1:50051", values::listen);
+    let plaintext = section.take("plaintext", "false", values::boolean);
+    let trust_xfcc = section.take("trust_xfcc", "false", values::boolean);
     let tls = section.section("tls", tls::section);
     refuse_open_listener(section, &listen, plaintext || tls.any, trust_xfcc);
     if trust_xfcc && tls.client_ca {
         section.problem("trust_xfcc", "and tls.client_ca_file are two ways to tell callers apart; set one of them");
     }
-    let max_in_flight = section.take("max_in_flight", 512, values::integer(1..=100_000));
-    let share = section.take("max_in_flight_per_caller", max_in_flight.div_ceil(2), values::integer(1..=100_000));
+    let max_in_flight = section.take("max_in_flight", "512", values::integer(1..=100_000));
+    let share =
+        section.take("max_in_flight_per_caller", &max_in_flight.div_ceil(2).to_string(), values::integer(1..=100_000));
     Server {
         identity: callers::source(&listen, trust_xfcc, tls.client_ca),
         listen,
         tls: tls.tls,
-        drain: section.take("drain", secs(20), values::duration(secs(0)..=secs(3600))),
-        lame_duck: section.take("lame_duck", secs(2), values::duration(secs(0)..=secs(60))),
+        drain: section.take("drain", "20s", values::duration(secs(0)..=secs(3600))),
+        lame_duck: section.take("lame_duck", "2s", values::duration(secs(0)..=secs(60))),
         max_in_flight: max_in_flight as usize,
         max_in_flight_per_caller: share as usize,
-        max_message_size: section.take("max_message_size", 256 * 1024, values::size(KIB..=16 * MIB)),
-        reflection: section.take("reflection", true, values::boolean),
+        max_message_size: section.take("max_message_size", "256KiB", values::size(KIB..=16 * MIB)),
+        reflection: section.take("reflection", "true", values::boolean),
         connections: connections(section),
     }
 }
@@ -129,25 +129,25 @@ fn refuse_open_listener(section: &mut Section<'_>, listen: &Listen, may_be_open:
 }
 
 fn connections(section: &mut Section<'_>) -> Connections {
-    let max = section.take("max_connections", 1000, values::integer(1..=1_000_000)) as usize;
+    let max = section.take("max_connections", "1000", values::integer(1..=1_000_000)) as usize;
     let most = half_of_file_descriptors();
     if max > most && section.origin("max_connections").is_some() {
         section.warning("max_connections", &format!("is more than half of the file descriptors; it will be {most}"));
     }
     Connections {
         max: max.min(most),
-        max_age: section.take("max_connection_age", secs(900), values::duration(secs(1)..=secs(86_400))),
-        handshake_timeout: section.take("handshake_timeout", secs(10), values::duration(millis(10)..=secs(60))),
-        max_streams: section.take("max_streams", 100, values::integer(1..=10_000)),
-        max_header_list_size: section.take("max_header_list_size", 16 * 1024, values::size(KIB..=MIB)) as u32,
-        max_other_frames: section.take("max_other_frames", 1000, values::integer(100..=1_000_000)),
+        max_age: section.take("max_connection_age", "15m", values::duration(secs(1)..=secs(86_400))),
+        handshake_timeout: section.take("handshake_timeout", "10s", values::duration(millis(10)..=secs(60))),
+        max_streams: section.take("max_streams", "100", values::integer(1..=10_000)),
+        max_header_list_size: section.take("max_header_list_size", "16KiB", values::size(KIB..=MIB)) as u32,
+        max_other_frames: section.take("max_other_frames", "1000", values::integer(100..=1_000_000)),
         windows: (
-            section.take("stream_window", 64 * 1024, values::size(KIB..=16 * MIB)) as u32,
-            section.take("connection_window", 1024 * 1024, values::size(64 * KIB..=64 * MIB)) as u32,
+            section.take("stream_window", "64KiB", values::size(KIB..=16 * MIB)) as u32,
+            section.take("connection_window", "1MiB", values::size(64 * KIB..=64 * MIB)) as u32,
         ),
         keep_alive: (
-            section.take("keep_alive", secs(60), values::duration(secs(1)..=secs(7200))),
-            section.take("keep_alive_timeout", secs(20), values::duration(secs(1)..=secs(300))),
+            section.take("keep_alive", "60s", values::duration(secs(1)..=secs(7200))),
+            section.take("keep_alive_timeout", "20s", values::duration(secs(1)..=secs(300))),
         ),
     }
 }

@@ -12,6 +12,7 @@ use percent_encoding::percent_decode_str;
 use secrecy::SecretString;
 
 use super::problems::one_line;
+use super::settings::{Setting, Settings};
 use super::{Environment, millis};
 
 /// Where traces and metrics go.
@@ -101,6 +102,19 @@ pub(super) fn read(environment: &Environment, warnings: &mut Vec<String>) -> Tel
             delay: millis(variables.number("OTEL_BSP_SCHEDULE_DELAY", 5_000, 3_600_000).into()),
         },
         metric_interval: millis(variables.number("OTEL_METRIC_EXPORT_INTERVAL", 60_000, 3_600_000).into()),
+    }
+}
+
+impl Telemetry {
+    /// Shows where it goes.
+    pub(super) fn show(&self, settings: &mut Settings) {
+        for (signal, otlp) in [(&TRACES, &self.traces), (&METRICS, &self.metrics)] {
+            let Some(otlp) = otlp else { continue };
+            let name = format!("OTEL_EXPORTER_OTLP_{}_ENDPOINT", signal.name);
+            let endpoint =
+                if otlp.endpoint.contains('@') { "[REDACTED]".to_owned() } else { format!("{:?}", otlp.endpoint) };
+            settings.0.push(Setting::new(&name, &endpoint, "environment"));
+        }
     }
 }
 

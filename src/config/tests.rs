@@ -116,9 +116,14 @@ fn the_defaults_and_the_vendors_variables_suffice() {
 
 #[test]
 fn the_sample_holds_the_defaults() {
-    let sample = good(SAMPLE, &with_key(&[]));
-    let default = load(None, &with_key(&[])).expect("a configuration");
+    let [mut sample, mut default] =
+        [good(SAMPLE, &with_key(&[])), load(None, &with_key(&[])).expect("a configuration")];
+    // Only where the values came from may differ.
+    let [from_file, by_default] = [&mut sample, &mut default].map(|config| std::mem::take(&mut config.settings));
     assert_eq!(format!("{sample:?}"), format!("{default:?}"));
+    let values =
+        |settings: &Settings| settings.iter().map(Setting::assignment).collect::<std::collections::BTreeSet<_>>();
+    assert_eq!(values(&from_file), values(&by_default));
 }
 
 #[test]
@@ -879,4 +884,46 @@ fn a_caller_that_could_never_match_is_a_mistake() {
         let text = format!("[server]\nlisten = \"unix:/x\"\n{}", CALLER.replace("Orders.Example", user));
         assert!(problem(&text).starts_with("callers[0].identity: expects the user at the other end"), "{user}");
     }
+}
+
+#[test]
+fn every_value_is_shown_with_its_source_and_no_secret() {
+    let text = "[server]\ndrain = \"30s\"\n[upstream]\nregion = \"ap-southeast-1\"\nattempts = 5\n";
+    let variables = [
+        ("SCM_GATEWAY__SERVER__MAX_IN_FLIGHT", "7"),
+        ("SCM_GATEWAY__UPSTREAM__PROXY", "http://user:s3cr3t@127.0.0.1:3128"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=s3cr3t"),
+    ];
+    let config = good(text, &with_key(&variables));
+    let shown = config.settings.to_string();
+    let line = |start: &str| {
+        let line = shown.lines().find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("{start} in {shown}"));
+        line.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(line("server.drain "), "server.drain = \"30s\" # file");
+    assert_eq!(line("server.lame_duck "), "server.lame_duck = \"2s\" # default");
+    assert_eq!(line("server.max_in_flight "), "server.max_in_flight = 7 # SCM_GATEWAY__SERVER__MAX_IN_FLIGHT");
+    assert_eq!(line("server.max_in_flight_per_caller "), "server.max_in_flight_per_caller = 4 # default");
+    assert_eq!(line("upstream.region "), "upstream.region = \"ap-southeast-1\" # file");
+    assert_eq!(line("upstream.proxy "), "upstream.proxy = [REDACTED] # SCM_GATEWAY__UPSTREAM__PROXY");
+    assert_eq!(line("HUAWEICLOUD_SDK_SK "), "HUAWEICLOUD_SDK_SK = [REDACTED] # environment");
+    assert_eq!(line("HUAWEICLOUD_SDK_PROJECT_ID "), "HUAWEICLOUD_SDK_PROJECT_ID = \"env\" # environment");
+    let traces = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT = \"http://collector:4318/v1/traces\" # environment";
+    assert_eq!(line("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT "), traces);
+    for secret in [MARKER, "AK-env", "SK-env"] {
+        assert!(!shown.contains(secret), "{shown}");
+    }
+    let columns: Vec<_> = shown.lines().map(|line| line.find("  # ").expect("a source")).collect();
+    assert!(columns.iter().all(|column| *column == columns[0]), "{shown}");
+}
+
+#[test]
+fn of_region_and_endpoint_the_one_that_counts_is_shown() {
+    let text = "[upstream]\nregion = \"ap-southeast-1\"\n";
+    let endpoint = [("SCM_GATEWAY__UPSTREAM__ENDPOINT", "https://scm.example")];
+    let shown = good(text, &with_key(&endpoint)).settings.to_string();
+    assert!(shown.contains("upstream.endpoint = ") && !shown.contains("upstream.region = "), "{shown}");
+    let shown = good("", &with_key(&[])).settings.to_string();
+    assert!(shown.contains("upstream.region = \"cn-north-4\""), "{shown}");
 }

@@ -45,7 +45,7 @@ pub(super) fn texts(raw: &Raw) -> Result<Vec<String>, String> {
 }
 
 /// A duration within bounds, as text with its unit.
-pub(super) fn duration(bounds: RangeInclusive<Duration>) -> impl FnOnce(&Raw) -> Result<Duration, String> {
+pub(super) fn duration(bounds: RangeInclusive<Duration>) -> impl Fn(&Raw) -> Result<Duration, String> {
     move |raw| {
         const EXPECTS: &str = "a duration such as \"10s\"";
         let value = humantime::parse_duration(raw.text(EXPECTS)?).ok();
@@ -57,7 +57,7 @@ pub(super) fn duration(bounds: RangeInclusive<Duration>) -> impl FnOnce(&Raw) ->
 }
 
 /// A whole number within bounds: a TOML integer, or in a variable its digits.
-pub(super) fn integer(bounds: RangeInclusive<u32>) -> impl FnOnce(&Raw) -> Result<u32, String> {
+pub(super) fn integer(bounds: RangeInclusive<u32>) -> impl Fn(&Raw) -> Result<u32, String> {
     move |raw| {
         let value = match raw {
             Raw::File(Value::Integer(value)) => u32::try_from(*value).ok(),
@@ -70,7 +70,7 @@ pub(super) fn integer(bounds: RangeInclusive<u32>) -> impl FnOnce(&Raw) -> Resul
 }
 
 /// A size in bytes within bounds, as text with its unit.
-pub(super) fn size(bounds: RangeInclusive<u64>) -> impl FnOnce(&Raw) -> Result<usize, String> {
+pub(super) fn size(bounds: RangeInclusive<u64>) -> impl Fn(&Raw) -> Result<usize, String> {
     move |raw| {
         const EXPECTS: &str = "a size such as \"64KiB\"";
         let value = raw.text(EXPECTS)?.parse::<ByteSize>().ok();

@@ -1,9 +1,9 @@
-//! Log lines: JSON on standard output, written by a thread of their own, so that a reader who stops reading costs
-//! lines and never a call.
+//! Log lines: JSON on standard output, or text if that is a terminal. A thread of their own writes them, so that a
+//! reader who stops reading costs lines and never a call.
 
 use std::{
     fs::File,
-    io::Write,
+    io::{IsTerminal as _, Write},
     os::fd::AsFd as _,
     sync::{OnceLock, mpsc},
     time::Duration,
@@ -47,28 +47,37 @@ impl Log {
     }
 }
 
-/// Starts logging for the process, on standard output. `filter` is the value of `RUST_LOG`; without one, or with a
+/// Starts logging for the process, on standard output: JSON, or on a terminal lines for people. `filter` is the value of `RUST_LOG`; without one, or with a
 /// broken one, `info`.
 pub fn start(filter: Option<&str>) -> Log {
-    start_to(output(), filter)
+    let form = if std::io::stdout().is_terminal() { Form::Readable } else { Form::Json };
+    start_as(form, output(), filter)
 }
 
-/// Starts logging for the process, to a writer.
+/// Starts logging for the process, as JSON to a writer.
 pub fn start_to(writer: impl Write + Send + 'static, filter: Option<&str>) -> Log {
+    start_as(Form::Json, writer, filter)
+}
+
+/// How a line is written.
+enum Form {
+    Json,
+    Readable,
+}
+
+fn start_as(form: Form, writer: impl Write + Send + 'static, filter: Option<&str>) -> Log {
     let (writer, guard) =
         NonBlockingBuilder::default().lossy(true).buffered_lines_limit(WAITING_LINES).thread_name("log").finish(writer);
     let _ = DROPPED.set(writer.error_counter());
     let parsed = filter.filter(|text| !text.is_empty()).map(|text| EnvFilter::builder().parse(text));
     let broken = matches!(parsed, Some(Err(_)));
     let filter = parsed.and_then(Result::ok).unwrap_or_else(|| EnvFilter::new("info"));
-    let lines = tracing_subscriber::fmt::layer()
-        .json()
-        .flatten_event(true)
-        .with_current_span(false)
-        .with_span_list(false)
-        .with_writer(writer)
-        .with_filter(filter_fn(is_fit));
-    tracing_subscriber::registry().with(filter).with(lines).init();
+    let lines = tracing_subscriber::fmt::layer().with_writer(writer);
+    let lines = match form {
+        Form::Json => lines.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed(),
+        Form::Readable => lines.boxed(),
+    };
+    tracing_subscriber::registry().with(filter).with(lines.with_filter(filter_fn(is_fit))).init();
     if broken {
         tracing::warn!("RUST_LOG is not a filter that can be read: logging at info");
     }

@@ -1,9 +1,15 @@
 //! The real binary: arguments, exit codes, signals, log lines.
 
-use std::{path::PathBuf, process::Output};
+use std::{
+    path::PathBuf,
+    process::{Output, Stdio},
+};
 
 use scm_emulator::{SAMPLE_PROJECT, SAMPLE_SECRET_KEY, Step, Tls};
-use tokio::process::Command;
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    process::Command,
+};
 
 use crate::harness::{
     assert_status, client, emulator, environment,
@@ -16,6 +22,12 @@ use crate::harness::{
 async fn output(mut command: Command) -> (i32, String, String) {
     let Output { status, stdout, stderr } = command.output().await.unwrap();
     (status.code().unwrap(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
+}
+
+/// A check that found nothing.
+fn assert_good((code, text, errors): (i32, String, String)) {
+    assert_eq!((code, errors.as_str()), (0, ""));
+    assert_eq!(text.lines().last(), Some("the configuration is good"));
 }
 
 #[tokio::test]
@@ -68,7 +80,28 @@ async fn check_of_a_good_configuration_ends_with_0_and_listens_nowhere() {
     let listen = taken.local_addr().unwrap().to_string();
     let mut command = binary(&[]);
     command.envs(environment("https://scm.example", &[("SCM_GATEWAY__SERVER__LISTEN", &listen)])).arg("--check");
-    assert_eq!(output(command).await, (0, "the configuration is good\n".into(), String::new()));
+    assert_good(output(command).await);
+}
+
+#[tokio::test]
+async fn check_prints_the_values_and_where_they_came_from() {
+    let mut command = binary(&[]);
+    command.envs(environment("https://scm.example", &[])).arg("--check");
+    let (code, text, _) = output(command).await;
+    assert_eq!(code, 0);
+    let line = text.lines().find(|line| line.starts_with("upstream.endpoint = ")).expect("the endpoint");
+    assert!(line.contains("\"https://scm.example\"") && line.ends_with("# SCM_GATEWAY__UPSTREAM__ENDPOINT"), "{line}");
+    assert!(!text.contains(SAMPLE_SECRET_KEY), "{text}");
+}
+
+#[tokio::test]
+async fn on_a_terminal_the_log_is_for_people() {
+    let mut command = Command::new("script"); // runs it on a terminal of its own
+    command.args(["--quiet", "--return", "--command", env!("CARGO_BIN_EXE_scm-gateway"), "/dev/null"]);
+    command.env_clear().envs(environment("http://127.0.0.1:9", &[])).env("PATH", "/usr/bin:/bin").kill_on_drop(true);
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    let line = BufReader::new(child.stdout.take().unwrap()).lines().next_line().await.unwrap().unwrap();
+    assert!(line.contains(" INFO ") && line.contains("serving") && !line.contains('{'), "{line:?}");
 }
 
 #[tokio::test]
@@ -79,7 +112,7 @@ async fn check_asks_no_metadata_service() {
     environment.retain(|name, _| name != "HUAWEICLOUD_SDK_AK" && name != "HUAWEICLOUD_SDK_SK");
     let mut command = binary(&[]);
     command.envs(environment).arg("--check");
-    assert_eq!(output(command).await, (0, "the configuration is good\n".into(), String::new()));
+    assert_good(output(command).await);
     assert!(service.requests().is_empty());
 }
 
