@@ -4,7 +4,10 @@ use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use tokio::time::{sleep, sleep_until};
+use tokio::{
+    sync::Semaphore,
+    time::{sleep, sleep_until},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{body::Body, service::Routes};
 use tower::{Service, ServiceBuilder};
@@ -23,6 +26,7 @@ mod one_message;
 mod protocol;
 pub mod routes;
 pub mod tls;
+mod unfinished;
 mod well_formed;
 
 use connections::Connections;
@@ -48,9 +52,17 @@ impl<S> CallService for S where
 {
 }
 
-/// The layers around the services, outermost first. No call takes longer than `most`.
-pub fn stack(routes: Routes, telemetry: Arc<Telemetry>, calls: TaskTracker, most: Duration) -> impl CallService {
+/// The layers around the services, outermost first. No call takes longer than `most`, and the requests that have not
+/// come whole hold at most so many bytes.
+pub fn stack(
+    routes: Routes,
+    telemetry: Arc<Telemetry>,
+    calls: TaskTracker,
+    most: Duration,
+    max_unfinished: usize,
+) -> impl CallService {
     let meter = telemetry.meter.clone();
+    let unfinished = Arc::new(Semaphore::new(max_unfinished));
     ServiceBuilder::new()
         // First, for span, metric and log have to show what all the others answer.
         .layer_fn(move |inner| observe::Observe::new(inner, telemetry.clone(), calls.clone()))
@@ -60,6 +72,8 @@ pub fn stack(routes: Routes, telemetry: Arc<Telemetry>, calls: TaskTracker, most
         .layer_fn(protocol::Protocol::new)
         // Around everything that can take time.
         .layer_fn(move |inner| deadline::Deadline::new(inner, most))
+        // Inside the deadline, which ends what is never finished.
+        .layer_fn(move |inner| unfinished::Unfinished::new(inner, unfinished.clone()))
         // Next to tonic, whose answer to a message too large it corrects.
         .layer_fn(message_size::MessageSize::new)
         .service(routes)

@@ -83,7 +83,7 @@ pub async fn run(
     let routes = edge::routes::new(&config.server, gateway, callers.clone(), &reporter)?;
     let calls = TaskTracker::new();
     let most = config.upstream.timeout;
-    let stack = edge::stack(routes, telemetry.clone(), calls.clone(), most);
+    let stack = edge::stack(routes, telemetry.clone(), calls.clone(), most, config.server.max_unfinished);
     let admission = Admission { tls: tls.clone(), source: config.server.identity, callers };
     let connections = Connections::new(admission, &config.server.connections, most, &telemetry.meter);
 

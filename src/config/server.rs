@@ -32,6 +32,8 @@ pub struct Server {
     pub max_in_flight_per_caller: usize,
     /// The longest request message, in bytes; 256 KiB by default.
     pub max_message_size: usize,
+    /// Bytes that requests hold at most, all together, until they have come whole; 64 MiB by default.
+    pub max_unfinished: usize,
     /// Whether server reflection is served; it is by default.
     pub reflection: bool,
     /// What the connections may cost.
@@ -100,6 +102,7 @@ pub(super) fn read(section: &mut Section<'_>) -> Server {
         max_in_flight: max_in_flight as usize,
         max_in_flight_per_caller: share as usize,
         max_message_size: section.take("max_message_size", "256KiB", values::size(KIB..=16 * MIB)),
+        max_unfinished: section.take("max_unfinished", "64MiB", values::size(MIB..=4096 * MIB)),
         reflection: section.take("reflection", "true", values::boolean),
         connections: connections(section),
     }

@@ -14,7 +14,7 @@ use crate::secret::Credentials;
 
 const MARKER: &str = "s3cr3t";
 const SERVER_KEYS: &str = "`listen`, `plaintext`, `trust_xfcc`, `tls`, `max_in_flight`, `max_in_flight_per_caller`, \
-                           `drain`, `lame_duck`, `max_message_size`, `reflection`, `max_connections`, \
+                           `drain`, `lame_duck`, `max_message_size`, `max_unfinished`, `reflection`, `max_connections`, \
                            `max_connection_age`, `handshake_timeout`, `max_streams`, `max_header_list_size`, \
                            `max_other_frames`, `stream_window`, `connection_window`, `keep_alive`, `keep_alive_timeout`";
 const README: &str = include_str!("../../README.md");

@@ -49,6 +49,7 @@ pub(super) fn of_certificate(certificate: &CertificateDer<'_>, callers: &Callers
         match name {
             GeneralName::URI(uri) => names.uris.push(Cow::Borrowed(uri)),
             GeneralName::DNSName(name) => names.dns_names.push(Cow::Borrowed(name)),
+            GeneralName::Invalid(..) => return Caller::default(), // it may be one URI too many
             _ => {}
         }
     }

@@ -21,6 +21,9 @@ use crate::{
     status,
 };
 
+/// The longest question to health or reflection, in bytes: a name and little more.
+const QUESTION: usize = 4096;
+
 /// The services by their paths. Requests may be compressed, `max_message_size` is what they inflate to at most; answers
 /// never are: there is little to gain, and the length of a compressed secret tells of it.
 pub fn new(
@@ -31,12 +34,13 @@ pub fn new(
 ) -> Result<Routes, tonic_reflection::server::Error> {
     // Each service is a type of its own, with no trait for what they share.
     macro_rules! limited {
-        ($service:expr) => {
-            $service.max_decoding_message_size(config.max_message_size).accept_compressed(CompressionEncoding::Gzip)
+        ($service:expr, $size:expr) => {
+            $service.max_decoding_message_size($size).accept_compressed(CompressionEncoding::Gzip)
         };
     }
-    let mut routes = Routes::new(limited!(CertificateServiceServer::new(gateway)))
-        .add_service(limited!(HealthServer::new(HealthService::from_health_reporter(health.clone()))));
+    let health = HealthServer::new(HealthService::from_health_reporter(health.clone()));
+    let mut routes = Routes::new(limited!(CertificateServiceServer::new(gateway), config.max_message_size))
+        .add_service(limited!(health, QUESTION));
     if config.reflection {
         let builder = || {
             tonic_reflection::server::Builder::configure()
@@ -45,8 +49,8 @@ pub fn new(
         };
         let listed = move |request: Request<()>| listed(&callers, request);
         routes = routes
-            .add_service(InterceptedService::new(limited!(builder().build_v1()?), listed.clone()))
-            .add_service(InterceptedService::new(limited!(builder().build_v1alpha()?), listed));
+            .add_service(InterceptedService::new(limited!(builder().build_v1()?, QUESTION), listed.clone()))
+            .add_service(InterceptedService::new(limited!(builder().build_v1alpha()?, QUESTION), listed));
     }
     Ok(routes.prepare())
 }

@@ -1,7 +1,10 @@
 //! Half-sent requests and unread answers, by the hundred: a call is in flight from its complete request to the hand-over
 //! of its answer, so neither keeps a place.
 
-use std::time::{Duration, Instant};
+use std::{
+    future::poll_fn,
+    time::{Duration, Instant},
+};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use futures_util::FutureExt as _;
@@ -11,9 +14,12 @@ use h2::{
 };
 use http::{HeaderMap, Request};
 use prost::Message as _;
+use scm_gateway::proto::SaveInfoRequest;
 use tokio::net::TcpStream;
+use tonic::Code;
+use tonic_types::StatusExt as _;
 
-use crate::harness::{client, emulator, process::Process, sample};
+use crate::harness::{Gateway, assert_status, client, emulator, process::Process, sample};
 
 const SAVE_INFO: &str = "http://localhost/huaweicloud.scm.v1.CertificateService/SaveInfo";
 
@@ -33,22 +39,29 @@ async fn connect(address: &str, window: u32) -> (SendRequest<Bytes>, PingPong) {
     (send, ping)
 }
 
-/// A call of which three bytes came.
+/// The head of a message of 256 KiB less one byte.
+const LONG: &[u8] = b"\0\0\x03\xff\xff";
+
+/// A call of which a few bytes came.
 struct HalfSent {
     answer: ResponseFuture,
-    _request: SendStream<Bytes>,
+    request: SendStream<Bytes>,
 }
 
 impl HalfSent {
     async fn send(connection: SendRequest<Bytes>, deadline: Option<Duration>) -> Self {
+        Self::begin(connection, deadline, b"\0\0\0").await
+    }
+
+    async fn begin(connection: SendRequest<Bytes>, deadline: Option<Duration>, begun: &'static [u8]) -> Self {
         let mut request = Request::post(SAVE_INFO).header("content-type", "application/grpc");
         if let Some(deadline) = deadline {
             request = request.header("grpc-timeout", format!("{}S", deadline.as_secs()));
         }
         let mut connection = connection.ready().await.unwrap();
         let (answer, mut body) = connection.send_request(request.body(()).unwrap(), false).unwrap();
-        body.send_data(Bytes::from_static(b"\0\0\0"), false).unwrap();
-        Self { answer, _request: body }
+        body.send_data(Bytes::from_static(begun), false).unwrap();
+        Self { answer, request: body }
     }
 
     fn hangs(&mut self) -> bool {
@@ -137,4 +150,47 @@ async fn answered(connection: SendRequest<Bytes>) -> RecvStream {
     let answer = answer.await.unwrap();
     assert_eq!(answer.headers().get("grpc-status"), None, "a success has its status in the trailers");
     answer.into_body()
+}
+
+#[tokio::test]
+async fn half_sent_requests_hold_so_many_bytes_at_most_and_one_more_is_refused() {
+    let emulator = emulator().await;
+    let gateway = Gateway::with(&emulator, &[("SCM_GATEWAY__SERVER__MAX_UNFINISHED", "1MiB")]).await;
+    let mut half_sent = Vec::new();
+    let mut refused = None;
+    while refused.is_none() {
+        // One after the other, each on a connection of its own, for a window is smaller than what it holds.
+        let (send, mut ping) = connect(&gateway.addresses.server, 65_535).await;
+        let mut request = HalfSent::begin(send.clone(), None, LONG).await;
+        let mut body = Bytes::from(vec![0; 200 * 1024]);
+        while !body.is_empty() && request.hangs() {
+            request.request.reserve_capacity(body.len());
+            let room = tokio::select! {
+                room = poll_fn(|cx| request.request.poll_capacity(cx)) => room.unwrap().unwrap(),
+                _ = &mut request.answer => break,
+            };
+            request.request.send_data(body.split_to(room.min(body.len())), false).unwrap();
+            arrived(&mut ping).await;
+        }
+        match body.is_empty() {
+            true => half_sent.push((send, request)),
+            false => refused = Some(half_sent.len()),
+        }
+        assert!(half_sent.len() < 6, "nothing is refused");
+    }
+    assert_eq!(refused, Some(5), "of 200 KiB, in 1 MiB");
+
+    let big = SaveInfoRequest { cert_id: "x".repeat(200 * 1024), ..sample() };
+    let status = gateway.save(big.clone()).await.unwrap_err();
+    assert_status(&status, Code::ResourceExhausted, "OVERLOADED", None);
+    assert!(status.get_error_details().retry_info().is_some());
+    drop(half_sent);
+    loop {
+        let status = gateway.save(big.clone()).await.unwrap_err();
+        if status.code() != Code::ResourceExhausted {
+            assert_status(&status, Code::InvalidArgument, "INVALID_REQUEST", None);
+            break;
+        }
+    }
+    assert_eq!(emulator.attempts(), 0);
 }
