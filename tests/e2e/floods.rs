@@ -79,9 +79,9 @@ async fn ended(frames: &[u8]) {
     let flooded = Flooded::new().await;
     let heard = flooded.with([&beginning(&[]), frames].concat(), |heard| heard.lives).await;
     assert_eq!((heard.go_away, heard.lives), (ENHANCE_YOUR_CALM, false), "{:?}", heard.frames.len());
-    let metrics = || async { reqwest::get(format!("http://{}/metrics", flooded.process.admin)).await?.text().await };
-    let counted =
-        async { while !metrics().await.unwrap().contains("scm_gateway_connections_broken_total{reason=\"flood\"") {} };
+    let counted = async {
+        while !flooded.process.metrics().await.contains("scm_gateway_connections_broken_total{reason=\"flood\"") {}
+    };
     timeout(PATIENCE, counted).await.expect("it is counted");
 }
 

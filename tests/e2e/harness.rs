@@ -100,7 +100,11 @@ impl Gateway {
     /// Status and body of an admin page.
     pub async fn admin(&self, path: &str) -> (u16, String) {
         let response = reqwest::get(format!("http://{}{path}", self.addresses.admin)).await.unwrap();
-        (response.status().as_u16(), response.text().await.unwrap())
+        let (status, text) = (response.status().as_u16(), response.text().await.unwrap());
+        if path == "/metrics" {
+            suite_log::add_metrics(&text);
+        }
+        (status, text)
     }
 }
 

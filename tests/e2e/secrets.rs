@@ -56,7 +56,7 @@ async fn nothing_planted_is_found_in_anything_that_leaves() {
     statuses.push(client.save_info(bad).await.unwrap_err());
     statuses.push(client.save_info(SaveInfoRequest { project_id: "p1anted".into(), ..good }).await.unwrap_err());
 
-    let metrics = reqwest::get(format!("http://{}/metrics", process.admin)).await.unwrap().text().await.unwrap();
+    let metrics = process.metrics().await;
     process.signal("TERM");
     let (code, log) = process.end().await;
     assert_eq!(code, Some(0));

@@ -88,9 +88,15 @@ impl Process {
         PathBuf::from(format!("/proc/{}/{file}", self.child.id().unwrap()))
     }
 
+    pub async fn metrics(&self) -> String {
+        let page = reqwest::get(format!("http://{}/metrics", self.admin)).await.unwrap().text().await.unwrap();
+        suite_log::add_metrics(&page);
+        page
+    }
+
     /// The value of a metric without labels.
     pub async fn metric(&self, name: &str) -> u64 {
-        let metrics = reqwest::get(format!("http://{}/metrics", self.admin)).await.unwrap().text().await.unwrap();
+        let metrics = self.metrics().await;
         let line = metrics.lines().find(|line| line.starts_with(&format!("{name}{{"))).unwrap();
         line.rsplit(' ').next().unwrap().parse().unwrap()
     }
