@@ -1,0 +1,258 @@
+"""Checks alerts, dashboard, runbook and Collector configuration against the real gateway.
+
+Usage: observability.py TARGET_FOLDER, from the root of the repository. `observability.sh` installs what it needs.
+"""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.parse
+import urllib.request
+from pathlib import Path
+
+import promql_parser
+import yaml
+
+TARGET = Path(sys.argv[1])
+ALERTS = yaml.safe_load(Path("deploy/helm/scm-gateway/files/alerts.yaml").read_text())
+DASHBOARD = json.loads(Path("deploy/helm/scm-gateway/files/dashboard.json").read_text())
+RULES = [rule for group in ALERTS["groups"] for rule in group["rules"]]
+# What Prometheus adds to every series that it scrapes.
+SCRAPED = {"job", "instance", "namespace", "pod"}
+# Variables of Grafana, as they would be filled in.
+GRAFANA = {"$__rate_interval": "1m", '"$job"': '".*"'}
+
+
+def ask(url):
+    """The JSON behind a URL."""
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        return json.load(answer)
+
+
+def panels():
+    """The dashboard's panels that show something."""
+    return [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
+
+
+def queries():
+    """Every query, with what it belongs to."""
+    for rule in RULES:
+        yield rule.get("alert") or rule["record"], rule["expr"]
+    for panel in panels():
+        for query in panel["targets"]:
+            expression = query["expr"]
+            for variable, value in GRAFANA.items():
+                expression = expression.replace(variable, value)
+            yield panel["title"], expression
+
+
+def selectors(expression):
+    """The series that a query selects: name, and the labels it names with their values."""
+    found = []
+
+    def walk(node):
+        kind = type(node).__name__
+        if kind == "VectorSelector":
+            matchers = [(m.name, str(m.op), m.value) for m in node.matchers.matchers]
+            found.append((node.name, matchers))
+        for child in ("expr", "lhs", "rhs", "vector_selector", "param"):
+            value = getattr(node, child, None)
+            if value is not None and not isinstance(value, str):
+                walk(value)
+        for argument in getattr(node, "args", None) or []:
+            walk(argument)
+
+    walk(promql_parser.parse(expression))
+    return found
+
+
+def real_series():
+    """Name -> label -> values, as the suites saw them in /metrics."""
+    series = {}
+    for path in (TARGET / "tmp").glob("*.metrics"):
+        for line in path.read_text().splitlines():
+            name, _, labels = line.partition("{")
+            known = series.setdefault(name, {})
+            for label, value in re.findall(r'(\w+)="((?:[^"\\]|\\.)*)"', labels):
+                known.setdefault(label, set()).add(value)
+    return series
+
+
+def check_names():
+    """Every metric, label and value of a label that a query names is one of ours."""
+    series = real_series()
+    assert series, "no metrics were noted: run `cargo test` first"
+    recorded = {rule["record"] for rule in RULES if "record" in rule}
+    selected = 0
+    for owner, expression in queries():
+        for name, matchers in selectors(expression):
+            selected += 1
+            if name in recorded or name == "up":
+                continue
+            assert name in series, f"{owner}: no metric {name}"
+            for label, operator, value in matchers:
+                if label in SCRAPED:
+                    continue
+                assert label in series[name], f"{owner}: {name} has no label {label}"
+                if operator.endswith("Equal") and "Not" not in operator and value and label != "le":
+                    assert value in series[name][label], f"{owner}: {name} is never {label}={value}"
+        for label in re.findall(r"\bby \(([^)]*)\)", expression):
+            names = {name for name, _ in selectors(expression)} - recorded - {"up"}
+            for one in re.split(r",\s*", label):
+                known = one in SCRAPED or any(one in series[name] for name in names)
+                assert known or not names, f"{owner}: by ({one}), which none of its metrics has"
+    assert selected > 40, "the queries were not understood"
+
+
+def check_runbook():
+    """Every alert has an entry and says where, and every entry is an alert's."""
+    text = Path("docs/runbook.md").read_text()
+    entries = re.findall(r"^## (\w+)$", text, re.MULTILINE)
+    alerts = [rule["alert"] for rule in RULES if "alert" in rule]
+    assert entries == alerts, set(entries) ^ set(alerts) or "another order"
+    for rule in RULES:
+        if "alert" in rule:
+            notes = rule["annotations"]
+            assert notes["runbook_url"].endswith(f"docs/runbook.md#{rule['alert'].lower()}"), rule["alert"]
+            assert notes["summary"] and notes["description"], rule["alert"]
+            assert rule["labels"]["severity"] in ("page", "ticket"), rule["alert"]
+    for anchor in re.findall(r"\(#(\w+)\)", text):
+        assert anchor in [entry.lower() for entry in entries], anchor
+    tests = Path("tests/deploy/alerts_test.yaml").read_text()
+    for alert in alerts:
+        assert f"alertname: {alert}\n" in tests, f"{alert} has no test"
+
+
+def check_dashboard():
+    """Every panel says what it shows, from the data source that the reader chose."""
+    assert DASHBOARD["uid"] and DASHBOARD["description"]
+    for panel in panels():
+        assert panel["description"] and panel["datasource"]["uid"] == "$ds", panel["title"]
+    ids = [panel["id"] for panel in DASHBOARD["panels"]]
+    assert len(ids) == len(set(ids))
+
+
+def check_collector():
+    """The Collector configuration is whole, and receives what the gateway sends by default."""
+    collector = yaml.safe_load(Path("deploy/observability/otel-collector.yaml").read_text())
+    for name, pipeline in collector["service"]["pipelines"].items():
+        for kind in ("receivers", "processors", "exporters"):
+            for part in pipeline[kind]:
+                assert part in collector[kind], f"{name}: no {kind} {part}"
+    assert "http" in collector["receivers"]["otlp"]["protocols"]
+
+
+class Processes:
+    """Emulator, gateway and Prometheus, ended whatever happens."""
+
+    def __init__(self):
+        self.running = []
+        self.folder = Path(tempfile.mkdtemp(prefix="scm-gateway-"))
+
+    def start(self, command, **variables):
+        log = open(self.folder / f"{Path(command[0]).name}.log", "w+", encoding="utf-8")
+        environment = {"PATH": os.environ["PATH"], **variables}
+        self.running.append(subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT))
+        return Path(log.name)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for process in self.running:
+            process.send_signal(signal.SIGTERM)
+        for process in self.running:
+            process.wait(30)
+
+
+def until(what, question, seconds=60):
+    """Asks until there is an answer."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            answer = question()
+        except OSError:
+            answer = None
+        if answer:
+            return answer
+        time.sleep(0.2)
+    raise SystemExit(f"{what} did not happen in {seconds} s")
+
+
+def call(address, folder):
+    """A call that succeeds and one that is refused, with a client made from the proto alone."""
+    import grpc
+    import grpc_tools
+    from grpc_tools import protoc
+
+    google = Path(grpc_tools.__file__).parent / "_proto"
+    proto = "huaweicloud/scm/v1/certificate_service.proto"
+    made = ["", "-Iproto", f"-I{google}", f"--python_out={folder}", f"--grpc_python_out={folder}", proto]
+    made += ["google/api/annotations.proto", "google/api/http.proto"]
+    assert protoc.main(made) == 0
+    sys.path.insert(0, str(folder))
+    from huaweicloud.scm.v1 import certificate_service_pb2 as messages
+    from huaweicloud.scm.v1 import certificate_service_pb2_grpc as services
+
+    with grpc.insecure_channel(address) as channel:
+        stub = services.CertificateServiceStub(channel)
+        info = messages.CertificateInfo(domain="www.xzz.com", country="CN", applicant_name="Tom", applicant_phone="1",
+                                        applicant_email="a@b.c", agree_privacy_protection=True)
+        stub.SaveInfo(messages.SaveInfoRequest(cert_id="scs1481110651012", info=info))
+        try:
+            stub.SaveInfo(messages.SaveInfoRequest(cert_id="!"))
+        except grpc.RpcError:
+            pass
+
+
+def check_live():
+    """Prometheus scrapes the gateway, and finds data for what a healthy gateway shows."""
+    with Processes() as processes:
+        log = processes.start([str(TARGET / "debug/examples/scm-emulator")])
+        exports = until("the emulator's start", lambda: re.findall(r"^export (\w+)=(\S+)$", log.read_text(), re.MULTILINE))
+        variables = {name: value.strip("'\"") for name, value in exports}
+        variables |= {"SCM_GATEWAY__SERVER__LISTEN": "127.0.0.1:0", "SCM_GATEWAY__ADMIN__LISTEN": "127.0.0.1:0"}
+        log = processes.start([str(TARGET / "debug/scm-gateway")], **variables)
+        serving = until("the gateway's start", lambda: re.search(r'"listen":"([^"]+)","admin":"([^"]+)"', log.read_text()))
+        call(serving[1], processes.folder)
+        config = {
+            "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+            "rule_files": [str(Path("deploy/helm/scm-gateway/files/alerts.yaml").resolve())],
+            "scrape_configs": [{"job_name": "scm-gateway", "static_configs": [{"targets": [serving[2]]}]}],
+        }
+        path = processes.folder / "prometheus.yml"
+        path.write_text(yaml.safe_dump(config))
+        port = 19090
+        processes.start(["prometheus", f"--config.file={path}", f"--storage.tsdb.path={processes.folder}/data",
+                         f"--web.listen-address=127.0.0.1:{port}"])
+        base = f"http://127.0.0.1:{port}/api/v1"
+
+        def value(query):
+            return ask(f"{base}/query?query={urllib.parse.quote(query)}")["data"]["result"]
+
+        until("a scrape", lambda: [one for one in value("up") if one["value"][1] == "1"])
+        # A panel of what this gateway has not (TLS, temporary keys, failures) may be empty, no other.
+        may_be_empty = {"Temporary keys", "Certificates", "Requests that failed"}
+        for panel in panels():
+            if panel["title"] in may_be_empty:
+                continue
+            for query in panel["targets"]:
+                expression = query["expr"]
+                for variable, filled in GRAFANA.items():
+                    expression = expression.replace(variable, filled)
+                if "refused" in expression:
+                    continue
+                until(f"data for {panel['title']}: {expression}", lambda: value(expression))
+        until("a recorded ratio", lambda: value("scm_gateway:calls_failed:ratio_rate5m"))
+        firing = [alert["labels"]["alertname"] for alert in ask(f"{base}/alerts")["data"]["alerts"]]
+        assert not firing, f"a healthy gateway alerts: {firing}"
+
+
+for check in (check_names, check_runbook, check_dashboard, check_collector, check_live):
+    check()
+    print(f"{check.__doc__.splitlines()[0]} Holds.")
