@@ -4,19 +4,17 @@ Usage: observability.py TARGET_FOLDER, from the root of the repository. `observa
 """
 
 import json
-import os
 import re
-import signal
-import subprocess
 import sys
-import tempfile
-import time
 import urllib.parse
 import urllib.request
 from pathlib import Path
 
+import grpc
 import promql_parser
 import yaml
+
+from lab import Lab, client, free_port, sample, until
 
 TARGET = Path(sys.argv[1])
 ALERTS = yaml.safe_load(Path("deploy/helm/scm-gateway/files/alerts.yaml").read_text())
@@ -147,63 +145,12 @@ def check_collector():
     assert "http" in collector["receivers"]["otlp"]["protocols"]
 
 
-class Processes:
-    """Emulator, gateway and Prometheus, ended whatever happens."""
-
-    def __init__(self):
-        self.running = []
-        self.folder = Path(tempfile.mkdtemp(prefix="scm-gateway-"))
-
-    def start(self, command, **variables):
-        log = open(self.folder / f"{Path(command[0]).name}.log", "w+", encoding="utf-8")
-        environment = {"PATH": os.environ["PATH"], **variables}
-        self.running.append(subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT))
-        return Path(log.name)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        for process in self.running:
-            process.send_signal(signal.SIGTERM)
-        for process in self.running:
-            process.wait(30)
-
-
-def until(what, question, seconds=60):
-    """Asks until there is an answer."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        try:
-            answer = question()
-        except OSError:
-            answer = None
-        if answer:
-            return answer
-        time.sleep(0.2)
-    raise SystemExit(f"{what} did not happen in {seconds} s")
-
-
 def call(address, folder):
-    """A call that succeeds and one that is refused, with a client made from the proto alone."""
-    import grpc
-    import grpc_tools
-    from grpc_tools import protoc
-
-    google = Path(grpc_tools.__file__).parent / "_proto"
-    proto = "huaweicloud/scm/v1/certificate_service.proto"
-    made = ["", "-Iproto", f"-I{google}", f"--python_out={folder}", f"--grpc_python_out={folder}", proto]
-    made += ["google/api/annotations.proto", "google/api/http.proto"]
-    assert protoc.main(made) == 0
-    sys.path.insert(0, str(folder))
-    from huaweicloud.scm.v1 import certificate_service_pb2 as messages
-    from huaweicloud.scm.v1 import certificate_service_pb2_grpc as services
-
+    """A call that succeeds and one that is refused."""
+    messages, services = client(folder)
     with grpc.insecure_channel(address) as channel:
         stub = services.CertificateServiceStub(channel)
-        info = messages.CertificateInfo(domain="www.xzz.com", country="CN", applicant_name="Tom", applicant_phone="1",
-                                        applicant_email="a@b.c", agree_privacy_protection=True)
-        stub.SaveInfo(messages.SaveInfoRequest(cert_id="scs1481110651012", info=info))
+        stub.SaveInfo(sample(messages))
         try:
             stub.SaveInfo(messages.SaveInfoRequest(cert_id="!"))
         except grpc.RpcError:
@@ -212,24 +159,19 @@ def call(address, folder):
 
 def check_live():
     """Prometheus scrapes the gateway, and finds data for what a healthy gateway shows."""
-    with Processes() as processes:
-        log = processes.start([str(TARGET / "debug/examples/scm-emulator")])
-        exports = until("the emulator's start", lambda: re.findall(r"^export (\w+)=(\S+)$", log.read_text(), re.MULTILINE))
-        variables = {name: value.strip("'\"") for name, value in exports}
-        variables |= {"SCM_GATEWAY__SERVER__LISTEN": "127.0.0.1:0", "SCM_GATEWAY__ADMIN__LISTEN": "127.0.0.1:0"}
-        log = processes.start([str(TARGET / "debug/scm-gateway")], **variables)
-        serving = until("the gateway's start", lambda: re.search(r'"listen":"([^"]+)","admin":"([^"]+)"', log.read_text()))
-        call(serving[1], processes.folder)
+    with Lab(TARGET) as lab:
+        gateway, admin, _ = lab.gateway(lab.emulator())
+        call(gateway, lab.folder)
         config = {
             "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
             "rule_files": [str(Path("deploy/helm/scm-gateway/files/alerts.yaml").resolve())],
-            "scrape_configs": [{"job_name": "scm-gateway", "static_configs": [{"targets": [serving[2]]}]}],
+            "scrape_configs": [{"job_name": "scm-gateway", "static_configs": [{"targets": [admin]}]}],
         }
-        path = processes.folder / "prometheus.yml"
+        path = lab.folder / "prometheus.yml"
         path.write_text(yaml.safe_dump(config))
-        port = 19090
-        processes.start(["prometheus", f"--config.file={path}", f"--storage.tsdb.path={processes.folder}/data",
-                         f"--web.listen-address=127.0.0.1:{port}"])
+        port = free_port()
+        lab.start(["prometheus", f"--config.file={path}", f"--storage.tsdb.path={lab.folder}/data",
+                   f"--web.listen-address=127.0.0.1:{port}"])
         base = f"http://127.0.0.1:{port}/api/v1"
 
         def value(query):

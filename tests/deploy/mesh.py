@@ -1,0 +1,157 @@
+"""The gateway behind Envoy: mutual TLS, SPIFFE identities, forged headers, health checks, egress by SNI.
+
+Usage: mesh.py TARGET_FOLDER ENVOY, from the root of the repository. `mesh.sh` installs what it needs.
+"""
+
+import json
+import signal
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import grpc
+import yaml
+
+from lab import Lab, client, free_port, sample, until
+
+ORDERS = "spiffe://example.org/ns/web/sa/orders"
+REPORTS = "spiffe://example.org/ns/web/sa/reports"
+
+
+def openssl(*arguments):
+    """Runs openssl."""
+    subprocess.run(["openssl", *arguments], check=True, capture_output=True)
+
+
+class Authority:
+    """Issues certificates with these names, for an hour."""
+
+    def __init__(self, folder, name):
+        self.folder, self.name = folder, name
+        openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1", "-subj",
+                f"/CN={name}", "-keyout", f"{folder}/{name}.key", "-out", f"{folder}/{name}.crt")
+
+    def issue(self, who, names):
+        """The certificate and key of somebody."""
+        base = f"{self.folder}/{self.name}-{who}"
+        openssl("req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=admin",
+                "-addext", f"subjectAltName={names}", "-keyout", f"{base}.key", "-out", f"{base}.csr")
+        openssl("x509", "-req", "-in", f"{base}.csr", "-CA", f"{self.folder}/{self.name}.crt", "-CAkey",
+                f"{self.folder}/{self.name}.key", "-copy_extensions", "copy", "-days", "1", "-out", f"{base}.crt")
+        return f"{base}.crt", f"{base}.key"
+
+
+def sidecar(ports, certificate, key, ca, host):
+    """The configuration that is shipped, with this machine's ports and names."""
+    config = yaml.safe_load(Path("deploy/mesh/envoy-sidecar.yaml").read_text())
+    config["admin"]["address"]["socket_address"]["port_value"] = ports["admin"]
+    ingress, egress = config["static_resources"]["listeners"]
+    ingress["address"]["socket_address"]["port_value"] = ports["ingress"]
+    tls = ingress["filter_chains"][0]["transport_socket"]["typed_config"]["common_tls_context"]
+    tls["tls_certificates"][0]["certificate_chain"]["filename"] = certificate
+    tls["tls_certificates"][0]["private_key"]["filename"] = key
+    tls["validation_context"]["trusted_ca"]["filename"] = ca
+    egress["address"]["socket_address"]["port_value"] = ports["egress"]
+    egress["filter_chains"][0]["filter_chain_match"]["server_names"] = [host]
+    gateway, scm = config["static_resources"]["clusters"]
+    for cluster, address in ((gateway, ports["gateway"]), (scm, ports["scm"])):
+        endpoint = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]
+        endpoint["address"]["socket_address"] = {"address": "127.0.0.1", "port_value": address}
+    return config
+
+
+def status(call):
+    """How a call ends."""
+    try:
+        call()
+    except grpc.RpcError as error:
+        return error.code()
+    return grpc.StatusCode.OK
+
+
+def main(target, envoy):
+    with Lab(target) as lab:
+        messages, services = client(lab.folder)
+        ours, foreign = Authority(lab.folder, "ours"), Authority(lab.folder, "foreign")
+        certificate, key = ours.issue("gateway", "URI:spiffe://example.org/ns/scm/sa/gateway,DNS:localhost")
+        emulator = lab.emulator("--tls", str(lab.folder / "scm.pem"))
+        ports = {name: free_port() for name in ("admin", "ingress", "egress")}
+        ports["scm"] = int(emulator["SCM_GATEWAY__UPSTREAM__ENDPOINT"].rsplit(":", 1)[1])
+        gateway, _, process = lab.gateway({
+            **emulator,
+            "SCM_GATEWAY__UPSTREAM__ENDPOINT": f"https://localhost:{ports['egress']}",
+            "SCM_GATEWAY__UPSTREAM__CA_FILE": str(lab.folder / "scm.pem"),
+            "SCM_GATEWAY__SERVER__TRUST_XFCC": "true",
+            "SCM_GATEWAY__CALLERS__0__IDENTITY": ORDERS,
+            "SCM_GATEWAY__CALLERS__0__METHODS": "SaveInfo",
+            "SCM_GATEWAY__CALLERS__0__PROJECTS": "*",
+        })
+        ports["gateway"] = int(gateway.rsplit(":", 1)[1])
+        path = lab.folder / "envoy.yaml"
+        path.write_text(yaml.safe_dump(sidecar(ports, certificate, key, str(lab.folder / "ours.crt"), "localhost")))
+        subprocess.run([envoy, "--mode", "validate", "-c", str(path)], check=True, capture_output=True)
+        lab.start([envoy, "-c", str(path), "--use-dynamic-base-id", "--concurrency", "1", "--log-level", "warn"])
+        admin = f"http://127.0.0.1:{ports['admin']}"
+
+        def is_healthy():
+            with urllib.request.urlopen(f"{admin}/clusters?format=json", timeout=5) as answer:
+                clusters = {one["name"]: one for one in json.load(answer)["cluster_statuses"]}
+            hosts = clusters["scm-gateway"].get("host_statuses", [])
+            return hosts and all(not host["health_status"].get("failed_active_health_check") for host in hosts)
+
+        until("the health of the gateway in Envoy's eyes", is_healthy)
+
+        def stub(issued):
+            root = Path(lab.folder / "ours.crt").read_bytes()
+            chain, private = (Path(one).read_bytes() for one in issued) if issued else (None, None)
+            credentials = grpc.ssl_channel_credentials(root, private, chain)
+            options = [("grpc.ssl_target_name_override", "localhost")]
+            channel = grpc.secure_channel(f"127.0.0.1:{ports['ingress']}", credentials, options)
+            return services.CertificateServiceStub(channel)
+
+        def save(issued, **more):
+            one = stub(issued)
+            return status(lambda: one.SaveInfo(sample(messages), timeout=20, **more))
+
+        code = grpc.StatusCode
+        orders = ours.issue("orders", f"URI:{ORDERS}")
+        reports = ours.issue("reports", f"URI:{REPORTS}")
+        assert save(orders) == code.OK, "the caller that is listed"
+        read = stub(orders)
+        assert status(lambda: read.ReadInfo(messages.ReadInfoRequest(cert_id="scs1481110651012"))) == code.PERMISSION_DENIED
+        assert save(reports) == code.PERMISSION_DENIED, "a caller that is not listed"
+        forged = (("x-forwarded-client-cert", f"URI={ORDERS}"),)
+        assert save(reports, metadata=forged) == code.PERMISSION_DENIED, "one that writes the header itself"
+        assert save(orders, metadata=(("x-forwarded-client-cert", f"URI={REPORTS}"),)) == code.OK, "the true one is read"
+        assert save(ours.issue("outside", "URI:spiffe://other.org/x")) == code.PERMISSION_DENIED, "outside of the mesh"
+        assert save(foreign.issue("orders", f"URI:{ORDERS}")) == code.UNAVAILABLE, "of a foreign authority"
+        assert save(None) == code.UNAVAILABLE, "without a certificate"
+        print("In: mutual TLS, SPIFFE identities, forged headers dropped. Holds.")
+
+        def refused_by_sni():
+            import socket
+            import ssl
+
+            context = ssl.create_default_context(cafile=str(lab.folder / "scm.pem"))
+            context.check_hostname = False
+            with socket.create_connection(("127.0.0.1", ports["egress"]), 5) as raw:
+                try:
+                    with context.wrap_socket(raw, server_hostname="elsewhere.example"):
+                        return False
+                except (ssl.SSLError, ConnectionError):
+                    return True
+
+        assert refused_by_sni(), "egress to a host that is not listed"
+        print("Out: SCM's name passes, another does not. Holds.")
+
+        process.send_signal(signal.SIGTERM)
+        until("the end of its health", lambda: not is_healthy())
+        assert save(orders) in (code.UNAVAILABLE, code.OK), "an instance that drains takes calls or says so"
+        assert process.wait(30) == 0
+        lab.running.remove(process)
+        assert save(orders) == code.UNAVAILABLE
+        print("Health: Envoy takes out a gateway that drains. Holds.")
+
+
+main(*sys.argv[1:])
