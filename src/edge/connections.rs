@@ -141,7 +141,10 @@ impl Connections {
             }
             _ => Peer::Is(Caller::default()),
         };
-        self.http2(stream, Identify::new(service, peer), overdue).await;
+        // Who has not shown a certificate is told so, and does not keep a place from those who have.
+        let is_stranger = *source == IdentitySource::ClientCertificate && peer.is_nobody();
+        let age = if is_stranger { self.limits.handshake_timeout } else { chance::about(self.limits.max_age) };
+        self.http2(stream, Identify::new(service, peer), overdue, age).await;
     }
 
     /// Serves what begins in time, and ends with age, with the gateway, or as its peer likes.
@@ -150,6 +153,7 @@ impl Connections {
         stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
         service: impl CallService,
         overdue: Instant,
+        age: Duration,
     ) {
         let (stream, begun) = guard::guard(stream, self.limits.max_other_frames, self.broken.clone());
         let connection = http2::Builder::new(TokioExecutor::new())
@@ -170,7 +174,7 @@ impl Connections {
             late = begun.by(overdue) => return self.refuse("handshake_timeout", &late),
             () = self.drained.cancelled() => {}
             // Clients come back, to another instance perhaps; not all at the same time.
-            () = sleep(chance::about(self.limits.max_age)) => {}
+            () = sleep(age) => {}
         }
         connection.as_mut().graceful_shutdown(); // GOAWAY: what came before it is answered
         tokio::select! {

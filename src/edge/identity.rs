@@ -22,6 +22,13 @@ pub(super) enum Peer {
     Sidecar(Arc<Callers>),
 }
 
+impl Peer {
+    /// Whether nothing tells who it is, and nothing will.
+    pub(super) fn is_nobody(&self) -> bool {
+        matches!(self, Self::Is(caller) if caller.identity().is_none())
+    }
+}
+
 /// What a certificate says of its holder. The subject's CN is none of it.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct SubjectAltNames<'a> {
@@ -59,7 +66,7 @@ pub(super) fn of_certificate(certificate: &CertificateDer<'_>, callers: &Callers
 /// The caller that the nearest sidecar names: the last element of the last header. What stands before it, others wrote.
 fn of_headers(headers: &HeaderMap, callers: &Callers) -> Caller {
     let last = headers.get_all(FORWARDED_CLIENT_CERT).iter().next_back();
-    let names = last.and_then(|value| last_element(value.to_str().ok()?));
+    let names = last.and_then(|value| last_element(str::from_utf8(value.as_bytes()).ok()?)); // a subject may be UTF-8
     callers.by_names(&names.map(|names| names.identities()).unwrap_or_default())
 }
 
@@ -144,7 +151,7 @@ where
 mod tests {
     use http::{HeaderMap, HeaderValue};
 
-    use super::{last_element, of_headers};
+    use super::{FORWARDED_CLIENT_CERT, last_element, of_headers};
     use crate::caller::Callers;
 
     fn identities(header: &str) -> Option<Vec<String>> {
@@ -161,6 +168,9 @@ mod tests {
                      URI=spiffe://cluster.local/ns/web/sa/orders;DNS=orders.example";
         assert_eq!(identities(istio), one("spiffe://cluster.local/ns/web/sa/orders"));
         assert_eq!(identities("uri=\"spiffe://a/b,c;d\""), one("spiffe://a/b,c;d"));
+        let value = HeaderValue::from_bytes("Subject=\"CN=Jörg\";URI=spiffe://a".as_bytes()).unwrap();
+        let headers = HeaderMap::from_iter([(http::HeaderName::from_static(FORWARDED_CLIENT_CERT), value)]);
+        assert_eq!(of_headers(&headers, &Callers::default()).identity().map(AsRef::as_ref), Some("spiffe://a"));
     }
 
     #[test]

@@ -186,3 +186,25 @@ async fn other_trust_roots_hold_for_new_connections_to_scm() {
     gateway.save(sample()).await.unwrap();
     assert_eq!(emulator.attempts(), 2);
 }
+
+#[tokio::test]
+async fn a_connection_without_a_client_certificate_does_not_stay() {
+    let (authority, folder) = (Authority::new(), Folder::new());
+    let variables = [("SCM_GATEWAY__SERVER__HANDSHAKE_TIMEOUT", "500ms")];
+    let (_emulator, gateway) = start(&authority, Some(&authority), &folder, &variables).await;
+    let open = || async {
+        let (_, metrics) = gateway.admin("/metrics").await;
+        let line = metrics.lines().find(|line| line.starts_with("scm_gateway_connections_open")).unwrap().to_owned();
+        line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()
+    };
+    let known = authority.client(vec![uri(ORDERS)]);
+    let known = authority.connect(&gateway.addresses.server, Some(&known)).await.unwrap();
+    CertificateServiceClient::new(known.clone()).save_info(sample()).await.unwrap();
+    let stranger = authority.connect(&gateway.addresses.server, None).await.unwrap();
+    let status = CertificateServiceClient::new(stranger.clone()).save_info(sample()).await.unwrap_err();
+    assert_status(&status, Code::Unauthenticated, "CALLER_UNAUTHENTICATED", None);
+    assert_eq!(open().await, 2);
+    while open().await != 1 {}
+    CertificateServiceClient::new(known.clone()).save_info(sample()).await.unwrap();
+    assert_eq!(open().await, 1, "the one that is known has stayed");
+}
