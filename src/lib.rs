@@ -34,6 +34,7 @@
 //! | [`edge`] | the gRPC listener and its layers |
 //! | [`readiness`] | whether calls are welcome, for `/readyz` and gRPC health |
 //! | [`admin`] | `/livez` `/readyz` `/metrics` |
+//! | [`health_check`] | asks a running gateway whether it lives |
 //! | [`telemetry`] | spans, metrics, log lines |
 //! | [`rotation`] | takes up a key anew when its files change |
 //! | [`agency`] | fetches temporary keys from the metadata service of an ECS, before the last ones expire |
@@ -52,6 +53,7 @@ pub mod clock;
 pub mod config;
 pub mod edge;
 pub mod error;
+pub mod health_check;
 pub mod proto;
 pub mod readiness;
 pub mod rest;

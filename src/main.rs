@@ -7,6 +7,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use scm_gateway::{
     clock::Clock,
     config::{self, Config},
+    health_check,
     run::{self, run},
     telemetry,
 };
@@ -38,6 +39,9 @@ struct Arguments {
     /// 0 or 78
     #[arg(long)]
     check: bool,
+    /// Ask the gateway that runs with this configuration whether it lives, at its admin address, and end with 0 or 1
+    #[arg(long, conflicts_with = "check")]
+    health: bool,
 }
 
 fn main() -> ExitCode {
@@ -56,6 +60,9 @@ fn main() -> ExitCode {
         Ok(config) => config,
         Err(problems) => return bad_start(problems),
     };
+    if arguments.health {
+        return health(&config);
+    }
     let runtime = match Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return bad_start(error),
@@ -76,6 +83,15 @@ fn raise_file_limit() {
 #[allow(clippy::disallowed_methods, reason = "this is the door")]
 fn variables() -> impl Iterator<Item = (OsString, OsString)> {
     std::env::vars_os()
+}
+
+fn health(config: &Config) -> ExitCode {
+    match health_check::lives(config.admin.listen) {
+        Ok(true) => return ExitCode::SUCCESS,
+        Ok(false) => say(&mut std::io::stderr(), "scm-gateway: it does not say that it lives"),
+        Err(error) => say(&mut std::io::stderr(), format_args!("scm-gateway: admin.listen: {error}")),
+    }
+    ExitCode::FAILURE
 }
 
 fn check(runtime: &Runtime, config: &Config) -> ExitCode {

@@ -363,3 +363,23 @@ async fn the_sample_configuration_passes_its_check() {
         .arg("--check");
     assert_eq!(output(command).await.0, 0);
 }
+
+#[tokio::test]
+async fn health_asks_the_gateway_of_the_same_configuration() {
+    let emulator = emulator().await;
+    let process = Process::start(&emulator.endpoint(), &[]).await;
+    let port = process.admin.rsplit(':').next().unwrap();
+    let ask = |admin: String| async move {
+        let mut command = binary(&[]);
+        command.envs(environment("https://scm.example", &[("SCM_GATEWAY__ADMIN__LISTEN", &admin)])).arg("--health");
+        output(command).await
+    };
+    assert_eq!(ask(process.admin.clone()).await, (0, String::new(), String::new()));
+    assert_eq!(ask(format!("0.0.0.0:{port}")).await.0, 0, "one that listens everywhere is asked on loopback");
+    let admin = process.admin.clone();
+    process.signal("KILL");
+    process.end().await;
+    let (code, _, errors) = ask(admin).await;
+    assert_eq!(code, 1);
+    assert!(errors.starts_with("scm-gateway: admin.listen: "), "{errors}");
+}
