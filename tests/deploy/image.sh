@@ -30,11 +30,15 @@ podman() { command podman "${storage[@]}" --runtime crun --cgroup-manager cgroup
 build="$(sed -n 's/^ARG BUILD=//p' deploy/Dockerfile)"
 base="$(sed -n 's/^ARG BASE=//p' deploy/Dockerfile)"
 
+cargo="${CARGO_HOME:-$HOME/.cargo}"
+rustup="${RUSTUP_HOME:-$HOME/.rustup}"
+
 # The stand-ins.
 if ! buildah inspect --type image "$build" >/dev/null 2>&1; then
   mkdir -p "$folder/build/usr" "$folder/build/tmp"
   for link in bin lib lib64 sbin; do ln -s "usr/$link" "$folder/build/$link"; done
-  printf 'FROM scratch\nCOPY . /\n' >"$folder/build.containerfile"
+  printf 'FROM scratch\nCOPY . /\nENV PATH=%s HOME=%s CARGO_HOME=%s RUSTUP_HOME=%s\n' \
+    "$cargo/bin:/usr/bin:/bin" "$HOME" "$cargo" "$rustup" >"$folder/build.containerfile"
   buildah bud --quiet --isolation chroot -t "$build" -f "$folder/build.containerfile" "$folder/build" >/dev/null
 fi
 if ! buildah inspect --type image "$base" >/dev/null 2>&1; then
@@ -48,13 +52,10 @@ if ! buildah inspect --type image "$base" >/dev/null 2>&1; then
 fi
 
 # The image, as anybody builds it but for what the stand-in borrows.
-cargo="${CARGO_HOME:-$HOME/.cargo}"
-rustup="${RUSTUP_HOME:-$HOME/.rustup}"
 mkdir -p "$target/image/target"
 buildah bud --quiet --isolation chroot --format docker -t scm-gateway \
   --volume /usr:/usr:ro --volume /etc:/etc:ro --volume "$cargo:$cargo" --volume "$rustup:$rustup" \
   --volume "$target/image/target:/src/target" \
-  --env "PATH=$cargo/bin:/usr/bin:/bin" --env "HOME=$HOME" --env "CARGO_HOME=$cargo" --env "RUSTUP_HOME=$rustup" \
   --build-arg "REVISION=$(git rev-parse HEAD)" -f deploy/Dockerfile . >/dev/null
 echo "built: $(podman image inspect --format '{{.Size}}' scm-gateway) bytes"
 
@@ -65,12 +66,14 @@ for shell in sh bash dash busybox; do
   [ ! -e "$mounted/bin/$shell" ] && [ ! -e "$mounted/usr/bin/$shell" ] || { echo "a shell: $shell"; exit 1; }
 done
 grep -q 'BEGIN CERTIFICATE' "$mounted/etc/ssl/certs/ca-certificates.crt"
+readelf -S "$mounted/usr/local/bin/scm-gateway" | grep -q '\.dep-v0' # the list of dependencies
 podman image unmount scm-gateway >/dev/null
 [ "$(podman image inspect --format '{{.Config.User}}' scm-gateway)" = 65532:65532 ]
 [ "$(podman image inspect --format '{{index .Config.Labels "org.opencontainers.image.licenses"}}' scm-gateway)" = Apache-2.0 ]
 
 # How it runs: read-only without a writable /tmp, no capability, no new privileges.
 cargo build --locked --quiet --example scm-emulator
+: >"$folder/emulator"
 "$target/debug/examples/scm-emulator" --listen 127.0.0.1:0 >"$folder/emulator" &
 emulator=$!
 until grep -q ENDPOINT "$folder/emulator"; do sleep 0.1; done
