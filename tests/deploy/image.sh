@@ -4,29 +4,8 @@
 # packages. Needs root.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-target="$PWD/${CARGO_TARGET_DIR:-target}"
+. tests/deploy/podman.sh
 
-command -v buildah podman crun mmdebstrap >/dev/null ||
-  apt-get install -y -qq --no-install-recommends buildah podman crun mmdebstrap catatonit >/dev/null 2>&1 ||
-  { echo "no buildah and podman to be had: the image was not built"; exit 0; }
-[ "$(id -u)" = 0 ] || { echo "not root: the image was not built"; exit 0; }
-
-# crun wants one kind of cgroups, and this may be a machine with both: a mount namespace of our own has one.
-if [ -z "${IN_NAMESPACE:-}" ]; then
-  exec unshare -m sh -c 'umount /sys/fs/cgroup/unified 2>/dev/null; IN_NAMESPACE=1 exec "$0"' "$PWD/tests/deploy/image.sh"
-fi
-folder="$(mktemp -d)"
-container=""
-emulator=""
-cleanup() {
-  [ -z "$container" ] || podman rm --force "$container" >/dev/null 2>&1 || true
-  [ -z "$emulator" ] || kill "$emulator" 2>/dev/null || true
-  rm -rf "$folder"
-}
-trap cleanup EXIT
-storage=(--root "$target/image/storage" --runroot "$target/image/run" --storage-driver vfs)
-buildah() { command buildah "${storage[@]}" "$@"; }
-podman() { command podman "${storage[@]}" --runtime crun --cgroup-manager cgroupfs --events-backend file "$@"; }
 build="$(sed -n 's/^ARG BUILD=//p' deploy/Dockerfile)"
 base="$(sed -n 's/^ARG BASE=//p' deploy/Dockerfile)"
 
@@ -72,27 +51,20 @@ podman image unmount scm-gateway >/dev/null
 [ "$(podman image inspect --format '{{index .Config.Labels "org.opencontainers.image.licenses"}}' scm-gateway)" = Apache-2.0 ]
 
 # How it runs: read-only without a writable /tmp, no capability, no new privileges.
-cargo build --locked --quiet --example scm-emulator
-: >"$folder/emulator"
-"$target/debug/examples/scm-emulator" --listen 127.0.0.1:0 >"$folder/emulator" &
-emulator=$!
-until grep -q ENDPOINT "$folder/emulator"; do sleep 0.1; done
+emulator
 sed -n "s/^export \([^=]*\)='\(.*\)'$/\1=\2/p" "$folder/emulator" >"$folder/environment"
 container="$(podman run --detach --network host --read-only --read-only-tmpfs=false --cap-drop all \
   --security-opt no-new-privileges --ulimit nofile=4096:4096 --ulimit nproc=4096:4096 --health-interval=disable \
   --env-file "$folder/environment" --env SCM_GATEWAY__SERVER__LISTEN=127.0.0.1:50061 --env SCM_GATEWAY__SERVER__LAME_DUCK=0s \
   --env SCM_GATEWAY__ADMIN__LISTEN=127.0.0.1:9474 scm-gateway)"
-for _ in $(seq 100); do curl -fsS http://127.0.0.1:9474/readyz >/dev/null 2>&1 && break; sleep 0.1; done
-curl -fsS http://127.0.0.1:9474/readyz
+at_exit "podman rm --force $container"
+ready 127.0.0.1:9474
 pid="$(podman inspect --format '{{.State.Pid}}' "$container")"
 grep -q $'^Uid:\t65532\t65532\t65532\t65532$' "/proc/$pid/status"
 grep -q $'^CapEff:\t0000000000000000$' "/proc/$pid/status"
 grep -q $'^NoNewPrivs:\t1$' "/proc/$pid/status"
 podman healthcheck run "$container" >/dev/null
-npx --yes @bufbuild/buf curl --schema proto --protocol grpc --http2-prior-knowledge \
-  --data '{"cert_id": "scs1481110651012", "info": {"domain": "www.xzz.com", "country": "CN", "applicant_name": "Tom",
-    "applicant_phone": "1", "applicant_email": "a@b.c", "agree_privacy_protection": true}}' \
-  http://127.0.0.1:50061/huaweicloud.scm.v1.CertificateService/SaveInfo | grep -q success
+save 127.0.0.1:50061
 podman stop --time 25 "$container" >/dev/null 2>&1
 [ "$(podman inspect --format '{{.State.ExitCode}}' "$container")" = 0 ]
 echo "uid, capabilities, no shell, no setuid, CA roots, read-only, health, a SaveInfo, SIGTERM: hold."

@@ -7,34 +7,43 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use scm_emulator::{Answered, Emulator, Options, SAMPLE_ACCESS_KEY, SAMPLE_PROJECT, SAMPLE_SECRET_KEY, Tls};
+use scm_emulator::{Account, Answered, Emulator, Options, SAMPLE_PROJECT, Tls};
 
 const HELP: &str = "\
 Emulates the SCM endpoint: verifies signatures and keeps what is saved, in memory.
 
-Usage: scm-emulator [--listen ADDR] [--tls FILE]
+Usage: scm-emulator [--listen ADDR] [--tls FILE] [--key AK:SK]
 
   --listen ADDR   address and port to listen on [default: 127.0.0.1:18080]
   --tls FILE      speak TLS, as localhost and 127.0.0.1, and write the authority's certificate to FILE
+  --key AK:SK     the key to sign with, in place of the made-up one
   --help          this text";
 
-enum Arguments {
-    Help,
-    Listen(SocketAddr, Option<PathBuf>),
+struct Arguments {
+    listen: SocketAddr,
+    authority: Option<PathBuf>,
+    account: Account,
 }
 
-fn arguments(mut args: impl Iterator<Item = String>) -> Result<Arguments, String> {
-    let (mut listen, mut tls) = ("127.0.0.1:18080".to_owned(), None);
+/// `None` where help is asked for.
+fn arguments(mut args: impl Iterator<Item = String>) -> Result<Option<Arguments>, String> {
+    let (mut listen, mut authority, mut account) = ("127.0.0.1:18080".to_owned(), None, Account::sample());
     while let Some(argument) = args.next() {
+        let mut value = || args.next().ok_or(format!("{argument} needs a value"));
         match argument.as_str() {
-            "--help" | "-h" => return Ok(Arguments::Help),
-            "--listen" => listen = args.next().ok_or("--listen needs an address")?,
-            "--tls" => tls = Some(args.next().ok_or("--tls needs a file")?.into()),
+            "--help" | "-h" => return Ok(None),
+            "--listen" => listen = value()?,
+            "--tls" => authority = Some(value()?.into()),
+            "--key" => {
+                let key = value()?;
+                let (access_key, secret_key) = key.split_once(':').ok_or("--key expects AK:SK")?;
+                (account.access_key, account.secret_key) = (access_key.to_owned(), secret_key.to_owned());
+            }
             _ => return Err(format!("unknown argument {argument}")),
         }
     }
-    let address = listen.parse().map_err(|_| format!("{listen} is no address with a port"))?;
-    Ok(Arguments::Listen(address, tls))
+    let listen = listen.parse().map_err(|_| format!("{listen} is no address with a port"))?;
+    Ok(Some(Arguments { listen, authority, account }))
 }
 
 fn print_request(answered: &Answered) {
@@ -43,17 +52,19 @@ fn print_request(answered: &Answered) {
     println!("{} {} {status}{refusal}", answered.method, answered.path);
 }
 
-async fn run(listen: SocketAddr, authority: Option<PathBuf>) -> std::io::Result<()> {
+async fn run(Arguments { listen, authority, account }: Arguments) -> std::io::Result<()> {
     let tls = authority.as_ref().map(|_| Tls::generate());
     if let Some((path, tls)) = authority.zip(tls.as_ref()) {
         std::fs::write(path, tls.ca_pem())?;
     }
-    let options = Options { listen, tls, observer: Some(Arc::new(print_request)), ..Options::default() };
+    let Account { access_key, secret_key, .. } = account.clone();
+    let accounts = vec![account];
+    let options = Options { listen, tls, accounts, observer: Some(Arc::new(print_request)), ..Options::default() };
     let emulator = Emulator::start(options).await?;
     let endpoint = emulator.endpoint();
     println!("listening on {endpoint}; made-up credentials to call it with:");
-    println!("export HUAWEICLOUD_SDK_AK='{SAMPLE_ACCESS_KEY}'");
-    println!("export HUAWEICLOUD_SDK_SK='{SAMPLE_SECRET_KEY}'");
+    println!("export HUAWEICLOUD_SDK_AK='{access_key}'");
+    println!("export HUAWEICLOUD_SDK_SK='{secret_key}'");
     println!("export HUAWEICLOUD_SDK_PROJECT_ID='{SAMPLE_PROJECT}'");
     println!("export SCM_GATEWAY__UPSTREAM__ENDPOINT='{endpoint}'");
     tokio::signal::ctrl_c().await
@@ -62,11 +73,14 @@ async fn run(listen: SocketAddr, authority: Option<PathBuf>) -> std::io::Result<
 #[tokio::main]
 async fn main() -> ExitCode {
     let outcome = match arguments(std::env::args().skip(1)) {
-        Ok(Arguments::Help) => {
+        Ok(None) => {
             println!("{HELP}");
             return ExitCode::SUCCESS;
         }
-        Ok(Arguments::Listen(address, tls)) => run(address, tls).await.map_err(|error| format!("{address}: {error}")),
+        Ok(Some(arguments)) => {
+            let listen = arguments.listen;
+            run(arguments).await.map_err(|error| format!("{listen}: {error}"))
+        }
         Err(text) => {
             eprintln!("{text}\n\n{HELP}");
             return ExitCode::from(2);

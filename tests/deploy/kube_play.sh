@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# The plain manifest: podman starts its Deployment with the image of image.sh, and a SaveInfo goes through the pod. podman is
+# no cluster: ports, probes, rollout, Service and NetworkPolicy are not looked at here.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+. tests/deploy/podman.sh
+
+podman image exists scm-gateway || { echo "no image: tests/deploy/image.sh makes it"; exit 1; }
+podman tag scm-gateway "localhost/scm-gateway:$(sed -n 's/^appVersion: //p' deploy/helm/scm-gateway/Chart.yaml)"
+# The pause container, which podman would fetch.
+printf '[engine]\ninfra_image = "localhost/pause"\n[containers]\ndefault_ulimits = ["nofile=4096:4096", "nproc=4096:4096"]\n' >"$folder/containers.conf"
+export CONTAINERS_CONF="$folder/containers.conf"
+if ! podman image exists localhost/pause; then
+  mkdir -p "$folder/pause"
+  install "$(command -v catatonit)" "$folder/pause/catatonit"
+  printf 'FROM scratch\nCOPY catatonit /catatonit\nENTRYPOINT ["/catatonit", "-P"]\n' >"$folder/pause/Containerfile"
+  buildah bud --quiet --isolation chroot -t localhost/pause -f "$folder/pause/Containerfile" "$folder/pause" >/dev/null
+fi
+
+# Podman hands the data of a Secret over without decoding it: a key that is base64 by chance reads the same either way.
+access_key=MADEUPACCESSKEY00001
+secret_key=MadeUpSecretKey000000000000000000000002A
+emulator --key "$access_key:$secret_key"
+endpoint="$(sed -n "s/^export SCM_GATEWAY__UPSTREAM__ENDPOINT='\(.*\)'$/\1/p" "$folder/emulator")"
+"$target/tools/chart/bin/python" tests/deploy/for_podman.py deploy/kubernetes/scm-gateway.yaml "$access_key" "$secret_key" "$endpoint" >"$folder/pod.yaml"
+
+at_exit "podman play kube --down '$folder/pod.yaml'"
+podman play kube --network host "$folder/pod.yaml" >/dev/null
+ready 127.0.0.1:9464
+save 127.0.0.1:50051
+container="$(podman ps --format '{{.ID}} {{.Image}}' | sed -n 's| localhost/scm-gateway:.*||p')"
+pid="$(podman inspect --format '{{.State.Pid}}' "$container")"
+grep -q $'^Uid:\t65532\t' "/proc/$pid/status"
+grep -q $'^CapEff:\t0000000000000000$' "/proc/$pid/status"
+grep -q ' / .*\bro\b' "/proc/$pid/mounts"
+podman stop --time 30 "$container" >/dev/null 2>&1
+[ "$(podman inspect --format '{{.State.ExitCode}}' "$container")" = 0 ]
+echo "The manifest's pod starts, is read-only and without privileges, saves, and ends with 0."
