@@ -6,28 +6,32 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use scm_emulator::{Account, Answered, Emulator, Options, SAMPLE_PROJECT, Tls};
 
 const HELP: &str = "\
 Emulates the SCM endpoint: verifies signatures and keeps what is saved, in memory.
 
-Usage: scm-emulator [--listen ADDR] [--tls FILE] [--key AK:SK]
+Usage: scm-emulator [--listen ADDR] [--tls FILE] [--key AK:SK] [--delay MS]
 
   --listen ADDR   address and port to listen on [default: 127.0.0.1:18080]
   --tls FILE      speak TLS, as localhost and 127.0.0.1, and write the authority's certificate to FILE
   --key AK:SK     the key to sign with, in place of the made-up one
+  --delay MS      how long the usual service of a request takes, in milliseconds [default: 0]
   --help          this text";
 
 struct Arguments {
     listen: SocketAddr,
     authority: Option<PathBuf>,
     account: Account,
+    service_time: Duration,
 }
 
 /// `None` where help is asked for.
 fn arguments(mut args: impl Iterator<Item = String>) -> Result<Option<Arguments>, String> {
     let (mut listen, mut authority, mut account) = ("127.0.0.1:18080".to_owned(), None, Account::sample());
+    let mut service_time = Duration::ZERO;
     while let Some(argument) = args.next() {
         let mut value = || args.next().ok_or(format!("{argument} needs a value"));
         match argument.as_str() {
@@ -39,11 +43,15 @@ fn arguments(mut args: impl Iterator<Item = String>) -> Result<Option<Arguments>
                 let (access_key, secret_key) = key.split_once(':').ok_or("--key expects AK:SK")?;
                 (account.access_key, account.secret_key) = (access_key.to_owned(), secret_key.to_owned());
             }
+            "--delay" => {
+                let milliseconds = value()?.parse().map_err(|_| "--delay expects milliseconds")?;
+                service_time = Duration::from_millis(milliseconds);
+            }
             _ => return Err(format!("unknown argument {argument}")),
         }
     }
     let listen = listen.parse().map_err(|_| format!("{listen} is no address with a port"))?;
-    Ok(Some(Arguments { listen, authority, account }))
+    Ok(Some(Arguments { listen, authority, account, service_time }))
 }
 
 fn print_request(answered: &Answered) {
@@ -52,14 +60,15 @@ fn print_request(answered: &Answered) {
     println!("{} {} {status}{refusal}", answered.method, answered.path);
 }
 
-async fn run(Arguments { listen, authority, account }: Arguments) -> std::io::Result<()> {
+async fn run(Arguments { listen, authority, account, service_time }: Arguments) -> std::io::Result<()> {
     let tls = authority.as_ref().map(|_| Tls::generate());
     if let Some((path, tls)) = authority.zip(tls.as_ref()) {
         std::fs::write(path, tls.ca_pem())?;
     }
     let Account { access_key, secret_key, .. } = account.clone();
     let accounts = vec![account];
-    let options = Options { listen, tls, accounts, observer: Some(Arc::new(print_request)), ..Options::default() };
+    let options =
+        Options { listen, tls, accounts, service_time, observer: Some(Arc::new(print_request)), ..Options::default() };
     let emulator = Emulator::start(options).await?;
     let endpoint = emulator.endpoint();
     println!("listening on {endpoint}; made-up credentials to call it with:");

@@ -1,0 +1,82 @@
+// A client in Node, from the proto alone: every way a call can end, read with gRPC's own libraries.
+//
+// Usage: client.js ADDRESS TRACEPARENT [drain]; PROTO is the folder of the proto. grpc-js has no client for reflection.
+const grpc = require("@grpc/grpc-js");
+const loader = require("@grpc/proto-loader");
+const google = require("google-proto-files").getProtoPath("..");
+
+const [address, traceparent, drain] = process.argv.slice(2);
+const options = { keepCase: true, longs: Number, enums: String, defaults: true, includeDirs: [process.env.PROTO, google] };
+const { scm } = grpc.loadPackageDefinition(
+  loader.loadSync("huaweicloud/scm/v1/certificate_service.proto", options)).huaweicloud;
+const rpc = loader.loadSync(["google/rpc/status.proto", "google/rpc/error_details.proto"], options);
+const { grpc: own } = grpc.loadPackageDefinition(loader.loadSync(require.resolve("grpc-health-check/proto/health/v1/health.proto"), options));
+
+// The details of a failed call by their type: { ErrorInfo: { reason: "…", … }, … }
+function details(error) {
+  const [bytes] = error.metadata.get("grpc-status-details-bin");
+  if (!bytes) return {};
+  return Object.fromEntries(rpc["google.rpc.Status"].deserialize(bytes).details.map(({ type_url, value }) => {
+    const type = type_url.split("/").pop();
+    return [type.split(".").pop(), rpc[type].deserialize(value)];
+  }));
+}
+
+const request = (cert_id = "scs1481110651012") => ({
+  cert_id,
+  info: {
+    domain: "www.xzz.com", sans: ["xzz.com"], country: "CN", applicant_name: "Tom",
+    applicant_phone: "13212345678", applicant_email: "9997342346@qq.com", agree_privacy_protection: true,
+  },
+});
+
+const client = new scm.v1.CertificateService(address, grpc.credentials.createInsecure());
+
+// Starts a call; its handle, and what it comes to: { reply } or { error }, with the reply's metadata.
+function start(method, message, { seconds = 5, metadata = new grpc.Metadata() } = {}) {
+  let call;
+  const end = new Promise((done) => {
+    let initial = new grpc.Metadata();
+    call = client[method](message, metadata, { deadline: Date.now() + seconds * 1000 },
+      (error, reply) => done({ error, reply, initial }));
+    call.on("metadata", (received) => { initial = received; });
+  });
+  return { call, end };
+}
+const code = ({ error }) => grpc.status[error.code];
+
+async function main() {
+  if (drain) return console.log("drain:", code(await start("SaveInfo", request()).end));
+
+  const metadata = new grpc.Metadata();
+  metadata.set("traceparent", traceparent);
+  const saved = await start("SaveInfo", request(), { metadata }).end;
+  console.log("SaveInfo:", saved.reply.request_info);
+  console.log("request id:", saved.initial.get("x-upstream-request-id").length ? "given" : "missing");
+  console.log("ReadInfo:", (await start("ReadInfo", { cert_id: "scs1481110651012" }).end).reply.info.domain);
+
+  const refused = details((await start("SaveInfo", request("!")).end).error);
+  console.log("BadRequest:", ...refused.BadRequest.field_violations.map((violation) => violation.field));
+  console.log("ErrorInfo:", refused.ErrorInfo.domain, refused.ErrorInfo.reason);
+
+  // One call is all that this gateway takes, and it takes half a second.
+  const first = start("SaveInfo", request());
+  const second = start("SaveInfo", request());
+  const ends = await Promise.all([first.end, second.end]);
+  const shed = ends.find(({ error }) => error);
+  console.log("overload:", code(shed), details(shed.error).ErrorInfo.reason);
+  console.log("RetryInfo:", details(shed.error).RetryInfo.retry_delay.seconds, "s");
+
+  console.log("deadline:", code(await start("SaveInfo", request(), { seconds: 0.2 }).end));
+  const given_up = start("SaveInfo", request());
+  given_up.call.cancel();
+  console.log("cancel:", code(await given_up.end));
+
+  const health = new own.health.v1.Health(address, grpc.credentials.createInsecure());
+  const service = "huaweicloud.scm.v1.CertificateService";
+  const { status } = await new Promise((done, fail) =>
+    health.Check({ service }, (error, reply) => (error ? fail(error) : done(reply))));
+  console.log("health:", status);
+}
+
+main().then(() => process.exit(0));

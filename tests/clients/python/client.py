@@ -1,0 +1,77 @@
+"""A client in Python, from the proto alone: every way a call can end, read with gRPC's own libraries.
+
+Usage: client.py ADDRESS TRACEPARENT [drain]; the generated code is on PYTHONPATH.
+"""
+
+import sys
+
+import grpc
+from google.rpc import error_details_pb2 as rpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+from grpc_status import rpc_status
+from huaweicloud.scm.v1 import certificate_service_pb2 as scm
+from huaweicloud.scm.v1 import certificate_service_pb2_grpc as scm_grpc
+
+ADDRESS, TRACEPARENT, *DRAIN = sys.argv[1:]
+
+
+def request(cert_id="scs1481110651012"):
+    return scm.SaveInfoRequest(
+        cert_id=cert_id,
+        info=scm.CertificateInfo(
+            domain="www.xzz.com", sans=["xzz.com"], country="CN", applicant_name="Tom",
+            applicant_phone="13212345678", applicant_email="9997342346@qq.com", agree_privacy_protection=True))
+
+
+def failure(call):
+    """The error of a call, and its details by their type."""
+    try:
+        call()
+    except grpc.RpcError as error:
+        details = {}
+        status = rpc_status.from_call(error)
+        for detail in status.details if status else []:
+            for kind in (rpc.ErrorInfo, rpc.BadRequest, rpc.RetryInfo):
+                if detail.Is(kind.DESCRIPTOR):
+                    details[kind.__name__] = kind()
+                    detail.Unpack(details[kind.__name__])
+        return error.code().name, details
+    raise SystemExit("the call did not fail")
+
+
+with grpc.insecure_channel(ADDRESS) as channel:
+    stub = scm_grpc.CertificateServiceStub(channel)
+    if DRAIN:
+        print("drain:", failure(lambda: stub.SaveInfo(request(), timeout=5))[0])
+        raise SystemExit
+
+    reply, call = stub.SaveInfo.with_call(request(), timeout=5, metadata=[("traceparent", TRACEPARENT)])
+    print("SaveInfo:", reply.request_info)
+    metadata = {entry.key: entry.value for entry in call.initial_metadata()}
+    print("request id:", "given" if metadata.get("x-upstream-request-id") else "missing")
+    print("ReadInfo:", stub.ReadInfo(scm.ReadInfoRequest(cert_id="scs1481110651012"), timeout=5).info.domain)
+
+    _, details = failure(lambda: stub.SaveInfo(request(cert_id="!"), timeout=5))
+    print("BadRequest:", *[violation.field for violation in details["BadRequest"].field_violations])
+    print("ErrorInfo:", details["ErrorInfo"].domain, details["ErrorInfo"].reason)
+
+    first = stub.SaveInfo.future(request(), timeout=5)
+    # One call is all that this gateway takes, and it takes half a second.
+    code, details = "", {}
+    while code != "RESOURCE_EXHAUSTED":
+        code, details = failure(lambda: stub.SaveInfo(request(), timeout=5))
+    print("overload:", code, details["ErrorInfo"].reason)
+    print("RetryInfo:", details["RetryInfo"].retry_delay.seconds, "s")
+    first.result()
+
+    print("deadline:", failure(lambda: stub.SaveInfo(request(), timeout=0.2))[0])
+    cancelled = stub.SaveInfo.future(request(), timeout=5)
+    cancelled.cancel()
+    print("cancel:", cancelled.code().name)
+
+    health = health_pb2_grpc.HealthStub(channel).Check(
+        health_pb2.HealthCheckRequest(service="huaweicloud.scm.v1.CertificateService"))
+    print("health:", health_pb2.HealthCheckResponse.ServingStatus.Name(health.status))
+    services = ProtoReflectionDescriptorDatabase(channel).get_services()
+    print("reflection:", *[name for name in services if name.startswith("huaweicloud")])
