@@ -17,22 +17,73 @@ TARGET, TOOLS, *ONLY = sys.argv[1:]
 HERE = Path("tests/clients")
 EXPECTED = (HERE / "expected.txt").read_text().splitlines()
 # What a client's libraries cannot do.
-MISSING = {"node": ["reflection"]}
+MISSING = {"node": ["reflection"], "ruby": ["reflection"], "java": ["reflection"], "cpp": ["reflection"]}
+PROTO = "huaweicloud/scm/v1/certificate_service.proto"
+# Besides Google's own: the details of errors, and health.
+OTHERS = ["google/api/annotations.proto", "google/api/http.proto", "google/rpc/status.proto",
+          "google/rpc/error_details.proto", "grpc/health/v1/health.proto"]
+JARS = ("grpc-api grpc-context grpc-core grpc-netty grpc-protobuf grpc-protobuf-lite grpc-stub guava protobuf perfmark-api "
+        "jsr305 geronimo-annotation-1.3-spec opencensus-api netty-buffer netty-codec netty-codec-http netty-codec-http2 "
+        "netty-common netty-handler netty-handler-proxy netty-resolver netty-transport")
+
+
+def protoc(folder, *arguments):
+    """Generates code from the proto, and from those that come with gRPC."""
+    folder.mkdir()
+    subprocess.run(["protoc", "-I", "proto", "-I", f"{TOOLS}/proto", *arguments], check=True)
+
+
+def python(folder):
+    return [f"{TOOLS}/bin/python", str(HERE / "python/client.py")], {"PYTHONPATH": str(folder)}
+
+
+def node(_):
+    return ["node", str(HERE / "node/client.js")], {"PROTO": "proto", "NODE_PATH": f"{TOOLS}/node/node_modules"}
+
+
+def ruby(folder):
+    made = folder / "ruby"
+    protoc(made, f"--ruby_out={made}", f"--grpc_out={made}", f"--plugin=protoc-gen-grpc={shutil.which('grpc_ruby_plugin')}", PROTO)
+    return ["ruby", "-I", str(made), str(HERE / "ruby/client.rb")], {}
+
+
+def java(folder):
+    made = folder / "java"
+    protoc(made, f"--java_out={made}", f"--grpc-java_out={made}",
+           f"--plugin=protoc-gen-grpc-java={shutil.which('grpc_java_plugin')}", PROTO, *OTHERS)
+    jars = ":".join(f"/usr/share/java/{jar}.jar" for jar in JARS.split())
+    sources = [str(path) for path in made.rglob("*.java")]
+    subprocess.run(["javac", "-nowarn", "-d", str(made), "-cp", jars, str(HERE / "java/Client.java"), *sources], check=True,
+                   capture_output=True)
+    return ["java", "-cp", f"{made}:{jars}", "Client"], {}
+
+
+def cpp(folder):
+    made = folder / "cpp"
+    protoc(made, f"--cpp_out={made}", f"--grpc_out={made}", f"--plugin=protoc-gen-grpc={shutil.which('grpc_cpp_plugin')}", PROTO,
+           *OTHERS)
+    sources = [str(path) for path in made.rglob("*.cc")]
+    libraries = subprocess.run(["pkg-config", "--cflags", "--libs", "grpc++", "protobuf"], check=True, capture_output=True, text=True)
+    subprocess.run(["g++", "-std=c++17", "-I", str(made), "-o", str(made / "client"), str(HERE / "cpp/client.cc"), *sources,
+                    *libraries.stdout.split()], check=True)
+    return [str(made / "client")], {}
+
+
+# Each by its language, with what has to be there.
+CLIENTS = {"python": (python, f"{TOOLS}/bin/python"), "node": (node, "node"), "ruby": (ruby, "grpc_ruby_plugin"),
+           "java": (java, "grpc_java_plugin"), "cpp": (cpp, "grpc_cpp_plugin")}
 
 
 def commands(folder):
     """How each client is started; those whose language is not here are named and left out."""
-    known = {
-        "python": ([f"{TOOLS}/bin/python", str(HERE / "python/client.py")], {"PYTHONPATH": str(folder)}),
-        "node": (["node", str(HERE / "node/client.js")], {"PROTO": "proto", "NODE_PATH": f"{TOOLS}/node/node_modules"}),
-    }
-    for name, (command, variables) in known.items():
+    for name, (make, needs) in CLIENTS.items():
         if ONLY and name not in ONLY:
             continue
-        if not shutil.which(command[0]):
-            print(f"no {command[0]}: the client in {name} was not run")
+        if not shutil.which(needs):
+            print(f"no {needs}: the client in {name} was not run")
             continue
-        yield name, command, {"PATH": os.environ["PATH"], "GRPC_VERBOSITY": "NONE", **variables}
+        command, variables = make(folder)
+        yield name, command, {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "GRPC_VERBOSITY": "NONE", **variables}
 
 
 def run(command, variables, *arguments):

@@ -6,6 +6,10 @@ cd "$(dirname "$0")/../.."
 tools="$PWD/target/tools/clients"
 
 if [ ! -f "$tools/installed" ]; then
+  # Ruby, Java and C++ of Debian; without them those clients are left out, and said to be.
+  apt-get install -y -qq --no-install-recommends ruby ruby-grpc ruby-grpc-tools protobuf-compiler protobuf-compiler-grpc \
+    libgrpc++-dev libprotobuf-dev pkg-config libgrpc-java protobuf-compiler-grpc-java-plugin libprotobuf-java libnetty-java \
+    libperfmark-java libjsr305-java libgeronimo-annotation-1.3-spec-java >/dev/null 2>&1 || true
   python3 -m venv "$tools"
   "$tools/bin/pip" install --quiet --disable-pip-version-check grpcio-tools==1.85.1 grpcio-status==1.85.1 \
     grpcio-health-checking==1.85.1 grpcio-reflection==1.85.1
@@ -13,6 +17,10 @@ if [ ! -f "$tools/installed" ]; then
     npm install --silent --no-fund --no-audit --prefix "$tools/node" @grpc/grpc-js@1.14 @grpc/proto-loader@0.8 \
       google-proto-files@5 grpc-health-check@2 >/dev/null
   fi
+  # The protos that come with gRPC, for those whose libraries do not bring them.
+  mkdir -p "$tools/proto/grpc/health/v1"
+  cp -r "$tools/node/node_modules/google-proto-files/google" "$tools/proto/"
+  cp "$tools/node/node_modules/grpc-health-check/proto/health/v1/health.proto" "$tools/proto/grpc/health/v1/"
   touch "$tools/installed"
 fi
 cargo build --locked --quiet --bin scm-gateway --example scm-emulator

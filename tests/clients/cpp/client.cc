@@ -1,0 +1,124 @@
+// A client in C++, from the proto alone: every way a call can end, read with gRPC's own libraries.
+//
+// Usage: client ADDRESS TRACEPARENT [drain]. It has no client for reflection but generated code, as for any service.
+#include <grpcpp/grpcpp.h>
+
+#include <chrono>
+#include <future>
+#include <iostream>
+#include <string>
+#include <thread>
+
+#include "google/rpc/error_details.pb.h"
+#include "google/rpc/status.pb.h"
+#include "grpc/health/v1/health.grpc.pb.h"
+#include "huaweicloud/scm/v1/certificate_service.grpc.pb.h"
+
+using namespace huaweicloud::scm::v1;
+using namespace std::chrono_literals;
+
+SaveInfoRequest Request(const std::string& cert_id = "scs1481110651012") {
+  SaveInfoRequest request;
+  request.set_cert_id(cert_id);
+  auto* info = request.mutable_info();
+  info->set_domain("www.xzz.com");
+  info->add_sans("xzz.com");
+  info->set_country("CN");
+  info->set_applicant_name("Tom");
+  info->set_applicant_phone("13212345678");
+  info->set_applicant_email("9997342346@qq.com");
+  info->set_agree_privacy_protection(true);
+  return request;
+}
+
+std::string Name(const grpc::Status& status) {
+  switch (status.error_code()) {
+    case grpc::OK: return "OK";
+    case grpc::CANCELLED: return "CANCELLED";
+    case grpc::DEADLINE_EXCEEDED: return "DEADLINE_EXCEEDED";
+    case grpc::RESOURCE_EXHAUSTED: return "RESOURCE_EXHAUSTED";
+    case grpc::UNAVAILABLE: return "UNAVAILABLE";
+    default: return std::to_string(status.error_code());
+  }
+}
+
+// The detail of this type; an empty one if there is none.
+template <typename T>
+T Detail(const grpc::Status& status) {
+  google::rpc::Status rich;
+  rich.ParseFromString(status.error_details());
+  T detail;
+  for (const auto& any : rich.details()) {
+    if (any.Is<T>()) any.UnpackTo(&detail);
+  }
+  return detail;
+}
+
+int main(int, char** arguments) {
+  auto channel = grpc::CreateChannel(arguments[1], grpc::InsecureChannelCredentials());
+  auto stub = CertificateService::NewStub(channel);
+  auto save = [&](const SaveInfoRequest& request, std::chrono::milliseconds time) {
+    grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now() + time);
+    SaveInfoResponse reply;
+    return stub->SaveInfo(&context, request, &reply);
+  };
+  if (arguments[3]) {
+    std::cout << "drain: " << Name(save(Request(), 5s)) << "\n";
+    return 0;
+  }
+
+  {
+    grpc::ClientContext context;
+    context.AddMetadata("traceparent", arguments[2]);
+    context.set_deadline(std::chrono::system_clock::now() + 5s);
+    SaveInfoResponse reply;
+    stub->SaveInfo(&context, Request(), &reply);
+    std::cout << "SaveInfo: " << reply.request_info() << "\n";
+    bool given = context.GetServerInitialMetadata().count("x-upstream-request-id") > 0;
+    std::cout << "request id: " << (given ? "given" : "missing") << "\n";
+  }
+  {
+    grpc::ClientContext context;
+    ReadInfoRequest request;
+    request.set_cert_id("scs1481110651012");
+    ReadInfoResponse reply;
+    stub->ReadInfo(&context, request, &reply);
+    std::cout << "ReadInfo: " << reply.info().domain() << "\n";
+  }
+
+  auto refused = save(Request("!"), 5s);
+  std::cout << "BadRequest:";
+  const auto bad = Detail<google::rpc::BadRequest>(refused);
+  for (const auto& violation : bad.field_violations()) std::cout << " " << violation.field();
+  const auto info = Detail<google::rpc::ErrorInfo>(refused);
+  std::cout << "\nErrorInfo: " << info.domain() << " " << info.reason() << "\n";
+
+  // One call is all that this gateway takes, and it takes half a second.
+  auto first = std::async(std::launch::async, [&] { return save(Request(), 5s); });
+  auto second = save(Request(), 5s);
+  auto one = first.get();
+  const auto& shed = one.ok() ? second : one;
+  std::cout << "overload: " << Name(shed) << " " << Detail<google::rpc::ErrorInfo>(shed).reason() << "\n";
+  std::cout << "RetryInfo: " << Detail<google::rpc::RetryInfo>(shed).retry_delay().seconds() << " s\n";
+
+  std::cout << "deadline: " << Name(save(Request(), 200ms)) << "\n";
+  {
+    grpc::ClientContext context;
+    std::thread canceller([&] {
+      std::this_thread::sleep_for(100ms);
+      context.TryCancel();
+    });
+    SaveInfoResponse reply;
+    std::cout << "cancel: " << Name(stub->SaveInfo(&context, Request(), &reply)) << "\n";
+    canceller.join();
+  }
+  {
+    grpc::ClientContext context;
+    grpc::health::v1::HealthCheckRequest request;
+    request.set_service("huaweicloud.scm.v1.CertificateService");
+    grpc::health::v1::HealthCheckResponse reply;
+    grpc::health::v1::Health::NewStub(channel)->Check(&context, request, &reply);
+    std::cout << "health: " << grpc::health::v1::HealthCheckResponse::ServingStatus_Name(reply.status()) << "\n";
+  }
+}

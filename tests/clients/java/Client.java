@@ -1,0 +1,126 @@
+// A client in Java, from the proto alone: every way a call can end, read with gRPC's own libraries.
+//
+// Usage: java Client ADDRESS TRACEPARENT [drain]. Debian's grpc-java has no client for reflection.
+
+import com.google.protobuf.Any;
+import com.google.rpc.BadRequest;
+import com.google.rpc.ErrorInfo;
+import com.google.rpc.RetryInfo;
+import com.huaweicloud.scm.v1.CertificateInfo;
+import com.huaweicloud.scm.v1.CertificateServiceGrpc;
+import com.huaweicloud.scm.v1.ReadInfoRequest;
+import com.huaweicloud.scm.v1.SaveInfoRequest;
+import com.huaweicloud.scm.v1.SaveInfoResponse;
+import io.grpc.Grpc;
+import io.grpc.InsecureChannelCredentials;
+import io.grpc.Metadata;
+import io.grpc.Status;
+import io.grpc.StatusRuntimeException;
+import io.grpc.health.v1.HealthCheckRequest;
+import io.grpc.health.v1.HealthGrpc;
+import io.grpc.protobuf.StatusProto;
+import io.grpc.stub.MetadataUtils;
+import java.util.concurrent.ExecutionException;
+import java.util.concurrent.Future;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicReference;
+
+class Client {
+    static final Metadata.Key<String> TRACEPARENT = Metadata.Key.of("traceparent", Metadata.ASCII_STRING_MARSHALLER);
+    static final Metadata.Key<String> REQUEST_ID =
+        Metadata.Key.of("x-upstream-request-id", Metadata.ASCII_STRING_MARSHALLER);
+
+    static SaveInfoRequest request(String certId) {
+        return SaveInfoRequest.newBuilder().setCertId(certId)
+            .setInfo(CertificateInfo.newBuilder()
+                .setDomain("www.xzz.com").addSans("xzz.com").setCountry("CN").setApplicantName("Tom")
+                .setApplicantPhone("13212345678").setApplicantEmail("9997342346@qq.com")
+                .setAgreePrivacyProtection(true))
+            .build();
+    }
+
+    interface Call {
+        void make();
+    }
+
+    static StatusRuntimeException failure(Call call) {
+        try {
+            call.make();
+        } catch (StatusRuntimeException e) {
+            return e;
+        }
+        throw new AssertionError("the call did not fail");
+    }
+
+    // The detail of this type, or null.
+    static <T extends com.google.protobuf.Message> T detail(Throwable error, Class<T> type) throws Exception {
+        var status = StatusProto.fromThrowable(error);
+        if (status == null) return null;
+        for (Any any : status.getDetailsList()) {
+            if (any.is(type)) return any.unpack(type);
+        }
+        return null;
+    }
+
+    public static void main(String[] args) throws Exception {
+        var channel = Grpc.newChannelBuilder(args[0], InsecureChannelCredentials.create()).build();
+        var stub = CertificateServiceGrpc.newBlockingStub(channel);
+        var good = request("scs1481110651012");
+        if (args.length > 2) {
+            var error = failure(() -> stub.withDeadlineAfter(5, TimeUnit.SECONDS).saveInfo(good));
+            System.out.println("drain: " + error.getStatus().getCode());
+            System.exit(0);
+        }
+
+        var metadata = new Metadata();
+        metadata.put(TRACEPARENT, args[1]);
+        var headers = new AtomicReference<Metadata>();
+        var traced = stub.withDeadlineAfter(5, TimeUnit.SECONDS)
+            .withInterceptors(MetadataUtils.newAttachHeadersInterceptor(metadata),
+                MetadataUtils.newCaptureMetadataInterceptor(headers, new AtomicReference<>()));
+        System.out.println("SaveInfo: " + traced.saveInfo(good).getRequestInfo());
+        System.out.println("request id: " + (headers.get().containsKey(REQUEST_ID) ? "given" : "missing"));
+        var read = stub.withDeadlineAfter(5, TimeUnit.SECONDS)
+            .readInfo(ReadInfoRequest.newBuilder().setCertId("scs1481110651012").build());
+        System.out.println("ReadInfo: " + read.getInfo().getDomain());
+
+        var refused = failure(() -> stub.withDeadlineAfter(5, TimeUnit.SECONDS).saveInfo(request("!")));
+        var fields = new StringBuilder();
+        detail(refused, BadRequest.class).getFieldViolationsList().forEach(v -> fields.append(" ").append(v.getField()));
+        System.out.println("BadRequest:" + fields);
+        var info = detail(refused, ErrorInfo.class);
+        System.out.println("ErrorInfo: " + info.getDomain() + " " + info.getReason());
+
+        // One call is all that this gateway takes, and it takes half a second.
+        var futures = CertificateServiceGrpc.newFutureStub(channel);
+        var both = java.util.List.of(futures.withDeadlineAfter(5, TimeUnit.SECONDS).saveInfo(good),
+            futures.withDeadlineAfter(5, TimeUnit.SECONDS).saveInfo(good));
+        Throwable shed = null;
+        for (Future<SaveInfoResponse> one : both) {
+            try {
+                one.get();
+            } catch (ExecutionException e) {
+                shed = e.getCause();
+            }
+        }
+        System.out.println("overload: " + Status.fromThrowable(shed).getCode() + " "
+            + detail(shed, ErrorInfo.class).getReason());
+        System.out.println("RetryInfo: " + detail(shed, RetryInfo.class).getRetryDelay().getSeconds() + " s");
+
+        var late = failure(() -> stub.withDeadlineAfter(200, TimeUnit.MILLISECONDS).saveInfo(good));
+        System.out.println("deadline: " + late.getStatus().getCode());
+        var context = io.grpc.Context.current().withCancellation();
+        var givenUp = context.call(() -> futures.withDeadlineAfter(5, TimeUnit.SECONDS).saveInfo(good));
+        context.cancel(null);
+        try {
+            givenUp.get();
+        } catch (ExecutionException e) {
+            System.out.println("cancel: " + Status.fromThrowable(e.getCause()).getCode());
+        }
+
+        var health = HealthGrpc.newBlockingStub(channel).check(
+            HealthCheckRequest.newBuilder().setService("huaweicloud.scm.v1.CertificateService").build());
+        System.out.println("health: " + health.getStatus());
+        channel.shutdownNow();
+    }
+}

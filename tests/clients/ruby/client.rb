@@ -1,0 +1,63 @@
+# A client in Ruby, from the proto alone: every way a call can end, read with gRPC's own libraries.
+#
+# Usage: ruby -I GENERATED client.rb ADDRESS TRACEPARENT [drain]. Ruby's gRPC has no client for reflection.
+require "grpc"
+require "google/protobuf/well_known_types"
+require "google/rpc/error_details_pb"
+require "grpc/health/v1/health_services_pb"
+require "huaweicloud/scm/v1/certificate_service_services_pb"
+
+include Huaweicloud::Scm::V1
+
+address, traceparent, drain = ARGV
+CODES = GRPC::Core::StatusCodes.constants.to_h { |name| [GRPC::Core::StatusCodes.const_get(name), name.to_s] }
+DETAILS = [Google::Rpc::ErrorInfo, Google::Rpc::BadRequest, Google::Rpc::RetryInfo]
+
+def request(cert_id = "scs1481110651012")
+  SaveInfoRequest.new(cert_id: cert_id, info: CertificateInfo.new(
+    domain: "www.xzz.com", sans: ["xzz.com"], country: "CN", applicant_name: "Tom",
+    applicant_phone: "13212345678", applicant_email: "9997342346@qq.com", agree_privacy_protection: true))
+end
+
+# The error of a call, and its details by their type.
+def failure
+  yield
+  abort "the call did not fail"
+rescue GRPC::BadStatus => error
+  status = error.to_rpc_status
+  details = (status ? status.details.to_a : []).flat_map do |any|
+    DETAILS.select { |kind| any.is(kind) }.map { |kind| [kind, any.unpack(kind)] }
+  end
+  [CODES[error.code], details.to_h]
+end
+
+soon = ->(seconds = 5) { Time.now + seconds }
+stub = CertificateService::Stub.new(address, :this_channel_is_insecure)
+if drain
+  puts "drain: #{failure { stub.save_info(request, deadline: soon.call) }[0]}"
+  exit
+end
+
+call = stub.save_info(request, deadline: soon.call, metadata: { "traceparent" => traceparent }, return_op: true)
+puts "SaveInfo: #{call.execute.request_info}"
+puts "request id: #{call.metadata["x-upstream-request-id"] ? "given" : "missing"}"
+puts "ReadInfo: #{stub.read_info(ReadInfoRequest.new(cert_id: "scs1481110651012"), deadline: soon.call).info.domain}"
+
+_, details = failure { stub.save_info(request("!"), deadline: soon.call) }
+puts "BadRequest: #{details[Google::Rpc::BadRequest].field_violations.map(&:field).join(" ")}"
+puts "ErrorInfo: #{details[Google::Rpc::ErrorInfo].domain} #{details[Google::Rpc::ErrorInfo].reason}"
+
+# One call is all that this gateway takes, and it takes half a second.
+calls = 2.times.map { Thread.new { failure { stub.save_info(request, deadline: soon.call); raise GRPC::Ok } } }
+code, details = calls.map(&:value).find { |name, _| name == "RESOURCE_EXHAUSTED" }
+puts "overload: #{code} #{details[Google::Rpc::ErrorInfo].reason}"
+puts "RetryInfo: #{details[Google::Rpc::RetryInfo].retry_delay.seconds} s"
+
+puts "deadline: #{failure { stub.save_info(request, deadline: soon.call(0.2)) }[0]}"
+given_up = stub.save_info(request, deadline: soon.call, return_op: true)
+Thread.new { sleep 0.1; given_up.cancel }
+puts "cancel: #{failure { given_up.execute }[0]}"
+
+health = Grpc::Health::V1::Health::Stub.new(address, :this_channel_is_insecure)
+answer = health.check(Grpc::Health::V1::HealthCheckRequest.new(service: "huaweicloud.scm.v1.CertificateService"))
+puts "health: #{answer.status}"
