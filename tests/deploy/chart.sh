@@ -1,9 +1,12 @@
 #!/usr/bin/env bash
-# The Helm chart: it lints, its renders are the golden ones, they are valid for Kubernetes and for the custom resources,
-# bad values are refused, and what belongs together fits. `chart.sh --accept` writes the golden renders anew.
+# The Helm chart: it lints, its renders are the golden ones, its values are documented and used, bad ones are refused, what
+# it makes is valid and fits together. `chart.sh --accept` writes the golden renders, the plain
+# manifest and the table of values anew. No cluster is there: nothing is installed.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 tools="$PWD/target/tools/chart"
+renders="$PWD/target/chart"
+target="${CARGO_TARGET_DIR:-target}"
 
 if [ ! -f "$tools/installed" ]; then
   python3 -m venv "$tools"
@@ -19,4 +22,8 @@ if [ ! -f "$tools/installed" ]; then
   touch "$tools/installed"
 fi
 cargo build --locked --quiet --bin scm-gateway
-"$tools/bin/python" tests/deploy/chart.py "${CARGO_TARGET_DIR:-target}" "$tools/bin/helm" "$@"
+
+rm -rf "$renders"
+"$tools/bin/python" tests/deploy/chart.py "$tools/bin/helm" "$renders" "$@"
+"$tools/bin/python" tests/deploy/chart_schemas.py "$renders"
+"$tools/bin/python" tests/deploy/chart_fits.py "$renders" "$target/debug/scm-gateway"
