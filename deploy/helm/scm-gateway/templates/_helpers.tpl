@@ -1,17 +1,19 @@
-{{/* Names and labels that the objects share. */}}
+{{/* Names, labels, the configuration, and what follows from the projects. */}}
 {{- define "scm-gateway.name" -}}
-{{- .Release.Name | trunc 63 | trimSuffix "-" -}}
+{{- $name := .Release.Name -}}
+{{- if not (contains .Chart.Name .Release.Name) }}{{ $name = printf "%s-%s" .Release.Name .Chart.Name }}{{ end -}}
+{{- .Values.fullnameOverride | default $name | trunc 63 | trimSuffix "-" -}}
 {{- end -}}
 
 {{- define "scm-gateway.selector" -}}
-app.kubernetes.io/name: scm-gateway
+app.kubernetes.io/name: {{ .Chart.Name }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 
 {{- define "scm-gateway.labels" -}}
 {{ include "scm-gateway.selector" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 
@@ -19,6 +21,38 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- with .Values.image -}}
 {{- if .digest }}{{ .repository }}@{{ .digest }}{{ else }}{{ .repository }}:{{ .tag | default $.Chart.AppVersion }}{{ end -}}
 {{- end -}}
+{{- end -}}
+
+{{/* What the schema cannot compare. */}}
+{{- define "scm-gateway.check" -}}
+{{- with .Values.shutdown -}}
+{{- if gt (mul 2 .lameDuck) (int64 .drain) }}{{ fail "shutdown.lameDuck is more than half of shutdown.drain" }}{{ end -}}
+{{- end -}}
+{{- with .Values.autoscaling -}}
+{{- if and .enabled (gt (int64 .minReplicas) (int64 .maxReplicas)) }}{{ fail "autoscaling.minReplicas is more than maxReplicas" }}{{ end -}}
+{{- end -}}
+{{- $ids := list -}}
+{{- range .Values.projects }}{{ $ids = append $ids .id }}{{ end -}}
+{{- with .Values.defaultProject -}}
+{{- if not (has . $ids) }}{{ fail "defaultProject is none of projects[].id" }}{{ end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The port of a URL. */}}
+{{- define "scm-gateway.port" -}}
+{{- $url := urlParse . -}}
+{{- regexFind ":[0-9]+$" $url.host | trimPrefix ":" | default (eq $url.scheme "https" | ternary "443" "80") -}}
+{{- end -}}
+
+{{/* The projects' addresses, a list of URLs in JSON. */}}
+{{- define "scm-gateway.endpoints" -}}
+{{- $endpoints := list -}}
+{{- range .Values.projects -}}
+{{- $from := or .endpoint .region | empty | ternary $.Values.config.upstream . -}}
+{{- $region := printf "https://scm.%s.myhuaweicloud.com" ($from.region | default "cn-north-4") -}}
+{{- $endpoints = append $endpoints ($from.endpoint | default $region) -}}
+{{- end -}}
+{{- $endpoints | uniq | sortAlpha | toJson -}}
 {{- end -}}
 
 {{/* The gateway's configuration. TOML takes JSON's strings, numbers, booleans and lists. */}}
@@ -36,6 +70,7 @@ lame_duck = "{{ .Values.shutdown.lameDuck }}s"
 {{ $key }} = {{ $value | toJson }}
 {{- end }}
 {{- if .Values.tls.enabled }}
+
 [server.tls]
 cert_file = "/run/secrets/scm-gateway-tls/tls.crt"
 key_file = "/run/secrets/scm-gateway-tls/tls.key"
@@ -55,14 +90,19 @@ listen = "0.0.0.0:9464"
 
 [[projects]]
 id = {{ $project.id | toJson }}
-{{- with $project.region }}
-region = {{ . | toJson }}
-{{- end }}
 {{- with $project.endpoint }}
 endpoint = {{ . | toJson }}
 {{- end }}
+{{- with $project.region }}
+region = {{ . | toJson }}
+{{- end }}
+{{- if $project.existingSecret }}
 ak_file = "/run/secrets/scm-gateway-{{ $index }}/ak"
 sk_file = "/run/secrets/scm-gateway-{{ $index }}/sk"
+{{- if $project.securityToken }}
+security_token_file = "/run/secrets/scm-gateway-{{ $index }}/security-token"
+{{- end }}
+{{- end }}
 {{- end }}
 {{- range .Values.callers }}
 
