@@ -13,11 +13,10 @@ if [ ! -f "$tools/installed" ]; then
   python3 -m venv "$tools"
   "$tools/bin/pip" install --quiet --disable-pip-version-check grpcio-tools==1.85.1 grpcio-status==1.85.1 \
     grpcio-health-checking==1.85.1 grpcio-reflection==1.85.1
-  if command -v npm >/dev/null; then
-    npm install --silent --no-fund --no-audit --prefix "$tools/node" @grpc/grpc-js@1.14 @grpc/proto-loader@0.8 \
-      google-proto-files@5 grpc-health-check@2 >/dev/null
-  fi
-  # The protos that come with gRPC, for those whose libraries do not bring them.
+  # The protos that come with gRPC are there too, for those whose libraries do not bring them.
+  command -v npm >/dev/null || { echo "no npm: no client was run"; exit 0; }
+  npm install --silent --no-fund --no-audit --prefix "$tools/node" @grpc/grpc-js@1.14 @grpc/proto-loader@0.8 \
+    google-proto-files@5 grpc-health-check@2 >/dev/null
   mkdir -p "$tools/proto/grpc/health/v1"
   cp -r "$tools/node/node_modules/google-proto-files/google" "$tools/proto/"
   cp "$tools/node/node_modules/grpc-health-check/proto/health/v1/health.proto" "$tools/proto/grpc/health/v1/"

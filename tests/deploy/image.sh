@@ -54,7 +54,7 @@ podman image unmount scm-gateway >/dev/null
 emulator
 sed -n "s/^export \([^=]*\)='\(.*\)'$/\1=\2/p" "$folder/emulator" >"$folder/environment"
 container="$(podman run --detach --network host --read-only --read-only-tmpfs=false --cap-drop all \
-  --security-opt no-new-privileges --ulimit nofile=4096:4096 --ulimit nproc=4096:4096 --health-interval=disable \
+  --security-opt no-new-privileges "${limits[@]}" --health-interval=disable \
   --env-file "$folder/environment" --env SCM_GATEWAY__SERVER__LISTEN=127.0.0.1:50061 --env SCM_GATEWAY__SERVER__LAME_DUCK=0s \
   --env SCM_GATEWAY__ADMIN__LISTEN=127.0.0.1:9474 scm-gateway)"
 at_exit "podman rm --force $container"

@@ -7,15 +7,8 @@ cd "$(dirname "$0")/../.."
 
 podman image exists scm-gateway || { echo "no image: tests/deploy/image.sh makes it"; exit 1; }
 podman tag scm-gateway "localhost/scm-gateway:$(sed -n 's/^appVersion: //p' deploy/helm/scm-gateway/Chart.yaml)"
-# The pause container, which podman would fetch.
 printf '[engine]\ninfra_image = "localhost/pause"\n[containers]\ndefault_ulimits = ["nofile=4096:4096", "nproc=4096:4096"]\n' >"$folder/containers.conf"
 export CONTAINERS_CONF="$folder/containers.conf"
-if ! podman image exists localhost/pause; then
-  mkdir -p "$folder/pause"
-  install "$(command -v catatonit)" "$folder/pause/catatonit"
-  printf 'FROM scratch\nCOPY catatonit /catatonit\nENTRYPOINT ["/catatonit", "-P"]\n' >"$folder/pause/Containerfile"
-  buildah bud --quiet --isolation chroot -t localhost/pause -f "$folder/pause/Containerfile" "$folder/pause" >/dev/null
-fi
 
 # Podman hands the data of a Secret over without decoding it: a key that is base64 by chance reads the same either way.
 access_key=MADEUPACCESSKEY00001

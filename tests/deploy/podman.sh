@@ -22,6 +22,18 @@ storage=(--root "$target/image/storage" --runroot "$target/image/run" --storage-
 buildah() { command buildah "${storage[@]}" "$@"; }
 podman() { command podman "${storage[@]}" --runtime crun --cgroup-manager cgroupfs --events-backend file "$@"; }
 
+# The smallest container there is, also the one that holds a pod together, which podman would fetch. A machine that cannot
+# run it (another kind of cgroups, say) can run none.
+if ! podman image exists localhost/pause 2>/dev/null; then
+  mkdir -p "$folder/pause"
+  install "$(command -v catatonit)" "$folder/pause/catatonit"
+  printf 'FROM scratch\nCOPY catatonit /catatonit\nENTRYPOINT ["/catatonit", "-P"]\n' >"$folder/pause/Containerfile"
+  buildah bud --quiet --isolation chroot -t localhost/pause -f "$folder/pause/Containerfile" "$folder/pause" >/dev/null
+fi
+limits=(--ulimit nofile=4096:4096 --ulimit nproc=4096:4096)
+podman run --rm --network host "${limits[@]}" --entrypoint /catatonit localhost/pause --version >/dev/null 2>&1 ||
+  { echo "containers do not run on this machine: none was tested"; exit 0; }
+
 # Starts the emulator with these arguments; $folder/emulator has what it prints.
 emulator() {
   cargo build --locked --quiet --example scm-emulator
