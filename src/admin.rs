@@ -14,10 +14,13 @@ use tokio::{
 use crate::{readiness::Readiness, telemetry::Telemetry};
 
 /// Connections at a time: a kubelet, a scraper, a few people.
-const MAX_CONNECTIONS: usize = 64;
+const MAX_CONNECTIONS: usize = 256;
 
 /// One connection is one question and its answer, within this time: nobody can keep the places from a kubelet.
 const WHOLE_TIME: Duration = Duration::from_secs(10);
+
+/// Within this time the question has to be there: who says nothing keeps nobody waiting for long.
+const QUESTION_TIME: Duration = Duration::from_secs(1);
 
 /// Pause after an accept that failed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -49,6 +52,7 @@ impl Admin {
                 let connection = http1::Builder::new()
                     .timer(TokioTimer::new())
                     .keep_alive(false)
+                    .header_read_timeout(QUESTION_TIME)
                     .serve_connection(TokioIo::new(stream), answer);
                 let _ = timeout(WHOLE_TIME, connection).await; // what went wrong is the asker's business
                 drop(place);

@@ -80,16 +80,19 @@ pub fn dns_name(text: &str) -> Option<String> {
     ((1..=253).contains(&text.len()) && text.bytes().all(is_part)).then(|| text.to_ascii_lowercase())
 }
 
+/// What Linux tells of users that a user namespace does not know, all of them alike (user_namespaces(7)).
+const OVERFLOW: u32 = 65_534;
+
 /// A user of this machine as an identity.
-pub fn user(id: u32) -> String {
-    format!("uid:{id}")
+pub fn user(id: u32) -> Option<String> {
+    (id != OVERFLOW).then(|| format!("uid:{id}"))
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::{Callers, dns_name, uri};
+    use super::{Callers, dns_name, uri, user};
     use crate::{config, error::Reason};
 
     const SAVE: &str = "s/SaveInfo";
@@ -142,6 +145,12 @@ mod tests {
         assert_eq!(named(&["a", "c", "b"]), Some("c".to_owned()));
         assert_eq!(named(&["a", "x"]), Some("a".to_owned()));
         assert_eq!(named(&[]), None);
+    }
+
+    #[test]
+    fn the_user_that_stands_for_unknown_ones_is_nobody() {
+        assert_eq!(user(1000), Some("uid:1000".to_owned()));
+        assert_eq!(user(65_534), None);
     }
 
     #[test]

@@ -146,7 +146,7 @@ pub fn load(file: Option<&Path>, environment: &Environment) -> Result<Config, Pr
         let (upstream, common) = root.section("upstream", upstream);
         let projects = projects::read(root, &common, environment);
         refuse_plain_proxy(root, &upstream, projects.as_ref());
-        let callers = callers::read(root, server.identity, projects.as_ref());
+        let callers = callers::read(root, &server, projects.as_ref());
         (server, admin, upstream, projects, callers)
     });
     let telemetry = telemetry::read(environment, &mut input.warnings);

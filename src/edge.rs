@@ -12,7 +12,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{body::Body, service::Routes};
 use tower::{Service, ServiceBuilder};
 
-use crate::{clock, telemetry::Telemetry};
+use crate::{caller::Callers, clock, telemetry::Telemetry};
 
 mod catch_panic;
 pub mod connections;
@@ -25,6 +25,7 @@ mod observe;
 mod one_message;
 mod protocol;
 pub mod routes;
+mod strangers;
 pub mod tls;
 mod unfinished;
 mod well_formed;
@@ -58,6 +59,7 @@ pub fn stack(
     routes: Routes,
     telemetry: Arc<Telemetry>,
     calls: TaskTracker,
+    callers: Arc<Callers>,
     most: Duration,
     max_unfinished: usize,
 ) -> impl CallService {
@@ -70,6 +72,8 @@ pub fn stack(
         .layer_fn(move |inner| catch_panic::CatchPanic::new(inner, &meter))
         // Before anything is read: what is not gRPC is told so in HTTP.
         .layer_fn(protocol::Protocol::new)
+        // Before anything is waited for.
+        .layer_fn(move |inner| strangers::Strangers::new(inner, callers.clone()))
         // Around everything that can take time.
         .layer_fn(move |inner| deadline::Deadline::new(inner, most))
         // Inside the deadline, which ends what is never finished.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::problems::Problem;
 use super::reader::{Raw, Section};
-use super::{Listen, Projects, values};
+use super::{Listen, Projects, Server, values};
 use crate::{caller, proto};
 
 /// What callers are told apart by.
@@ -42,7 +42,8 @@ pub(super) fn source(listen: &Listen, trust_xfcc: bool, client_ca: bool) -> Iden
 }
 
 /// Reads the list. The projects are `None` where they are not known for a problem of their own.
-pub(super) fn read(root: &mut Section<'_>, source: IdentitySource, projects: Option<&Projects>) -> Vec<Caller> {
+pub(super) fn read(root: &mut Section<'_>, server: &Server, projects: Option<&Projects>) -> Vec<Caller> {
+    let source = server.identity;
     let Some(listed) = root.list("callers", |section| entry(section, source, projects)) else { return Vec::new() };
     match (source, listed.is_empty()) {
         (IdentitySource::None, false) => root.problem_elsewhere(Problem::new(
@@ -54,6 +55,10 @@ pub(super) fn read(root: &mut Section<'_>, source: IdentitySource, projects: Opt
             "callers",
             "is missing; with server.tls.client_ca_file it lists who may call, and all others are refused",
         )),
+        (IdentitySource::None, true) if server.tls.is_some() && !server.listen.is_local() => root.warning_elsewhere(
+            "callers",
+            "is missing: without server.tls.client_ca_file whoever reaches the listener may call",
+        ),
         (IdentitySource::ForwardedHeader, true) => root.warning_elsewhere(
             "callers",
             "is missing; with server.trust_xfcc it would list who may call, without it all may",
@@ -75,7 +80,7 @@ fn entry(section: &mut Section<'_>, source: IdentitySource, projects: Option<&Pr
 fn identity(raw: &Raw, source: IdentitySource) -> Result<String, String> {
     let text = raw.text("the caller's identity, as text")?;
     if source == IdentitySource::PeerUser {
-        let id = text.strip_prefix("uid:").and_then(|id| id.parse().ok()).map(caller::user);
+        let id = text.strip_prefix("uid:").and_then(|id| id.parse().ok()).and_then(caller::user);
         let expects = "expects the user at the other end of the Unix socket, such as \"uid:1000\"";
         return id.filter(|id| id == text).ok_or_else(|| expects.to_owned());
     }

@@ -71,6 +71,16 @@ pub enum Listen {
     Unix(PathBuf),
 }
 
+impl Listen {
+    /// Whether it can be reached from this machine alone.
+    pub(super) fn is_local(&self) -> bool {
+        match self {
+            Self::Tcp(address) => address.ip().is_loopback(),
+            Self::Unix(_) => true,
+        }
+    }
+}
+
 impl fmt::Display for Listen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -111,8 +121,7 @@ pub(super) fn read(section: &mut Section<'_>) -> Server {
 /// Calls and what they hold travel in plain text on this machine only, and anybody elsewhere could write a sidecar's
 /// header.
 fn refuse_open_listener(section: &mut Section<'_>, listen: &Listen, may_be_open: bool, trust_xfcc: bool) {
-    let Listen::Tcp(address) = listen else { return };
-    if address.ip().is_loopback() {
+    if listen.is_local() {
         return;
     }
     if !may_be_open {

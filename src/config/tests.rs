@@ -779,6 +779,10 @@ fn tls_opens_the_listener_to_other_machines() {
     assert!(tls.material.client_ca.is_none());
     assert_eq!(tls.files.read().expect("the same"), tls.material);
     assert_eq!(config.server.identity, IdentitySource::None);
+    assert!(
+        config.warnings.len() == 1 && config.warnings[0].starts_with("callers: is missing: without "),
+        "all may call"
+    );
 }
 
 #[test]
@@ -880,7 +884,7 @@ fn a_caller_that_could_never_match_is_a_mistake() {
         assert_eq!(bad("[\"env\"]", projects), expected, "{projects}");
     }
     assert_eq!(bad("[\"env\"]", "\"env\""), "callers[0].projects: expects a list of texts, found a string");
-    for user in ["orders.example", "uid:", "uid:01", "uid:-1", "uid:+1", "spiffe://a"] {
+    for user in ["orders.example", "uid:65534", "uid:", "uid:01", "uid:-1", "uid:+1", "spiffe://a"] {
         let text = format!("[server]\nlisten = \"unix:/x\"\n{}", CALLER.replace("Orders.Example", user));
         assert!(problem(&text).starts_with("callers[0].identity: expects the user at the other end"), "{user}");
     }

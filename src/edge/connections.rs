@@ -36,6 +36,9 @@ use crate::{
 /// 20 would end it for all of them.
 const MAX_PENDING_RESETS: usize = 400;
 
+/// One connection in so many may be a stranger's.
+const STRANGERS: usize = 8;
+
 /// Who may connect, and how they are known.
 pub struct Admission {
     /// TLS, if it is spoken.
@@ -53,6 +56,8 @@ pub struct Connections {
     /// How long a connection may take to end once it was told to.
     grace: Duration,
     places: Arc<Semaphore>,
+    /// Of these, those of clients that have shown no certificate where one is asked for.
+    strangers: Semaphore,
     running: TaskTracker,
     /// Every connection is told to end.
     drained: CancellationToken,
@@ -78,6 +83,7 @@ impl Connections {
             limits: limits.clone(),
             grace: call + super::LINGER,
             places,
+            strangers: Semaphore::new(most.div_ceil(STRANGERS)),
             running: TaskTracker::new(),
             drained: CancellationToken::new(),
             closed: CancellationToken::new(),
@@ -121,7 +127,7 @@ impl Connections {
         let Admission { tls, source, callers } = &self.admission;
         let overdue = clock::steady() + self.limits.handshake_timeout;
         let user = match &stream {
-            Either::Right(unix) => unix.peer_cred().ok().map(|peer| caller::user(peer.uid())),
+            Either::Right(unix) => unix.peer_cred().ok().and_then(|peer| caller::user(peer.uid())),
             Either::Left(_) => None,
         };
         let stream = match tls {
@@ -144,6 +150,10 @@ impl Connections {
         // Who has not shown a certificate is told so, and does not keep a place from those who have.
         let is_stranger = *source == IdentitySource::ClientCertificate && peer.is_nobody();
         let age = if is_stranger { self.limits.handshake_timeout } else { chance::about(self.limits.max_age) };
+        let _place = match is_stranger.then(|| self.strangers.try_acquire()).transpose() {
+            Ok(place) => place,
+            Err(full) => return self.refuse("limit", &full),
+        };
         self.http2(stream, Identify::new(service, peer), overdue, age).await;
     }
 

@@ -17,7 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::Status;
 use tower::Service;
 
-use super::GRPC_OWN;
+use super::{GRPC_OWN, routes::QUESTION};
 use crate::{
     call::Call,
     error::{Error, Reason},
@@ -58,11 +58,12 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let call = request.extensions().get::<Arc<Call>>().cloned();
         let mut held = Held { bytes: self.bytes.clone(), permit: None, call };
-        if let Err(status) = held.more(size(request.headers())) {
+        // Questions to health and reflection are small, and reflection is a stream without end: the most that one holds.
+        let is_whole_at_once = request.uri().path().starts_with(GRPC_OWN);
+        let question = if is_whole_at_once { QUESTION } else { 0 };
+        if let Err(status) = held.more(size(request.headers()) + question) {
             return Either::Right(now(Ok(status.into_http())));
         }
-        // What health and reflection take is small, and reflection is a stream without end.
-        let is_whole_at_once = request.uri().path().starts_with(GRPC_OWN);
         Either::Left(self.inner.call(request.map(|inner| Counted { inner, held, is_whole_at_once })))
     }
 }

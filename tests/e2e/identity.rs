@@ -295,3 +295,13 @@ async fn no_other_spelling_of_a_path_reaches_a_method_that_is_not_allowed() {
     }
     assert_eq!(emulator.attempts(), 0);
 }
+
+#[tokio::test]
+async fn a_stranger_is_refused_before_its_message_has_come() {
+    let mutual = Mutual::start(&[(ORDERS, "SaveInfo", "*")]).await;
+    let mut stranger = mutual.client(vec![dns("x.example")]).await;
+    // Longer than any window: it is never sent whole.
+    let request = SaveInfoRequest { cert_id: "x".repeat(16 * 1024 * 1024), ..sample() };
+    assert_refused(&stranger.save_info(request).await.unwrap_err());
+    assert_eq!(mutual.emulator.attempts(), 0);
+}
