@@ -69,9 +69,18 @@ def cpp(folder):
     return [str(made / "client")], {}
 
 
+def go(folder):
+    made = folder / "go"
+    protoc(made, f"--go_out={made}", f"--go_opt=M{PROTO}=src/scm", f"--go-grpc_out={made}", f"--go-grpc_opt=M{PROTO}=src/scm", PROTO)
+    variables = {"GOPATH": f"{made}:/usr/share/gocode", "GO111MODULE": "off", "GOCACHE": f"{TOOLS}/go", "GOFLAGS": "",
+                 "PATH": os.environ["PATH"], "HOME": os.environ["HOME"]}
+    subprocess.run(["go", "build", "-o", str(made / "client"), str(HERE / "go/client.go")], check=True, env=variables)
+    return [str(made / "client")], {}
+
+
 # Each by its language, with what has to be there.
 CLIENTS = {"python": (python, f"{TOOLS}/bin/python"), "node": (node, "node"), "ruby": (ruby, "grpc_ruby_plugin"),
-           "java": (java, "grpc_java_plugin"), "cpp": (cpp, "grpc_cpp_plugin")}
+           "java": (java, "grpc_java_plugin"), "cpp": (cpp, "grpc_cpp_plugin"), "go": (go, "protoc-gen-go-grpc")}
 
 
 def commands(folder):
