@@ -118,7 +118,9 @@ impl Observed {
         let reason = self.call.failure().map(|failure| failure.reason.name());
         let mut outcome = vec![KeyValue::new(name::RPC_RESPONSE_STATUS_CODE, code_name(code))];
         outcome.extend(reason.map(|reason| KeyValue::new(name::SCM_REASON, reason)));
-        if is_server_error(code) {
+        // INTERNAL without a reason of ours is how gRPC answers what a caller sends malformed.
+        let is_error = is_server_error(code) && (code != Code::Internal || reason.is_some());
+        if is_error {
             outcome.push(KeyValue::new(name::ERROR_TYPE, code_name(code)));
         }
         let elapsed = self.started.elapsed();
@@ -126,7 +128,7 @@ impl Observed {
         self.telemetry.call_duration.record(elapsed.as_secs_f64(), &labels);
         let span = self.call.context().span();
         span.set_attributes(outcome);
-        if is_server_error(code) {
+        if is_error {
             span.set_status(SpanStatus::error(""));
         }
         span.end();
@@ -176,6 +178,7 @@ impl Observed {
             // One line told of the circuit; its many calls are no news.
             (_, Some(Reason::CircuitOpen)) => line!(Level::INFO, "call refused"),
             (_, Some(Reason::UpstreamCredentials)) if attempts == Some(0) => line!(Level::INFO, "call refused"),
+            (Code::Internal, None) => line!(Level::INFO, "call refused"),
             (Code::Internal | Code::Unknown | Code::DataLoss, _) => line!(Level::ERROR, "call failed"),
             (Code::Unavailable | Code::DeadlineExceeded, _) => line!(Level::WARN, "call failed"),
             (_, Some(Reason::UpstreamAccount | Reason::UpstreamThrottled | Reason::Overloaded)) => {

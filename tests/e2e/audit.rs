@@ -89,3 +89,17 @@ async fn what_is_no_id_is_not_written_down() {
     assert!(!line.to_string().contains("p1anted"), "{line}");
     assert_eq!(emulator.attempts(), 0);
 }
+
+#[tokio::test]
+async fn what_a_caller_sends_malformed_is_its_own_fault() {
+    let emulator = emulator().await;
+    let mut process = start(&emulator.endpoint()).await;
+    let mut request = of_orders(sample());
+    request.metadata_mut().insert("grpc-timeout", "soon".parse().unwrap());
+    client(&process.address).await.save_info(request).await.unwrap_err();
+    let line = process.line("call refused").await;
+    assert_eq!((&line["level"], &line["status"]), (&"INFO".into(), &"INTERNAL".into()));
+    let metrics = process.metrics().await;
+    let counted = metrics.lines().find(|line| line.starts_with("rpc_server_call_duration_seconds_count")).unwrap();
+    assert!(counted.contains("\"INTERNAL\"") && !counted.contains("error_type"), "{counted}");
+}
