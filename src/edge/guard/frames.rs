@@ -199,8 +199,8 @@ impl Streams {
         let bit = 1u128.checked_shl(age / 2).unwrap_or(0);
         match head.kind {
             DATA | HEADERS if self.ended & bit != 0 => return Err(Reason::STREAM_CLOSED), // 5.1
+            // Not by RST_STREAM: what a cancelled call had under way may follow it (grpc-java), and harms nobody.
             DATA | HEADERS if head.flags & END_STREAM != 0 => self.ended |= bit,
-            RST_STREAM => self.ended |= bit,
             _ => {}
         }
         Ok(())
