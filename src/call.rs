@@ -23,7 +23,7 @@ pub struct Call {
 }
 
 /// What a call is about, as far as it can be told: ids that may be written down.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Subject {
     /// One of the configured projects.
     pub project_id: Option<String>,

@@ -15,6 +15,7 @@ mod files;
 mod problems;
 mod profile;
 mod projects;
+mod raw;
 mod reader;
 mod server;
 mod settings;

@@ -9,10 +9,10 @@ use tokio::{
     time::{sleep, sleep_until},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tonic::{body::Body, service::Routes};
+use tonic::{Status, body::Body, service::Routes};
 use tower::{Service, ServiceBuilder};
 
-use crate::{caller::Callers, clock, telemetry::Telemetry};
+use crate::{call::Call, caller::Callers, clock, error::Error, status, telemetry::Telemetry};
 
 mod catch_panic;
 pub mod connections;
@@ -81,6 +81,14 @@ pub fn stack(
         // Next to tonic, whose answer to a message too large it corrects.
         .layer_fn(message_size::MessageSize::new)
         .service(routes)
+}
+
+/// Notes on its call how it failed, and renders that for the caller.
+fn fail(call: Option<&Arc<Call>>, error: Error) -> Status {
+    if let Some(call) = call {
+        call.failed(&error);
+    }
+    status::render(error)
 }
 
 /// Serves connections until `stop` is done, then drains: no new connection, GOAWAY on the others, calls in flight

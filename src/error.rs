@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// How long a caller is asked to wait who found no room: as long as an ordinary call takes, and some.
+const OVERLOADED: Duration = Duration::from_secs(1);
+
 /// Why a call failed: the `reason` of `google.rpc.ErrorInfo`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Reason {
@@ -151,6 +154,11 @@ impl Error {
     /// A call that is not made for now, and how long.
     pub fn held_back(reason: Reason, wait: Duration) -> Self {
         Self { retry_after: Some(wait), ..Self::new(reason, Progress::NotSent) }
+    }
+
+    /// A call that finds no room here.
+    pub fn overloaded() -> Self {
+        Self::held_back(Reason::Overloaded, OVERLOADED)
     }
 
     /// An answer that is an error.

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::problems::Problem;
-use super::reader::{Raw, Section};
+use super::raw::Raw;
+use super::reader::Section;
 use super::{Listen, Projects, Server, values};
 use crate::{caller, proto};
 

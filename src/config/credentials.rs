@@ -54,13 +54,17 @@ pub struct KeyFiles {
 
 impl KeyFiles {
     fn read(&self) -> Result<Credentials, String> {
-        let problem = |problems: Vec<Remark>| problems.into_iter().map(|(_, message)| message).collect::<Vec<_>>();
-        read(self).map(|(credentials, _)| credentials).map_err(|problems| problem(problems).join("; "))
+        read(self).map(|(credentials, _)| credentials).map_err(in_one_line)
     }
 }
 
 /// Something to say about one of the files: the key that names it, and the message.
 pub(super) type Remark = (&'static str, String);
+
+/// All messages, for who knows the files without their keys.
+pub(super) fn in_one_line(remarks: Vec<Remark>) -> String {
+    remarks.into_iter().map(|(_, message)| message).collect::<Vec<_>>().join("; ")
+}
 
 /// Takes remarks one by one.
 pub(super) fn note(remarks: Vec<Remark>, mut noted: impl FnMut(&'static str, &str)) {

@@ -8,7 +8,9 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::reader::{Origin, Raw, Section};
+use super::raw::Raw;
+use super::reader::{Origin, Section};
+use super::settings;
 
 /// The regions with SCM; the first is the default. See the vendor's list of regions and endpoints.
 const REGIONS: [&str; 3] = ["cn-north-4", "ap-southeast-1", "my-kualalumpur-1"];
@@ -101,10 +103,7 @@ pub(super) fn default(section: &mut Section<'_>) -> Endpoint {
 
 /// The proxy as it may be shown: without user and password.
 pub(super) fn proxy_shown(raw: &Raw) -> String {
-    match raw.text("") {
-        Ok(text) if !text.contains('@') => format!("{text:?}"),
-        _ => "[REDACTED]".to_owned(),
-    }
+    raw.text("a URL").map_or_else(|_| "[REDACTED]".to_owned(), settings::shown_url)
 }
 
 /// The proxy's URL, kept as it was given; user and password make it a secret.

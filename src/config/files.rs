@@ -11,7 +11,7 @@ use toml::Table;
 use zeroize::Zeroizing;
 
 use super::problems::Problem;
-use super::reader::Raw;
+use super::raw::Raw;
 use super::values;
 
 /// Far beyond a configuration or a bundle of roots, and still nothing for the memory.

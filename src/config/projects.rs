@@ -4,7 +4,8 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use super::credentials::{self, KeyFiles, KeySource, note};
 use super::problems::Problem;
-use super::reader::{Raw, Section};
+use super::raw::Raw;
+use super::reader::Section;
 use super::{Endpoint, Environment, endpoint, profile, values};
 use crate::secret::Credentials;
 use crate::validate::text::is_id;

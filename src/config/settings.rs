@@ -5,13 +5,14 @@ use std::fmt;
 use toml::Value;
 
 use super::problems::one_line;
-use super::reader::Raw;
+use super::raw::Raw;
 
 /// One key with its value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Setting {
     place: String,
     value: String,
+    /// `default`, `file`, `environment` or the name of a variable.
     source: String,
 }
 
@@ -23,11 +24,6 @@ impl Setting {
     /// The key and its value, as in `server.drain = "20s"`.
     pub fn assignment(&self) -> String {
         format!("{} = {}", self.place, self.value)
-    }
-
-    /// Where the value came from: `default`, `file`, or the name of a variable.
-    pub fn source(&self) -> &str {
-        &self.source
     }
 }
 
@@ -61,6 +57,11 @@ pub(super) fn shown(raw: &Raw) -> String {
         Raw::Variable(text) => format!("{text:?}"),
         Raw::File(value) => toml(value),
     }
+}
+
+/// A URL without what it may hold of user and password.
+pub(super) fn shown_url(url: &str) -> String {
+    if url.contains('@') { "[REDACTED]".to_owned() } else { format!("{url:?}") }
 }
 
 fn toml(value: &Value) -> String {

@@ -12,7 +12,7 @@ use percent_encoding::percent_decode_str;
 use secrecy::SecretString;
 
 use super::problems::one_line;
-use super::settings::{Setting, Settings};
+use super::settings::{self, Setting, Settings};
 use super::{Environment, millis};
 
 /// Where traces and metrics go.
@@ -107,13 +107,11 @@ pub(super) fn read(environment: &Environment, warnings: &mut Vec<String>) -> Tel
 
 impl Telemetry {
     /// Shows where it goes.
-    pub(super) fn show(&self, settings: &mut Settings) {
+    pub(super) fn show(&self, shown: &mut Settings) {
         for (signal, otlp) in [(&TRACES, &self.traces), (&METRICS, &self.metrics)] {
             let Some(otlp) = otlp else { continue };
             let name = format!("OTEL_EXPORTER_OTLP_{}_ENDPOINT", signal.name);
-            let endpoint =
-                if otlp.endpoint.contains('@') { "[REDACTED]".to_owned() } else { format!("{:?}", otlp.endpoint) };
-            settings.0.push(Setting::new(&name, &endpoint, "environment"));
+            shown.0.push(Setting::new(&name, &settings::shown_url(&otlp.endpoint), "environment"));
         }
     }
 }

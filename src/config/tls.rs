@@ -10,7 +10,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use sha2::{Digest as _, Sha256};
 
-use super::credentials::{self, Remark, note};
+use super::credentials::{self, Remark, in_one_line, note};
 use super::files::{self, Content};
 use super::reader::Section;
 use super::values;
@@ -61,8 +61,7 @@ impl TlsFiles {
     ///
     /// What is wrong with the files: then what was read before stays good.
     pub fn read(&self) -> Result<TlsMaterial, String> {
-        let problem = |problems: Vec<Remark>| problems.into_iter().map(|(_, message)| message).collect::<Vec<_>>();
-        read(self).map(|(material, _)| material).map_err(|problems| problem(problems).join("; "))
+        read(self).map(|(material, _)| material).map_err(in_one_line)
     }
 }
 

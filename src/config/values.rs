@@ -9,7 +9,7 @@ use bytesize::ByteSize;
 use toml::Value;
 
 use super::Listen;
-use super::reader::Raw;
+use super::raw::Raw;
 
 /// The longest path of a Unix socket: `sun_path` of unix(7) has room for 108 bytes, the last of them zero.
 const LONGEST_SOCKET_PATH: usize = 107;

@@ -8,10 +8,10 @@ use opentelemetry::metrics::{Counter, Meter};
 use tonic::body::Body;
 use tower::Service;
 
+use super::fail;
 use crate::{
     call::Call,
     error::{Error, Progress, Reason},
-    status,
 };
 
 #[derive(Clone)]
@@ -53,10 +53,7 @@ where
             answer.await.unwrap_or_else(|_| {
                 panics.add(1, &[]);
                 let error = Error::new(Reason::Panic, Progress::MaybeSent);
-                if let Some(call) = call {
-                    call.failed(&error);
-                }
-                Ok(status::render(error).into_http())
+                Ok(fail(call.as_ref(), error).into_http())
             })
         })
     }

@@ -9,10 +9,10 @@ use tokio::time::timeout;
 use tonic::{Status, body::Body};
 use tower::Service;
 
+use super::fail;
 use crate::{
     call::Call,
     error::{Error, Progress, Reason},
-    status,
 };
 
 #[derive(Clone)]
@@ -52,10 +52,7 @@ where
         Box::pin(async move {
             answer.await.unwrap_or_else(|_| {
                 let error = Error::new(Reason::Deadline, Progress::MaybeSent);
-                if let Some(call) = call {
-                    call.failed(&error);
-                }
-                Ok(status::render(error).into_http())
+                Ok(fail(call.as_ref(), error).into_http())
             })
         })
     }

@@ -80,7 +80,7 @@ fn last_element(header: &str) -> Option<SubjectAltNames<'_>> {
         let (value, after) = value(after)?;
         match key.trim() {
             key if key.is_empty() || key.contains([',', ';', '"']) => return None,
-            key if value.is_empty() || key.is_empty() => {} // Envoy writes a key without a value for what is not there
+            _ if value.is_empty() => {} // Envoy writes a key without a value for what is not there
             key if key.eq_ignore_ascii_case("uri") => names.uris.push(value),
             key if key.eq_ignore_ascii_case("dns") => names.dns_names.push(value),
             _ => {}

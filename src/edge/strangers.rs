@@ -8,11 +8,10 @@ use http::{Request, Response};
 use tonic::body::Body;
 use tower::Service;
 
+use super::fail;
 use crate::{
-    call::Call,
     caller::{Caller, Callers},
     error::{Error, Progress},
-    status,
 };
 
 /// Paths that are everybody's.
@@ -44,14 +43,11 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let extensions = request.extensions();
-        let caller = extensions.get::<Caller>().cloned().unwrap_or_default();
-        match self.callers.may_look(&caller) {
+        let nobody = Caller::default();
+        match self.callers.may_look(extensions.get().unwrap_or(&nobody)) {
             Err(reason) if !request.uri().path().starts_with(HEALTH) => {
-                let error = Error::new(reason, Progress::NotSent);
-                if let Some(call) = extensions.get::<Arc<Call>>() {
-                    call.failed(&error);
-                }
-                Either::Right(ready(Ok(status::render(error).into_http())))
+                let status = fail(extensions.get(), Error::new(reason, Progress::NotSent));
+                Either::Right(ready(Ok(status.into_http())))
             }
             _ => Either::Left(self.inner.call(request)),
         }

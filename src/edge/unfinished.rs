@@ -6,7 +6,6 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{self, ready},
-    time::Duration,
 };
 
 use bytes::Bytes;
@@ -17,15 +16,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::Status;
 use tower::Service;
 
-use super::{GRPC_OWN, routes::QUESTION};
-use crate::{
-    call::Call,
-    error::{Error, Reason},
-    status,
-};
-
-/// How long a caller is asked to wait: half-sent requests go as they came.
-const WAIT: Duration = Duration::from_secs(1);
+use super::{GRPC_OWN, fail, routes::QUESTION};
+use crate::{call::Call, error::Error};
 
 /// What a header costs beside its text (RFC 9113 6.5.2, SETTINGS_MAX_HEADER_LIST_SIZE).
 const HEADER: usize = 32;
@@ -85,13 +77,7 @@ impl Held {
         match (self.bytes.clone().try_acquire_many_owned(bytes), &mut self.permit) {
             (Ok(more), Some(held)) => held.merge(more),
             (Ok(more), none) => *none = Some(more),
-            (Err(_), _) => {
-                let error = Error::held_back(Reason::Overloaded, WAIT);
-                if let Some(call) = &self.call {
-                    call.failed(&error);
-                }
-                return Err(status::render(error));
-            }
+            (Err(_), _) => return Err(fail(self.call.as_ref(), Error::overloaded())),
         }
         Ok(())
     }

@@ -3,19 +3,12 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard},
-    time::Duration,
 };
 
 use opentelemetry::metrics::Meter;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::{
-    caller::Caller,
-    error::{Error, Reason},
-};
-
-/// How long a caller is asked to wait whose call found no place: as long as an ordinary call takes, and some.
-const OVERLOADED: Duration = Duration::from_secs(1);
+use crate::{caller::Caller, error::Error};
 
 /// All places of the process.
 pub(super) struct Places {
@@ -47,14 +40,13 @@ impl Places {
 
     /// A place for a call of this caller. Callers that cannot be told apart share all of them.
     pub(super) fn take(&self, caller: &Caller) -> Result<Place<'_>, Error> {
-        let overloaded = || Error::held_back(Reason::Overloaded, OVERLOADED);
-        let place = self.all.try_acquire().map_err(|_| overloaded())?;
+        let place = self.all.try_acquire().map_err(|_| Error::overloaded())?;
         let caller = caller.identity().cloned();
         if let Some(caller) = &caller {
             let mut all_taken = self.taken();
             let taken = all_taken.entry(caller.clone()).or_default();
             if *taken >= self.per_caller {
-                return Err(overloaded());
+                return Err(Error::overloaded());
             }
             *taken += 1;
         }

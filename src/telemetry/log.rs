@@ -47,8 +47,8 @@ impl Log {
     }
 }
 
-/// Starts logging for the process, on standard output: JSON, or on a terminal lines for people. `filter` is the value of `RUST_LOG`; without one, or with a
-/// broken one, `info`.
+/// Starts logging for the process, on standard output: JSON, or on a terminal lines for people. `filter` is the value of
+/// `RUST_LOG`; without one, or with a broken one, `info`.
 pub fn start(filter: Option<&str>) -> Log {
     let form = if std::io::stdout().is_terminal() { Form::Readable } else { Form::Json };
     start_as(form, output(), filter)
