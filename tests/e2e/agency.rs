@@ -47,23 +47,17 @@ async fn assert_no_key(emulator: &Emulator, gateway: &Gateway) {
     assert_eq!(emulator.attempts(), attempts);
 }
 
-async fn metric(gateway: &Gateway, name: &str) -> f64 {
-    let (_, metrics) = gateway.admin("/metrics").await;
-    let line = metrics.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("{name} in {metrics}"));
-    line.rsplit(' ').next().unwrap().parse().unwrap()
-}
-
 const EXPIRY: &str = "scm_gateway_credentials_expiry_seconds{";
 
 /// Waits until the key in use is good for so long.
 async fn until_expiry(gateway: &Gateway, is_so: fn(f64) -> bool) {
     for _ in 0..1000 {
-        if is_so(metric(gateway, EXPIRY).await) {
+        if is_so(gateway.metric(EXPIRY).await) {
             return;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    panic!("the key is good for {} s", metric(gateway, EXPIRY).await);
+    panic!("the key is good for {} s", gateway.metric(EXPIRY).await);
 }
 
 #[tokio::test]
@@ -90,7 +84,7 @@ async fn calls_wait_for_the_first_key_and_any_number_of_them_costs_one_fetch() {
     let journal = emulator.journal();
     assert_eq!((journal.len(), journal[0].access_key.as_str()), (100, "AK1"));
     assert_eq!(journal[0].header("x-security-token"), Some("token1"));
-    assert!((86_300.0..=86_400.0).contains(&metric(&gateway, EXPIRY).await));
+    assert!((86_300.0..=86_400.0).contains(&gateway.metric(EXPIRY).await));
 }
 
 #[tokio::test]

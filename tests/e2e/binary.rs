@@ -14,6 +14,7 @@ use tokio::{
 use crate::harness::{
     assert_status, client, emulator, environment,
     folder::Folder,
+    in_flight,
     metadata_service::MetadataService,
     process::{Process, binary},
     sample,
@@ -97,10 +98,16 @@ async fn check_prints_the_values_and_where_they_came_from() {
 #[tokio::test]
 async fn on_a_terminal_the_log_is_for_people() {
     let mut command = Command::new("script"); // runs it on a terminal of its own
-    command.args(["--quiet", "--return", "--command", env!("CARGO_BIN_EXE_scm-gateway"), "/dev/null"]);
+    let told = format!("echo $$; exec {}", env!("CARGO_BIN_EXE_scm-gateway"));
+    command.args(["--quiet", "--return", "--command", &told, "/dev/null"]);
     command.env_clear().envs(environment("http://127.0.0.1:9", &[])).env("PATH", "/usr/bin:/bin").kill_on_drop(true);
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
-    let line = BufReader::new(child.stdout.take().unwrap()).lines().next_line().await.unwrap().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let pid = lines.next_line().await.unwrap().unwrap();
+    let line = lines.next_line().await.unwrap().unwrap();
+    // It outlives the terminal, as it should: SIGHUP ends nothing.
+    assert!(std::process::Command::new("kill").arg(pid.trim()).status().unwrap().success());
+    child.wait().await.unwrap();
     assert!(line.contains(" INFO ") && line.contains("serving") && !line.contains('{'), "{line:?}");
 }
 
@@ -158,10 +165,7 @@ async fn sigterm_lets_calls_in_flight_finish_and_ends_with_0() {
     let emulator = emulator().await;
     let mut process = Process::start(&emulator.endpoint(), &[]).await;
     let gate = std::sync::Arc::new(tokio::sync::Notify::new());
-    emulator.script(Step::HangThenServe(gate.clone()));
-    let mut client = client(&process.address).await;
-    let call = tokio::spawn(async move { client.save_info(sample()).await });
-    emulator.wait_for_attempts(1).await;
+    let call = in_flight(&emulator, Step::HangThenServe(gate.clone()), client(&process.address).await).await;
 
     process.signal("TERM");
     process.line("stopping").await;
@@ -177,10 +181,7 @@ async fn sigterm_lets_calls_in_flight_finish_and_ends_with_0() {
 async fn the_drain_is_bounded() {
     let emulator = emulator().await;
     let mut process = Process::start(&emulator.endpoint(), &[("SCM_GATEWAY__SERVER__DRAIN", "200ms")]).await;
-    emulator.script(Step::Hang);
-    let mut client = client(&process.address).await;
-    let call = tokio::spawn(async move { client.save_info(sample()).await });
-    emulator.wait_for_attempts(1).await;
+    let call = in_flight(&emulator, Step::Hang, client(&process.address).await).await;
     process.signal("INT");
     process.line("stopping").await;
     assert_status(&call.await.unwrap().unwrap_err(), tonic::Code::Unavailable, "SHUTTING_DOWN", Some(1));
@@ -192,10 +193,7 @@ async fn a_second_signal_ends_it_at_once() {
     for (first, second, code) in [("TERM", "TERM", 128 + 15), ("TERM", "INT", 128 + 2), ("INT", "TERM", 128 + 15)] {
         let emulator = emulator().await;
         let mut process = Process::start(&emulator.endpoint(), &[("SCM_GATEWAY__SERVER__DRAIN", "1h")]).await;
-        emulator.script(Step::Hang);
-        let mut client = client(&process.address).await;
-        let call = tokio::spawn(async move { client.save_info(sample()).await });
-        emulator.wait_for_attempts(1).await;
+        let call = in_flight(&emulator, Step::Hang, client(&process.address).await).await;
         process.signal(first);
         process.line("stopping").await;
         process.signal(second);
@@ -220,10 +218,7 @@ async fn sighup_is_no_second_signal() {
     let emulator = emulator().await;
     let mut process = Process::start(&emulator.endpoint(), &[]).await;
     let gate = std::sync::Arc::new(tokio::sync::Notify::new());
-    emulator.script(Step::HangThenServe(gate.clone()));
-    let mut client = client(&process.address).await;
-    let call = tokio::spawn(async move { client.save_info(sample()).await });
-    emulator.wait_for_attempts(1).await;
+    let call = in_flight(&emulator, Step::HangThenServe(gate.clone()), client(&process.address).await).await;
     process.signal("TERM");
     process.line("stopping").await;
     process.signal("HUP");

@@ -12,7 +12,7 @@ use prost::Message as _;
 use scm_emulator::Step;
 use tokio::{io::AsyncReadExt as _, net::TcpStream, sync::Notify, task::JoinHandle};
 
-use crate::harness::{Gateway, client, emulator, sample};
+use crate::harness::{Gateway, client, emulator, framed, sample};
 
 /// One connection and the task that runs it, which ends with it.
 async fn connect(address: &str) -> (SendRequest<Full<Bytes>>, JoinHandle<hyper::Result<()>>) {
@@ -22,11 +22,9 @@ async fn connect(address: &str) -> (SendRequest<Full<Bytes>>, JoinHandle<hyper::
 }
 
 fn save(address: &str) -> http::Request<Full<Bytes>> {
-    let message = sample().encode_to_vec();
-    let length = u32::try_from(message.len()).unwrap().to_be_bytes();
     http::Request::post(format!("http://{address}/huaweicloud.scm.v1.CertificateService/SaveInfo"))
         .header("content-type", "application/grpc")
-        .body(Full::from([&[0], &length[..], &message].concat()))
+        .body(Full::from(framed(0, &sample().encode_to_vec())))
         .unwrap()
 }
 
@@ -49,19 +47,11 @@ async fn one_connection_too_many_is_closed_at_once_and_a_place_is_given_back() {
     assert_eq!(third.read(&mut [0]).await.unwrap_or_default(), 0);
 
     gateway.save(sample()).await.unwrap();
-    let (_, metrics) = gateway.admin("/metrics").await;
-    let line = |name: &str| metrics.lines().find(|line| line.starts_with(name)).map(str::to_owned);
-    assert!(line("scm_gateway_connections_open").unwrap().ends_with(" 2"), "{metrics}");
-    assert!(line("scm_gateway_connections_refused_total{reason=\"limit\"").unwrap().ends_with(" 1"), "{metrics}");
+    assert_eq!(gateway.metric("scm_gateway_connections_open").await as u64, 2);
+    assert_eq!(gateway.metric("scm_gateway_connections_refused_total{reason=\"limit\"").await as u64, 1);
     drop(second);
     connection.await.unwrap().unwrap();
-    while !gateway
-        .admin("/metrics")
-        .await
-        .1
-        .lines()
-        .any(|l| l.starts_with("scm_gateway_connections_open") && l.ends_with(" 1"))
-    {}
+    while gateway.metric("scm_gateway_connections_open").await as u64 != 1 {}
     client(&address).await.save_info(sample()).await.unwrap();
     assert_eq!(emulator.attempts(), 4);
 }

@@ -6,17 +6,14 @@ use scm_emulator::Step;
 use tokio::sync::Notify;
 use tonic::Code;
 
-use crate::harness::{Gateway, assert_status, emulator, sample};
+use crate::harness::{Gateway, assert_status, emulator, in_flight, sample};
 
 #[tokio::test]
 async fn calls_in_flight_finish_and_new_connections_are_refused() {
     let emulator = emulator().await;
     let mut gateway = Gateway::of(&emulator).await;
     let gate = Arc::new(Notify::new());
-    emulator.script(Step::HangThenServe(gate.clone()));
-    let mut client = gateway.client.clone();
-    let call = tokio::spawn(async move { client.save_info(sample()).await });
-    emulator.wait_for_attempts(1).await;
+    let call = in_flight(&emulator, Step::HangThenServe(gate.clone()), gateway.client.clone()).await;
 
     gateway.stop();
     while tokio::net::TcpStream::connect(&gateway.addresses.server).await.is_ok() {
@@ -34,10 +31,7 @@ async fn calls_in_flight_finish_and_new_connections_are_refused() {
 async fn calls_that_outlast_the_drain_are_told_to_call_again() {
     let emulator = emulator().await;
     let mut gateway = Gateway::with(&emulator, &[("SCM_GATEWAY__SERVER__DRAIN", "300ms")]).await;
-    emulator.script(Step::Hang);
-    let mut client = gateway.client.clone();
-    let call = tokio::spawn(async move { client.save_info(sample()).await });
-    emulator.wait_for_attempts(1).await;
+    let call = in_flight(&emulator, Step::Hang, gateway.client.clone()).await;
 
     gateway.stop();
 

@@ -14,7 +14,7 @@ use scm_gateway::proto::SaveInfoRequest;
 use tonic::{Code, codec::CompressionEncoding};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
-use crate::harness::{Gateway, client, emulator, process::Process, sample};
+use crate::harness::{Gateway, client, emulator, framed, process::Process, sample};
 
 const SAVE: &str = "huaweicloud.scm.v1.CertificateService/SaveInfo";
 const HEALTH: &str = "grpc.health.v1.Health/Check";
@@ -22,12 +22,6 @@ const REFLECTION: &str = "grpc.reflection.v1.ServerReflection/ServerReflectionIn
 
 const PLAIN: u8 = 0;
 const COMPRESSED: u8 = 1;
-
-/// A length-prefixed message.
-fn framed(flag: u8, message: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(message.len()).unwrap().to_be_bytes();
-    [&[flag][..], &length, message].concat()
-}
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());

@@ -6,7 +6,7 @@ use hyper_util::{
     client::legacy::{self, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use scm_emulator::{Emulator, Options, SAMPLE_ACCESS_KEY, SAMPLE_PROJECT, SAMPLE_SECRET_KEY};
+use scm_emulator::{Emulator, Options, SAMPLE_ACCESS_KEY, SAMPLE_PROJECT, SAMPLE_SECRET_KEY, Step};
 use scm_gateway::{
     clock::Clock,
     config::{self, Environment},
@@ -97,6 +97,11 @@ impl Gateway {
         (&mut self.run).await.unwrap().unwrap();
     }
 
+    /// The value of the first series of its metrics that begins so.
+    pub async fn metric(&self, series: &str) -> f64 {
+        value_of(&self.admin("/metrics").await.1, series)
+    }
+
     /// Status and body of an admin page.
     pub async fn admin(&self, path: &str) -> (u16, String) {
         let response = reqwest::get(format!("http://{}{path}", self.addresses.admin)).await.unwrap();
@@ -152,6 +157,31 @@ pub fn environment(endpoint: &str, variables: &[(&str, &str)]) -> Environment {
     );
     environment.extend(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
     environment
+}
+
+/// A message with its prefix: the flag says whether it is compressed (gRPC over HTTP/2, "Messages").
+pub fn framed(flag: u8, message: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(message.len()).unwrap().to_be_bytes();
+    [&[flag][..], &length, message].concat()
+}
+
+/// The value of the first series of a page of metrics that begins so.
+pub fn value_of(page: &str, series: &str) -> f64 {
+    let line = page.lines().find(|line| line.starts_with(series)).unwrap_or_else(|| panic!("{series} in {page}"));
+    line.rsplit(' ').next().unwrap().parse().unwrap()
+}
+
+/// A call that has come to SCM, where this step awaits it.
+pub async fn in_flight(
+    emulator: &Emulator,
+    step: Step,
+    mut client: CertificateServiceClient<Channel>,
+) -> JoinHandle<Result<Response<SaveInfoResponse>, Status>> {
+    let before = emulator.attempts();
+    emulator.script(step);
+    let call = tokio::spawn(async move { client.save_info(sample()).await });
+    emulator.wait_for_attempts(before + 1).await;
+    call
 }
 
 pub async fn emulator() -> Emulator {

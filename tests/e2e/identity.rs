@@ -20,6 +20,7 @@ use tonic_types::StatusExt as _;
 use crate::harness::{
     Gateway, assert_status, emulator,
     folder::Folder,
+    framed,
     pki::{Authority, dns, uri},
     read, sample,
 };
@@ -282,12 +283,10 @@ async fn no_other_spelling_of_a_path_reaches_a_method_that_is_not_allowed() {
         (format!("/{service}/saveinfo"), Code::Unimplemented),
         (format!("/grpc.health.v1.Health/../../{service}/SaveInfo"), Code::Unimplemented),
     ] {
-        let message = sample().encode_to_vec();
-        let length = u32::try_from(message.len()).unwrap().to_be_bytes();
         let request = http::Request::post(format!("http://{}{path}", gateway.addresses.server))
             .header("content-type", "application/grpc")
             .header("x-forwarded-client-cert", format!("URI={ORDERS}"))
-            .body(Full::<Bytes>::from([&[0], &length[..], &message].concat()))
+            .body(Full::<Bytes>::from(framed(0, &sample().encode_to_vec())))
             .unwrap();
         let response = http.request(request).await.unwrap();
         let status = Status::from_header_map(response.headers()).unwrap_or_else(|| panic!("{path}: {response:?}"));

@@ -8,17 +8,14 @@ use tonic::Code;
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tonic_types::StatusExt as _;
 
-use crate::harness::{Gateway, assert_status, client, emulator, read, sample};
+use crate::harness::{Gateway, assert_status, client, emulator, in_flight, read, sample, value_of};
 
 mod unfinished;
 
 /// Calls in flight and how many may be, as the metrics say.
 async fn places(gateway: &Gateway) -> [u64; 2] {
     let (_, metrics) = gateway.admin("/metrics").await;
-    ["scm_gateway_calls_in_flight{", "scm_gateway_calls_limit{"].map(|name| {
-        let line = metrics.lines().find(|line| line.starts_with(name)).unwrap();
-        line.rsplit(' ').next().unwrap().parse().unwrap()
-    })
+    ["scm_gateway_calls_in_flight{", "scm_gateway_calls_limit{"].map(|series| value_of(&metrics, series) as u64)
 }
 
 #[tokio::test]
@@ -26,10 +23,7 @@ async fn what_finds_no_place_is_refused_at_once_and_a_place_is_given_back() {
     let emulator = emulator().await;
     let gateway = Gateway::with(&emulator, &[("SCM_GATEWAY__SERVER__MAX_IN_FLIGHT", "1")]).await;
     let gate = Arc::new(Notify::new());
-    emulator.script(Step::HangThenServe(gate.clone()));
-    let mut client = gateway.client.clone();
-    let first = tokio::spawn(async move { client.save_info(sample()).await });
-    emulator.wait_for_attempts(1).await;
+    let first = in_flight(&emulator, Step::HangThenServe(gate.clone()), gateway.client.clone()).await;
 
     let status = gateway.save(sample()).await.unwrap_err();
 
@@ -81,10 +75,7 @@ async fn the_bound_is_the_processs_and_neither_health_nor_the_operator_is_shut_o
 async fn a_caller_that_gives_up_gives_its_place_back() {
     let emulator = emulator().await;
     let gateway = Gateway::with(&emulator, &[("SCM_GATEWAY__SERVER__MAX_IN_FLIGHT", "1")]).await;
-    emulator.script(Step::Hang);
-    let mut client = gateway.client.clone();
-    let first = tokio::spawn(async move { client.save_info(sample()).await });
-    emulator.wait_for_attempts(1).await;
+    let first = in_flight(&emulator, Step::Hang, gateway.client.clone()).await;
     first.abort();
     emulator.wait_for_open_connections(0).await;
     gateway.save(sample()).await.unwrap();

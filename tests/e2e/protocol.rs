@@ -3,7 +3,7 @@
 use scm_gateway::proto::SaveInfoRequest;
 use tonic::{Code, Request};
 
-use crate::harness::{Gateway, emulator, folder::Folder, sample};
+use crate::harness::{Gateway, emulator, folder::Folder, framed, sample};
 
 #[tokio::test]
 async fn a_message_over_the_limit_is_resource_exhausted() {
@@ -65,10 +65,7 @@ async fn what_is_not_grpc_is_refused_in_http_and_not_carried_out() {
     use prost::Message as _;
     let emulator = emulator().await;
     let gateway = Gateway::of(&emulator).await;
-    let message = sample().encode_to_vec();
-    let mut framed = vec![0];
-    framed.extend(u32::try_from(message.len()).unwrap().to_be_bytes());
-    framed.extend(message);
+    let framed = framed(0, &sample().encode_to_vec());
     let client = Client::builder(TokioExecutor::new()).http2_only(true).build_http::<Full<bytes::Bytes>>();
     let uri = format!("http://{}/huaweicloud.scm.v1.CertificateService/SaveInfo", gateway.addresses.server);
     for (method, content_type, status) in [

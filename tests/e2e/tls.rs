@@ -19,7 +19,7 @@ use crate::{
         Gateway, assert_status, emulator,
         folder::Folder,
         pki::{Authority, uri},
-        sample,
+        sample, value_of,
     },
     rotation::counted,
 };
@@ -89,9 +89,7 @@ async fn a_client_certificate_of_another_authority_or_out_of_its_time_gets_no_co
     assert_eq!(emulator.attempts(), 0);
     let good = authority.connect(&gateway.addresses.server, Some(&authority.client(names()))).await.unwrap();
     CertificateServiceClient::new(good).save_info(sample()).await.unwrap();
-    let (_, metrics) = gateway.admin("/metrics").await;
-    let refused = metrics.lines().find(|line| line.starts_with("scm_gateway_connections_refused_total{reason=\"tls\""));
-    assert!(refused.is_some_and(|line| line.ends_with(" 3")), "{metrics}");
+    assert_eq!(gateway.metric("scm_gateway_connections_refused_total{reason=\"tls\"").await as u64, 3);
 }
 
 #[tokio::test]
@@ -159,10 +157,9 @@ async fn days_to_expiry_are_a_metric() {
     let (authority, folder) = (Authority::new(), Folder::new());
     let (_emulator, gateway) = start(&authority, Some(&authority), &folder, &[]).await;
     let (_, metrics) = gateway.admin("/metrics").await;
-    let days = |certificate: &str| -> f64 {
-        let start = format!("scm_gateway_tls_certificate_time_to_expiry_days{{certificate=\"{certificate}\"");
-        let line = metrics.lines().find(|line| line.starts_with(&start)).unwrap_or_else(|| panic!("{metrics}"));
-        line.rsplit(' ').next().unwrap().parse().unwrap()
+    let days = |certificate: &str| {
+        let series = format!("scm_gateway_tls_certificate_time_to_expiry_days{{certificate=\"{certificate}\"");
+        value_of(&metrics, &series)
     };
     assert!((365.0..366.0 * 30.0).contains(&days("server")), "2050");
     assert!(days("client_ca") > days("server"), "4096");
@@ -192,11 +189,7 @@ async fn a_connection_without_a_client_certificate_does_not_stay() {
     let (authority, folder) = (Authority::new(), Folder::new());
     let variables = [("SCM_GATEWAY__SERVER__HANDSHAKE_TIMEOUT", "500ms")];
     let (_emulator, gateway) = start(&authority, Some(&authority), &folder, &variables).await;
-    let open = || async {
-        let (_, metrics) = gateway.admin("/metrics").await;
-        let line = metrics.lines().find(|line| line.starts_with("scm_gateway_connections_open")).unwrap().to_owned();
-        line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()
-    };
+    let open = async || gateway.metric("scm_gateway_connections_open").await as u64;
     let known = authority.client(vec![uri(ORDERS)]);
     let known = authority.connect(&gateway.addresses.server, Some(&known)).await.unwrap();
     CertificateServiceClient::new(known.clone()).save_info(sample()).await.unwrap();

@@ -7,7 +7,7 @@ use tokio::{
     process::{Child, ChildStdout, Command},
 };
 
-use super::{environment, suite_log};
+use super::{environment, suite_log, value_of};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_scm-gateway");
 
@@ -96,9 +96,7 @@ impl Process {
 
     /// The value of a metric without labels.
     pub async fn metric(&self, name: &str) -> u64 {
-        let metrics = self.metrics().await;
-        let line = metrics.lines().find(|line| line.starts_with(&format!("{name}{{"))).unwrap();
-        line.rsplit(' ').next().unwrap().parse().unwrap()
+        value_of(&self.metrics().await, &format!("{name}{{")) as u64
     }
 
     /// KiB of memory at the most so far.

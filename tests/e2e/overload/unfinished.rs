@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::FutureExt as _;
 use h2::{
     PingPong, RecvStream, SendStream,
@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
-use crate::harness::{Gateway, assert_status, client, emulator, process::Process, sample};
+use crate::harness::{Gateway, assert_status, client, emulator, framed, process::Process, sample};
 
 const SAVE_INFO: &str = "http://localhost/huaweicloud.scm.v1.CertificateService/SaveInfo";
 
@@ -138,15 +138,10 @@ async fn hundreds_of_answers_that_nobody_reads_keep_no_place() {
 
 /// A whole call, up to the head of its answer: the message waits for the window.
 async fn answered(connection: SendRequest<Bytes>) -> RecvStream {
-    let message = sample().encode_to_vec();
-    let mut framed = BytesMut::new();
-    framed.put_u8(0);
-    framed.put_u32(message.len() as u32);
-    framed.put_slice(&message);
     let request = Request::post(SAVE_INFO).header("content-type", "application/grpc").body(()).unwrap();
     let mut connection = connection.ready().await.unwrap();
     let (answer, mut body) = connection.send_request(request, false).unwrap();
-    body.send_data(framed.freeze(), true).unwrap();
+    body.send_data(framed(0, &sample().encode_to_vec()).into(), true).unwrap();
     let answer = answer.await.unwrap();
     assert_eq!(answer.headers().get("grpc-status"), None, "a success has its status in the trailers");
     answer.into_body()
