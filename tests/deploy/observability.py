@@ -32,6 +32,13 @@ def ask(url):
         return json.load(answer)
 
 
+def filled(expression):
+    """A query of the dashboard with Grafana's variables filled in."""
+    for variable, value in GRAFANA.items():
+        expression = expression.replace(variable, value)
+    return expression
+
+
 def panels():
     """The dashboard's panels that show something."""
     return [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
@@ -43,10 +50,7 @@ def queries():
         yield rule.get("alert") or rule["record"], rule["expr"]
     for panel in panels():
         for query in panel["targets"]:
-            expression = query["expr"]
-            for variable, value in GRAFANA.items():
-                expression = expression.replace(variable, value)
-            yield panel["title"], expression
+            yield panel["title"], filled(query["expr"])
 
 
 def selectors(expression):
@@ -184,9 +188,7 @@ def check_live():
             if panel["title"] in may_be_empty:
                 continue
             for query in panel["targets"]:
-                expression = query["expr"]
-                for variable, filled in GRAFANA.items():
-                    expression = expression.replace(variable, filled)
+                expression = filled(query["expr"])
                 if "refused" in expression:
                     continue
                 until(f"data for {panel['title']}: {expression}", lambda: value(expression))

@@ -4,16 +4,12 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 target="${CARGO_TARGET_DIR:-target}"
-tools="$PWD/target/tools/observability"
+. tests/venv.sh
 
 if ! command -v promtool >/dev/null || ! command -v prometheus >/dev/null; then
   apt-get install -y -qq prometheus >/dev/null 2>&1 || { echo "no Prometheus to be had: alerts and dashboard were not tested"; exit 0; }
 fi
-if [ ! -f "$tools/installed" ]; then
-  python3 -m venv "$tools"
-  "$tools/bin/pip" install --quiet --disable-pip-version-check promql-parser==0.12.0 PyYAML==6.0.3 grpcio-tools==1.85.1
-  touch "$tools/installed"
-fi
+venv observability promql-parser==0.12.0 PyYAML==6.0.3 grpcio-tools==1.85.1
 
 promtool check rules deploy/helm/scm-gateway/files/alerts.yaml
 promtool test rules tests/deploy/alerts_test.yaml
