@@ -1,6 +1,6 @@
 # Sourced by the tests that run containers: what they need, and podman without systemd and a registry.
 
-[ "$(id -u)" = 0 ] || { echo "not root: no container was run"; exit 0; }
+unshare --mount true 2>/dev/null || { echo "no right to make namespaces: no container was run"; exit 0; }
 needed=(buildah podman crun mmdebstrap catatonit)
 if ! type "${needed[@]}" >/dev/null 2>&1; then
   command -v apt-get >/dev/null || { echo "no podman, and no apt-get to get it with: no container was run"; exit 0; }
@@ -19,8 +19,7 @@ storage=(--root "$target/image/storage" --runroot "$target/image/run" --storage-
 buildah() { command buildah "${storage[@]}" "$@"; }
 podman() { command podman "${storage[@]}" --runtime crun --cgroup-manager cgroupfs --events-backend file "$@"; }
 
-# The smallest container there is, also the one that holds a pod together, which podman would fetch. A machine that cannot
-# run it (another kind of cgroups, say) can run none.
+# The container that holds a pod together, which podman would fetch.
 if ! podman image exists localhost/pause 2>/dev/null; then
   mkdir -p "$folder/pause"
   install "$(command -v catatonit)" "$folder/pause/catatonit"
@@ -28,5 +27,3 @@ if ! podman image exists localhost/pause 2>/dev/null; then
   buildah bud --quiet --isolation chroot -t localhost/pause -f "$folder/pause/Containerfile" "$folder/pause" >/dev/null
 fi
 limits=(--ulimit nofile=4096:4096 --ulimit nproc=4096:4096)
-podman run --rm --network host "${limits[@]}" --entrypoint /catatonit localhost/pause --version >/dev/null 2>&1 ||
-  { echo "containers do not run on this machine: none was tested"; exit 0; }
