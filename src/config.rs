@@ -136,10 +136,7 @@ pub fn environment(variables: impl Iterator<Item = (OsString, OsString)>) -> Env
 ///
 /// All mistakes found. A file that cannot be read or is no TOML is the only one, for lack of anything to check.
 pub fn load(file: Option<&Path>, environment: &Environment) -> Result<Config, Problems> {
-    let table = match file {
-        Some(path) => files::toml(path).map_err(|problem| Problems::from(vec![problem]))?,
-        None => Table::new(),
-    };
+    let table = table(file)?;
     let mut input = Input::new(environment);
     let (server, admin, upstream, projects, callers) = input.root(table, |root| {
         let server = root.section("server", server::read);
@@ -159,6 +156,28 @@ pub fn load(file: Option<&Path>, environment: &Environment) -> Result<Config, Pr
         }
         _ => Err(Problems::from(input.problems)),
     }
+}
+
+/// Reads only where the admin listener is, for who asks a gateway that runs. Keys and certificates are that one's own.
+///
+/// # Errors
+///
+/// A file that cannot be read or is no TOML, and the mistakes in `[admin]`.
+pub fn admin_address(file: Option<&Path>, environment: &Environment) -> Result<SocketAddr, Problems> {
+    let mut table = table(file)?;
+    table.retain(|key, _| key == "admin");
+    let ours = environment.iter().filter(|(name, _)| name.starts_with("SCM_GATEWAY__ADMIN__"));
+    let variables = ours.map(|(name, value)| (name.clone(), value.clone())).collect();
+    let mut input = Input::new(&variables);
+    let admin = input.root(table, |root| root.section("admin", admin));
+    match input.problems.is_empty() {
+        true => Ok(admin.listen),
+        false => Err(Problems::from(input.problems)),
+    }
+}
+
+fn table(file: Option<&Path>) -> Result<Table, Problems> {
+    file.map_or_else(|| Ok(Table::new()), |path| files::toml(path).map_err(|problem| Problems::from(vec![problem])))
 }
 
 fn admin(section: &mut Section<'_>) -> Admin {

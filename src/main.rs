@@ -1,12 +1,16 @@
 //! The command line: arguments, configuration, signals and exit codes.
 
-use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::{Parser, error::ErrorKind};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use scm_gateway::{
     clock::Clock,
-    config::{self, Config},
+    config::{self, Config, Environment},
     health_check,
     run::{self, run},
     telemetry,
@@ -39,7 +43,8 @@ struct Arguments {
     /// 0 or 78
     #[arg(long)]
     check: bool,
-    /// Ask the gateway that runs with this configuration whether it lives, at its admin address, and end with 0 or 1
+    /// Ask the gateway that runs with this configuration whether it lives, at its admin address, and end with 0 or 1;
+    /// nothing but that address is read
     #[arg(long, conflicts_with = "check")]
     health: bool,
 }
@@ -56,13 +61,13 @@ fn main() -> ExitCode {
     };
     raise_file_limit();
     let environment = config::environment(variables());
+    if arguments.health {
+        return health(arguments.config.as_deref(), &environment);
+    }
     let config = match config::load(arguments.config.as_deref(), &environment) {
         Ok(config) => config,
         Err(problems) => return bad_start(problems),
     };
-    if arguments.health {
-        return health(&config);
-    }
     let runtime = match Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return bad_start(error),
@@ -85,8 +90,12 @@ fn variables() -> impl Iterator<Item = (OsString, OsString)> {
     std::env::vars_os()
 }
 
-fn health(config: &Config) -> ExitCode {
-    match health_check::lives(config.admin.listen) {
+fn health(file: Option<&Path>, environment: &Environment) -> ExitCode {
+    let address = match config::admin_address(file, environment) {
+        Ok(address) => address,
+        Err(problems) => return bad_start(problems),
+    };
+    match health_check::lives(address) {
         Ok(true) => return ExitCode::SUCCESS,
         Ok(false) => say(&mut std::io::stderr(), "scm-gateway: it does not say that it lives"),
         Err(error) => say(&mut std::io::stderr(), format_args!("scm-gateway: admin.listen: {error}")),

@@ -803,3 +803,16 @@ fn of_region_and_endpoint_the_one_that_counts_is_shown() {
     let shown = good("", &with_key(&[])).settings.to_string();
     assert!(shown.contains("upstream.region = \"cn-north-4\""), "{shown}");
 }
+
+#[test]
+fn the_admin_address_is_read_without_the_rest() {
+    let dir = Dir::new();
+    let file =
+        dir.file("config.toml", "[admin]\nlisten = \"127.0.0.1:1\"\n[[projects]]\nak_file = \"/nowhere\"\n[x]\n");
+    let read = |variables: &Environment| admin_address(Some(Path::new(&file)), variables);
+    assert_eq!(read(&variables(&[("SCM_GATEWAY__X", "1")])).expect("an address").port(), 1);
+    assert_eq!(read(&variables(&[("SCM_GATEWAY__ADMIN__LISTEN", "127.0.0.1:2")])).expect("an address").port(), 2);
+    assert_eq!(admin_address(None, &variables(&[])).expect("an address").port(), 9464);
+    let problems = read(&variables(&[("SCM_GATEWAY__ADMIN__LISTEN", "x")])).expect_err("a problem").to_string();
+    assert!(problems.starts_with("SCM_GATEWAY__ADMIN__LISTEN: expects"), "{problems}");
+}

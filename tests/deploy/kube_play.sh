@@ -5,6 +5,12 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 . tests/deploy/podman.sh
 
+tools="$PWD/target/tools/kube_play"
+if [ ! -f "$tools/installed" ]; then
+  python3 -m venv "$tools"
+  "$tools/bin/pip" install --quiet --disable-pip-version-check PyYAML==6.0.3
+  touch "$tools/installed"
+fi
 podman image exists scm-gateway || { echo "no image: tests/deploy/image.sh makes it"; exit 1; }
 podman tag scm-gateway "localhost/scm-gateway:$(sed -n 's/^appVersion: //p' deploy/helm/scm-gateway/Chart.yaml)"
 printf '[engine]\ninfra_image = "localhost/pause"\n[containers]\ndefault_ulimits = ["nofile=4096:4096", "nproc=4096:4096"]\n' >"$folder/containers.conf"
@@ -14,12 +20,13 @@ export CONTAINERS_CONF="$folder/containers.conf"
 access_key=MADEUPACCESSKEY00001
 secret_key=MadeUpSecretKey000000000000000000000002A
 emulator --key "$access_key:$secret_key"
-endpoint="$(sed -n "s/^export SCM_GATEWAY__UPSTREAM__ENDPOINT='\(.*\)'$/\1/p" "$folder/emulator")"
-"$target/tools/chart/bin/python" tests/deploy/for_podman.py deploy/kubernetes/scm-gateway.yaml "$access_key" "$secret_key" "$endpoint" >"$folder/pod.yaml"
+"$tools/bin/python" tests/deploy/for_podman.py deploy/kubernetes/scm-gateway.yaml "$access_key" "$secret_key" \
+  "$(printed SCM_GATEWAY__UPSTREAM__ENDPOINT)" >"$folder/pod.yaml"
 
 at_exit "podman play kube --down '$folder/pod.yaml'"
 podman play kube --network host "$folder/pod.yaml" >/dev/null
 ready 127.0.0.1:9464
+serving 127.0.0.1:50051
 save 127.0.0.1:50051
 container="$(podman ps --format '{{.ID}} {{.Image}}' | sed -n 's| localhost/scm-gateway:.*||p')"
 pid="$(podman inspect --format '{{.State.Pid}}' "$container")"
@@ -28,4 +35,4 @@ grep -q $'^CapEff:\t0000000000000000$' "/proc/$pid/status"
 grep -q ' / .*\bro\b' "/proc/$pid/mounts"
 podman stop --time 30 "$container" >/dev/null 2>&1
 [ "$(podman inspect --format '{{.State.ExitCode}}' "$container")" = 0 ]
-echo "The manifest's pod starts, is read-only and without privileges, saves, and ends with 0."
+echo "The manifest's pod starts, is read-only and without privileges, SERVING, saves, and ends with 0."
