@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 here="$PWD/tests/clients" work="$PWD/target/readme" target="$(realpath "${CARGO_TARGET_DIR:-target}")"
-export PROTO="$PWD/proto"
+export PROTO="$PWD/proto" go="$PWD/target/tools/go"
 
 # Each of these makes ./save, in a folder of its own.
 make_python() {
@@ -41,21 +41,10 @@ make_java() {
   printf '#!/bin/sh\nexec java -cp classes:%s Save "$1"\n' "$jars" >save
 }
 
-# Go and grpc-go of Debian 13, unpacked: those of Debian 12 are older than what the README uses.
 make_go() {
-  if [ ! -d debian13 ]; then
-    mkdir -p apt/lists/partial apt/archives/partial
-    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian trixie main" >apt/sources.list
-    local get=(apt-get -qq -o "Dir::Etc::SourceList=$PWD/apt/sources.list" -o Dir::Etc::SourceParts=- -o "Dir::Cache=$PWD/apt"
-      -o "Dir::State::Lists=$PWD/apt/lists" -o APT::Sandbox::User=root)
-    "${get[@]}" update
-    (cd apt && "${get[@]}" download golang-1.24-{go,src} golang-google-{grpc,protobuf,genproto}-dev \
-      golang-golang-x-{net,sys,text}-dev golang-github-golang-protobuf-1-5-dev protoc-gen-go protoc-gen-go-grpc)
-    for package in apt/*.deb; do dpkg -x "$package" unpacked; done
-    mv unpacked debian13
-  fi
-  local debian="$PWD/debian13/usr" module="$PWD/path/src/example.org/client"
-  export PATH="$debian/lib/go-1.24/bin:$debian/bin:$PATH" GO111MODULE=off CGO_ENABLED=0 GOCACHE="$PWD/cache"
+  (cd "$go" && "$here/go/debian13.sh")
+  local debian="$go/debian13/usr" module="$PWD/path/src/example.org/client"
+  export PATH="$debian/lib/go-1.24/bin:$debian/bin:$PATH" GO111MODULE=off CGO_ENABLED=0 GOCACHE="$go/cache"
   export GOPATH="$PWD/path:$debian/share/gocode"
   mkdir -p "$module" && pushd "$module"
   # README: go
@@ -91,7 +80,7 @@ python3 tests/clients/readme.py
 declare -A needs=([python]=python3 [node]=npm [java]=grpc_java_plugin [go]=protoc)
 packages=(iproute2 unzip protobuf-compiler default-jdk-headless protobuf-compiler-grpc-java-plugin libgrpc-java
   libprotobuf-java libnetty-java libperfmark-java libjsr305-java libgeronimo-annotation-1.3-spec-java)
-mkdir -p "$work"
+mkdir -p "$work" "$go"
 install() { apt-get install -y -qq --no-install-recommends "${packages[@]}" >"$work/apt.log" 2>&1; }
 install || { apt-get update -qq && install; } || echo "not all packages could be installed"
 cargo build --locked --quiet --bin scm-gateway
