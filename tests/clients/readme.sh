@@ -26,7 +26,7 @@ make_node() {
 
 make_java() {
   local jars="$(printf '/usr/share/java/%s.jar:' grpc-{api,context,core,netty,protobuf,protobuf-lite,stub} protobuf{,-util} \
-    netty-{buffer,codec,codec-http,codec-http2,common,handler,resolver,transport} guava gson perfmark-api jsr305 \
+    netty-{buffer,codec,codec-http,codec-http2,common,handler,resolver,transport} guava perfmark-api jsr305 \
     geronimo-annotation-1.3-spec)"
   mkdir -p src
   # README: java
@@ -79,7 +79,8 @@ export here && export -f make_python make_node make_java make_go by_hand save_ea
 python3 tests/clients/readme.py
 declare -A needs=([python]=python3 [node]=npm [java]=grpc_java_plugin [go]=protoc)
 packages=(iproute2 unzip protobuf-compiler default-jdk-headless protobuf-compiler-grpc-java-plugin libgrpc-java
-  libprotobuf-java libnetty-java libperfmark-java libjsr305-java libgeronimo-annotation-1.3-spec-java)
+  libprotobuf-java libnetty-java libperfmark-java libguava-java libjsr305-java
+  libgeronimo-annotation-1.3-spec-java)
 mkdir -p "$work" "$go"
 install() { apt-get install -y -qq --no-install-recommends "${packages[@]}" >"$work/apt.log" 2>&1; }
 install || { apt-get update -qq && install; } || echo "not all packages could be installed"

@@ -9,7 +9,7 @@ if [ ! -f "$tools/installed" ]; then
   # Ruby, Java and C++ of Debian; without them those clients are left out, and said to be.
   packages=(ruby ruby-grpc ruby-grpc-tools protobuf-compiler protobuf-compiler-grpc libgrpc++-dev libprotobuf-dev pkg-config
     default-jdk-headless libgrpc-java protobuf-compiler-grpc-java-plugin libprotobuf-java libnetty-java libperfmark-java
-    libjsr305-java libgeronimo-annotation-1.3-spec-java)
+    libguava-java libjsr305-java libgeronimo-annotation-1.3-spec-java)
   install() { apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null 2>&1; }
   install || { apt-get update -qq && install; } || echo "not all packages could be installed"
   mkdir -p "$go"
