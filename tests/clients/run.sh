@@ -4,14 +4,18 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 . tests/venv.sh
+go="$PWD/target/tools/go"
 
 venv clients grpcio-tools==1.85.1 grpcio-status==1.85.1 grpcio-health-checking==1.85.1 grpcio-reflection==1.85.1
 if [ ! -d "$tools/proto" ]; then
-  # Ruby, Java, C++ and Go of Debian; without them those clients are left out, and said to be.
-  apt-get install -y -qq --no-install-recommends ruby ruby-grpc ruby-grpc-tools protobuf-compiler protobuf-compiler-grpc \
-    libgrpc++-dev libprotobuf-dev pkg-config libgrpc-java protobuf-compiler-grpc-java-plugin libprotobuf-java libnetty-java \
-    libperfmark-java libjsr305-java libgeronimo-annotation-1.3-spec-java golang-go \
-    golang-google-grpc-dev golang-google-protobuf-dev golang-google-genproto-dev protoc-gen-go-1-5 protoc-gen-go-grpc >/dev/null 2>&1 || true
+  # Ruby, Java and C++ of Debian; without them those clients are left out, and said to be.
+  packages=(ruby ruby-grpc ruby-grpc-tools protobuf-compiler protobuf-compiler-grpc libgrpc++-dev libprotobuf-dev pkg-config
+    default-jdk-headless libgrpc-java protobuf-compiler-grpc-java-plugin libprotobuf-java libnetty-java libperfmark-java
+    libguava-java libjsr305-java libgeronimo-annotation-1.3-spec-java)
+  install() { apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null 2>&1; }
+  install || { apt-get update -qq && install; } || echo "not all packages could be installed"
+  mkdir -p "$go"
+  (cd "$go" && "$OLDPWD/tests/clients/go/debian13.sh") || echo "Go of Debian 13 could not be unpacked"
   # The protos that come with gRPC are there too, for those whose libraries do not bring them.
   command -v npm >/dev/null || { echo "no npm: no client was run"; exit 0; }
   npm install --silent --no-fund --no-audit --prefix "$tools/node" @grpc/grpc-js@1.14 @grpc/proto-loader@0.8 \

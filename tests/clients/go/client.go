@@ -1,7 +1,6 @@
 // A client in Go, from the proto alone: every way a call can end, read with gRPC's own libraries.
 //
-// Usage: client ADDRESS TRACEPARENT [drain]. Debian's grpc-go is of 2020 and speaks through an older protobuf than what
-// protoc generates today: `codec` joins the two. Today's needs none of it; see README.md.
+// Usage: client ADDRESS TRACEPARENT [drain].
 package main
 
 import (
@@ -11,41 +10,30 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/genproto/googleapis/rpc/code"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
 	health "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
-	reflection "google.golang.org/grpc/reflection/grpc_reflection_v1alpha"
+	reflection "google.golang.org/grpc/reflection/grpc_reflection_v1"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/runtime/protoimpl"
 
 	scm "scm"
 )
 
-type codec struct{}
+// As gRPC writes it.
+func name(err error) code.Code { return code.Code(status.Code(err)) }
 
-func (codec) Name() string                          { return "proto" }
-func (codec) Marshal(m interface{}) ([]byte, error) { return proto.Marshal(protoimpl.X.ProtoMessageV2Of(m)) }
-func (codec) Unmarshal(data []byte, m interface{}) error {
-	return proto.Unmarshal(data, protoimpl.X.ProtoMessageV2Of(m))
-}
-
-// As gRPC writes them.
-var names = map[codes.Code]string{codes.Canceled: "CANCELLED", codes.DeadlineExceeded: "DEADLINE_EXCEEDED",
-	codes.ResourceExhausted: "RESOURCE_EXHAUSTED", codes.Unavailable: "UNAVAILABLE"}
-
-func name(err error) string { return names[status.Code(err)] }
-
-// Reads the detail of this type, if the error has one.
-func detail(err error, into interface{}) {
-	message := protoimpl.X.ProtoMessageV2Of(into)
-	for _, any := range status.Convert(err).Proto().GetDetails() {
-		if strings.HasSuffix(any.GetTypeUrl(), "/"+string(message.ProtoReflect().Descriptor().FullName())) {
-			must(proto.Unmarshal(any.GetValue(), message))
+// The detail of this type; an empty one if there is none.
+func detail[T any](err error) T {
+	for _, any := range status.Convert(err).Details() {
+		if detail, ok := any.(T); ok {
+			return detail
 		}
 	}
+	var none T
+	return none
 }
 
 func must(err error) {
@@ -65,7 +53,7 @@ func request(certID string) *scm.SaveInfoRequest {
 }
 
 func main() {
-	conn, err := grpc.Dial(os.Args[1], grpc.WithInsecure(), grpc.WithDefaultCallOptions(grpc.ForceCodec(codec{})))
+	conn, err := grpc.NewClient(os.Args[1], grpc.WithTransportCredentials(insecure.NewCredentials()))
 	must(err)
 	defer conn.Close()
 	client := scm.NewCertificateServiceClient(conn)
@@ -92,14 +80,11 @@ func main() {
 	fmt.Println("ReadInfo:", read.GetInfo().GetDomain())
 
 	refused := save("!", patience)
-	var bad errdetails.BadRequest
-	detail(refused, &bad)
 	fmt.Print("BadRequest:")
-	for _, violation := range bad.GetFieldViolations() {
+	for _, violation := range detail[*errdetails.BadRequest](refused).GetFieldViolations() {
 		fmt.Print(" ", violation.GetField())
 	}
-	var info errdetails.ErrorInfo
-	detail(refused, &info)
+	info := detail[*errdetails.ErrorInfo](refused)
 	fmt.Println("\nErrorInfo:", info.GetDomain(), info.GetReason())
 
 	// One call is all that this gateway takes, and it takes half a second.
@@ -111,12 +96,8 @@ func main() {
 	if other := <-ends; shed == nil {
 		shed = other
 	}
-	var overload errdetails.ErrorInfo
-	var retry errdetails.RetryInfo
-	detail(shed, &overload)
-	detail(shed, &retry)
-	fmt.Println("overload:", name(shed), overload.GetReason())
-	fmt.Println("RetryInfo:", retry.GetRetryDelay().GetSeconds(), "s")
+	fmt.Println("overload:", name(shed), detail[*errdetails.ErrorInfo](shed).GetReason())
+	fmt.Println("RetryInfo:", detail[*errdetails.RetryInfo](shed).GetRetryDelay().GetSeconds(), "s")
 
 	fmt.Println("deadline:", name(save(good, 200*time.Millisecond)))
 	ctx, cancel := context.WithCancel(context.Background())

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use scm_emulator::{Account, Answered, Emulator, Options, SAMPLE_PROJECT, Tls};
+use scm_emulator::{Account, Answered, Emulator, Options, Reply, SAMPLE_PROJECT, Step, Tls};
 
 const HELP: &str = "\
 Emulates the SCM endpoint: verifies signatures and keeps what is saved, in memory.
@@ -19,7 +19,14 @@ Usage: scm-emulator [--listen ADDR] [--tls FILE] [--key AK:SK] [--delay MS]
   --tls FILE      speak TLS, as localhost and 127.0.0.1, and write the authority's certificate to FILE
   --key AK:SK     the key to sign with, in place of the made-up one
   --delay MS      how long the usual service of a request takes, in milliseconds [default: 0]
-  --help          this text";
+  --help          this text
+
+It knows every certificate id of scs and 13 digits. Some are there to fail:
+  scs0000000000403   belongs to another tenant
+  scs0000000000404   does not exist
+  scs0000000000412   is issued: nothing can be saved any more
+  scs0000000000429   is throttled, for a second
+  scs0000000000504   is never answered for";
 
 struct Arguments {
     listen: SocketAddr,
@@ -60,6 +67,22 @@ fn print_request(answered: &Answered) {
     println!("{} {} {status}{refusal}", answered.method, answered.path);
 }
 
+/// The certificates of the help's list.
+fn failing() -> Options {
+    let throttled = r#"{"error_code": "APIG.0308", "error_msg": "The throttling threshold has been reached"}"#;
+    let throttled = Reply::json(429, throttled).header("Retry-After", "1");
+    Options {
+        foreign: vec!["scs0000000000403".to_owned()],
+        unknown: vec!["scs0000000000404".to_owned()],
+        issued: vec!["scs0000000000412".to_owned()],
+        steps: vec![
+            ("scs0000000000429".to_owned(), Step::Reply(throttled)),
+            ("scs0000000000504".to_owned(), Step::Hang),
+        ],
+        ..Options::default()
+    }
+}
+
 async fn run(Arguments { listen, authority, account, service_time }: Arguments) -> std::io::Result<()> {
     let tls = authority.as_ref().map(|_| Tls::generate());
     if let Some((path, tls)) = authority.zip(tls.as_ref()) {
@@ -67,8 +90,7 @@ async fn run(Arguments { listen, authority, account, service_time }: Arguments) 
     }
     let Account { access_key, secret_key, .. } = account.clone();
     let accounts = vec![account];
-    let options =
-        Options { listen, tls, accounts, service_time, observer: Some(Arc::new(print_request)), ..Options::default() };
+    let options = Options { listen, tls, accounts, service_time, observer: Some(Arc::new(print_request)), ..failing() };
     let emulator = Emulator::start(options).await?;
     let endpoint = emulator.endpoint();
     println!("listening on {endpoint}; made-up credentials to call it with:");

@@ -120,7 +120,10 @@ async fn tell_off<S: Wire>(stream: &mut S, shared: &Shared, request: Option<&Req
 async fn deal<S: Wire>(stream: &mut S, shared: &Shared, request: &Request) -> io::Result<Next> {
     let admitted = admit(shared, request);
     let refusal = admitted.as_ref().err().map(|refusal| refusal.reason);
-    let step = shared.script.next();
+    let step = match shared.script.next() {
+        Step::Serve if admitted.is_ok() => scm::step(request, &shared.options),
+        step => step,
+    };
     match &step {
         Step::HangThenServe(gate) => gate.notified().await,
         Step::Serve if !shared.options.service_time.is_zero() => sleep(shared.options.service_time).await,

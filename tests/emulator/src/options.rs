@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::{Answered, Tls};
+use crate::{Answered, Step, Tls};
 
 /// The access key of the sample account; made up.
 pub const SAMPLE_ACCESS_KEY: &str = "EXAMPLEAK0000000000A";
@@ -72,6 +72,8 @@ pub struct Options {
     pub foreign: Vec<String>,
     /// Certificates that are issued, so nothing can be saved any more: SCM.0010.
     pub issued: Vec<String>,
+    /// What becomes of every signed request for these certificates, where the script says nothing else.
+    pub steps: Vec<(String, Step)>,
     /// TLS, or plain text without it.
     pub tls: Option<Tls>,
     /// The server's clock.
@@ -91,6 +93,7 @@ impl Default for Options {
             unknown: Vec::new(),
             foreign: Vec::new(),
             issued: Vec::new(),
+            steps: Vec::new(),
             tls: None,
             now: Arc::new(system_time),
             service_time: Duration::ZERO,

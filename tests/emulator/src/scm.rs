@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard};
 use serde_json::{Value, json};
 
 use crate::http::Request;
-use crate::script::Reply;
+use crate::script::{Reply, Step};
 use crate::time::imf_fixdate;
 use crate::{Account, Options, fields};
 
@@ -92,6 +92,15 @@ fn route(path: &str) -> Option<(&str, &str, Action)> {
         "read" => Some((project, certificate, Action::Read)),
         _ => None,
     }
+}
+
+/// What becomes of a request for a certificate that the options name; any other is served.
+pub(crate) fn step(request: &Request, options: &Options) -> Step {
+    let named = route(request.path()).and_then(|(_, certificate, _)| {
+        let mut steps = options.steps.iter();
+        steps.find(|(id, _)| id == certificate).map(|(_, step)| step.clone())
+    });
+    named.unwrap_or(Step::Serve)
 }
 
 fn is_json(request: &Request) -> bool {

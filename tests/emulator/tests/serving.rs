@@ -398,3 +398,17 @@ async fn an_observer_sees_each_request_without_its_content() {
     let expected = [json!(["POST", 200, null]), json!(["POST", 401, "no Authorization"]), json!(["POST", null, null])];
     assert_eq!(*seen.lock().unwrap(), expected);
 }
+
+#[tokio::test]
+async fn a_named_certificate_always_gets_its_step_if_rightly_signed() {
+    let steps = vec![(CERTIFICATE.to_owned(), Step::Reply(Reply::new(429)))];
+    let emulator = Emulator::start(Options { steps, ..Hands::default().options() }).await.unwrap();
+    for _ in 0..2 {
+        assert_eq!(call(&emulator, &Call::save().sign()).await.status, 429);
+    }
+    assert_eq!(call(&emulator, &Call::save()).await.status, 401);
+    let other = |call: &mut Call| call.target = call.target.replace(CERTIFICATE, "scs1481110651999");
+    assert_eq!(call(&emulator, &Call::save().with(other).sign()).await.status, 200);
+    emulator.script(Step::Reply(Reply::new(503)));
+    assert_eq!(call(&emulator, &Call::save().sign()).await.status, 503);
+}
