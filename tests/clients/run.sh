@@ -14,8 +14,6 @@ if [ ! -d "$tools/proto" ]; then
     libguava-java libjsr305-java libgeronimo-annotation-1.3-spec-java)
   install() { apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null 2>&1; }
   install || { apt-get update -qq && install; } || echo "not all packages could be installed"
-  mkdir -p "$go"
-  (cd "$go" && "$OLDPWD/tests/clients/go/debian13.sh") || echo "Go of Debian 13 could not be unpacked"
   # The protos that come with gRPC are there too, for those whose libraries do not bring them.
   command -v npm >/dev/null || { echo "no npm: no client was run"; exit 0; }
   npm install --silent --no-fund --no-audit --prefix "$tools/node" @grpc/grpc-js@1.14 @grpc/proto-loader@0.8 \
@@ -24,5 +22,7 @@ if [ ! -d "$tools/proto" ]; then
   cp -r "$tools/node/node_modules/google-proto-files/google" "$tools/proto/"
   cp "$tools/node/node_modules/grpc-health-check/proto/health/v1/health.proto" "$tools/proto/grpc/health/v1/"
 fi
+mkdir -p "$go"
+(cd "$go" && "$OLDPWD/tests/clients/go/debian13.sh") || echo "Go of Debian 13 could not be unpacked"
 cargo build --locked --quiet --bin scm-gateway --example scm-emulator
 GRPC_VERBOSITY=NONE PYTHONPATH=tests/deploy "$tools/bin/python" tests/clients/run.py "${CARGO_TARGET_DIR:-target}" "$tools" "$@"
