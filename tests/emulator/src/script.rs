@@ -114,9 +114,12 @@ impl Script {
         self.steps().extend(steps);
     }
 
-    /// The step of the request that has just arrived; without one it is served.
+    /// The step of the request that has just arrived; without one it is served. It has been read: one that is not to be
+    /// is left to the next.
     pub(crate) fn next(&self) -> Step {
-        self.steps().pop_front().unwrap_or(Step::Serve)
+        let mut steps = self.steps();
+        let next = steps.iter().position(|step| !matches!(step, Step::CloseUnread));
+        next.and_then(|at| steps.remove(at)).unwrap_or(Step::Serve)
     }
 
     /// Whether the request that begins is not to be read.
@@ -135,5 +138,20 @@ impl Script {
 
     fn steps(&self) -> std::sync::MutexGuard<'_, VecDeque<Step>> {
         self.0.lock().expect("no holder of this lock panics")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Script, Step};
+
+    #[test]
+    fn a_request_that_was_read_leaves_the_step_of_an_unread_one_to_the_next() {
+        let script = Script::default();
+        script.push([Step::Serve, Step::CloseUnread, Step::Reset]);
+        assert!(!script.closes_unread() && !script.closes_unread(), "two begin at the same time");
+        assert!(matches!((script.next(), script.next()), (Step::Serve, Step::Reset)));
+        assert!(script.closes_unread());
+        assert_eq!(script.len(), 0);
     }
 }
