@@ -24,27 +24,49 @@ use tokio::{
 /// `EX_CONFIG` of sysexits.h: the configuration or the command line is wrong, and starting again does not help.
 const EX_CONFIG: u8 = 78;
 
-/// Saves certificate information at Huawei Cloud SCM for services that hold no cloud key: gRPC in, one signed REST
-/// call out, every call traced.
+/// What `--help` says after the arguments.
+const MANUAL: &str = "\
+The least that is needed to start:
+  export HUAWEICLOUD_SDK_AK=… HUAWEICLOUD_SDK_SK=… HUAWEICLOUD_SDK_PROJECT_ID=…
+  scm-gateway
+
+Three ways to configure it, which go together:
+  HUAWEICLOUD_SDK_*          one project and its key, where no file lists projects; or the vendor's profile file
+  --config FILE              every key; needed for several projects, keys in files, lists of callers
+  SCM_GATEWAY__SECTION__KEY  any key of the file, such as SCM_GATEWAY__UPSTREAM__TIMEOUT=5s; wins over it
+  deploy/scm-gateway.toml has every key with its default, and README.md explains them. What is in force, and
+  where it came from, --check tells; it reads all that a start would read, and prints every problem at once.
+  Telemetry goes out with OTEL_EXPORTER_OTLP_ENDPOINT and its like; RUST_LOG filters the log on standard output.
+
+Addresses:
+  127.0.0.1:50051  server.listen  gRPC: calls, health, reflection; plain text, or TLS with [server.tls]
+  127.0.0.1:9464   admin.listen   HTTP: /livez, /readyz, /metrics; --health asks the first of them
+
+Signals:
+  SIGTERM, SIGINT  calls in flight finish, within server.drain (20s); a second one ends it at once
+  SIGHUP           ends nothing: key files and certificates that change are taken up without it
+
+Exit codes:
+  0         drained; --check found nothing; --health: it lives
+  1         --health: it does not, or nobody answers
+  78        the configuration or the command line is wrong, or an address cannot be listened on
+  143, 130  ended at once by a second SIGTERM or SIGINT";
+
+/// scm-gateway: gRPC in front of the REST API of Huawei Cloud SSL Certificate Manager (SCM).
 ///
-/// Without a file, the defaults and the environment serve. The least that is needed is HUAWEICLOUD_SDK_AK,
-/// HUAWEICLOUD_SDK_SK and HUAWEICLOUD_SDK_PROJECT_ID, or the profile file of the vendor's SDKs. Every key of the file
-/// can be set as SCM_GATEWAY__SECTION__KEY, and the environment wins. Telemetry follows the OTEL_* variables, RUST_LOG
-/// filters the log.
-///
-/// SIGTERM or SIGINT drains and ends with 0, a second one ends at once. A wrong configuration ends with 78.
+/// For services that fill in certificate applications and should hold no cloud key: a typed call comes in,
+/// is checked, becomes one signed REST request, and its answer goes back as a reply or a status with details.
+/// Every call is traced with OpenTelemetry.
 #[derive(Parser)]
-#[command(name = "scm-gateway", version)]
+#[command(name = "scm-gateway", version, verbatim_doc_comment, after_long_help = MANUAL)]
 struct Arguments {
-    /// The configuration, TOML; see deploy/scm-gateway.toml for every key
+    /// Read the configuration from this file, TOML
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Read everything the server would read, print every problem, or every value and where it came from, and end with
-    /// 0 or 78
+    /// Only check the configuration, and print it; ends with 0 or 78
     #[arg(long)]
     check: bool,
-    /// Ask the gateway that runs with this configuration whether it lives, at its admin address, and end with 0 or 1;
-    /// nothing but that address is read
+    /// Ask the gateway that runs with this configuration whether it lives; ends with 0 or 1
     #[arg(long, conflicts_with = "check")]
     health: bool,
 }

@@ -33,7 +33,7 @@ const fn row(reason: Reason) -> (Code, &'static str) {
         ),
         R::CallerUnauthenticated => (
             Code::Unauthenticated,
-            "nothing tells who calls: show a client certificate with one URI SAN, or with DNS SANs",
+            "nothing tells who calls: show a client certificate with one URI SAN, or with DNS SANs, to the gateway or to its sidecar",
         ),
         R::CallerNotAllowed => (
             Code::PermissionDenied,

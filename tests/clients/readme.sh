@@ -68,13 +68,44 @@ by_hand() {
   # README: end
 }
 
+# A server certificate, a client's, and one of an authority that the gateway does not know.
+make_certificates() {
+  for name in ca stranger-ca; do
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj "/CN=$name" -keyout $name.key -out $name.crt
+  done
+  issue() { # NAME AUTHORITY SAN
+    openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj "/CN=$1" -keyout "$1.key" -out "$1.csr"
+    openssl x509 -req -in "$1.csr" -CA "$2.crt" -CAkey "$2.key" -CAcreateserial -out "$1.crt" \
+      -extfile <(echo "subjectAltName=$3")
+  }
+  issue server ca DNS:localhost
+  issue client ca URI:spiffe://example.org/ns/web/sa/orders
+  issue stranger stranger-ca URI:spiffe://example.org/ns/web/sa/orders
+}
+
+over_tls() {
+  python() { PYTHONPATH=../python ../python/.venv/bin/python "$here/python/save_tls.py"; }
+  by_hand_tls() {
+    # README: by hand, tls
+    npx --yes @bufbuild/buf@1.75.0 curl --protocol grpc --reflect --cacert ca.crt --cert client.crt --key client.key \
+      -d '{"cert_id": "scs1481110651012"}' \
+      https://localhost:50051/huaweicloud.scm.v1.CertificateService/ReadInfo
+    # README: end
+  }
+  python
+  # What it answers depends on what was saved just before.
+  ! command -v npx >/dev/null || by_hand_tls | grep -o '"domain": "www.xzz.com"'
+  cp stranger.crt client.crt && cp stranger.key client.key
+  python
+}
+
 save_each() {
   for certificate in scs1481110651012 scs/1 scs0000000000404 scs0000000000429; do
     echo "$ save $certificate"
     ./save "$certificate"
   done
 }
-export here && export -f make_python make_node make_java make_go by_hand save_each
+export here && export -f make_python make_node make_java make_go make_certificates by_hand over_tls save_each
 
 python3 tests/clients/readme.py
 declare -A needs=([python]=python3 [node]=npm [java]=grpc_java_plugin [go]=protoc)
@@ -111,4 +142,18 @@ if command -v npx >/dev/null; then
   echo "by hand: does what the README says"
 else
   echo "no npx: the call by hand was not made"
+fi
+
+if [ -x "$work/python/.venv/bin/python" ]; then
+  rm -rf "$work/tls" && mkdir "$work/tls" && cd "$work/tls"
+  bash -euo pipefail -c make_certificates >build.log 2>&1 || { cat build.log; exit 1; }
+  printf '%s\n' success '"domain": "www.xzz.com"' UNAVAILABLE >expected.txt
+  command -v npx >/dev/null || sed -i /domain/d expected.txt
+  export SCM_GATEWAY__SERVER__TLS__CERT_FILE=server.crt SCM_GATEWAY__SERVER__TLS__KEY_FILE=server.key \
+    SCM_GATEWAY__SERVER__TLS__CLIENT_CA_FILE=ca.crt SCM_GATEWAY__CALLERS__0__PROJECTS='*' \
+    SCM_GATEWAY__CALLERS__0__IDENTITY=spiffe://example.org/ns/web/sa/orders \
+    SCM_GATEWAY__CALLERS__0__METHODS=SaveInfo,ReadInfo
+  npm_config_offline=true timeout 60 "$here/gateway.sh" "$target" bash -c over_tls >printed.txt 2>errors.log || true # diff tells
+  diff expected.txt printed.txt || { cat errors.log; exit 1; }
+  echo "TLS: does what the README says"
 fi

@@ -57,6 +57,8 @@ REFUSED = [
     ({"certificate": {"enabled": True, "issuerRef": {"name": "x"}}}, "'/certificate/enabled'"),
     ({"istio": {"enabled": True}, "linkerd": {"enabled": True, "identities": ["x"]}}, "'/linkerd/enabled'"),
     ({"istio": {"callers": [{"principal": "spiffe://x/ns/a/sa/b", "methods": ["SaveInfo"]}]}}, "'/istio/callers/0/principal'"),
+    ({"istio": {"enabled": True, "identity": True}}, "'/istio/callers'"),
+    ({"istio": {"callers": [{"principal": "x/ns/a/sa/b", "methods": ["SaveInfo"]}], "identity": True}}, "'/istio/enabled'"),
     ({"linkerd": {"enabled": True}}, "'/linkerd/identities'"),
     ({"externalSecret": {"enabled": True, "secretStoreRef": {"name": "x"}}}, "'/projects/0/remote'"),
     ({"shutdown": {"drain": "soon"}}, "'/shutdown/drain'"),

@@ -47,6 +47,7 @@ def check_names(render):
     for kind in ("PodDisruptionBudget", "PodMonitor", "PeerAuthentication", "NetworkPolicy", "Server"):
         selectors += [one["spec"].get("selector", one["spec"].get("podSelector"))["matchLabels"] for one in render.of(kind)]
     selectors += [one["spec"]["selector"]["matchLabels"] for one in render.of("AuthorizationPolicy") if "selector" in one["spec"]]
+    selectors += [one["spec"]["workloadSelector"]["labels"] for one in render.of("Sidecar")]
     for selector in selectors:
         assert selector and selector.items() <= labels.items(), selector
 
@@ -60,7 +61,12 @@ def check_names(render):
     numbers += [number for one in render.of("AuthorizationPolicy") for rule in one["spec"].get("rules", [])
                 for to in rule["to"] for number in to["operation"]["ports"]]
     assert {int(number) for number in numbers} <= set(render.ports.values()), numbers
-    assert render.config["server"]["listen"].endswith(f":{render.ports['grpc']}")
+    listen = render.config["server"]["listen"]
+    assert listen.endswith(f":{render.ports['grpc']}")
+    # Kubelets, clients and sidecars come to the pod's address, unless a sidecar is told otherwise.
+    ways = [way for one in render.of("Sidecar") for way in one["spec"]["ingress"]]
+    assert [way["defaultEndpoint"] for way in ways] == ([] if listen.startswith("0.0.0.0:") else [listen])
+    assert {way["port"]["number"] for way in ways} <= {render.ports["grpc"]}
     assert render.config["admin"]["listen"].endswith(f":{render.ports['admin']}")
 
     there = {(one["kind"], one["metadata"]["name"]) for one in render.all}
@@ -75,7 +81,7 @@ def check_names(render):
     for one in render.of("Certificate"):
         assert service["metadata"]["name"] in one["spec"]["dnsNames"]
     assert service["spec"]["clusterIP"] == "None" and [port["name"] for port in service["spec"]["ports"]] == ["grpc"]
-    plain = render.config["server"]["plaintext"]
+    plain = "tls" not in render.config["server"]
     assert service["spec"]["ports"][0].get("appProtocol") == ("kubernetes.io/h2c" if plain else None)
 
 

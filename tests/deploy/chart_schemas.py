@@ -165,7 +165,7 @@ def check_custom_resources():
             hold_against_definition(one, known)
         except Unfit as error:
             raise AssertionError(f"{name}: {error}") from error
-    assert len(seen) == 10, sorted(seen)
+    assert len(seen) == 11, sorted(seen)
     check = lambda one: hold_against_definition(one, known)
     for one in seen.values():
         assert refused(one, lambda it: it["spec"].update(unheardOf=1), check), f"{one['kind']}: an unknown field passes"

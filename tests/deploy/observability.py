@@ -3,45 +3,23 @@
 Usage: observability.py TARGET_FOLDER, from the root of the repository. `observability.sh` installs what it needs.
 """
 
-import json
 import re
 import sys
-import urllib.parse
-import urllib.request
 from pathlib import Path
 
 import grpc
 import promql_parser
 import yaml
 
-from lab import Lab, client, free_port, sample, until
+from dashboard import DASHBOARD, Prometheus, filled, panels
+from lab import Lab, client, sample, until
 
 TARGET = Path(sys.argv[1])
-ALERTS = yaml.safe_load(Path("deploy/helm/scm-gateway/files/alerts.yaml").read_text())
-DASHBOARD = json.loads(Path("deploy/helm/scm-gateway/files/dashboard.json").read_text())
+ALERTS_FILE = Path("deploy/helm/scm-gateway/files/alerts.yaml")
+ALERTS = yaml.safe_load(ALERTS_FILE.read_text())
 RULES = [rule for group in ALERTS["groups"] for rule in group["rules"]]
 # What Prometheus adds to every series that it scrapes.
 SCRAPED = {"job", "instance", "namespace", "pod"}
-# Variables of Grafana, as they would be filled in.
-GRAFANA = {"$__rate_interval": "1m", '"$job"': '".*"'}
-
-
-def ask(url):
-    """The JSON behind a URL."""
-    with urllib.request.urlopen(url, timeout=10) as answer:
-        return json.load(answer)
-
-
-def filled(expression):
-    """A query of the dashboard with Grafana's variables filled in."""
-    for variable, value in GRAFANA.items():
-        expression = expression.replace(variable, value)
-    return expression
-
-
-def panels():
-    """The dashboard's panels that show something."""
-    return [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
 
 
 def queries():
@@ -166,22 +144,7 @@ def check_live():
     with Lab(TARGET) as lab:
         gateway, admin, _ = lab.gateway(lab.emulator())
         call(gateway, lab.folder)
-        config = {
-            "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
-            "rule_files": [str(Path("deploy/helm/scm-gateway/files/alerts.yaml").resolve())],
-            "scrape_configs": [{"job_name": "scm-gateway", "static_configs": [{"targets": [admin]}]}],
-        }
-        path = lab.folder / "prometheus.yml"
-        path.write_text(yaml.safe_dump(config))
-        port = free_port()
-        lab.start(["prometheus", f"--config.file={path}", f"--storage.tsdb.path={lab.folder}/data",
-                   f"--web.listen-address=127.0.0.1:{port}"])
-        base = f"http://127.0.0.1:{port}/api/v1"
-
-        def value(query):
-            return ask(f"{base}/query?query={urllib.parse.quote(query)}")["data"]["result"]
-
-        until("a scrape", lambda: [one for one in value("up") if one["value"][1] == "1"])
+        prometheus = Prometheus(lab, admin, [ALERTS_FILE])
         # A panel of what this gateway has not (TLS, temporary keys, failures) may be empty, no other.
         may_be_empty = {"Temporary keys", "Certificates", "Requests that failed"}
         for panel in panels():
@@ -191,9 +154,9 @@ def check_live():
                 expression = filled(query["expr"])
                 if "refused" in expression:
                     continue
-                until(f"data for {panel['title']}: {expression}", lambda: value(expression))
-        until("a recorded ratio", lambda: value("scm_gateway:calls_failed:ratio_rate5m"))
-        firing = [alert["labels"]["alertname"] for alert in ask(f"{base}/alerts")["data"]["alerts"]]
+                until(f"data for {panel['title']}: {expression}", lambda: prometheus.value(expression))
+        until("a recorded ratio", lambda: prometheus.value("scm_gateway:calls_failed:ratio_rate5m"))
+        firing = [alert["labels"]["alertname"] for alert in prometheus.ask("alerts")["alerts"]]
         assert not firing, f"a healthy gateway alerts: {firing}"
 
 

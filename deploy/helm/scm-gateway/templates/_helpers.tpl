@@ -62,8 +62,13 @@ default_project = {{ . | toJson }}
 {{- end }}
 
 [server]
+{{- if .Values.istio.identity }}
+listen = "127.0.0.1:50051"
+trust_xfcc = true
+{{- else }}
 listen = "0.0.0.0:50051"
 plaintext = {{ not .Values.tls.enabled }}
+{{- end }}
 drain = "{{ .Values.shutdown.drain }}s"
 lame_duck = "{{ .Values.shutdown.lameDuck }}s"
 {{- range $key, $value := .Values.config.server }}
@@ -110,5 +115,14 @@ security_token_file = "/run/secrets/scm-gateway-{{ $index }}/security-token"
 identity = {{ .identity | toJson }}
 methods = {{ .methods | toJson }}
 projects = {{ .projects | toJson }}
+{{- end }}
+{{- if .Values.istio.identity }}
+{{- range .Values.istio.callers }}
+
+[[callers]]
+identity = {{ printf "spiffe://%s" .principal | toJson }}
+methods = {{ .methods | toJson }}
+projects = ["*"]
+{{- end }}
 {{- end }}
 {{- end -}}
