@@ -118,8 +118,8 @@ fn a_caller_that_could_never_match_is_a_mistake() {
         );
     }
     for methods in ["[]", "[\"*\"]", "[\"Save\"]", "[\"SaveInfo\", \"\"]"] {
-        let expected = "callers[0].methods: expects a list of methods, of SaveInfo, ReadInfo";
-        assert_eq!(bad("[\"SaveInfo\"]", methods), expected, "{methods}");
+        let told = bad("[\"SaveInfo\"]", methods);
+        assert!(told.starts_with("callers[0].methods: expects a list of methods, of SaveInfo, ReadInfo"), "{told}");
     }
     for projects in ["[]", "[\"other\"]", "[\"*\", \"env\"]"] {
         let expected = "callers[0].projects: expects a list of the projects' ids, or [\"*\"] for all of them";
