@@ -4,8 +4,9 @@ use std::{sync::OnceLock, time::Duration};
 
 use opentelemetry::Context;
 use tokio::time::Instant;
+use tonic::Status;
 
-use crate::{caller::Caller, error::Error};
+use crate::{caller::Caller, error::Error, status};
 
 /// Kept back from every deadline, so that the caller still gets our answer and not its own time-out.
 const TO_ANSWER: Duration = Duration::from_millis(20);
@@ -88,9 +89,11 @@ impl Call {
         self.upstream_request_id.get().map(String::as_str).or_else(of_failure)
     }
 
-    /// Notes how the call failed, for span, metric and log. The first failure stays.
-    pub fn failed(&self, error: &Error) {
+    /// Notes how the call failed, for span, metric and log, and renders that for the caller. The first failure stays
+    /// noted.
+    pub fn fail(&self, error: Error) -> Status {
         let _ = self.failure.set(error.clone());
+        status::render(error)
     }
 
     /// How the call failed, if it did and we know.

@@ -83,12 +83,12 @@ pub fn stack(
         .service(routes)
 }
 
-/// Notes on its call how it failed, and renders that for the caller.
+/// Fails a call. Questions to health and reflection are not observed, and have none.
 fn fail(call: Option<&Arc<Call>>, error: Error) -> Status {
-    if let Some(call) = call {
-        call.failed(&error);
+    match call {
+        Some(call) => call.fail(error),
+        None => status::render(error),
     }
-    status::render(error)
 }
 
 /// Serves connections until `stop` is done, then drains: no new connection, GOAWAY on the others, calls in flight

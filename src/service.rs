@@ -62,10 +62,7 @@ impl Gateway {
                 call.succeeded(decoded.request_id.as_deref());
                 Ok(reply(decoded))
             }
-            Err(error) => {
-                call.failed(&error);
-                Err(status::render(error))
-            }
+            Err(error) => Err(call.fail(error)),
         }
     }
 
