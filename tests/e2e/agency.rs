@@ -57,7 +57,7 @@ async fn until_expiry(gateway: &Gateway, is_so: fn(f64) -> bool) {
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    panic!("the key is good for {} s", gateway.metric(EXPIRY).await);
+    panic!("the key is good for {} s", gateway.metric::<f64>(EXPIRY).await);
 }
 
 #[tokio::test]
@@ -84,7 +84,7 @@ async fn calls_wait_for_the_first_key_and_any_number_of_them_costs_one_fetch() {
     let journal = emulator.journal();
     assert_eq!((journal.len(), journal[0].access_key.as_str()), (100, "AK1"));
     assert_eq!(journal[0].header("x-security-token"), Some("token1"));
-    assert!((86_300.0..=86_400.0).contains(&gateway.metric(EXPIRY).await));
+    assert!((86_300.0..=86_400.0).contains(&gateway.metric::<f64>(EXPIRY).await));
 }
 
 #[tokio::test]

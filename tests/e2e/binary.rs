@@ -65,16 +65,16 @@ async fn help_teaches_how_to_start_and_what_to_expect() {
     }
     assert!(help.lines().all(|line| line.chars().count() <= 120), "too wide for a terminal:\n{help}");
 
-    // Its addresses are those of the configuration without more.
+    // Its addresses, and the time to drain, are those of the configuration without more.
     let mut command = binary(&[]);
     command.envs(environment("https://scm.example", &[])).env_remove("SCM_GATEWAY__SERVER__LISTEN");
     command.env_remove("SCM_GATEWAY__ADMIN__LISTEN").arg("--check");
     let (_, settings, _) = output(command).await;
-    for key in ["server.listen", "admin.listen"] {
+    for key in ["server.listen", "admin.listen", "server.drain"] {
         let line =
             settings.lines().find(|line| line.starts_with(&format!("{key} "))).unwrap_or_else(|| panic!("{settings}"));
-        let address = line.split('"').nth(1).unwrap();
-        assert!(help.lines().any(|line| line.contains(address) && line.contains(key)), "{key} {address} in:\n{help}");
+        let value = line.split('"').nth(1).unwrap();
+        assert!(help.lines().any(|line| line.contains(value) && line.contains(key)), "{key} {value} in:\n{help}");
     }
 }
 

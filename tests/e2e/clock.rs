@@ -20,7 +20,7 @@ async fn a_clock_that_is_off_costs_one_attempt_and_the_offset_is_kept() {
         assert_eq!((emulator.attempts(), emulator.refusals().len()), (2, 1), "{minutes}");
         gateway.save(sample()).await.unwrap();
         assert_eq!((emulator.attempts(), emulator.refusals().len()), (3, 1), "{minutes}");
-        let seconds = gateway.metric("scm_gateway_clock_skew_seconds").await;
+        let seconds = gateway.metric::<f64>("scm_gateway_clock_skew_seconds").await;
         assert!((seconds + 60.0 * minutes as f64).abs() <= 2.0, "{seconds}");
     }
 }

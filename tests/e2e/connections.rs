@@ -47,11 +47,11 @@ async fn one_connection_too_many_is_closed_at_once_and_a_place_is_given_back() {
     assert_eq!(third.read(&mut [0]).await.unwrap_or_default(), 0);
 
     gateway.save(sample()).await.unwrap();
-    assert_eq!(gateway.metric("scm_gateway_connections_open").await as u64, 2);
-    assert_eq!(gateway.metric("scm_gateway_connections_refused_total{reason=\"limit\"").await as u64, 1);
+    assert_eq!(gateway.metric::<u64>("scm_gateway_connections_open").await, 2);
+    assert_eq!(gateway.metric::<u64>("scm_gateway_connections_refused_total{reason=\"limit\"").await, 1);
     drop(second);
     connection.await.unwrap().unwrap();
-    while gateway.metric("scm_gateway_connections_open").await as u64 != 1 {}
+    while gateway.metric::<u64>("scm_gateway_connections_open").await != 1 {}
     client(&address).await.save_info(sample()).await.unwrap();
     assert_eq!(emulator.attempts(), 4);
 }

@@ -1,6 +1,6 @@
 //! What every suite needs: a gateway with the emulator behind it, a client, and a way to read a status.
 
-use std::{collections::BTreeMap, time::SystemTime};
+use std::{collections::BTreeMap, fmt::Debug, str::FromStr, time::SystemTime};
 
 use hyper_util::{
     client::legacy::{self, connect::HttpConnector},
@@ -98,7 +98,7 @@ impl Gateway {
     }
 
     /// The value of the first series of its metrics that begins so.
-    pub async fn metric(&self, series: &str) -> f64 {
+    pub async fn metric<T: FromStr<Err: Debug>>(&self, series: &str) -> T {
         value_of(&self.admin("/metrics").await.1, series)
     }
 
@@ -165,8 +165,8 @@ pub fn framed(flag: u8, message: &[u8]) -> Vec<u8> {
     [&[flag][..], &length, message].concat()
 }
 
-/// The value of the first series of a page of metrics that begins so.
-pub fn value_of(page: &str, series: &str) -> f64 {
+/// The value of the first series of a page of metrics that begins so. What counts is read as a whole number.
+pub fn value_of<T: FromStr<Err: Debug>>(page: &str, series: &str) -> T {
     let line = page.lines().find(|line| line.starts_with(series)).unwrap_or_else(|| panic!("{series} in {page}"));
     line.rsplit(' ').next().unwrap().parse().unwrap()
 }

@@ -15,7 +15,7 @@ mod unfinished;
 /// Calls in flight and how many may be, as the metrics say.
 async fn places(gateway: &Gateway) -> [u64; 2] {
     let (_, metrics) = gateway.admin("/metrics").await;
-    ["scm_gateway_calls_in_flight{", "scm_gateway_calls_limit{"].map(|series| value_of(&metrics, series) as u64)
+    ["scm_gateway_calls_in_flight{", "scm_gateway_calls_limit{"].map(|series| value_of(&metrics, series))
 }
 
 #[tokio::test]

@@ -89,7 +89,7 @@ async fn a_client_certificate_of_another_authority_or_out_of_its_time_gets_no_co
     assert_eq!(emulator.attempts(), 0);
     let good = authority.connect(&gateway.addresses.server, Some(&authority.client(names()))).await.unwrap();
     CertificateServiceClient::new(good).save_info(sample()).await.unwrap();
-    assert_eq!(gateway.metric("scm_gateway_connections_refused_total{reason=\"tls\"").await as u64, 3);
+    assert_eq!(gateway.metric::<u64>("scm_gateway_connections_refused_total{reason=\"tls\"").await, 3);
 }
 
 #[tokio::test]
@@ -159,7 +159,7 @@ async fn days_to_expiry_are_a_metric() {
     let (_, metrics) = gateway.admin("/metrics").await;
     let days = |certificate: &str| {
         let series = format!("scm_gateway_tls_certificate_time_to_expiry_days{{certificate=\"{certificate}\"");
-        value_of(&metrics, &series)
+        value_of::<f64>(&metrics, &series)
     };
     assert!((365.0..366.0 * 30.0).contains(&days("server")), "2050");
     assert!(days("client_ca") > days("server"), "4096");
@@ -189,7 +189,7 @@ async fn a_connection_without_a_client_certificate_does_not_stay() {
     let (authority, folder) = (Authority::new(), Folder::new());
     let variables = [("SCM_GATEWAY__SERVER__HANDSHAKE_TIMEOUT", "500ms")];
     let (_emulator, gateway) = start(&authority, Some(&authority), &folder, &variables).await;
-    let open = async || gateway.metric("scm_gateway_connections_open").await as u64;
+    let open = async || gateway.metric::<u64>("scm_gateway_connections_open").await;
     let known = authority.client(vec![uri(ORDERS)]);
     let known = authority.connect(&gateway.addresses.server, Some(&known)).await.unwrap();
     CertificateServiceClient::new(known.clone()).save_info(sample()).await.unwrap();

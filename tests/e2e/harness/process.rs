@@ -96,7 +96,7 @@ impl Process {
 
     /// The value of a metric without labels.
     pub async fn metric(&self, name: &str) -> u64 {
-        value_of(&self.metrics().await, &format!("{name}{{")) as u64
+        value_of(&self.metrics().await, &format!("{name}{{"))
     }
 
     /// KiB of memory at the most so far.
