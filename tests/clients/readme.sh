@@ -3,6 +3,7 @@
 # with a certificate that can be saved and with three that fail. `readme.sh go` runs one of python, node, java, go.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+. tests/tools.sh
 here="$PWD/tests/clients" work="$PWD/target/readme" target="$(realpath "${CARGO_TARGET_DIR:-target}")"
 export PROTO="$PWD/proto" go="$PWD/target/tools/go"
 
@@ -109,14 +110,9 @@ export here && export -f make_python make_node make_java make_go make_certificat
 
 python3 tests/clients/readme.py
 declare -A needs=([python]=python3 [node]=npm [java]=grpc_java_plugin [go]=protoc)
-packages=(iproute2 unzip protobuf-compiler default-jdk-headless protobuf-compiler-grpc-java-plugin libgrpc-java
-  libprotobuf-java libnetty-java libperfmark-java libguava-java libjsr305-java
-  libgeronimo-annotation-1.3-spec-java)
 mkdir -p "$work" "$go"
-install() { apt-get install -y -qq --no-install-recommends "${packages[@]}" >"$work/apt.log" 2>&1; }
-install || { apt-get update -qq && install; } || echo "not all packages could be installed"
-cargo build --locked --quiet --bin scm-gateway
-cargo build --locked --quiet -p scm-emulator --example scm-emulator
+packages iproute2 unzip "${grpc_java[@]}" || echo "not all packages could be installed"
+cargo build --locked --quiet --bin scm-gateway --example scm-emulator
 
 languages=("$@")
 [ $# -gt 0 ] || languages=(python node java go)

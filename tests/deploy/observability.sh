@@ -4,10 +4,10 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 target="${CARGO_TARGET_DIR:-target}"
-. tests/venv.sh
+. tests/tools.sh
 
 if ! command -v promtool >/dev/null || ! command -v prometheus >/dev/null; then
-  apt-get install -y -qq prometheus >/dev/null 2>&1 || { echo "no Prometheus to be had: alerts and dashboard were not tested"; exit 0; }
+  packages prometheus || { echo "no Prometheus to be had: alerts and dashboard were not tested"; exit 0; }
 fi
 venv observability promql-parser==0.12.0 PyYAML==6.0.3 grpcio-tools==1.85.1
 

@@ -4,16 +4,15 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 target="${CARGO_TARGET_DIR:-target}"
-. tests/venv.sh
+. tests/tools.sh
 
 if ! command -v prometheus >/dev/null; then
-  apt-get install -y -qq prometheus >/dev/null 2>&1 || {
+  packages prometheus || {
     echo "no Prometheus to be had: the pictures were not looked at"
     [ -z "${CI:-}" ] || exit 1 # there it can be had
     exit 0
   }
 fi
 venv pictures grpcio-tools==1.85.1 opentelemetry-proto==1.45.2
-cargo build --locked --quiet --bin scm-gateway
-cargo build --locked --quiet -p scm-emulator --example scm-emulator
+cargo build --locked --quiet --bin scm-gateway --example scm-emulator
 "$tools/bin/python" tests/deploy/pictures.py "$target" "$@"

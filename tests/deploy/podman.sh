@@ -1,11 +1,11 @@
 # Sourced by the tests that run containers: what they need, and podman without systemd and a registry.
 
+. tests/tools.sh
 unshare --mount true 2>/dev/null || { echo "no right to make namespaces: no container was run"; exit 0; }
 needed=(buildah podman crun mmdebstrap catatonit)
 if ! type "${needed[@]}" >/dev/null 2>&1; then
   command -v apt-get >/dev/null || { echo "no podman, and no apt-get to get it with: no container was run"; exit 0; }
-  apt-get update -qq
-  apt-get install -y -qq --no-install-recommends "${needed[@]}" >/dev/null
+  packages "${needed[@]}"
 fi
 
 # crun wants one kind of cgroups, and this may be a machine with both: a mount namespace of our own has one.

@@ -3,12 +3,12 @@
 # write passes the gateway's own check. systemd_start.sh starts it.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+. tests/tools.sh
 unit=deploy/systemd/scm-gateway.service
 
 if ! command -v systemd-analyze >/dev/null; then
   command -v apt-get >/dev/null && [ "$(id -u)" = 0 ] || { echo "no systemd-analyze to be had: the unit was not looked at"; exit 0; }
-  apt-get update -qq
-  apt-get install -y -qq --no-install-recommends systemd >/dev/null
+  packages systemd
 fi
 folder="$(mktemp -d)"
 trap 'rm -rf "$folder"' EXIT

@@ -3,12 +3,12 @@
 # deploy/README.md install the gateway. Needs the right to make namespaces.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+. tests/tools.sh
 
 unshare --mount true 2>/dev/null || { echo "no right to make namespaces: the unit was not started"; exit 0; }
 if [ ! -x /lib/systemd/systemd ]; then
   command -v apt-get >/dev/null || { echo "no systemd, and no apt-get to get it with: the unit was not started"; exit 0; }
-  apt-get update -qq
-  apt-get install -y -qq --no-install-recommends systemd >/dev/null
+  packages systemd
 fi
 . tests/deploy/calls.sh
 cargo build --locked --quiet --bin scm-gateway

@@ -1,0 +1,21 @@
+# Sourced: how the scripts of tests/ get what they need.
+
+# `venv NAME PACKAGE…` makes a Python with these packages in target/tools/NAME, once, and sets `tools` to that folder.
+venv() {
+  tools="$PWD/target/tools/$1"
+  shift
+  [ ! -f "$tools/installed" ] || return 0
+  python3 -m venv "$tools"
+  "$tools/bin/pip" install --quiet --disable-pip-version-check "$@"
+  touch "$tools/installed"
+}
+
+# `packages NAME…` installs packages of Debian; false if one cannot be had.
+packages() {
+  local install=(apt-get install -y -qq --no-install-recommends "$@")
+  "${install[@]}" >/dev/null 2>&1 || { apt-get update -qq && "${install[@]}" >/dev/null; }
+}
+
+# What Debian's grpc-java and protoc are made of.
+grpc_java=(protobuf-compiler default-jdk-headless protobuf-compiler-grpc-java-plugin libgrpc-java libprotobuf-java
+  libnetty-java libperfmark-java libguava-java libjsr305-java libgeronimo-annotation-1.3-spec-java)
