@@ -48,6 +48,8 @@ pub(super) struct Guarded<S> {
     inner: S,
     broken: Broken,
     inbound: Inbound,
+    /// The highest stream that h2 may have heard of.
+    last_stream: u32,
     outbound: Outbound,
     begun: Arc<AtomicBool>,
 }
@@ -59,7 +61,8 @@ pub(super) struct Overdue(Arc<AtomicBool>);
 pub(super) fn guard<S>(inner: S, max_other_frames: u32, broken: Broken) -> (Guarded<S>, Overdue) {
     let begun = Arc::<AtomicBool>::default();
     let inbound = Inbound::new(max_other_frames, clock::steady());
-    (Guarded { inner, broken, inbound, outbound: Outbound::default(), begun: begun.clone() }, Overdue(begun))
+    let outbound = Outbound::default();
+    (Guarded { inner, broken, inbound, last_stream: 0, outbound, begun: begun.clone() }, Overdue(begun))
 }
 
 impl Overdue {
@@ -77,7 +80,7 @@ impl<S: AsyncWrite + Unpin> Guarded<S> {
     fn end(&mut self, reason: Reason, cx: &mut task::Context<'_>) -> io::Error {
         self.broken.count(reason);
         if self.outbound.is_between_frames() {
-            let frame = frames::go_away(self.inbound.last_stream(), reason);
+            let frame = frames::go_away(self.last_stream, reason);
             let _ = Pin::new(&mut self.inner).poll_write(cx, &frame);
             let _ = Pin::new(&mut self.inner).poll_flush(cx);
         }
@@ -92,6 +95,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guarded<S> {
         buf: &mut ReadBuf<'_>,
     ) -> task::Poll<io::Result<()>> {
         let (this, before) = (self.get_mut(), buf.filled().len());
+        // What was read before, h2 has; of what it is not given now, it will carry out nothing.
+        this.last_stream = this.inbound.last_stream();
         ready!(Pin::new(&mut this.inner).poll_read(cx, buf))?;
         let verdict = this.inbound.read(&buf.filled()[before..], clock::steady());
         this.begun.store(this.inbound.has_begun(), Relaxed);

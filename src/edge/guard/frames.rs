@@ -107,7 +107,7 @@ impl Inbound {
             settings: 0,
             begun: false,
             in_field_block: false,
-            streams: Streams { last: 1, ended: 0 },
+            streams: Streams { last: 0, ended: 0 },
             allowance: Allowance { most: max_other_frames, left: max_other_frames, renewed: now },
         }
     }

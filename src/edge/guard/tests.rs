@@ -12,7 +12,10 @@ use crate::clock::steady;
 /// The client's preface and its SETTINGS.
 const BEGINNING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 const PUSH_PROMISE: &[u8] = b"\0\0\x04\x05\x04\0\0\0\x01\0\0\0\x02";
-const GOAWAY_PROTOCOL_ERROR: &[u8] = b"\0\0\x08\x07\0\0\0\0\0\0\0\0\x01\0\0\0\x01";
+/// A call that opens stream 1, and what a client is told whose call was taken, or not.
+const CALL: &[u8] = b"\0\0\0\x01\x05\0\0\0\x01";
+const GOAWAY_AFTER_IT: &[u8] = b"\0\0\x08\x07\0\0\0\0\0\0\0\0\x01\0\0\0\x01";
+const GOAWAY_WITHOUT_IT: &[u8] = b"\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\x01";
 
 fn broken() -> Broken {
     Broken::new(&opentelemetry_sdk::metrics::SdkMeterProvider::default().meter("test"))
@@ -51,7 +54,27 @@ async fn told(written: &[u8]) -> Vec<u8> {
 #[tokio::test]
 async fn who_breaks_the_rules_is_told_so_between_two_frames() {
     let settings = b"\0\0\0\x04\0\0\0\0\0";
-    assert_eq!(told(b"").await, GOAWAY_PROTOCOL_ERROR);
-    assert_eq!(told(settings).await, GOAWAY_PROTOCOL_ERROR);
+    assert_eq!(told(b"").await, GOAWAY_WITHOUT_IT);
+    assert_eq!(told(settings).await, GOAWAY_WITHOUT_IT);
     assert_eq!(told(&settings[..5]).await, b"", "in the midst of a frame it would be read as part of it");
+}
+
+/// A client may make a call again that is said not to have been taken.
+#[tokio::test]
+async fn who_breaks_the_rules_is_told_which_calls_were_taken() {
+    for (first, then, told) in [
+        ([BEGINNING, CALL].concat(), PUSH_PROMISE.to_vec(), GOAWAY_AFTER_IT),
+        (BEGINNING.to_vec(), [CALL, PUSH_PROMISE].concat(), GOAWAY_WITHOUT_IT),
+    ] {
+        let (mut client, server) = tokio::io::duplex(1024);
+        let (mut guarded, _overdue) = guard(server, 1000, broken());
+        client.write_all(&first).await.unwrap();
+        guarded.read_exact(&mut vec![0; first.len()]).await.unwrap();
+        client.write_all(&then).await.unwrap();
+        guarded.read(&mut [0; 1024]).await.unwrap_err();
+        drop(guarded);
+        let mut heard = Vec::new();
+        client.read_to_end(&mut heard).await.unwrap();
+        assert_eq!(heard, told);
+    }
 }
