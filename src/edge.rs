@@ -23,6 +23,7 @@ pub mod listener;
 mod message_size;
 mod observe;
 mod one_message;
+mod own_streams;
 mod protocol;
 pub mod routes;
 mod strangers;
@@ -35,6 +36,9 @@ use listener::Listener;
 
 /// Paths of gRPC's own services, health and reflection.
 const GRPC_OWN: &str = "/grpc.";
+
+/// Paths of reflection, whose calls take a stream of messages.
+const REFLECTION: &str = "/grpc.reflection.";
 
 /// Pause after an accept that failed: out of file descriptors, the loop must not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

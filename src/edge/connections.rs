@@ -23,6 +23,7 @@ use super::{
     guard::{self, Broken},
     identity::{Identify, Peer, of_certificate},
     listener::Stream,
+    own_streams::OwnStreams,
     tls::Tls,
     well_formed::WellFormed,
 };
@@ -35,6 +36,11 @@ use crate::{
 /// Calls given up before they were looked at, per connection: many impatient callers may share one, and h2's default of
 /// 20 would end it for all of them.
 const MAX_PENDING_RESETS: usize = 400;
+
+/// Streams that h2 resets in the life of a connection, such as one beyond `max_streams`, or data that comes late for a
+/// call that is over. Callers that share a connection would lose their calls with h2's default of 1,024: one burst
+/// before the client has heard of `max_streams` makes as many. What bounds them is what each costs until it is written.
+const MAX_RESETS: usize = 10_000;
 
 /// One connection in so many may be a stranger's.
 const STRANGERS: usize = 8;
@@ -53,8 +59,8 @@ pub struct Admission {
 pub struct Connections {
     admission: Admission,
     limits: config::Connections,
-    /// How long a connection may take to end once it was told to.
-    grace: Duration,
+    /// How long a call takes at most.
+    call: Duration,
     places: Arc<Semaphore>,
     /// Of these, those of clients that have shown no certificate where one is asked for.
     strangers: Semaphore,
@@ -81,7 +87,7 @@ impl Connections {
         Self {
             admission,
             limits: limits.clone(),
-            grace: call + super::LINGER,
+            call,
             places,
             strangers: Semaphore::new(most.div_ceil(STRANGERS)),
             running: TaskTracker::new(),
@@ -165,18 +171,21 @@ impl Connections {
         overdue: Instant,
         age: Duration,
     ) {
+        let ending = CancellationToken::new();
+        let service = WellFormed::new(OwnStreams::new(service, ending.clone(), self.call));
         let (stream, begun) = guard::guard(stream, self.limits.max_other_frames, self.broken.clone());
         let connection = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .auto_date_header(false)
             .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
+            .max_local_error_reset_streams(MAX_RESETS)
             .max_concurrent_streams(self.limits.max_streams)
             .max_header_list_size(self.limits.max_header_list_size)
             .initial_stream_window_size(self.limits.windows.0)
             .initial_connection_window_size(self.limits.windows.1)
             .keep_alive_interval(self.limits.keep_alive.0)
             .keep_alive_timeout(self.limits.keep_alive.1)
-            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(WellFormed::new(service)));
+            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
         let mut connection = pin!(connection);
         // The first of these to happen ends it, or begins its end.
         tokio::select! {
@@ -187,9 +196,10 @@ impl Connections {
             () = sleep(age) => {}
         }
         connection.as_mut().graceful_shutdown(); // GOAWAY: what came before it is answered
+        ending.cancel();
         tokio::select! {
             ended = connection => self.note(ended),
-            () = sleep(self.grace), if !self.drained.is_cancelled() => {
+            () = sleep(self.call + super::LINGER), if !self.drained.is_cancelled() => {
                 tracing::debug!("a connection did not end in time");
             }
         }

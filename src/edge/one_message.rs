@@ -1,4 +1,5 @@
-//! A unary call has one message: the second one is refused before the call is carried out.
+//! A unary call has one message: the second one is refused before the call is carried out. One that its client gives up
+//! before the end of the request is no call that failed.
 
 use std::{
     pin::Pin,
@@ -12,7 +13,8 @@ use tonic::Status;
 /// A length-prefixed message begins with one byte of flags and four of length (gRPC over HTTP/2, "Messages").
 const PREFIX: usize = 5;
 
-/// A request body that fails at the first byte of a second message.
+/// A request body that fails at the first byte of a second message, and after a reset never ends: hyper, which looks for
+/// one whenever a call waits, then drops the call.
 pub(super) struct OneMessage<B> {
     inner: B,
     /// None where the call may be a stream.
@@ -67,14 +69,20 @@ where
     ) -> task::Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let this = self.get_mut();
         let frame = ready!(Pin::new(&mut this.inner).poll_frame(cx));
-        task::Poll::Ready(frame.map(|frame| {
-            let frame = frame.map_err(Into::into)?;
-            let fits = match (&mut this.seen, frame.data_ref()) {
-                (Some(seen), Some(data)) => seen.take(data),
-                _ => true,
-            };
-            if fits { Ok(frame) } else { Err(Status::unimplemented("a unary call takes one message").into()) }
-        }))
+        let Some(seen) = &mut this.seen else {
+            return task::Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+        };
+        match frame {
+            Some(Ok(frame)) if frame.data_ref().is_none_or(|data| seen.take(data)) => {
+                task::Poll::Ready(Some(Ok(frame)))
+            }
+            Some(Ok(_)) => {
+                let second = Status::unimplemented("a unary call takes one message");
+                task::Poll::Ready(Some(Err(second.into())))
+            }
+            None if this.inner.is_end_stream() => task::Poll::Ready(None),
+            Some(Err(_)) | None => task::Poll::Pending,
+        }
     }
 
     fn is_end_stream(&self) -> bool {

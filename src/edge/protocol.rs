@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use tonic::body::Body;
 use tower::Service;
 
-use super::{GRPC_OWN, one_message::OneMessage};
+use super::{REFLECTION, one_message::OneMessage};
 
 /// How long a refusal waits for the end of what it refuses.
 const DRAIN: Duration = Duration::from_secs(1);
@@ -44,7 +44,7 @@ where
         } else if !is_grpc(request.headers()) {
             refusal(StatusCode::UNSUPPORTED_MEDIA_TYPE, "a gRPC call has the content type application/grpc\n")
         } else {
-            let is_stream = request.uri().path().starts_with(GRPC_OWN); // reflection is one
+            let is_stream = request.uri().path().starts_with(REFLECTION);
             return Either::Left(self.0.call(request.map(|body| OneMessage::new(body, is_stream))));
         };
         Either::Right(Box::pin(async move {

@@ -1,6 +1,6 @@
 //! Connections: how many there may be, and how long one lives.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use http_body_util::{BodyExt as _, Full};
 use hyper::{
@@ -10,9 +10,16 @@ use hyper::{
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use prost::Message as _;
 use scm_emulator::Step;
-use tokio::{io::AsyncReadExt as _, net::TcpStream, sync::Notify, task::JoinHandle};
+use tokio::{io::AsyncReadExt as _, net::TcpStream, sync::Notify, task::JoinHandle, time::timeout};
+use tonic::{Code, Streaming};
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+use tonic_reflection::pb::v1::{ServerReflectionResponse, server_reflection_client::ServerReflectionClient};
 
-use crate::harness::{Gateway, client, emulator, framed, sample};
+use crate::harness::{
+    Gateway, client, emulator, framed,
+    raw::{DATA, END_HEADERS, END_STREAM, HEADERS, RST_STREAM, beginning, frame, save_info, send},
+    sample,
+};
 
 /// One connection and the task that runs it, which ends with it.
 async fn connect(address: &str) -> (SendRequest<Full<Bytes>>, JoinHandle<hyper::Result<()>>) {
@@ -78,4 +85,78 @@ async fn an_old_connection_is_told_to_end_and_its_calls_finish() {
     gate.notify_one();
     assert_eq!(status(running.await.unwrap().unwrap()).await, "0");
     gateway.save(sample()).await.unwrap();
+}
+
+/// An answer of reflection to a question that never comes.
+async fn reflection(gateway: &Gateway) -> Streaming<ServerReflectionResponse> {
+    let mut client = ServerReflectionClient::new(gateway.channel().await);
+    client.server_reflection_info(tokio_stream::pending()).await.unwrap().into_inner()
+}
+
+#[tokio::test]
+async fn health_watches_and_reflection_end_with_their_connection_and_say_so() {
+    let emulator = emulator().await;
+    let gateway = Gateway::with(&emulator, &[("SCM_GATEWAY__SERVER__MAX_CONNECTION_AGE", "1s")]).await;
+    let mut health = HealthClient::new(gateway.channel().await);
+    let mut watch = health.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
+    watch.message().await.unwrap().expect("the first word of a watch");
+    let mut reflection = reflection(&gateway).await;
+    assert_eq!(watch.message().await.unwrap_err().code(), Code::Unavailable);
+    assert_eq!(reflection.message().await.unwrap_err().code(), Code::Unavailable);
+}
+
+#[tokio::test]
+async fn reflection_waits_for_a_question_as_long_as_a_call_may_take() {
+    let emulator = emulator().await;
+    let gateway = Gateway::with(&emulator, &[("SCM_GATEWAY__UPSTREAM__TIMEOUT", "100ms")]).await;
+    let mut reflection = reflection(&gateway).await;
+    assert_eq!(reflection.message().await.unwrap_err().code(), Code::DeadlineExceeded);
+}
+
+/// More than h2 would have taken by itself: a burst before the client hears how many calls there may be at a time.
+#[tokio::test]
+async fn calls_beyond_the_limit_are_refused_and_the_connection_lives() {
+    let emulator = emulator().await;
+    let gateway = Gateway::of(&emulator).await;
+    let call = |n: u32| {
+        [frame(HEADERS, END_HEADERS, 2 * n + 1, &save_info()), frame(DATA, 0, 2 * n + 1, &framed(0, &[0; 64])[..8])]
+    };
+    let burst: Vec<u8> = (0..2000).flat_map(call).flatten().collect();
+    let heard = send(&gateway.addresses.server, &[beginning(&[]), burst].concat()).await;
+    assert_eq!((heard.lives, heard.go_away), (true, None));
+    assert!(heard.count(RST_STREAM) >= 1900, "{}", heard.count(RST_STREAM));
+    assert_eq!(emulator.attempts(), 0);
+}
+
+/// Whole, or in the midst of its message.
+#[tokio::test]
+async fn a_call_that_is_given_up_as_it_comes_counts_as_cancelled_and_reaches_nobody() {
+    let emulator = emulator().await;
+    let gateway = Gateway::of(&emulator).await;
+    let message = framed(0, &sample().encode_to_vec());
+    let call = |n: u32| {
+        let data = if n.is_multiple_of(2) { (END_STREAM, &message[..]) } else { (0, &message[..20]) };
+        [
+            frame(HEADERS, END_HEADERS, 2 * n + 1, &save_info()),
+            frame(DATA, data.0, 2 * n + 1, data.1),
+            frame(RST_STREAM, 0, 2 * n + 1, &[0, 0, 0, 8]),
+        ]
+    };
+    let calls: Vec<u8> = (0..50).flat_map(call).flatten().collect();
+    let heard = send(&gateway.addresses.server, &[beginning(&[]), calls].concat()).await;
+    assert!(heard.lives);
+    let cancelled = async {
+        loop {
+            let (_, page) = gateway.admin("/metrics").await;
+            let mut series = page.lines().filter(|line| line.starts_with("rpc_server_call_duration_seconds_count"));
+            if let Some(line) = series.next()
+                && line.ends_with(" 50")
+            {
+                assert!(line.contains("\"CANCELLED\"") && series.next().is_none(), "{line}");
+                return;
+            }
+        }
+    };
+    timeout(Duration::from_secs(10), cancelled).await.expect("all are counted, and alike");
+    assert_eq!((emulator.connections(), emulator.attempts()), (0, 0));
 }

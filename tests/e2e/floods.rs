@@ -3,11 +3,12 @@
 
 use std::time::Duration;
 
+use prost::Message as _;
 use scm_emulator::Emulator;
 use tokio::time::timeout;
 
 use crate::harness::{
-    client, emulator,
+    client, emulator, framed,
     process::Process,
     raw::{
         CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, Heard, PING, PRIORITY, RST_STREAM, SETTINGS,
@@ -118,9 +119,15 @@ async fn continuations() {
     ended(&[call, frame(CONTINUATION, 0, 1, b"").repeat(50_000)].concat()).await;
 }
 
+/// Half of them whole calls.
 #[tokio::test]
 async fn rapid_resets() {
-    let call = |n| [frame(HEADERS, END_HEADERS, stream(n), &save_info()), frame(RST_STREAM, 0, stream(n), &[0; 4])];
+    let message = framed(0, &sample().encode_to_vec());
+    let call = |n| {
+        let whole = if n % 2 == 0 { frame(DATA, END_STREAM, stream(n), &message) } else { Vec::new() };
+        let begun = frame(HEADERS, END_HEADERS, stream(n), &save_info());
+        [begun, whole, frame(RST_STREAM, 0, stream(n), &[0, 0, 0, 8])]
+    };
     let frames: Vec<u8> = (0..50_000).flat_map(call).flatten().collect();
     let heard = flooded(&frames).await;
     assert!(heard.lives || heard.go_away == ENHANCE_YOUR_CALM, "{:?}", heard.go_away);
