@@ -61,7 +61,7 @@ pub fn look_after(
         let metadata = metadata.clone();
         async move { metadata.fetch().await }
     };
-    let ids = targets.iter().map(|target| target.id.clone()).collect();
+    let ids = targets.iter().map(|target| target.id.to_string()).collect();
     let hand_out = move |key: Option<&Credentials>| targets.iter().for_each(|target| target.replace_key(key.cloned()));
     Ok(Either::Right(Agency::new(fetch, hand_out, ids, clock, meter).run()))
 }

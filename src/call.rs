@@ -1,6 +1,9 @@
 //! What accompanies one call through the house beside its message: arrival, deadline, trace, outcome.
 
-use std::{sync::OnceLock, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use opentelemetry::Context;
 use tokio::time::Instant;
@@ -27,7 +30,7 @@ pub struct Call {
 #[derive(Debug)]
 pub struct Subject {
     /// One of the configured projects.
-    pub project_id: Option<String>,
+    pub project_id: Option<Arc<str>>,
     /// What has the form of a certificate's id.
     pub cert_id: Option<String>,
 }

@@ -139,7 +139,8 @@ pub fn load(file: Option<&Path>, environment: &Environment) -> Result<Config, Pr
     let table = table(file)?;
     let mut input = Input::new(environment);
     let (server, admin, upstream, projects, callers) = input.root(table, |root| {
-        let server = root.section("server", server::read);
+        let sharers = server::Sharers { callers: root.count("callers"), projects: root.count("projects") };
+        let server = root.section("server", |section| server::read(section, sharers));
         let admin = root.section("admin", admin);
         let (upstream, common) = root.section("upstream", upstream);
         let projects = projects::read(root, &common, environment);

@@ -135,7 +135,7 @@ pub struct Error {
     pub retry_after: Option<Duration>,
     /// How many requests were sent or tried.
     pub attempts: u32,
-    /// What broke on the way to SCM, in a word of ours: for the operator, who has to find it.
+    /// What broke on the way to SCM, or which limit was reached, in a word of ours: for the operator, who has to find it.
     pub cause: Option<&'static str>,
 }
 
@@ -156,9 +156,9 @@ impl Error {
         Self { retry_after: Some(wait), ..Self::new(reason, Progress::NotSent) }
     }
 
-    /// A call that finds no room here.
-    pub fn overloaded() -> Self {
-        Self::held_back(Reason::Overloaded, OVERLOADED)
+    /// A call that finds no room here, for this limit of the configuration.
+    pub fn overloaded(limit: &'static str) -> Self {
+        Self { cause: Some(limit), ..Self::held_back(Reason::Overloaded, OVERLOADED) }
     }
 
     /// An answer that is an error.

@@ -61,6 +61,7 @@ pub mod rotation;
 pub mod run;
 pub mod secret;
 pub mod service;
+pub mod shares;
 pub mod sign;
 pub mod status;
 pub mod telemetry;

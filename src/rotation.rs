@@ -38,12 +38,12 @@ pub async fn keys(projects: Projects, targets: Arc<Targets>, meter: Meter) {
             used,
             move |read| match read {
                 Ok(credentials) => {
-                    tracing::info!(project_id = target.id, "another key is in use now");
+                    tracing::info!(project_id = &*target.id, "another key is in use now");
                     target.replace_key(credentials.clone());
                     count(&target, "used");
                 }
                 Err(problem) => {
-                    tracing::warn!(project_id = target.id, problem, "the last good key stays in use");
+                    tracing::warn!(project_id = &*target.id, problem, "the last good key stays in use");
                     count(&target, "failed");
                 }
             },

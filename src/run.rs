@@ -110,7 +110,7 @@ pub async fn run(
 
     // All of the end has to fit into `drain`.
     let drain = config.server.drain;
-    let (lame_duck, flush) = (config.server.lame_duck.min(drain / 2), telemetry::FLUSH.min(drain / 4));
+    let (lame_duck, flush) = (config.server.lame_duck, telemetry::FLUSH.min(drain / 4));
     let stop = async {
         tokio::select! { () = stop => {}, () = health.follow() => {} }
         tracing::info!("stopping: calls in flight finish");

@@ -43,8 +43,7 @@ impl Gateway {
         meter: &Meter,
         stop: CancellationToken,
     ) -> Self {
-        let places = Places::new(config.max_in_flight, config.max_in_flight_per_caller, meter);
-        Self(Arc::new(Inner { upstream, callers, places, stop }))
+        Self(Arc::new(Inner { upstream, callers, places: Places::new(config, meter), stop }))
     }
 
     /// The one line of every RPC.
@@ -67,7 +66,7 @@ impl Gateway {
         }
     }
 
-    /// First caller and method, then a place, then the project, then the fields, then SCM. A call takes its place now
+    /// First caller and method, then a place, then the project and its share, then the fields, then SCM. A call takes its place now
     /// that its message has come whole: one that is never finished takes none.
     async fn answer<M: RestMethod>(&self, mut message: M::Request, call: &Call) -> Result<Decoded<M::Reply>, Error> {
         let project = self.project(M::project_id(&mut message));
@@ -80,6 +79,7 @@ impl Gateway {
         let _place = self.0.places.take(call.caller())?;
         let project = project.ok_or_else(|| refused(Reason::CallerNotAllowed))?;
         self.0.callers.may_use(call.caller(), M::RPC, &project.id).map_err(refused)?;
+        let _share = self.0.places.share(project)?;
         let checked = validate::check(message)?;
         let request = rest::translate::<M>(&checked);
         // hyper looks for a reset whenever a call waits: one that was given up as it came goes no further.
@@ -91,7 +91,7 @@ impl Gateway {
     fn project(&self, id: &mut String) -> Option<&Target> {
         let targets = self.0.upstream.targets();
         if id.is_empty() {
-            id.clone_from(&targets.default_target().id);
+            targets.default_target().id.as_ref().clone_into(id);
         }
         targets.get(id).map(|target| &**target)
     }

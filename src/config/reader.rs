@@ -207,6 +207,13 @@ impl Section<'_> {
         Some(entries)
     }
 
+    /// How many entries [`Section::list`] will find.
+    pub(super) fn count(&self, key: &str) -> usize {
+        let in_file = self.table.get(key).and_then(Value::as_array).map_or(0, Vec::len);
+        let has = |index: &usize| self.input.any_below(&format!("{}__{index}__", self.variable(key)));
+        in_file + (in_file..).take_while(has).count()
+    }
+
     /// Where the value of a key that was taken came from; `None` without one.
     pub(super) fn origin(&self, key: &str) -> Option<Origin> {
         self.origins.get(key).copied()

@@ -28,8 +28,10 @@ pub struct Server {
     pub identity: IdentitySource,
     /// Calls in flight at a time, over all connections; 512 by default. Further ones are refused at once.
     pub max_in_flight: usize,
-    /// Those of one caller, where callers are told apart; half of `max_in_flight` by default.
+    /// Those of one caller, where callers are told apart; half of `max_in_flight` by default, all with a single caller.
     pub max_in_flight_per_caller: usize,
+    /// Those to one project; half of `max_in_flight` by default, all with a single project.
+    pub max_in_flight_per_project: usize,
     /// The longest request message, in bytes; 256 KiB by default.
     pub max_message_size: usize,
     /// Bytes that requests hold at most, all together, until they have come whole; 64 MiB by default.
@@ -45,6 +47,9 @@ pub struct Server {
 pub struct Connections {
     /// How many at a time; 1,000 by default, and at most half of what file descriptors the process may have.
     pub max: usize,
+    /// Those of one caller, where they are told apart by certificate or user; half of `max` by default, all with a single
+    /// caller.
+    pub max_per_caller: usize,
     /// After how long, a tenth more or less, one is told to end; 15 min by default.
     pub max_age: Duration,
     /// How long it may take to begin; 10 s by default.
@@ -90,8 +95,17 @@ impl fmt::Display for Listen {
     }
 }
 
+/// How many there are to share what the process can do.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sharers {
+    /// The listed callers; none stands for any number of them.
+    pub(super) callers: usize,
+    /// The listed projects; none stands for the vendor's one.
+    pub(super) projects: usize,
+}
+
 /// Reads the section.
-pub(super) fn read(section: &mut Section<'_>) -> Server {
+pub(super) fn read(section: &mut Section<'_>, sharers: Sharers) -> Server {
     let listen = section.take("listen", "127.0.0.1:50051", values::listen);
     let plaintext = section.take("plaintext", "false", values::boolean);
     let trust_xfcc = section.take("trust_xfcc", "false", values::boolean);
@@ -100,21 +114,21 @@ pub(super) fn read(section: &mut Section<'_>) -> Server {
     if trust_xfcc && tls.client_ca {
         section.problem("trust_xfcc", "and tls.client_ca_file are two ways to tell callers apart; set one of them");
     }
-    let max_in_flight = section.take("max_in_flight", "512", values::integer(1..=100_000));
-    let share =
-        section.take("max_in_flight_per_caller", &max_in_flight.div_ceil(2).to_string(), values::integer(1..=100_000));
+    let max_in_flight = section.take("max_in_flight", "512", values::integer(1..=100_000)) as usize;
+    let drain = section.take("drain", "20s", values::duration(secs(0)..=secs(3600)));
     Server {
         identity: callers::source(&listen, trust_xfcc, tls.client_ca),
         listen,
         tls: tls.tls,
-        drain: section.take("drain", "20s", values::duration(secs(0)..=secs(3600))),
-        lame_duck: section.take("lame_duck", "2s", values::duration(secs(0)..=secs(60))),
-        max_in_flight: max_in_flight as usize,
-        max_in_flight_per_caller: share as usize,
+        drain,
+        lame_duck: lame_duck(section, drain),
+        max_in_flight,
+        max_in_flight_per_caller: share(section, "max_in_flight_per_caller", max_in_flight, sharers.callers == 1),
+        max_in_flight_per_project: share(section, "max_in_flight_per_project", max_in_flight, sharers.projects <= 1),
         max_message_size: section.take("max_message_size", "256KiB", values::size(KIB..=16 * MIB)),
         max_unfinished: section.take("max_unfinished", "64MiB", values::size(MIB..=4096 * MIB)),
         reflection: section.take("reflection", "true", values::boolean),
-        connections: connections(section),
+        connections: connections(section, sharers),
     }
 }
 
@@ -140,14 +154,38 @@ fn refuse_open_listener(section: &mut Section<'_>, listen: &Listen, may_be_open:
     }
 }
 
-fn connections(section: &mut Section<'_>) -> Connections {
+/// What one of several may have of `all`.
+fn share(section: &mut Section<'_>, key: &'static str, all: usize, is_alone: bool) -> usize {
+    let default = if is_alone { all } else { all.div_ceil(2) };
+    let share = section.take(key, &default.to_string(), values::integer(1..=1_000_000)) as usize;
+    if share > all {
+        section.warning(key, &format!("is more than all may have together; it will be {all}"));
+    }
+    share.min(all)
+}
+
+fn lame_duck(section: &mut Section<'_>, drain: Duration) -> Duration {
+    let most = drain / 2;
+    let lame_duck = section.take("lame_duck", "2s", values::duration(secs(0)..=secs(60)));
+    if lame_duck > most && section.origin("lame_duck").is_some() {
+        section.warning(
+            "lame_duck",
+            &format!("is more than half of drain; it will be {}", humantime::format_duration(most)),
+        );
+    }
+    lame_duck.min(most)
+}
+
+fn connections(section: &mut Section<'_>, sharers: Sharers) -> Connections {
     let max = section.take("max_connections", "1000", values::integer(1..=1_000_000)) as usize;
     let most = half_of_file_descriptors();
     if max > most && section.origin("max_connections").is_some() {
         section.warning("max_connections", &format!("is more than half of the file descriptors; it will be {most}"));
     }
+    let max = max.min(most);
     Connections {
-        max: max.min(most),
+        max,
+        max_per_caller: share(section, "max_connections_per_caller", max, sharers.callers == 1),
         max_age: section.take("max_connection_age", "15m", values::duration(secs(1)..=secs(86_400))),
         handshake_timeout: section.take("handshake_timeout", "10s", values::duration(millis(10)..=secs(60))),
         max_streams: section.take("max_streams", "100", values::integer(1..=10_000)),

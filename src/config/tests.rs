@@ -18,8 +18,9 @@ use super::*;
 use crate::secret::Credentials;
 
 const MARKER: &str = "s3cr3t";
-const SERVER_KEYS: &str = "`listen`, `plaintext`, `trust_xfcc`, `tls`, `max_in_flight`, `max_in_flight_per_caller`, \
-                           `drain`, `lame_duck`, `max_message_size`, `max_unfinished`, `reflection`, `max_connections`, \
+const SERVER_KEYS: &str = "`listen`, `plaintext`, `trust_xfcc`, `tls`, `max_in_flight`, `drain`, `lame_duck`, \
+                           `max_in_flight_per_caller`, `max_in_flight_per_project`, `max_message_size`, \
+                           `max_unfinished`, `reflection`, `max_connections`, `max_connections_per_caller`, \
                            `max_connection_age`, `handshake_timeout`, `max_streams`, `max_header_list_size`, \
                            `max_other_frames`, `stream_window`, `connection_window`, `keep_alive`, `keep_alive_timeout`";
 const README: &str = include_str!("../../README.md");
@@ -519,6 +520,38 @@ fn every_value_is_shown_with_its_source_and_no_secret() {
     }
     let columns: Vec<_> = shown.lines().map(|line| line.find("  # ").expect("a source")).collect();
     assert!(columns.iter().all(|column| *column == columns[0]), "{shown}");
+}
+
+#[test]
+fn half_of_everything_is_ones_share_and_all_of_it_if_there_is_no_other() {
+    let shares = |file: &str, variables: &[(&str, &str)]| {
+        let server = good(file, &with_key(variables)).server;
+        (server.max_in_flight_per_caller, server.max_in_flight_per_project, server.connections.max_per_caller)
+    };
+    let base = [
+        ("SCM_GATEWAY__SERVER__TRUST_XFCC", "true"),
+        ("SCM_GATEWAY__SERVER__MAX_IN_FLIGHT", "7"),
+        ("SCM_GATEWAY__SERVER__MAX_CONNECTIONS", "5"),
+    ];
+    assert_eq!(shares("", &base), (4, 7, 3), "without a list there may be any number of callers");
+    let one = "[[callers]]\nidentity = \"a\"\nmethods = [\"SaveInfo\"]\nprojects = [\"*\"]\n";
+    assert_eq!(shares(one, &base), (7, 7, 5));
+    let more = [
+        ("SCM_GATEWAY__CALLERS__1__IDENTITY", "b"),
+        ("SCM_GATEWAY__CALLERS__1__METHODS", "SaveInfo"),
+        ("SCM_GATEWAY__CALLERS__1__PROJECTS", "*"),
+    ];
+    assert_eq!(shares(one, &[&base[..], &more].concat()), (4, 7, 3));
+    let config =
+        good("[server]\nmax_in_flight = 5\nmax_in_flight_per_project = 6\nlame_duck = \"11s\"", &with_key(&[]));
+    assert_eq!((config.server.max_in_flight_per_project, config.server.lame_duck), (5, secs(10)));
+    assert_eq!(
+        config.warnings,
+        [
+            "server.lame_duck: is more than half of drain; it will be 10s",
+            "server.max_in_flight_per_project: is more than all may have together; it will be 5",
+        ]
+    );
 }
 
 #[test]

@@ -31,6 +31,7 @@ use crate::{
     caller::{self, Caller, Callers},
     chance, clock,
     config::{self, IdentitySource},
+    shares::Shares,
 };
 
 /// Calls given up before they were looked at, per connection: many impatient callers may share one, and h2's default of
@@ -64,6 +65,8 @@ pub struct Connections {
     places: Arc<Semaphore>,
     /// Of these, those of clients that have shown no certificate where one is asked for.
     strangers: Semaphore,
+    /// Of these, those of each client that has shown one.
+    shares: Shares,
     running: TaskTracker,
     /// Every connection is told to end.
     drained: CancellationToken,
@@ -90,6 +93,7 @@ impl Connections {
             call,
             places,
             strangers: Semaphore::new(most.div_ceil(STRANGERS)),
+            shares: Shares::new(limits.max_per_caller),
             running: TaskTracker::new(),
             drained: CancellationToken::new(),
             closed: CancellationToken::new(),
@@ -159,6 +163,10 @@ impl Connections {
         let _place = match is_stranger.then(|| self.strangers.try_acquire()).transpose() {
             Ok(place) => place,
             Err(full) => return self.refuse("limit", &full),
+        };
+        let _share = match peer.identity().map(|caller| self.shares.take(caller)) {
+            Some(None) => return self.refuse("limit_per_caller", &"as many as one caller may have"),
+            share => share,
         };
         self.http2(stream, Identify::new(service, peer), overdue, age).await;
     }

@@ -23,6 +23,14 @@ pub(super) enum Peer {
 }
 
 impl Peer {
+    /// The caller that all calls of the connection are from, if that is known.
+    pub(super) fn identity(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::Is(caller) => caller.identity(),
+            Self::Sidecar(_) => None,
+        }
+    }
+
     /// Whether nothing tells who it is, and nothing will.
     pub(super) fn is_nobody(&self) -> bool {
         matches!(self, Self::Is(caller) if caller.identity().is_none())

@@ -77,7 +77,7 @@ impl Held {
         match (self.bytes.clone().try_acquire_many_owned(bytes), &mut self.permit) {
             (Ok(more), Some(held)) => held.merge(more),
             (Ok(more), none) => *none = Some(more),
-            (Err(_), _) => return Err(fail(self.call.as_ref(), Error::overloaded())),
+            (Err(_), _) => return Err(fail(self.call.as_ref(), Error::overloaded("max_unfinished"))),
         }
         Ok(())
     }

@@ -44,7 +44,7 @@ pub(super) fn sign(
     let token = key.security_token.as_ref().map(|token| token.expose_secret());
     let mut headers: Vec<(&'static str, &str)> =
         vec![("content-type", JSON), ("host", target.endpoint.authority()), (sign::DATE_HEADER, &date)];
-    headers.extend(send_project_id.then_some((X_PROJECT_ID, target.id.as_str())));
+    headers.extend(send_project_id.then_some((X_PROJECT_ID, &*target.id)));
     headers.extend(token.map(|token| (X_SECURITY_TOKEN, token)));
     let parts = sign::Parts {
         method: request.method.as_str(),

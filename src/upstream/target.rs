@@ -18,7 +18,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Target {
     /// The project's id.
-    pub id: String,
+    pub id: Arc<str>,
     /// Where its calls go.
     pub(super) endpoint: Endpoint,
     pub(super) key: Key,
@@ -30,7 +30,7 @@ pub struct Target {
 impl Target {
     fn new(project: &Project, circuit: &config::Circuit, guards: &Arc<Guards>) -> Self {
         Self {
-            id: project.id.clone(),
+            id: project.id.as_str().into(),
             endpoint: project.endpoint.clone(),
             key: Key::new(project.credentials.clone(), guards.clone()),
             circuit: circuit::Circuit::new(project.id.clone(), circuit.clone()),

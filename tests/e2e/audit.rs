@@ -4,7 +4,7 @@ use scm_emulator::{Reply, SAMPLE_PROJECT, Step};
 use scm_gateway::proto::SaveInfoRequest;
 use tonic::Request;
 
-use crate::harness::{CERT, client, emulator, process::Process, read, sample};
+use crate::harness::{CERT, client, emulator, in_flight, process::Process, read, sample};
 
 const ORDERS: &str = "spiffe://example.org/ns/web/sa/orders";
 const TRACEPARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
@@ -102,4 +102,15 @@ async fn what_a_caller_sends_malformed_is_its_own_fault() {
     let metrics = process.metrics().await;
     let counted = metrics.lines().find(|line| line.starts_with("rpc_server_call_duration_seconds_count")).unwrap();
     assert!(counted.contains("\"INTERNAL\"") && !counted.contains("error_type"), "{counted}");
+}
+
+#[tokio::test]
+async fn a_call_that_finds_no_room_tells_which_limit_it_met() {
+    let emulator = emulator().await;
+    let mut process = Process::start(&emulator.endpoint(), &[("SCM_GATEWAY__SERVER__MAX_IN_FLIGHT", "1")]).await;
+    let mut client = client(&process.address).await;
+    let _first = in_flight(&emulator, Step::Hang, client.clone()).await;
+    client.save_info(sample()).await.unwrap_err();
+    let line = process.line("call failed").await;
+    assert_eq!((&line["reason"], &line["cause"]), (&"OVERLOADED".into(), &"max_in_flight".into()));
 }

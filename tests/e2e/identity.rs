@@ -52,10 +52,14 @@ struct Mutual {
 
 impl Mutual {
     async fn start(listed: &[(&str, &str, &str)]) -> Self {
+        Self::with(listed, &[]).await
+    }
+
+    async fn with(listed: &[(&str, &str, &str)], more: &[(&str, &str)]) -> Self {
         let (emulator, authority, folder) = (emulator().await, Authority::new(), Folder::new());
         let variables = authority.variables(&folder, Some(&authority.pem));
-        let variables: Vec<_> = variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        let gateway = start(&emulator, listed, &variables).await;
+        let variables = variables.iter().map(|(name, value)| (*name, value.as_str()));
+        let gateway = start(&emulator, listed, &variables.chain(more.iter().copied()).collect::<Vec<_>>()).await;
         Self { emulator, gateway, authority, _folder: folder }
     }
 
@@ -264,6 +268,26 @@ async fn a_caller_that_floods_leaves_the_others_their_places() {
     client.save_info(forwarded(sample(), "DNS=b.example")).await.unwrap();
     assert_eq!(emulator.attempts(), 3);
     flood.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+#[tokio::test]
+async fn a_caller_leaves_the_others_their_connections() {
+    let listed = [(ORDERS, "SaveInfo", "*"), ("b.example", "SaveInfo", "*")];
+    let mutual = Mutual::with(&listed, &[("SCM_GATEWAY__SERVER__MAX_CONNECTIONS", "4")]).await;
+    let mut its_own = [mutual.client(vec![uri(ORDERS)]).await, mutual.client(vec![uri(ORDERS)]).await];
+    for client in &mut its_own {
+        client.save_info(sample()).await.unwrap();
+    }
+    let issued = mutual.authority.client(vec![uri(ORDERS)]);
+    let third = async {
+        let channel = mutual.authority.connect(&mutual.gateway.addresses.server, Some(&issued)).await.ok()?;
+        CertificateServiceClient::new(channel).save_info(sample()).await.ok()
+    };
+    assert!(third.await.is_none(), "it is closed, at once or at its first call");
+    mutual.client(vec![dns("b.example")]).await.save_info(sample()).await.unwrap();
+    let refused = "scm_gateway_connections_refused_total{reason=\"limit_per_caller\"";
+    assert!(mutual.gateway.metric::<u64>(refused).await >= 1);
+    assert_eq!(mutual.emulator.attempts(), 3);
 }
 
 #[tokio::test]

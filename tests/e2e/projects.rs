@@ -1,6 +1,6 @@
 //! Which project a call is for, and whose key signs it.
 
-use scm_emulator::{Account, Emulator, Options, SAMPLE_PROJECT};
+use scm_emulator::{Account, Emulator, Options, SAMPLE_PROJECT, Step};
 use scm_gateway::{clock::Clock, proto::SaveInfoRequest};
 use tonic::Code;
 
@@ -28,8 +28,8 @@ async fn a_foreign_project_is_refused_before_the_fields_are_looked_at() {
     assert_eq!(emulator.attempts(), 0);
 }
 
-#[tokio::test]
-async fn each_project_is_signed_for_with_its_own_key() {
+/// A gateway with the projects `one` and `two`, the default, each with a key of its own.
+async fn two_projects(more: &[(&str, &str)]) -> (Emulator, Gateway) {
     let account = |access_key: &str, token: Option<&str>, project: &str| Account {
         access_key: access_key.into(),
         secret_key: format!("secret-of-{access_key}"),
@@ -49,9 +49,15 @@ async fn each_project_is_signed_for_with_its_own_key() {
         ("SCM_GATEWAY__PROJECTS__1__SECURITY_TOKEN_FILE", folder.file("token2", "token-two\n")),
         ("SCM_GATEWAY__DEFAULT_PROJECT", "two".to_owned()),
     ];
-    let variables: Vec<_> = files.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let variables = files.iter().map(|(name, value)| (*name, value.as_str()));
+    let variables: Vec<_> = variables.chain(more.iter().copied()).collect();
     let gateway = Gateway::start(environment(&emulator.endpoint(), &variables), Clock::system()).await;
+    (emulator, gateway)
+}
 
+#[tokio::test]
+async fn each_project_is_signed_for_with_its_own_key() {
+    let (emulator, gateway) = two_projects(&[]).await;
     gateway.save(SaveInfoRequest { project_id: "one".into(), ..sample() }).await.unwrap();
     gateway
         .save(SaveInfoRequest { project_id: String::new(), cert_id: CERT.into(), info: Some(sample_info()) })
@@ -64,6 +70,25 @@ async fn each_project_is_signed_for_with_its_own_key() {
         .map(|s| (s.access_key.as_str(), s.header("x-project-id"), s.header("x-security-token")))
         .collect();
     assert_eq!(seen, [("AKONE", Some("one"), None), ("AKTWO", Some("two"), Some("token-two"))]);
+}
+
+#[tokio::test]
+async fn a_project_whose_scm_hangs_leaves_the_others_their_places() {
+    let (emulator, gateway) = two_projects(&[("SCM_GATEWAY__SERVER__MAX_IN_FLIGHT", "4")]).await;
+    let of_one = || SaveInfoRequest { project_id: "one".into(), ..sample() };
+    emulator.scripts([Step::Hang, Step::Hang]);
+    let hanging: Vec<_> = (0..2)
+        .map(|_| {
+            let mut client = gateway.client.clone();
+            tokio::spawn(async move { client.save_info(of_one()).await })
+        })
+        .collect();
+    emulator.wait_for_attempts(2).await;
+    let status = gateway.save(of_one()).await.unwrap_err();
+    assert_status(&status, Code::ResourceExhausted, "OVERLOADED", None);
+    gateway.save(sample()).await.unwrap();
+    assert_eq!(emulator.attempts(), 3);
+    assert!(hanging.iter().all(|call| !call.is_finished()));
 }
 
 #[tokio::test]
