@@ -10,17 +10,14 @@ use std::{
 };
 
 use futures_util::future::Either;
-use opentelemetry::{
-    KeyValue,
-    metrics::{Counter, Meter},
-};
+use opentelemetry::{KeyValue, metrics::Meter};
 use tokio::time::sleep;
 
 use crate::{
     chance,
     clock::Clock,
     config::{Config, KeySource},
-    rotation,
+    rotation::Reloads,
     secret::Credentials,
     upstream::{
         target::{Target, Targets},
@@ -61,7 +58,7 @@ pub fn look_after(
         let metadata = metadata.clone();
         async move { metadata.fetch().await }
     };
-    let ids = targets.iter().map(|target| target.id.to_string()).collect();
+    let ids = targets.iter().map(|target| target.id.clone()).collect();
     let hand_out = move |key: Option<&Credentials>| targets.iter().for_each(|target| target.replace_key(key.cloned()));
     Ok(Either::Right(Agency::new(fetch, hand_out, ids, clock, meter).run()))
 }
@@ -70,11 +67,11 @@ pub fn look_after(
 struct Agency<F, H> {
     fetch: F,
     hand_out: H,
-    ids: Vec<String>,
     clock: Clock,
     key: Option<Temporary>,
     failures: u32,
-    reloads: Counter<u64>,
+    /// Of each project.
+    reloads: Vec<Reloads>,
     expiry: Arc<Expiry>,
 }
 
@@ -84,10 +81,11 @@ where
     R: Future<Output = Result<Temporary, Problem>>,
     H: Fn(Option<&Credentials>),
 {
-    fn new(fetch: F, hand_out: H, ids: Vec<String>, clock: Clock, meter: &Meter) -> Self {
-        let (reloads, expiry) = (rotation::reloads(meter), Arc::<Expiry>::default());
+    fn new(fetch: F, hand_out: H, ids: Vec<Arc<str>>, clock: Clock, meter: &Meter) -> Self {
+        let expiry = Arc::<Expiry>::default();
         register(meter, &ids, &clock, &expiry);
-        Self { fetch, hand_out, ids, clock, key: None, failures: 0, reloads, expiry }
+        let reloads = ids.into_iter().map(|id| Reloads::of_key(meter, id)).collect();
+        Self { fetch, hand_out, clock, key: None, failures: 0, reloads, expiry }
     }
 
     async fn run(mut self) {
@@ -127,11 +125,13 @@ where
     /// Uses a key from now on; the pause before the next look at it. The same one again changes nothing: one that has
     /// succeeded would have to prove itself anew.
     fn take(&mut self, key: Temporary) -> Duration {
-        self.failures = 0;
+        if std::mem::take(&mut self.failures) > 0 {
+            self.reloads.iter().for_each(Reloads::recovered);
+        }
         self.expiry.set(Some(key.expires_at));
         if self.key.as_ref().is_none_or(|used| used.credentials != key.credentials) {
             tracing::info!("another temporary key is in use now");
-            self.count("used");
+            self.reloads.iter().for_each(Reloads::used);
             (self.hand_out)(Some(&key.credentials));
         }
         self.key = Some(key);
@@ -143,7 +143,7 @@ where
         if self.failures == 0 {
             let in_use = self.key.is_some();
             tracing::warn!(problem, in_use, "no other temporary key: one in use stays until it expires");
-            self.count("failed");
+            self.reloads.iter().for_each(Reloads::failed);
         }
         let doubled = BACKOFF.saturating_mul(1 << self.failures.min(16));
         self.failures = self.failures.saturating_add(1);
@@ -157,10 +157,6 @@ where
             self.expiry.set(None);
             (self.hand_out)(None);
         }
-    }
-
-    fn count(&self, outcome: &'static str) {
-        self.ids.iter().for_each(|id| self.reloads.add(1, &rotation::outcome(id, outcome)));
     }
 }
 
@@ -179,7 +175,7 @@ impl Expiry {
     }
 }
 
-fn register(meter: &Meter, ids: &[String], clock: &Clock, expiry: &Arc<Expiry>) {
+fn register(meter: &Meter, ids: &[Arc<str>], clock: &Clock, expiry: &Arc<Expiry>) {
     let labels: Vec<_> = ids.iter().map(|id| [KeyValue::new("scm.project_id", id.clone())]).collect();
     let (clock, expiry) = (clock.clone(), expiry.clone());
     meter
@@ -266,7 +262,7 @@ mod tests {
         };
         let clock = Clock::from_fn(move || at(0) + (steady() - start) + Duration::from_secs(jump(since(start))));
         let meter = SdkMeterProvider::default().meter("test");
-        let agency = Agency::new(fetch, hand_out, vec!["p".to_owned()], clock, &meter);
+        let agency = Agency::new(fetch, hand_out, vec!["p".into()], clock, &meter);
         let _ = tokio::time::timeout(Duration::from_secs(seconds), agency.run()).await;
         seen
     }

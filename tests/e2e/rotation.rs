@@ -48,12 +48,12 @@ pub async fn reloaded(gateway: &Gateway, outcome: &str) {
     counted(gateway, "scm_gateway_credentials_reloads", outcome).await;
 }
 
-/// Waits until a metric has an entry with this outcome.
+/// Waits until a metric has counted something with this outcome.
 pub async fn counted(gateway: &Gateway, metric: &str, outcome: &str) {
     let label = format!("outcome=\"{outcome}\"");
     for _ in 0..1000 {
         let (_, metrics) = gateway.admin("/metrics").await;
-        if metrics.lines().any(|line| line.starts_with(metric) && line.contains(&label)) {
+        if metrics.lines().any(|line| line.starts_with(metric) && line.contains(&label) && !line.ends_with(" 0")) {
             return;
         }
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
