@@ -54,6 +54,7 @@ pub mod config;
 pub mod edge;
 pub mod error;
 pub mod health_check;
+pub mod identity;
 pub mod proto;
 pub mod readiness;
 pub mod rest;

@@ -6,7 +6,7 @@ use super::problems::Problem;
 use super::raw::Raw;
 use super::reader::Section;
 use super::{Listen, Projects, Server, values};
-use crate::{caller, proto};
+use crate::{identity, proto};
 
 /// What callers are told apart by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,11 +81,11 @@ fn entry(section: &mut Section<'_>, source: IdentitySource, projects: Option<&Pr
 fn identity(raw: &Raw, source: IdentitySource) -> Result<String, String> {
     let text = raw.text("the caller's identity, as text")?;
     if source == IdentitySource::PeerUser {
-        let id = text.strip_prefix("uid:").and_then(|id| id.parse().ok()).and_then(caller::user);
+        let id = text.strip_prefix("uid:").and_then(|id| id.parse().ok()).and_then(identity::user);
         let expects = "expects the user at the other end of the Unix socket, such as \"uid:1000\"";
         return id.filter(|id| id == text).ok_or_else(|| expects.to_owned());
     }
-    let name = if text.starts_with("uid:") { None } else { caller::uri(text).or_else(|| caller::dns_name(text)) };
+    let name = if text.starts_with("uid:") { None } else { identity::uri(text).or_else(|| identity::dns_name(text)) };
     name.ok_or_else(|| {
         "expects a URI such as \"spiffe://example.org/ns/web/sa/orders\", or a DNS name of the client's certificate"
             .to_owned()

@@ -8,7 +8,10 @@ use rustls::pki_types::CertificateDer;
 use tower::Service;
 use x509_parser::extensions::GeneralName;
 
-use crate::caller::{self, Caller, Callers};
+use crate::{
+    caller::{Caller, Callers},
+    identity,
+};
 
 /// What Envoy and its like write.
 const FORWARDED_CLIENT_CERT: &str = "x-forwarded-client-cert";
@@ -48,8 +51,8 @@ impl SubjectAltNames<'_> {
     /// The one URI (X.509-SVID 2: there is no other beside it), else the DNS names.
     fn identities(&self) -> Vec<String> {
         match self.uris.as_slice() {
-            [] => self.dns_names.iter().filter_map(|name| caller::dns_name(name)).collect(),
-            [uri] => caller::uri(uri).into_iter().collect(),
+            [] => self.dns_names.iter().filter_map(|name| identity::dns_name(name)).collect(),
+            [uri] => identity::uri(uri).into_iter().collect(),
             _ => Vec::new(),
         }
     }
