@@ -43,7 +43,7 @@ pub use projects::{Project, Projects};
 pub use server::{Connections, Listen, Server};
 pub use settings::{Setting, Settings};
 pub use telemetry::{Batch, Otlp, OtlpProtocol, Sampler, Telemetry};
-pub use tls::{Tls, TlsFiles, TlsMaterial};
+pub use tls::{Tls, TlsFiles, TlsMaterial, expiry};
 
 use reader::{Input, Section};
 

@@ -1,6 +1,6 @@
 //! The gRPC listener: its stack of layers, its accept loop, its drain.
 
-use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, pin::pin, sync::Arc, time::Duration};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -142,16 +142,25 @@ async fn accept<S: CallService>(
     stop: impl Future<Output = ()>,
     connections: &Arc<Connections>,
 ) {
-    let mut stop = pin!(stop);
+    let (mut stop, mut failing) = (pin!(stop), false);
     loop {
         let accepted = tokio::select! {
             () = &mut stop => return,
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok(stream) => connections.open(stream, service.clone()),
+            Ok(stream) => {
+                if std::mem::take(&mut failing) {
+                    tracing::info!("connections are accepted again");
+                }
+                connections.open(stream, service.clone());
+            }
+            // Its client has given up while it waited.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
+                if !std::mem::replace(&mut failing, true) {
+                    tracing::warn!(%error, "connections cannot be accepted");
+                }
                 sleep(ACCEPT_PAUSE).await;
             }
         }

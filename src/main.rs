@@ -145,9 +145,10 @@ fn serve(runtime: Runtime, config: Config, filter: Option<&str>) -> ExitCode {
         tracing::warn!("{warning}");
     }
     let (started, _) = oneshot::channel();
+    let last_lines = run::last_lines(config.server.drain);
     let result = runtime.block_on(async { run(config, Clock::system(), started, stop()).await });
     runtime.shutdown_background(); // what still runs has had its time
-    log.finish();
+    log.finish(last_lines);
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => bad_start(error),

@@ -1,6 +1,6 @@
 //! Puts the rooms together: builds everything from a configuration, serves, drains, flushes.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{net::TcpListener, sync::oneshot, task::JoinSet, time::sleep};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -118,11 +118,17 @@ pub async fn run(
         sleep(lame_duck).await;
         health.end_watches().await;
     };
-    edge::serve(listener, stack, stop, calls, connections, drain - lame_duck - flush, abandon).await;
+    let drain = drain.saturating_sub(lame_duck + flush + last_lines(drain));
+    edge::serve(listener, stack, stop, calls, connections, drain, abandon).await;
     telemetry.shutdown(flush).await;
     drop(tasks); // the operator can ask to the end
     tracing::info!("stopped");
     Ok(())
+}
+
+/// How much of `drain` is for the reader of the last log lines, when all else is done.
+pub fn last_lines(drain: Duration) -> Duration {
+    telemetry::log::LAST_LINES.min(drain / 20)
 }
 
 /// Builds what [`run`] would build and binds nothing: what `--check` is for.

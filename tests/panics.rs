@@ -105,7 +105,7 @@ async fn a_panic_costs_its_own_call_is_counted_and_keeps_its_words() {
         assert_eq!(count(), number);
         client.read_info(ReadInfoRequest::default()).await.unwrap();
     }
-    log.finish();
+    log.finish(log::LAST_LINES);
     let log = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
     assert!(!log.contains("p1anted"), "{log}");
     let panics: Vec<_> = log.lines().filter(|line| line.contains(r#""message":"panic""#)).collect();

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::pem::PemObject;
@@ -10,10 +11,13 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use sha2::{Digest as _, Sha256};
 
+use x509_parser::parse_x509_certificate;
+
 use super::credentials::{self, Remark, in_one_line, note};
 use super::files::{self, Content};
 use super::reader::Section;
 use super::values;
+use crate::clock::Clock;
 
 /// TLS for the listener.
 #[derive(Debug, Clone)]
@@ -42,6 +46,23 @@ pub struct TlsMaterial {
     digest: [u8; 32],
 }
 
+const EXPIRED: &str = "holds a certificate that has expired";
+
+impl TlsMaterial {
+    /// Whether clients refuse the listener's certificate for its date.
+    fn has_expired(&self) -> bool {
+        let expiry = self.certified_key.cert.first().and_then(expiry);
+        expiry.is_some_and(|expiry| expiry < Clock::system().now())
+    }
+}
+
+/// When a certificate expires.
+pub fn expiry(certificate: &CertificateDer<'_>) -> Option<SystemTime> {
+    let (_, certificate) = parse_x509_certificate(certificate).ok()?;
+    let seconds = u64::try_from(certificate.validity().not_after.timestamp()).ok()?;
+    Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
+}
+
 impl PartialEq for TlsMaterial {
     fn eq(&self, other: &Self) -> bool {
         self.digest == other.digest
@@ -59,9 +80,13 @@ impl TlsFiles {
     ///
     /// # Errors
     ///
-    /// What is wrong with the files: then what was read before stays good.
+    /// What is wrong with the files: then what was read before stays good, better than a certificate that has expired.
     pub fn read(&self) -> Result<TlsMaterial, String> {
-        read(self).map(|(material, _)| material).map_err(in_one_line)
+        let (material, _) = read(self).map_err(in_one_line)?;
+        match material.has_expired() {
+            false => Ok(material),
+            true => Err(format!("{} {EXPIRED}", values::shown(&self.certificate))),
+        }
     }
 }
 
@@ -89,6 +114,9 @@ pub(super) fn section(section: &mut Section<'_>) -> Given {
         let read = read(&files).map_err(|problems| note(problems, |key, text| section.problem(key, text)));
         let (material, warnings) = read.ok()?;
         note(warnings, |key, text| section.warning(key, text));
+        if material.has_expired() {
+            section.warning("cert_file", EXPIRED);
+        }
         Some(Tls { files, material })
     });
     Given { any: true, client_ca: asks, tls }

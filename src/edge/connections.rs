@@ -1,6 +1,6 @@
 //! The connections: how many there may be, how each is served, aged and ended.
 
-use std::{error::Error, fmt::Display, pin::pin, sync::Arc, time::Duration};
+use std::{error::Error, fmt::Display, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use hyper::server::conn::http2;
 use hyper_util::{
@@ -22,15 +22,16 @@ use super::{
     CallService,
     guard::{self, Broken},
     identity::{Identify, Peer, of_certificate},
-    listener::Stream,
+    listener::{self, Stream},
     own_streams::OwnStreams,
     tls::Tls,
     well_formed::WellFormed,
 };
 use crate::{
-    caller::{self, Caller, Callers},
+    caller::{Caller, Callers},
     chance, clock,
     config::{self, IdentitySource},
+    identity,
     shares::Shares,
 };
 
@@ -97,10 +98,7 @@ impl Connections {
             running: TaskTracker::new(),
             drained: CancellationToken::new(),
             closed: CancellationToken::new(),
-            refused: meter
-                .u64_counter("scm_gateway.connections.refused")
-                .with_description("Connections that were closed before their first call, by reason")
-                .build(),
+            refused: refused(meter),
             broken: Broken::new(meter),
         }
     }
@@ -108,13 +106,14 @@ impl Connections {
     /// Serves a connection in a task of its own. One too many is closed at once: its client learns it and can go
     /// elsewhere.
     pub(super) fn open(self: &Arc<Self>, stream: Stream, service: impl CallService) {
+        let from = listener::peer(&stream);
         let Ok(place) = self.places.clone().try_acquire_owned() else {
-            return self.refuse("limit", &"as many as there may be");
+            return self.refuse(from, "limit", &"as many as there may be");
         };
         let (all, closed) = (self.clone(), self.closed.clone());
         self.running.spawn(async move {
             tokio::select! {
-                () = all.serve(stream, service) => {}
+                () = all.serve(stream, from, service) => {}
                 () = closed.cancelled() => {}
             }
             drop(place);
@@ -133,19 +132,20 @@ impl Connections {
         self.closed.cancel();
     }
 
-    async fn serve(&self, stream: Stream, service: impl CallService) {
+    async fn serve(&self, stream: Stream, from: Option<SocketAddr>, service: impl CallService) {
         let Admission { tls, source, callers } = &self.admission;
         let overdue = clock::steady() + self.limits.handshake_timeout;
         let user = match &stream {
-            Either::Right(unix) => unix.peer_cred().ok().and_then(|peer| caller::user(peer.uid())),
+            Either::Right(unix) => unix.peer_cred().ok().and_then(|peer| identity::user(peer.uid())),
             Either::Left(_) => None,
         };
         let stream = match tls {
             None => Either::Left(stream),
             Some(tls) => match timeout_at(overdue, tls.acceptor().accept(stream)).await {
                 Ok(Ok(stream)) => Either::Right(stream),
-                Ok(Err(error)) => return self.refuse("tls", &error),
-                Err(late) => return self.refuse("handshake_timeout", &late),
+                Ok(Err(gone)) if has_gone(&gone) => return, // as a probe of the port does
+                Ok(Err(error)) => return self.refuse(from, "tls", &error),
+                Err(late) => return self.refuse(from, "handshake_timeout", &late),
             },
         };
         let peer = match (source, &stream) {
@@ -162,19 +162,20 @@ impl Connections {
         let age = if is_stranger { self.limits.handshake_timeout } else { chance::about(self.limits.max_age) };
         let _place = match is_stranger.then(|| self.strangers.try_acquire()).transpose() {
             Ok(place) => place,
-            Err(full) => return self.refuse("limit", &full),
+            Err(full) => return self.refuse(from, "limit", &full),
         };
         let _share = match peer.identity().map(|caller| self.shares.take(caller)) {
-            Some(None) => return self.refuse("limit_per_caller", &"as many as one caller may have"),
+            Some(None) => return self.refuse(from, "limit_per_caller", &"as many as one caller may have"),
             share => share,
         };
-        self.http2(stream, Identify::new(service, peer), overdue, age).await;
+        self.http2(stream, from, Identify::new(service, peer), overdue, age).await;
     }
 
     /// Serves what begins in time, and ends with age, with the gateway, or as its peer likes.
     async fn http2(
         &self,
         stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        from: Option<SocketAddr>,
         service: impl CallService,
         overdue: Instant,
         age: Duration,
@@ -197,8 +198,8 @@ impl Connections {
         let mut connection = pin!(connection);
         // The first of these to happen ends it, or begins its end.
         tokio::select! {
-            ended = connection.as_mut() => return self.note(ended),
-            late = begun.by(overdue) => return self.refuse("handshake_timeout", &late),
+            ended = connection.as_mut() => return self.note(from, ended),
+            late = begun.by(overdue) => return self.refuse(from, "handshake_timeout", &late),
             () = self.drained.cancelled() => {}
             // Clients come back, to another instance perhaps; not all at the same time.
             () = sleep(age) => {}
@@ -206,22 +207,22 @@ impl Connections {
         connection.as_mut().graceful_shutdown(); // GOAWAY: what came before it is answered
         ending.cancel();
         tokio::select! {
-            ended = connection => self.note(ended),
+            ended = connection => self.note(from, ended),
             () = sleep(self.call + super::LINGER), if !self.drained.is_cancelled() => {
-                tracing::debug!("a connection did not end in time");
+                tracing::debug!(?from, "a connection did not end in time");
             }
         }
     }
 
-    fn refuse(&self, reason: &'static str, error: &dyn Display) {
-        tracing::debug!(reason, %error, "a connection was refused");
+    fn refuse(&self, from: Option<SocketAddr>, reason: &'static str, error: &dyn Display) {
+        tracing::debug!(?from, reason, %error, "a connection was refused");
         self.refused.add(1, &[KeyValue::new("reason", reason)]);
     }
 
     /// Counts what h2 ended; the guard counts for itself. A client that just goes away is nothing to count.
-    fn note(&self, ended: hyper::Result<()>) {
+    fn note(&self, from: Option<SocketAddr>, ended: hyper::Result<()>) {
         let Err(error) = ended else { return };
-        tracing::debug!(%error, "a connection broke");
+        tracing::debug!(?from, %error, "a connection broke");
         let mut source: Option<&(dyn Error + 'static)> = Some(&error);
         while let Some(error) = source {
             let h2 = error.downcast_ref::<h2::Error>().filter(|error| !error.is_io() && !error.is_remote());
@@ -231,4 +232,22 @@ impl Connections {
             source = error.source();
         }
     }
+}
+
+/// Counts refusals by reason, each shown before the first one, so that a rate sees it.
+fn refused(meter: &Meter) -> Counter<u64> {
+    let counter = meter
+        .u64_counter("scm_gateway.connections.refused")
+        .with_description("Connections that were closed before their first call, by reason")
+        .build();
+    for reason in ["limit", "limit_per_caller", "tls", "handshake_timeout"] {
+        counter.add(0, &[KeyValue::new("reason", reason)]);
+    }
+    counter
+}
+
+/// Whether the peer has closed the connection, with or without a word.
+fn has_gone(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)
 }

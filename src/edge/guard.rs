@@ -34,7 +34,11 @@ pub(super) struct Broken(Counter<u64>);
 impl Broken {
     pub(super) fn new(meter: &Meter) -> Self {
         let counter = meter.u64_counter("scm_gateway.connections.broken");
-        Self(counter.with_description("Connections that were ended for what their client sent, by reason").build())
+        let counter =
+            counter.with_description("Connections that were ended for what their client sent, by reason").build();
+        let reasons = ["flood", "protocol"].map(|reason| [KeyValue::new("reason", reason)]);
+        reasons.iter().for_each(|reason| counter.add(0, reason)); // shown before the first one, so that a rate sees it
+        Self(counter)
     }
 
     pub(super) fn count(&self, reason: Reason) {

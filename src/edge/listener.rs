@@ -4,6 +4,7 @@ use std::{
     fmt,
     fs::{self, DirBuilder},
     io,
+    net::SocketAddr,
     os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
@@ -16,6 +17,14 @@ use crate::config::Listen;
 
 /// An accepted connection.
 pub(super) type Stream = Either<TcpStream, UnixStream>;
+
+/// Where a connection comes from; a Unix socket tells nothing.
+pub(super) fn peer(stream: &Stream) -> Option<SocketAddr> {
+    match stream {
+        Either::Left(tcp) => tcp.peer_addr().ok(),
+        Either::Right(_) => None,
+    }
+}
 
 /// A bound listener.
 pub enum Listener {

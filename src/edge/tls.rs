@@ -1,10 +1,7 @@
 //! TLS of the listener: 1.3, HTTP/2 by ALPN, and a client certificate where there is an authority for it. What is read
 //! anew holds for connections from then on.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, time::SystemTime};
 
 use opentelemetry::{KeyValue, metrics::Meter};
 use rustls::{
@@ -20,7 +17,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::{
     clock::{Clock, seconds_between},
-    config::TlsMaterial,
+    config::{self, TlsMaterial},
 };
 
 /// What new connections are greeted with.
@@ -101,10 +98,5 @@ fn verifier(authorities: &[CertificateDer<'static>]) -> Result<Arc<dyn ClientCer
 }
 
 fn first_expiry(certificates: &[CertificateDer<'_>]) -> Option<SystemTime> {
-    let expiry = |certificate: &CertificateDer<'_>| {
-        let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
-        let seconds = u64::try_from(certificate.validity().not_after.timestamp()).ok()?;
-        Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
-    };
-    certificates.iter().filter_map(expiry).min()
+    certificates.iter().filter_map(config::expiry).min()
 }

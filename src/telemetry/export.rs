@@ -91,10 +91,16 @@ pub(super) struct Outcomes(Arc<Counts>);
 #[derive(Debug, Default)]
 struct Counts {
     spans_ended: AtomicU64,
-    spans_exported: AtomicU64,
-    spans_failed: AtomicU64,
-    metrics_exported: AtomicU64,
-    metrics_failed: AtomicU64,
+    spans: Outcome,
+    metrics: Outcome,
+}
+
+/// What became of exports of one kind.
+#[derive(Debug, Default)]
+struct Outcome {
+    exported: AtomicU64,
+    failed: AtomicU64,
+    /// The last one failed.
     failing: AtomicBool,
 }
 
@@ -123,22 +129,22 @@ impl Outcomes {
             "scm_gateway.telemetry.spans",
             "{span}",
             "Spans by state: ended, exported, failed; ended and neither of the others is waiting or lost",
-            |c| vec![("ended", &c.spans_ended), ("exported", &c.spans_exported), ("failed", &c.spans_failed)],
+            |c| vec![("ended", &c.spans_ended), ("exported", &c.spans.exported), ("failed", &c.spans.failed)],
         );
         show(
             "scm_gateway.telemetry.metric_exports",
             "{export}",
             "Exports of all metrics by state: exported, failed",
-            |c| vec![("exported", &c.metrics_exported), ("failed", &c.metrics_failed)],
+            |c| vec![("exported", &c.metrics.exported), ("failed", &c.metrics.failed)],
         );
     }
 
-    /// Counts an export, and says in the log when exports begin to fail and when they work again: in our own words,
-    /// for the collector's may hold anything.
-    fn exported(&self, what: &'static str, result: &OTelSdkResult, count: usize, good: &AtomicU64, bad: &AtomicU64) {
+    /// Counts an export, and says in the log when exports of this kind begin to fail and when they work again: in our own
+    /// words, for the collector's may hold anything.
+    fn exported(&self, what: &'static str, result: &OTelSdkResult, count: usize, outcome: &Outcome) {
         let failed = result.is_err();
-        if failed { bad } else { good }.fetch_add(count as u64, Relaxed);
-        match (self.0.failing.swap(failed, Relaxed), failed) {
+        if failed { &outcome.failed } else { &outcome.exported }.fetch_add(count as u64, Relaxed);
+        match (outcome.failing.swap(failed, Relaxed), failed) {
             (false, true) => tracing::warn!(what, "telemetry cannot be exported and is lost"),
             (true, false) => tracing::info!(what, "telemetry is exported again"),
             _ => {}
@@ -157,8 +163,7 @@ impl<E: opentelemetry_sdk::trace::SpanExporter> opentelemetry_sdk::trace::SpanEx
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let spans = batch.len();
         let result = self.inner.export(batch).await;
-        let counts = &self.outcomes.0;
-        self.outcomes.exported("spans", &result, spans, &counts.spans_exported, &counts.spans_failed);
+        self.outcomes.exported("spans", &result, spans, &self.outcomes.0.spans);
         result
     }
 
@@ -203,8 +208,7 @@ impl<P: SpanProcessor> SpanProcessor for Counted<P> {
 impl<E: PushMetricExporter> PushMetricExporter for Counted<E> {
     async fn export(&self, metrics: &ResourceMetrics) -> OTelSdkResult {
         let result = self.inner.export(metrics).await;
-        let counts = &self.outcomes.0;
-        self.outcomes.exported("metrics", &result, 1, &counts.metrics_exported, &counts.metrics_failed);
+        self.outcomes.exported("metrics", &result, 1, &self.outcomes.0.metrics);
         result
     }
 

@@ -3,9 +3,13 @@
 
 use std::{
     fs::File,
-    io::{IsTerminal as _, Write},
+    io::{self, IsTerminal as _, Write},
     os::fd::AsFd as _,
-    sync::{OnceLock, mpsc},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering::Relaxed},
+        mpsc,
+    },
     time::Duration,
 };
 
@@ -19,8 +23,8 @@ use tracing_subscriber::{
 /// Lines that wait at most for the reader; further ones are dropped.
 const WAITING_LINES: usize = 8192;
 
-/// How long the end of the process waits for the reader of the last lines.
-const LAST_LINES: Duration = Duration::from_secs(1);
+/// How long the end of the process waits at most for the reader of the last lines.
+pub const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// Libraries whose lines may hold what a collector or an environment variable says. What is lost is counted instead.
 const SILENT: &str = "opentelemetry";
@@ -31,19 +35,22 @@ const HELD_AT_INFO: &[&str] = &["h2", "hyper", "hyper_util", "reqwest", "rustls"
 /// Lines dropped so far. The log is the process's, as `tracing` has it, and begins before a gateway: so is the count.
 static DROPPED: OnceLock<ErrorCounter> = OnceLock::new();
 
+/// Lines lost so far because they could not be written: nobody reads, or the disk is full.
+static UNWRITTEN: AtomicU64 = AtomicU64::new(0);
+
 /// The running log.
 pub struct Log(WorkerGuard);
 
 impl Log {
-    /// Writes the lines still waiting, as far as their reader takes them in time.
-    pub fn finish(self) {
+    /// Writes the lines still waiting, as far as their reader takes them in this time.
+    pub fn finish(self, time: Duration) {
         let (done, written) = mpsc::channel();
         let Self(guard) = self;
         std::thread::spawn(move || {
             drop(guard); // waits for the reader, in the worst case for ever
             let _ = done.send(());
         });
-        let _ = written.recv_timeout(LAST_LINES);
+        let _ = written.recv_timeout(time);
     }
 }
 
@@ -66,8 +73,11 @@ enum Form {
 }
 
 fn start_as(form: Form, writer: impl Write + Send + 'static, filter: Option<&str>) -> Log {
-    let (writer, guard) =
-        NonBlockingBuilder::default().lossy(true).buffered_lines_limit(WAITING_LINES).thread_name("log").finish(writer);
+    let (writer, guard) = NonBlockingBuilder::default()
+        .lossy(true)
+        .buffered_lines_limit(WAITING_LINES)
+        .thread_name("log")
+        .finish(Lossy(writer));
     let _ = DROPPED.set(writer.error_counter());
     let parsed = filter.filter(|text| !text.is_empty()).map(|text| EnvFilter::builder().parse(text));
     let broken = matches!(parsed, Some(Err(_)));
@@ -89,9 +99,28 @@ pub(super) fn register(meter: &Meter) {
     meter
         .u64_observable_counter("scm_gateway.log.lines.dropped")
         .with_unit("{line}")
-        .with_description("Log lines that were dropped because nobody read them in time")
-        .with_callback(|counter| counter.observe(DROPPED.get().map_or(0, |lines| lines.dropped_lines() as u64), &[]))
+        .with_description("Log lines that were lost: nobody read them in time, or they could not be written")
+        .with_callback(|counter| {
+            let dropped = DROPPED.get().map_or(0, |lines| lines.dropped_lines() as u64);
+            counter.observe(dropped + UNWRITTEN.load(Relaxed), &[]);
+        })
         .build();
+}
+
+/// Passes lines on, each in one piece, and counts those that it cannot.
+struct Lossy<W>(W);
+
+impl<W: Write> Write for Lossy<W> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if self.0.write_all(line).is_err() {
+            UNWRITTEN.fetch_add(1, Relaxed);
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
 }
 
 /// From now on a panic of the process is a log line: where, not what, for a panic's words may hold anything.
@@ -106,7 +135,7 @@ pub fn hook_panics() {
 fn output() -> Box<dyn Write + Send> {
     match std::io::stdout().as_fd().try_clone_to_owned() {
         Ok(stdout) => Box::new(File::from(stdout)),
-        Err(_) => Box::new(std::io::sink()), // it is closed
+        Err(_) => Box::new(io::sink()), // it is closed
     }
 }
 

@@ -106,6 +106,7 @@ fn unanswered(error: SendError, idempotent: bool) -> Error {
     let unsent = |reason| Error::new(reason, Progress::NotSent);
     let told = match error.kind {
         Broken::Connect => unsent(Reason::UpstreamUnavailable),
+        Broken::Descriptors => Error::overloaded(error.cause),
         Broken::Tls => unsent(Reason::UpstreamTls),
         Broken::Lost(head) => {
             let reason = if idempotent { Reason::UpstreamUnavailable } else { Reason::UpstreamOutcomeUnknown };
@@ -201,7 +202,10 @@ fn outcome<R>(result: &Result<decode::Decoded<R>, Error>) -> Vec<KeyValue> {
 #[cfg(test)]
 mod tests {
     use super::{Broken, SendError, unanswered};
-    use crate::error::{Progress, Reason};
+    use crate::{
+        error::{Progress, Reason},
+        upstream::circuit,
+    };
 
     #[test]
     fn a_lost_answer_leaves_only_those_in_doubt_who_may_not_call_again() {
@@ -212,5 +216,13 @@ mod tests {
         assert_eq!(told(true), (Reason::UpstreamUnavailable, Progress::MaybeSent));
         assert_eq!(told(false), (Reason::UpstreamOutcomeUnknown, Progress::MaybeSent));
         assert_eq!(unanswered(SendError { kind: Broken::Connect, cause: "" }, false).progress, Progress::NotSent);
+    }
+
+    #[test]
+    fn a_gateway_without_descriptors_says_nothing_against_scm() {
+        let error = unanswered(SendError { kind: Broken::Descriptors, cause: "out of file descriptors" }, true);
+        assert_eq!((error.reason, error.progress), (Reason::Overloaded, Progress::NotSent));
+        assert!(error.retry_after.is_some());
+        assert_eq!(circuit::Verdict::of(&Err::<(), _>(error)), circuit::Verdict::Unknown);
     }
 }

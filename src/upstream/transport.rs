@@ -28,8 +28,8 @@ const REFUSAL_BODY: Duration = Duration::from_secs(1);
 /// A connection without work is closed after this time.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// "Too many open files", errno(3).
-const EMFILE: i32 = 24;
+/// "Too many open files", of the process or the system, errno(3).
+const OUT_OF_DESCRIPTORS: [i32; 2] = [24, 23];
 
 /// Connections without work that are kept.
 const MAX_IDLE: usize = 512;
@@ -57,6 +57,8 @@ pub(crate) struct SendError {
 pub(crate) enum Broken {
     /// No connection: not one byte of the request left.
     Connect,
+    /// No file descriptor for one: it is the gateway that is full.
+    Descriptors,
     /// No trustworthy connection: not one byte of the request left.
     Tls,
     /// The connection broke with the request on it, perhaps after the head of the answer.
@@ -185,6 +187,9 @@ fn classify(error: &reqwest::Error) -> SendError {
     if error.is_connect() || error.is_builder() {
         return match causes.iter().find_map(|cause| cause.downcast_ref::<rustls::Error>()) {
             Some(tls) => of(Broken::Tls, tls_cause(tls)),
+            None if causes.iter().any(|cause| is_out_of_descriptors(*cause)) => {
+                of(Broken::Descriptors, "out of file descriptors")
+            }
             None if error.is_timeout() => of(Broken::Connect, "no connection within connect_timeout"),
             None => of(Broken::Connect, io_cause(&causes).unwrap_or("no connection")),
         };
@@ -224,9 +229,13 @@ fn io_cause(causes: &[&(dyn StdError + 'static)]) -> Option<&'static str> {
         io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => "address unreachable",
         io::ErrorKind::UnexpectedEof => "connection closed",
         io::ErrorKind::TimedOut => "connection timed out",
-        _ if io.raw_os_error() == Some(EMFILE) => "out of file descriptors",
         _ => "connection broke",
     })
+}
+
+fn is_out_of_descriptors(cause: &(dyn StdError + 'static)) -> bool {
+    let code = cause.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
+    code.is_some_and(|code| OUT_OF_DESCRIPTORS.contains(&code))
 }
 
 /// Whether hyper could not make sense of a chunked body, which it does not count as parsing.

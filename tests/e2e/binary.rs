@@ -330,6 +330,8 @@ async fn a_log_that_is_closed_stops_nothing() {
         client.save_info(refused.clone()).await.unwrap_err();
         client.save_info(sample()).await.unwrap();
     }
+    let counted = async { while process.metric("scm_gateway_log_lines_dropped_total").await < 6 {} };
+    tokio::time::timeout(std::time::Duration::from_secs(10), counted).await.expect("each line that is lost is counted");
     process.signal("TERM");
     assert_eq!(process.child.wait().await.unwrap().code(), Some(0));
 }

@@ -14,7 +14,7 @@ use crate::harness::{
         CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, Heard, PING, PRIORITY, RST_STREAM, SETTINGS,
         WINDOW_UPDATE, beginning, call_of, field, frame, save_info, send_until,
     },
-    sample,
+    sample, value_of,
 };
 
 /// What a flood may cost, in KiB.
@@ -81,7 +81,8 @@ async fn ended(frames: &[u8]) {
     let heard = flooded.with([&beginning(&[]), frames].concat(), |heard| heard.lives).await;
     assert_eq!((heard.go_away, heard.lives), (ENHANCE_YOUR_CALM, false), "{:?}", heard.frames.len());
     let counted = async {
-        while !flooded.process.metrics().await.contains("scm_gateway_connections_broken_total{reason=\"flood\"") {}
+        let floods = "scm_gateway_connections_broken_total{reason=\"flood\"";
+        while value_of::<u64>(&flooded.process.metrics().await, floods) == 0 {}
     };
     timeout(PATIENCE, counted).await.expect("it is counted");
 }

@@ -18,7 +18,7 @@ use crate::{
     harness::{
         Gateway, assert_status, emulator,
         folder::Folder,
-        pki::{Authority, uri},
+        pki::{Authority, dns, uri},
         sample, value_of,
     },
     rotation::counted,
@@ -135,6 +135,37 @@ async fn a_certificate_without_its_key_is_not_used() {
     counted(&gateway, "scm_gateway_tls_reloads", "failed").await;
     let channel = authority.connect(&gateway.addresses.server, None).await.unwrap();
     CertificateServiceClient::new(channel).save_info(sample()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_certificate_that_has_expired_is_not_used_instead_of_a_good_one() {
+    let (authority, folder) = (Authority::new(), Folder::new());
+    let (_emulator, gateway) = start(&authority, None, &folder, &[]).await;
+    let failing = "scm_gateway_tls_reload_failing{side=\"listener\"";
+    assert_eq!(gateway.metric::<u64>(failing).await, 0);
+    let expired = authority.issue(vec![dns("localhost")], ExtendedKeyUsagePurpose::ServerAuth, 2021);
+    fs::write(folder.path("tls.crt"), expired.certificate).unwrap();
+    fs::write(folder.path("tls.key"), expired.key).unwrap();
+    counted(&gateway, "scm_gateway_tls_reloads", "failed").await;
+    assert_eq!(gateway.metric::<u64>(failing).await, 1);
+    let channel = authority.connect(&gateway.addresses.server, None).await.unwrap();
+    CertificateServiceClient::new(channel).save_info(sample()).await.unwrap();
+    authority.variables(&folder, None); // writes a good one
+    counted(&gateway, "scm_gateway_tls_reloads", "used").await;
+    assert_eq!(gateway.metric::<u64>(failing).await, 0);
+}
+
+/// As a balancer looks whether the port is open.
+#[tokio::test]
+async fn who_connects_and_goes_is_no_refusal() {
+    let (authority, folder) = (Authority::new(), Folder::new());
+    let (_emulator, gateway) = start(&authority, None, &folder, &[]).await;
+    for _ in 0..5 {
+        drop(TcpStream::connect(&gateway.addresses.server).await.unwrap());
+    }
+    authority.connect(&gateway.addresses.server, None).await.unwrap();
+    while gateway.metric::<u64>("scm_gateway_connections_open").await > 1 {}
+    assert_eq!(gateway.metric::<u64>("scm_gateway_connections_refused_total{reason=\"tls\"").await, 0);
 }
 
 #[tokio::test]

@@ -4,9 +4,16 @@ use super::*;
 
 /// The good files of `[server.tls]`, and their lines.
 fn tls_files(dir: &Dir, client_ca: bool) -> String {
-    let made = rcgen::generate_simple_self_signed(["gateway.example".to_owned()]).expect("a certificate");
-    let (certificate, key) =
-        (dir.file("tls.crt", made.cert.pem()), dir.file("tls.key", made.signing_key.serialize_pem()));
+    tls_files_until(dir, client_ca, 2050)
+}
+
+/// The same, good until this year.
+fn tls_files_until(dir: &Dir, client_ca: bool, year: i32) -> String {
+    let mut params = rcgen::CertificateParams::new(["gateway.example".to_owned()]).expect("a name");
+    (params.not_before, params.not_after) = (rcgen::date_time_ymd(2020, 1, 1), rcgen::date_time_ymd(year, 1, 1));
+    let made_key = rcgen::KeyPair::generate().expect("a key");
+    let made = params.self_signed(&made_key).expect("a certificate");
+    let (certificate, key) = (dir.file("tls.crt", made.pem()), dir.file("tls.key", made_key.serialize_pem()));
     let client_ca = if client_ca { format!("client_ca_file = {certificate:?}\n") } else { String::new() };
     format!("[server.tls]\ncert_file = {certificate:?}\nkey_file = {key:?}\n{client_ca}")
 }
@@ -46,6 +53,17 @@ fn what_is_wrong_with_the_files_of_tls_is_named_all_at_once() {
     let text = text.replace(&format!("{:?}", dir.0.path().join("tls.key")), &format!("{other:?}"));
     let expected = format!("server.tls.key_file: {other} holds a key that is not the one of the certificate");
     assert_eq!(problem(&text), expected);
+}
+
+#[test]
+fn a_certificate_that_has_expired_is_a_warning_at_the_start_and_a_problem_when_it_comes_later() {
+    let dir = Dir::new();
+    let good_one = good(&tls_files(&dir, false), &with_key(&[]));
+    let config = good(&tls_files_until(&dir, false, 2021), &with_key(&[]));
+    assert_eq!(config.warnings, ["server.tls.cert_file: holds a certificate that has expired"]);
+    let path = dir.0.path().join("tls.crt");
+    let expected = format!("{} holds a certificate that has expired", path.display());
+    assert_eq!(good_one.server.tls.expect("TLS").files.read().expect_err("it is not used"), expected);
 }
 
 #[test]
