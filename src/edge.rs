@@ -71,7 +71,10 @@ pub fn stack(
     let unfinished = Arc::new(Semaphore::new(max_unfinished));
     ServiceBuilder::new()
         // First, for span, metric and log have to show what all the others answer.
-        .layer_fn(move |inner| observe::Observe::new(inner, telemetry.clone(), calls.clone()))
+        .layer_fn({
+            let callers = callers.clone();
+            move |inner| observe::Observe::new(inner, telemetry.clone(), calls.clone(), callers.clone())
+        })
         // Inside the span, for a panic is an answer too.
         .layer_fn(move |inner| catch_panic::CatchPanic::new(inner, &meter))
         // Before anything is read: what is not gRPC is told so in HTTP.

@@ -5,7 +5,7 @@ use std::{convert::Infallible, sync::Arc, task};
 use futures_util::future::BoxFuture;
 use http::{Request, Response};
 use opentelemetry::{
-    KeyValue,
+    Context, KeyValue,
     trace::{SpanKind, Status as SpanStatus, TraceContextExt as _, Tracer as _},
 };
 use tokio_util::task::TaskTracker;
@@ -16,7 +16,7 @@ use tracing::Level;
 use super::GRPC_OWN;
 use crate::{
     call::Call,
-    caller::Caller,
+    caller::{Caller, Callers},
     clock,
     error::Reason,
     proto,
@@ -34,11 +34,12 @@ pub(super) struct Observe<S> {
     inner: S,
     telemetry: Arc<Telemetry>,
     calls: TaskTracker,
+    callers: Arc<Callers>,
 }
 
 impl<S> Observe<S> {
-    pub(super) fn new(inner: S, telemetry: Arc<Telemetry>, calls: TaskTracker) -> Self {
-        Self { inner, telemetry, calls }
+    pub(super) fn new(inner: S, telemetry: Arc<Telemetry>, calls: TaskTracker, callers: Arc<Callers>) -> Self {
+        Self { inner, telemetry, calls, callers }
     }
 }
 
@@ -61,7 +62,10 @@ where
             return Box::pin(self.inner.call(request));
         }
         let caller = request.extensions().get::<Caller>().cloned().unwrap_or_default();
-        let observed = Observed::start(&self.telemetry, path, request.headers(), caller);
+        // What a stranger says of its trace would fill the exporter at its will.
+        let is_known = self.callers.may_look(&caller).is_ok();
+        let parent = if is_known { traceparent::extract(request.headers()) } else { Context::new() };
+        let observed = Observed::start(&self.telemetry, path, &parent, caller);
         request.extensions_mut().insert(observed.call.clone());
         let in_flight = self.calls.token();
         let answer = self.inner.call(request);
@@ -84,15 +88,14 @@ struct Observed {
 }
 
 impl Observed {
-    fn start(telemetry: &Arc<Telemetry>, path: &str, headers: &http::HeaderMap, caller: Caller) -> Self {
+    fn start(telemetry: &Arc<Telemetry>, path: &str, parent: &Context, caller: Caller) -> Self {
         let rpc = path.strip_prefix('/').and_then(|path| proto::RPCS.iter().find(|rpc| **rpc == path));
-        let parent = traceparent::extract(headers);
         let span = telemetry
             .tracer
             .span_builder(*rpc.unwrap_or(&"grpc"))
             .with_kind(SpanKind::Server)
             .with_attributes(base(rpc.unwrap_or(&OTHER)))
-            .start_with_context(&telemetry.tracer, &parent);
+            .start_with_context(&telemetry.tracer, parent);
         Self {
             telemetry: telemetry.clone(),
             rpc: rpc.unwrap_or(&OTHER),

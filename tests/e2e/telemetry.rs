@@ -45,6 +45,36 @@ fn assert_attributes(span: &Span, expected: &[(&str, &str)]) {
 }
 
 #[tokio::test]
+async fn a_stranger_does_not_decide_what_is_traced() {
+    let (emulator, sink) = (emulator().await, Sink::grpc().await);
+    let endpoint = format!("http://{}", sink.address);
+    let variables = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
+        ("OTEL_METRICS_EXPORTER", "none"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+        ("OTEL_TRACES_SAMPLER", "parentbased_always_off"),
+        ("SCM_GATEWAY__SERVER__TRUST_XFCC", "true"),
+        ("SCM_GATEWAY__CALLERS__0__IDENTITY", "orders.example"),
+        ("SCM_GATEWAY__CALLERS__0__METHODS", "SaveInfo"),
+        ("SCM_GATEWAY__CALLERS__0__PROJECTS", "*"),
+    ];
+    let mut gateway = Gateway::with(&emulator, &variables).await;
+    let mut client = gateway.client.clone();
+    let of = |name: &str| {
+        let mut request = traced();
+        request.metadata_mut().insert("x-forwarded-client-cert", format!("DNS={name}").parse().unwrap());
+        request
+    };
+    client.save_info(of("stranger.example")).await.unwrap_err();
+    client.save_info(of("orders.example")).await.unwrap();
+    gateway.stop();
+    gateway.stopped().await;
+    sink.trace(TRACE, 2).await;
+    let codes: Vec<_> = sink.spans().iter().filter_map(|span| attribute(span, "rpc.response.status_code")).collect();
+    assert_eq!(codes, ["OK"]);
+}
+
+#[tokio::test]
 async fn a_call_is_one_server_span_under_the_callers_and_one_client_span_per_attempt() {
     let (emulator, sink) = (emulator().await, Sink::grpc().await);
     let mut gateway = exporting(&emulator, &sink, "grpc").await;
@@ -147,6 +177,7 @@ async fn what_is_not_sampled_is_not_exported() {
     let endpoint = format!("http://{}", sink.address);
     let variables = [
         ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
         ("OTEL_TRACES_SAMPLER", "parentbased_always_off"),
     ];
