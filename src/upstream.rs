@@ -110,7 +110,7 @@ impl Upstream {
             target.skew.look(self.clock.now(), clock::steady(), || target.key.doubt());
             let place = target.key.admit(deadline).await.map_err(|error| Error { attempts, ..error })?;
             // Others may have been told meanwhile to leave SCM alone.
-            target.not_throttled().map_err(|error| Error { attempts, ..error })?;
+            target.send().map_err(|error| Error { attempts, ..error })?;
             attempts += 1;
             let offset = target.skew.offset();
             let attempt = attempt::Attempt { request, target, call, deadline, number: attempts, offset };

@@ -48,8 +48,12 @@ impl Upstream {
         let observed = Observed::start::<M>(&self.telemetry, attempt);
         let exchange = self.exchange::<M>(attempt, place.credentials(), traceparent::header(&observed.context));
         let result = self.within::<M, _>(attempt.deadline, exchange).await;
-        if let Some(error) = result.as_ref().err().filter(|error| error.reason == Reason::UpstreamThrottled) {
-            attempt.target.throttle.hold(error.retry_after); // before the place goes to somebody who waits
+        let throttle = &attempt.target.throttle;
+        match &result {
+            // Before the place goes to somebody who waits.
+            Err(error) if error.reason == Reason::UpstreamThrottled => throttle.hold(error.retry_after),
+            Err(error) if error.progress != Progress::Answered => {}
+            Ok(_) | Err(_) => throttle.served(),
         }
         place.settle(key::Verdict::of(&result));
         observed.end(&result);

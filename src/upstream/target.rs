@@ -1,6 +1,6 @@
 //! A project as calls see it: where they go, what signs them, and whether they may be made at all.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::{
     circuit,
@@ -46,14 +46,18 @@ impl Target {
 
     /// Leave to make a call. Nothing is sent without it.
     pub(super) fn admit(&self) -> Result<circuit::Pass<'_>, Error> {
-        self.not_throttled()?;
+        self.throttle.look().map_err(held_back)?;
         self.circuit.admit().map_err(|wait| Error::held_back(Reason::CircuitOpen, wait))
     }
 
-    /// Whether SCM has not asked to be left alone.
-    pub(super) fn not_throttled(&self) -> Result<(), Error> {
-        self.throttle.admit().map_err(|wait| Error::held_back(Reason::UpstreamThrottled, wait))
+    /// Leave to send a request, where SCM has not asked to be left alone.
+    pub(super) fn send(&self) -> Result<(), Error> {
+        self.throttle.admit().map_err(held_back)
     }
+}
+
+fn held_back(wait: Duration) -> Error {
+    Error::held_back(Reason::UpstreamThrottled, wait)
 }
 
 /// All projects, and the default one.

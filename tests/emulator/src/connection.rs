@@ -170,7 +170,10 @@ fn recorded(request: &Request, account: &Account) -> Recorded {
 /// The service for those who were let in, 401 for the others.
 fn usual(shared: &Shared, request: &Request, admitted: Result<&Account, Refusal>) -> Reply {
     match admitted {
-        Ok(account) => shared.scm.serve(request, account, &shared.options),
+        Ok(account) => {
+            let refusal = shared.windows.count(request, account, &shared.options);
+            refusal.unwrap_or_else(|| shared.scm.serve(request, account, &shared.options))
+        }
         Err(refusal) => scm::gateway_error(401, "APIG.0301", &refusal.message),
     }
 }

@@ -22,6 +22,7 @@ mod http;
 mod iam;
 mod journal;
 mod options;
+mod quota;
 mod scm;
 mod script;
 mod signature;
@@ -39,7 +40,7 @@ use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, JoinSet};
 
 pub use journal::{Answered, Recorded, Refused};
-pub use options::{Account, Clock, Observer, Options, SAMPLE_ACCESS_KEY, SAMPLE_PROJECT, SAMPLE_SECRET_KEY};
+pub use options::{Account, Clock, Observer, Options, Quota, SAMPLE_ACCESS_KEY, SAMPLE_PROJECT, SAMPLE_SECRET_KEY};
 pub use script::{Reply, Step, Then};
 pub use tls::Tls;
 
@@ -49,6 +50,7 @@ struct Shared {
     door: iam::Door,
     journal: journal::Journal,
     scm: scm::Scm,
+    windows: quota::Windows,
     script: script::Script,
 }
 
@@ -72,6 +74,7 @@ impl Emulator {
             door: iam::Door::default(),
             journal: journal::Journal::default(),
             scm: scm::Scm::default(),
+            windows: quota::Windows::default(),
             script: script::Script::default(),
         });
         let listener = tokio::spawn(listen(listener, Arc::clone(&shared)));

@@ -60,6 +60,15 @@ impl fmt::Debug for Account {
     }
 }
 
+/// How often an account may call.
+#[derive(Debug, Clone, Copy)]
+pub struct Quota {
+    /// So many calls are served in each window; the next ones get 429, without a word on when to come back.
+    pub calls: u32,
+    /// How long a window is.
+    pub per: Duration,
+}
+
 /// What an emulator is started with. Any certificate id of `scs` and 13 digits is known, if no list here says
 /// otherwise.
 #[derive(Clone)]
@@ -78,6 +87,8 @@ pub struct Options {
     pub tls: Option<Tls>,
     /// The server's clock.
     pub now: Clock,
+    /// How often each account may call; as it likes without one.
+    pub quota: Option<Quota>,
     /// How long the usual service of a request takes.
     pub service_time: Duration,
     /// Where to listen; port 0 takes a free one.
@@ -96,6 +107,7 @@ impl Default for Options {
             steps: Vec::new(),
             tls: None,
             now: Arc::new(system_time),
+            quota: None,
             service_time: Duration::ZERO,
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             observer: None,

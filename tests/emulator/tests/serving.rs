@@ -11,7 +11,7 @@ use std::time::Duration;
 use client::{CERTIFICATE, Call, Hands, call, connect, draft, read_answer, send, start};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
-use scm_emulator::{Emulator, Options, Reply, SAMPLE_PROJECT, Step, Then, Tls};
+use scm_emulator::{Emulator, Options, Quota, Reply, SAMPLE_PROJECT, Step, Then, Tls};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
@@ -411,4 +411,20 @@ async fn a_named_certificate_always_gets_its_step_if_rightly_signed() {
     assert_eq!(call(&emulator, &Call::save().with(other).sign()).await.status, 200);
     emulator.script(Step::Reply(Reply::new(503)));
     assert_eq!(call(&emulator, &Call::save().sign()).await.status, 503);
+}
+
+#[tokio::test]
+async fn a_quota_serves_so_many_calls_in_each_window_and_refuses_the_next() {
+    let hands = Hands::default();
+    let quota = Some(Quota { calls: 2, per: Duration::from_secs(10) });
+    let emulator = Emulator::start(Options { quota, ..hands.options() }).await.unwrap();
+    for _ in 0..2 {
+        for _ in 0..2 {
+            assert_eq!(call(&emulator, &Call::save().sign()).await.status, 200);
+        }
+        hands.forward(Duration::from_secs(9));
+        let answer = call(&emulator, &Call::save().sign()).await;
+        assert_eq!((answer.status, &answer.json()["error_code"]), (429, &json!("APIG.0308")));
+        hands.forward(Duration::from_secs(1));
+    }
 }
