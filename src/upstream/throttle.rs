@@ -11,7 +11,7 @@ use crate::{chance, clock};
 /// Where SCM does not say how long to wait: at first, and at most. Its FAQ advises seconds, its quotas count by the
 /// minute.
 const FIRST: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_secs(16);
+const LONGEST: Duration = Duration::from_secs(4);
 
 /// However long SCM says to wait.
 const MOST: Duration = Duration::from_secs(60);
@@ -116,7 +116,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn where_scm_says_nothing_the_wait_doubles_to_its_bound_and_begins_anew_after_a_success() {
         let throttle = Throttle::default();
-        for about in [1, 2, 4, 8, 16, 16] {
+        for about in [1, 2, 4, 4] {
             throttle.hold(None);
             let wait = throttle.look().unwrap_err();
             let about = Duration::from_secs(about);

@@ -28,8 +28,8 @@ use tonic::transport::{Channel, Endpoint};
 use tonic_types::StatusExt as _;
 
 /// What SCM serves.
-const QUOTA: Quota = Quota { calls: 100, per: Duration::from_secs(5) };
-const WINDOWS: u32 = 6;
+const QUOTA: Quota = Quota { calls: 200, per: Duration::from_secs(10) };
+const WINDOWS: u32 = 4;
 
 /// The calls that come, in parts of the quota.
 const LOADS: [f64; 3] = [0.8, 1.5, 4.0];
