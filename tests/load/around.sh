@@ -1,0 +1,50 @@
+# Sourced by what measures: builds the gateway, the floor and what stands around them, starts and stops them.
+# shellcheck shell=bash disable=SC2034
+
+target="${CARGO_TARGET_DIR:-target}"
+cargo build --locked --release --quiet --bin scm-gateway
+cargo build --locked --release --quiet --manifest-path tests/load/floor/Cargo.toml --target-dir "$target"
+floor="$target/release/floor"
+rig="$target/release/rig"
+gateway="$target/release/scm-gateway"
+
+work="$(mktemp -d)" # files of runs
+trap 'kill $(jobs -p) 2>/dev/null || true; rm -rf "$work"' EXIT
+
+# `start NAME COMMAND…`: in the background; sets `address` once it listens, and `pid`.
+start() {
+  local log="$work/$1"
+  shift
+  : >"$log" # not the last one's
+  "$@" >>"$log" &
+  pid=$!
+  address=""
+  for _ in $(seq 600); do
+    address="$(sed -nE 's/^listening on (.*)|.*"message":"serving","listen":"([^"]*)".*/\1\2/p' "$log")"
+    [ -z "$address" ] || return 0
+    sleep 0.1
+  done
+  echo "$* does not listen" >&2
+  return 1
+}
+
+# Ends what was started last, and waits for that.
+stop() {
+  kill "$pid"
+  wait "$pid" || true
+}
+
+# Starts the upstream, which is a collector too, and says how the gateway is to be run in front of it.
+around() {
+  start around "$rig" around
+  upstream="http://$address"
+  export HUAWEICLOUD_SDK_AK=EXAMPLEAK0000000000A HUAWEICLOUD_SDK_SK=EXAMPLESK/not+a=real
+  export HUAWEICLOUD_SDK_PROJECT_ID=5a9b2cd9d2f8471d84e3ac2ac3d0a2c5 SCM_GATEWAY__UPSTREAM__ENDPOINT="$upstream"
+  export SCM_GATEWAY__SERVER__LISTEN=127.0.0.1:0 SCM_GATEWAY__ADMIN__LISTEN=127.0.0.1:0
+  export SCM_GATEWAY__SERVER__LAME_DUCK=0s
+}
+
+# `count calls` or `count spans`: how many the upstream got so far.
+count() {
+  curl --silent --fail "$upstream" | sed -n "s/^$1 //p"
+}

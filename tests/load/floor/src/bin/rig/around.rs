@@ -1,0 +1,84 @@
+//! The fastest upstream that is one: HTTP/1.1 by hand, and the same answer to every signed call. `/v1/traces` takes spans
+//! as a collector does and reads them; other paths under `/v1/` take whatever comes. GET answers with the counts.
+
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use prost::Message as _;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+};
+
+static CALLS: AtomicUsize = AtomicUsize::new(0);
+static SPANS: AtomicUsize = AtomicUsize::new(0);
+
+const SAVED: &[u8] =
+    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nX-Request-Id: 7f0e4b1cd2a94e0f8f3a6b5c4d3e2f10\r\n\
+    Content-Length: 26\r\n\r\n{\"request_info\":\"success\"}";
+const TAKEN: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\nContent-Length: 0\r\n\r\n";
+const REFUSED: &[u8] = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n";
+
+pub async fn serve() -> Result<(), Box<dyn std::error::Error>> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    println!("listening on {}", listener.local_addr()?);
+    loop {
+        let (stream, _) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        tokio::spawn(connection(stream));
+    }
+}
+
+/// Answers requests until the peer goes, or sends what is no request.
+async fn connection(mut stream: TcpStream) -> std::io::Result<()> {
+    let mut buffer = Vec::with_capacity(64 * 1024);
+    loop {
+        while let Some((answer, length)) = request(&buffer) {
+            stream.write_all(&answer).await?;
+            buffer.drain(..length);
+        }
+        if stream.read_buf(&mut buffer).await? == 0 {
+            return Ok(());
+        }
+    }
+}
+
+/// The answer to the request at the beginning, once it is whole, and the request's length.
+fn request(bytes: &[u8]) -> Option<(Vec<u8>, usize)> {
+    let mut headers = [httparse::EMPTY_HEADER; 32];
+    let mut request = httparse::Request::new(&mut headers);
+    let head = match request.parse(bytes) {
+        Ok(httparse::Status::Complete(head)) => head,
+        Ok(httparse::Status::Partial) => return None,
+        Err(error) => panic!("no request: {error}"),
+    };
+    let header = |name: &str| request.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name));
+    let length = header("content-length").and_then(|header| str::from_utf8(header.value).ok()?.parse().ok());
+    let end = head + length.unwrap_or(0);
+    let body = bytes.get(head..end)?;
+    let signed = header("authorization").is_some_and(|header| header.value.starts_with(b"SDK-HMAC-SHA256 Access="));
+    let answer = match (request.method?, request.path?) {
+        ("GET", _) => counts(),
+        (_, "/v1/traces") => {
+            SPANS.fetch_add(spans(body), Relaxed);
+            TAKEN.to_vec()
+        }
+        (_, path) if path.starts_with("/v1/") => TAKEN.to_vec(),
+        _ if signed => {
+            CALLS.fetch_add(1, Relaxed);
+            SAVED.to_vec()
+        }
+        _ => REFUSED.to_vec(),
+    };
+    Some((answer, end))
+}
+
+fn spans(body: &[u8]) -> usize {
+    let request = ExportTraceServiceRequest::decode(body).expect("a collector gets spans");
+    request.resource_spans.iter().flat_map(|of| &of.scope_spans).map(|scope| scope.spans.len()).sum()
+}
+
+fn counts() -> Vec<u8> {
+    let body = format!("calls {}\nspans {}\n", CALLS.load(Relaxed), SPANS.load(Relaxed));
+    format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
+}

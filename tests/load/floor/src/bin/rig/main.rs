@@ -1,0 +1,20 @@
+//! What stands around a gateway that is measured: the load before it, SCM and a collector behind it.
+
+mod around;
+mod load;
+
+const USAGE: &str = "\
+usage: rig around                                  an upstream and an OTLP/HTTP collector on a port of the system's choice
+       rig load ADDRESS CONNECTIONS STREAMS CALLS  so many calls, each answer checked";
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["around"] => around::serve().await,
+        ["load", address, connections, streams, calls] => {
+            load::run(address, connections.parse()?, streams.parse()?, calls.parse()?).await
+        }
+        _ => Err(USAGE.into()),
+    }
+}

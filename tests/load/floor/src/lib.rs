@@ -1,0 +1,40 @@
+//! What the floor and the load have in common: the proto, and one request.
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// What is printed from the proto.
+pub mod proto {
+    tonic::include_proto!("huaweicloud.scm.v1");
+
+    fn joined<S: serde::Serializer>(list: &[String], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&list.join(";"))
+    }
+}
+
+/// The project that calls are made for.
+pub const PROJECT: &str = "5a9b2cd9d2f8471d84e3ac2ac3d0a2c5";
+
+/// The vendor's own example of a call.
+pub fn sample() -> proto::SaveInfoRequest {
+    proto::SaveInfoRequest {
+        project_id: PROJECT.into(),
+        cert_id: "scs1600313391828".into(),
+        info: Some(proto::CertificateInfo {
+            domain: "www.xzz.com".into(),
+            company_name: "Huawei Chengdu branch".into(),
+            company_unit: Some("Human Resource Dept".into()),
+            company_province: "Sichuan".into(),
+            company_city: "Chengdu".into(),
+            country: "CN".into(),
+            applicant_name: "Tom".into(),
+            applicant_phone: "13212345678".into(),
+            applicant_email: "9997342346@qq.com".into(),
+            contact_name: Some("Jacky".into()),
+            contact_phone: Some("13512345678".into()),
+            contact_email: Some("jk@jk.ff".into()),
+            agree_privacy_protection: true,
+            ..Default::default()
+        }),
+    }
+}
