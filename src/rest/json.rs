@@ -2,9 +2,14 @@
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+/// Room for an ordinary body. One with a signing request grows.
+const ROOM: usize = 1024;
+
 /// The bytes of a body: built once, hashed and sent as they are.
 pub fn body(message: &impl Serialize) -> Vec<u8> {
-    serde_json::to_vec(message).expect("a message has string keys and no fallible serializer")
+    let mut body = Vec::with_capacity(ROOM);
+    serde_json::to_writer(&mut body, message).expect("a message has string keys and no fallible serializer");
+    body
 }
 
 /// Reads `null` as unset.

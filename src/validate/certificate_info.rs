@@ -1,6 +1,6 @@
 //! The rules of `CertificateInfo`, as its proto tells them.
 
-use std::collections::HashSet;
+use std::{borrow::Cow, collections::HashSet};
 
 use super::{Check, Violations, country, csr, domain, text};
 use crate::proto::CertificateInfo;
@@ -15,11 +15,11 @@ impl Check for CertificateInfo {
         if !self.csr.is_empty() {
             found.note(at, "csr", csr::check(&self.csr, domain.as_deref()));
         }
-        if let Some(domain) = domain {
+        if let Some(Cow::Owned(domain)) = domain {
             self.domain = domain;
         }
         match country::to_upper(&self.country) {
-            Some(country) => self.country = country,
+            Some(country) => country.clone_into(&mut self.country),
             None => found.add(at, "country", "must be an ISO 3166-1 alpha-2 country code, such as CN"),
         }
         for (name, value, min, max) in [
@@ -48,13 +48,18 @@ impl Check for CertificateInfo {
 
 /// Every name as `domain`; none twice, none the domain itself, compared as they are sent.
 fn sans(sans: &mut [String], domain: Option<&str>, at: &str, found: &mut Violations) {
+    if sans.is_empty() {
+        return;
+    }
     let mut seen: HashSet<String> = domain.map(str::to_ascii_lowercase).into_iter().collect();
     let mut refused = 0;
     for (index, name) in sans.iter_mut().enumerate() {
         let rule = match domain::to_ascii(name) {
             Ok(ascii) => {
                 let new = seen.insert(ascii.to_ascii_lowercase());
-                *name = ascii;
+                if let Cow::Owned(ascii) = ascii {
+                    *name = ascii;
+                }
                 if new { continue } else { "must be given once only, and not equal domain" }
             }
             Err(rule) => rule,

@@ -20,14 +20,12 @@ const CODES: [&str; 249] = [
 ];
 
 /// The code in upper case, if `value` is an assigned ISO 3166-1 alpha-2 code in any case.
-pub(crate) fn to_upper(value: &str) -> Option<String> {
-    // The length first: nothing else is worth a copy. Letters outside ASCII are not changed by
-    // an ASCII upper case, so none of them can turn into a code.
-    if value.len() != 2 {
-        return None;
-    }
-    let upper = value.to_ascii_uppercase();
-    CODES.binary_search(&upper.as_str()).ok().map(|_| upper)
+pub(crate) fn to_upper(value: &str) -> Option<&'static str> {
+    // Letters outside ASCII are not changed by an ASCII upper case, so none of them can turn into a code.
+    let upper: [u8; 2] = value.as_bytes().try_into().ok()?;
+    let found =
+        CODES.binary_search_by_key(&upper.map(|byte| byte.to_ascii_uppercase()).as_slice(), |code| code.as_bytes());
+    found.ok().map(|index| CODES[index])
 }
 
 #[cfg(test)]
@@ -46,11 +44,11 @@ mod tests {
     #[test]
     fn every_code_is_known_in_any_case() {
         for code in CODES {
-            assert_eq!(to_upper(code).as_deref(), Some(code));
-            assert_eq!(to_upper(&code.to_ascii_lowercase()).as_deref(), Some(code));
+            assert_eq!(to_upper(code), Some(code));
+            assert_eq!(to_upper(&code.to_ascii_lowercase()), Some(code));
         }
-        assert_eq!(to_upper("cN").as_deref(), Some("CN"));
-        assert_eq!(to_upper("Cn").as_deref(), Some("CN"));
+        assert_eq!(to_upper("cN"), Some("CN"));
+        assert_eq!(to_upper("Cn"), Some("CN"));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Host names: which are accepted, and the form in which they are sent.
 
-use std::net::IpAddr;
+use std::{borrow::Cow, net::IpAddr};
 
 use idna::AsciiDenyList;
 use idna::uts46::{DnsLength, Hyphens, Uts46};
@@ -15,6 +15,7 @@ const LABEL_MAX: usize = 63;
 const DOTS: [char; 4] = ['.', '\u{3002}', '\u{ff0e}', '\u{ff61}'];
 /// What begins an A-label (RFC 5890 2.3.2.1), in any case.
 const ACE: &str = "xn--";
+const WILDCARD_LABEL: &str = "*.";
 
 const REQUIRED: &str = "is required: a host name such as www.example.com";
 const TOO_LONG: &str = "must be at most 253 characters long in all, in its ASCII form";
@@ -31,18 +32,18 @@ const UNICODE: &str = "must be a valid internationalized name, in its Unicode or
 
 /// The form of a host name that is sent: U-labels become A-labels, labels in plain ASCII stay
 /// as they are given. The answer is a name of LDH labels, with `*.` before it if it had that.
-pub(crate) fn to_ascii(value: &str) -> Result<String, &'static str> {
+pub(crate) fn to_ascii(value: &str) -> Result<Cow<'_, str>, &'static str> {
     plausible(value)?;
-    let (wildcard, name) = match value.strip_prefix("*.") {
-        Some(name) => ("*.", name),
-        None => ("", value),
+    let (wildcard, name) = value.split_at(if value.starts_with(WILDCARD_LABEL) { WILDCARD_LABEL.len() } else { 0 });
+    let sent = match labels_to_ascii(name)? {
+        Cow::Borrowed(_) => Cow::Borrowed(value),
+        Cow::Owned(name) => Cow::Owned([wildcard, &name].concat()),
     };
-    let sent = format!("{wildcard}{}", labels_to_ascii(name)?);
     if sent.len() > NAME_MAX {
         return Err(TOO_LONG);
     }
     // The last word is said on what is sent, whatever the steps before made of the value.
-    ldh(sent.strip_prefix(wildcard).unwrap_or(&sent))?;
+    ldh(&sent[wildcard.len()..])?;
     Ok(sent)
 }
 
@@ -67,16 +68,17 @@ fn plausible(value: &str) -> Result<(), &'static str> {
     if value.ends_with(DOTS) {
         return Err(TRAILING);
     }
-    if value.strip_prefix("*.").unwrap_or(value).contains('*') {
+    if value.strip_prefix(WILDCARD_LABEL).unwrap_or(value).contains('*') {
         return Err(WILDCARD);
     }
     Ok(())
 }
 
-/// Turns the U-labels of a name into A-labels, and keeps the case of the labels in plain ASCII.
-fn labels_to_ascii(name: &str) -> Result<String, &'static str> {
+/// Turns the U-labels of a name into A-labels, and keeps the case of the labels in plain ASCII. A name without anything
+/// to turn is borrowed.
+fn labels_to_ascii(name: &str) -> Result<Cow<'_, str>, &'static str> {
     if name.split(DOTS).all(is_plain) {
-        return Ok(name.replace(DOTS, "."));
+        return Ok(if name.is_ascii() { name.into() } else { name.replace(DOTS, ".").into() });
     }
     // The whole name at once, since the rule for right-to-left scripts looks at all labels
     // (RFC 5893 2).
@@ -94,7 +96,7 @@ fn labels_to_ascii(name: &str) -> Result<String, &'static str> {
     }
     let kept = given.iter().zip(&mapped);
     let sent: Vec<&str> = kept.map(|(given, mapped)| if is_plain(given) { *given } else { *mapped }).collect();
-    Ok(sent.join("."))
+    Ok(sent.join(".").into())
 }
 
 /// Whether a label is in ASCII and no A-label.
@@ -224,7 +226,7 @@ mod tests {
     fn what_is_sent_is_stable() {
         for name in ["bücher.example", "*.例子。中国", "WWW.faß.DE", "אבג.example"] {
             let sent = to_ascii(name).unwrap();
-            assert_eq!(to_ascii(&sent).as_deref(), Ok(sent.as_str()), "{name}");
+            assert_eq!(to_ascii(&sent).as_deref(), Ok(&*sent), "{name}");
         }
     }
 

@@ -1,0 +1,121 @@
+//! The pure parts of a call, one by one: nanoseconds by `cargo bench`, and the allocations of each, which may not become
+//! more. `cargo bench -- --test` only counts them.
+
+#![allow(clippy::unwrap_used, missing_docs, reason = "a bench")]
+
+use std::{
+    alloc::System,
+    hint::black_box,
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use criterion::{BatchSize, Criterion};
+use prost::Message as _;
+use scm_gateway::{
+    error::{Answer, Error, Reason},
+    proto::{CertificateInfo, SaveInfo, SaveInfoRequest, SaveInfoResponse},
+    rest::{RawReply, decode::decode, translate},
+    sign::{Parts, sign},
+    status::render,
+    validate::check,
+};
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+const CSR: &str = include_str!("../tests/csr/rsa_2048.pem");
+const PATH: &str = "/v2/5a9b2cd9d2f8471d84e3ac2ac3d0a2c5/scm/cert/scs1481110651012/save";
+const NOW: SystemTime = SystemTime::UNIX_EPOCH;
+
+/// The values of the vendor's page.
+fn sample() -> SaveInfoRequest {
+    let info = CertificateInfo {
+        domain: "www.xzz.com".into(),
+        company_name: "Huawei Chengdu branch".into(),
+        company_unit: Some("Human Resource Dept".into()),
+        company_province: "Sichuan".into(),
+        company_city: "Chengdu".into(),
+        country: "CN".into(),
+        applicant_name: "Tom".into(),
+        applicant_phone: "13212345678".into(),
+        applicant_email: "9997342346@qq.com".into(),
+        contact_name: Some("Jacky".into()),
+        contact_phone: Some("13512345678".into()),
+        contact_email: Some("jk@jk.ff".into()),
+        agree_privacy_protection: true,
+        ..CertificateInfo::default()
+    };
+    SaveInfoRequest {
+        project_id: "5a9b2cd9d2f8471d84e3ac2ac3d0a2c5".into(),
+        cert_id: "scs1481110651012".into(),
+        info: Some(info),
+    }
+}
+
+/// The same, with a CSR of RSA-2048 for its domain.
+fn with_csr() -> SaveInfoRequest {
+    let mut request = sample();
+    if let Some(info) = &mut request.info {
+        (info.domain, info.csr) = ("www.example.com".into(), CSR.into());
+    }
+    request
+}
+
+/// Measures one part: allocations first, of which there may be so many, then time.
+fn part<I, O>(criterion: &mut Criterion, name: &str, most: usize, prepare: impl Fn() -> I, run: impl Fn(I) -> O) {
+    black_box(run(prepare())); // what is made once and kept is no cost of a call
+    let input = prepare();
+    let region = Region::new(ALLOCATOR);
+    let output = run(input);
+    let change = region.change();
+    drop(output);
+    let (allocations, bytes) = (change.allocations + change.reallocations, change.bytes_allocated);
+    println!("{name}: {allocations} allocations of {bytes} bytes");
+    assert!(allocations <= most, "{name}: {most} allocations were enough");
+    criterion.bench_function(name, |bencher| bencher.iter_batched(&prepare, &run, BatchSize::SmallInput));
+}
+
+fn main() {
+    let mut criterion = Criterion::default().without_plots().configure_from_args();
+    let c = &mut criterion;
+
+    let encoded = Bytes::from(sample().encode_to_vec());
+    part(c, "decode request", 14, || encoded.clone(), |bytes| SaveInfoRequest::decode(bytes).unwrap());
+    part(c, "validate", 1, sample, |request| check(request).unwrap());
+    part(c, "validate with a CSR", 8, with_csr, |request| check(request).unwrap());
+
+    let checked = check(sample()).unwrap();
+    part(c, "path and JSON body", 3, || (), |()| translate::<SaveInfo>(&checked));
+
+    let body = translate::<SaveInfo>(&checked).body;
+    let headers = [
+        ("content-type", "application/json"),
+        ("host", "scm.cn-north-4.myhuaweicloud.com"),
+        ("x-sdk-date", "20220809T040506Z"),
+        ("x-project-id", "5a9b2cd9d2f8471d84e3ac2ac3d0a2c5"),
+    ];
+    let parts = Parts { method: "POST", path: PATH, query: &[], headers: &headers, body: &body };
+    part(c, "sign", 23, || (), |()| sign(&parts, "20220809T040506Z", "EXAMPLEAK", "EXAMPLESK"));
+
+    let raw = RawReply {
+        status: 200,
+        headers: http::HeaderMap::new(),
+        body: Bytes::from_static(br#"{"request_info":"success"}"#),
+    };
+    part(c, "decode reply", 1, || (), |()| decode::<SaveInfo>(&raw, NOW).unwrap());
+    let reply = SaveInfoResponse::default();
+    part(c, "encode reply", 0, || (), |()| reply.encode_to_vec());
+
+    let refused = Error {
+        attempts: 1,
+        retry_after: Some(Duration::from_secs(7)),
+        ..Error::answered(
+            Reason::UpstreamThrottled,
+            Answer { http_status: 429, code: Some("APIG.0308".into()), request_id: None, expired: None },
+        )
+    };
+    part(c, "render a status", 17, || refused.clone(), render);
+    c.final_summary();
+}
