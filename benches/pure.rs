@@ -1,7 +1,7 @@
 //! The pure parts of a call, one by one: nanoseconds by `cargo bench`, and the allocations of each, which may not become
 //! more. `cargo bench -- --test` only counts them.
 
-#![allow(clippy::unwrap_used, missing_docs, reason = "a bench")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs, reason = "a bench")]
 
 use std::{
     alloc::System,

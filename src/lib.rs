@@ -27,6 +27,8 @@
 //! | [`rest`] | translate, decode, the vendor's codes |
 //! | [`sign`] | SDK-HMAC-SHA256, pure |
 //! | [`upstream`] | deadline, circuits, repeat, attempt, sign, transport |
+//! | [`shares`] | how much of what all have in common one may have |
+//! | [`identity`] | what may be a caller's name |
 //! | [`caller`] | who calls, and what the list of callers lets them do |
 //! | [`call`] | what accompanies a call beside its message |
 //! | [`service`] | validate → upstream → reply, for any RPC |
