@@ -21,6 +21,10 @@ use tokio::{
     sync::oneshot,
 };
 
+/// A tenth fewer instructions a call than with the system's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// `EX_CONFIG` of sysexits.h: the configuration or the command line is wrong, and starting again does not help.
 const EX_CONFIG: u8 = 78;
 
