@@ -20,6 +20,12 @@ use tracing_subscriber::{
     EnvFilter, Layer as _, filter::filter_fn, layer::SubscriberExt as _, util::SubscriberInitExt as _,
 };
 
+mod json;
+
+use json::Json;
+
+use crate::clock::Clock;
+
 /// Lines that wait at most for the reader; further ones are dropped.
 const WAITING_LINES: usize = 8192;
 
@@ -82,10 +88,9 @@ fn start_as(form: Form, writer: impl Write + Send + 'static, filter: Option<&str
     let parsed = filter.filter(|text| !text.is_empty()).map(|text| EnvFilter::builder().parse(text));
     let broken = matches!(parsed, Some(Err(_)));
     let filter = parsed.and_then(Result::ok).unwrap_or_else(|| EnvFilter::new("info"));
-    let lines = tracing_subscriber::fmt::layer().with_writer(writer);
     let lines = match form {
-        Form::Json => lines.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed(),
-        Form::Readable => lines.boxed(),
+        Form::Json => Json { writer, clock: Clock::system() }.boxed(),
+        Form::Readable => tracing_subscriber::fmt::layer().with_writer(writer).boxed(),
     };
     tracing_subscriber::registry().with(filter).with(lines.with_filter(filter_fn(is_fit))).init();
     if broken {
