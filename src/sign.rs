@@ -3,6 +3,9 @@
 //! canonical request → string to sign → signature → `Authorization`. Time and key are passed in, nothing is kept.
 //! `tests/sign_vectors.rs` holds every step against signatures made with the vendor's own SDK.
 
+use std::borrow::Cow;
+
+use base16ct::lower::encode_string as hex;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
@@ -43,14 +46,14 @@ pub struct Canonical {
 
 /// Brings a request into its canonical form.
 pub fn canonical(parts: &Parts<'_>) -> Canonical {
-    let mut headers: Vec<(String, &str)> = parts
+    let mut headers: Vec<(Cow<'_, str>, &str)> = parts
         .headers
         .iter()
         .filter(|(name, _)| !name.contains('_'))
-        .map(|(name, value)| (name.to_ascii_lowercase(), value.trim_matches([' ', '\t'])))
+        .map(|(name, value)| (lower_case(name), value.trim_matches([' ', '\t'])))
         .collect();
     headers.sort();
-    let signed_headers = headers.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(";");
+    let signed_headers = headers.iter().map(|(name, _)| &**name).collect::<Vec<_>>().join(";");
 
     let mut request = Zeroizing::new(String::with_capacity(capacity(parts)));
     request.push_str(&parts.method.to_ascii_uppercase());
@@ -75,6 +78,12 @@ pub fn canonical(parts: &Parts<'_>) -> Canonical {
     Canonical { request, signed_headers }
 }
 
+/// As most names are.
+fn lower_case(name: &str) -> Cow<'_, str> {
+    let is_upper = name.bytes().any(|byte| byte.is_ascii_uppercase());
+    if is_upper { name.to_ascii_lowercase().into() } else { name.into() }
+}
+
 /// Room for all of it: a string that grows leaves unwiped copies behind.
 fn capacity(parts: &Parts<'_>) -> usize {
     let headers = parts.headers.iter().map(|(name, value)| 2 * name.len() + value.len() + 3).sum::<usize>();
@@ -84,19 +93,19 @@ fn capacity(parts: &Parts<'_>) -> usize {
 
 /// The lower-case hex of SHA-256 over the body.
 pub fn payload_hash(body: &[u8]) -> String {
-    hex::encode(Sha256::digest(body))
+    hex(&Sha256::digest(body))
 }
 
 /// Step 2: what the key signs. `date` is the value of [`DATE_HEADER`].
 pub fn string_to_sign(date: &str, canonical_request: &str) -> String {
-    format!("{ALGORITHM}\n{date}\n{}", hex::encode(Sha256::digest(canonical_request.as_bytes())))
+    format!("{ALGORITHM}\n{date}\n{}", hex(&Sha256::digest(canonical_request.as_bytes())))
 }
 
 /// Step 3: the lower-case hex of HMAC-SHA256 under the secret key as it is.
 pub fn signature(secret_key: &str, string_to_sign: &str) -> String {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret_key.as_bytes()).expect("HMAC takes a key of any length");
     mac.update(string_to_sign.as_bytes());
-    hex::encode(mac.finalize().into_bytes())
+    hex(&mac.finalize().into_bytes())
 }
 
 /// Step 4: the value of the `Authorization` header.

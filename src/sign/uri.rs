@@ -17,8 +17,9 @@ pub fn encode(text: &str) -> Cow<'_, str> {
 /// An escaped slash becomes a real one here, so signed path and sent path would differ: ids must not hold any.
 pub fn canonical_path(path: &str) -> String {
     let decoded = percent_decode_str(path).decode_utf8_lossy();
-    let mut canonical = decoded.split('/').map(encode).collect::<Vec<_>>().join("/");
-    if !canonical.ends_with('/') {
+    let mut canonical = String::with_capacity(decoded.len() + 1);
+    for segment in decoded.strip_suffix('/').unwrap_or(&decoded).split('/') {
+        canonical.extend(utf8_percent_encode(segment, RESERVED));
         canonical.push('/');
     }
     canonical

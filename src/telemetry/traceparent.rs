@@ -1,6 +1,7 @@
 //! W3C trace context: read from the caller's headers, written for SCM. Baggage is neither read nor written, and
 //! `tracestate` stays inside: SCM gets the ids and the sampled flag, nothing of the mesh's own.
 
+use base16ct::lower::encode_string as hex;
 use http::{HeaderMap, HeaderValue};
 use opentelemetry::{
     Context,
@@ -25,13 +26,16 @@ pub fn extract(headers: &HeaderMap) -> Context {
 pub fn header(context: &Context) -> Option<HeaderValue> {
     let span = context.span();
     let span = span.span_context();
-    let text = || format!("00-{}-{}-{:02x}", span.trace_id(), span.span_id(), span.trace_flags().to_u8());
-    span.is_valid().then(|| HeaderValue::from_str(&text()).expect("hex and hyphens are a header value"))
+    let text = || {
+        let [trace, parent] = [hex(&span.trace_id().to_bytes()), hex(&span.span_id().to_bytes())];
+        ["00", &trace, &parent, &hex(&[span.trace_flags().to_u8()])].join("-")
+    };
+    span.is_valid().then(|| HeaderValue::try_from(text()).expect("hex and hyphens are a header value"))
 }
 
 /// The id of the trace, for log lines.
 pub fn trace_id(context: &Context) -> String {
-    context.span().span_context().trace_id().to_string()
+    hex(&context.span().span_context().trace_id().to_bytes())
 }
 
 struct Headers<'a>(&'a HeaderMap);
