@@ -19,10 +19,7 @@ use crate::{
     config::{Config, KeySource},
     rotation::Reloads,
     secret::Credentials,
-    upstream::{
-        target::{Target, Targets},
-        transport::BuildError,
-    },
+    upstream::target::{Target, Targets},
 };
 
 mod metadata;
@@ -47,20 +44,20 @@ pub fn look_after(
     targets: &Targets,
     clock: Clock,
     meter: &Meter,
-) -> Result<impl Future<Output = ()> + Send + 'static, BuildError> {
+) -> impl Future<Output = ()> + Send + 'static {
     let projects = config.projects.iter().filter(|project| matches!(project.key_source, KeySource::Agency));
     let targets: Vec<Arc<Target>> = projects.filter_map(|project| targets.get(&project.id).cloned()).collect();
     let Some(endpoint) = config.upstream.metadata_endpoint.clone().filter(|_| !targets.is_empty()) else {
-        return Ok(Either::Left(std::future::ready(())));
+        return Either::Left(std::future::ready(()));
     };
-    let metadata = Arc::new(Metadata::new(endpoint)?);
+    let metadata = Arc::new(Metadata::new(endpoint));
     let fetch = move || {
         let metadata = metadata.clone();
         async move { metadata.fetch().await }
     };
     let ids = targets.iter().map(|target| target.id.clone()).collect();
     let hand_out = move |key: Option<&Credentials>| targets.iter().for_each(|target| target.replace_key(key.cloned()));
-    Ok(Either::Right(Agency::new(fetch, hand_out, ids, clock, meter).run()))
+    Either::Right(Agency::new(fetch, hand_out, ids, clock, meter).run())
 }
 
 /// The task. `F` fetches a key, `H` hands it out, or that there is none.

@@ -43,8 +43,8 @@
 //! | [`mod@run`] | puts the rooms together |
 //!
 //! Imports point down: run → edge → service → upstream → {rest, sign} → {proto, error, secret, clock}. `config` hands
-//! each room its own small struct. tonic's server is named in edge, service, status, readiness and run; reqwest in
-//! `upstream::transport` and, for OTLP, in `telemetry::export`. `src/build` belongs to `build.rs`.
+//! each room its own small struct. tonic's server is named in edge, service, status, readiness and run; hyper's client in
+//! `upstream::transport`, reqwest, for OTLP, in `telemetry::export`. `src/build` belongs to `build.rs`.
 
 pub mod admin;
 pub mod agency;

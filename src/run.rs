@@ -72,7 +72,7 @@ pub async fn run(
     let abandon = CancellationToken::new();
     let upstream =
         Upstream::new(&config.upstream, &config.projects, telemetry.clone(), clock.clone(), abandon.clone())?;
-    let agency = agency::look_after(&config, upstream.targets(), clock.clone(), &telemetry.meter)?;
+    let agency = agency::look_after(&config, upstream.targets(), clock.clone(), &telemetry.meter);
     let key_rotation = rotation::keys(config.projects.clone(), upstream.targets().clone(), telemetry.meter.clone());
     let callers = Arc::new(Callers::new(&config.callers));
     let tls = config.server.tls.as_ref().map(|tls| Tls::new(&tls.material)).transpose()?;
@@ -137,7 +137,7 @@ pub async fn check(config: &Config) -> Result<(), StartError> {
     let (clock, stop) = (Clock::system(), CancellationToken::new());
     let upstream = Upstream::new(&config.upstream, &config.projects, telemetry.clone(), clock.clone(), stop)?;
     config.server.tls.as_ref().map(|tls| Tls::new(&tls.material)).transpose()?;
-    drop(agency::look_after(config, upstream.targets(), clock, &telemetry.meter)?); // never polled, it asks nobody
+    drop(agency::look_after(config, upstream.targets(), clock, &telemetry.meter)); // never polled, it asks nobody
     Ok(())
 }
 

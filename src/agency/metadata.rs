@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 use crate::{
     config::Endpoint,
     secret::{Credentials, printable},
-    upstream::transport::{BuildError, MetadataTransport},
+    upstream::transport::MetadataTransport,
 };
 
 const TOKEN_PATH: &str = "/meta-data/latest/api/token";
@@ -42,8 +42,8 @@ pub(super) struct Metadata {
 }
 
 impl Metadata {
-    pub(super) fn new(endpoint: Endpoint) -> Result<Self, BuildError> {
-        Ok(Self { transport: MetadataTransport::new()?, endpoint })
+    pub(super) fn new(endpoint: Endpoint) -> Self {
+        Self { transport: MetadataTransport::new(), endpoint }
     }
 
     /// Fetches the key that is handed out now.

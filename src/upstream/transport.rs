@@ -1,10 +1,20 @@
-//! HTTP/1.1 over TLS by reqwest: everything it would do of its own accord is off.
+//! HTTP/1.1 over TLS by hyper's own client. It follows no redirect, which would carry signed headers to another host,
+//! and repeats nothing that was sent: an attempt needs a date and signature of its own.
 
 use std::{error::Error as StdError, io, time::Duration};
 
-use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Method, header::CONTENT_LENGTH};
-use reqwest::{Client, ClientBuilder, Response, redirect, retry, tls};
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderValue, Method, Request, Uri,
+    header::{ACCEPT, CONTENT_LENGTH, PROXY_AUTHORIZATION, USER_AGENT},
+    uri::{InvalidUri, Scheme},
+};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use hyper_util::{
+    client::legacy::{self, connect::HttpConnector},
+    rt::{TokioExecutor, TokioTimer},
+};
 use rustls::pki_types::CertificateDer;
 use secrecy::ExposeSecret as _;
 use tokio::{sync::watch, time::timeout};
@@ -12,6 +22,13 @@ use zeroize::Zeroizing;
 
 use super::signed::SignedRequest;
 use crate::{config, rest::RawReply};
+
+mod connector;
+
+use connector::Connector;
+
+const AGENT: HeaderValue = HeaderValue::from_static(concat!("scm-gateway/", env!("CARGO_PKG_VERSION")));
+const ANYTHING: HeaderValue = HeaderValue::from_static("*/*");
 
 /// Answers are read up to here.
 const MAX_BODY: usize = 1024 * 1024;
@@ -69,40 +86,50 @@ pub(crate) enum Broken {
     TooLarge(u16, HeaderMap),
 }
 
+/// A client over connections of this kind.
+type Client<C> = legacy::Client<C, Full<Bytes>>;
+
 /// The connections to SCM.
 pub struct Transport {
     config: config::Upstream,
-    client: watch::Sender<Client>,
+    client: watch::Sender<Client<Connector>>,
+    /// What the proxy wants to know of those who send plain requests.
+    proxy_authorization: Option<HeaderValue>,
 }
 
 impl Transport {
     /// A client as `config` says.
     pub fn new(config: &config::Upstream) -> Result<Self, BuildError> {
         let roots = config.ca.as_ref().map_or(&[][..], |ca| &ca.certificates);
-        Ok(Self { client: watch::Sender::new(client(config, roots)?), config: config.clone() })
+        let connector = connector(config, roots)?;
+        let proxy_authorization = connector.proxy_authorization().cloned();
+        Ok(Self { client: watch::Sender::new(client(connector)), config: config.clone(), proxy_authorization })
     }
 
     /// Trusts these roots beside the usual ones from now on. Requests on their way end as they began.
     pub fn trust(&self, roots: &[CertificateDer<'static>]) -> Result<(), BuildError> {
-        self.client.send_replace(client(&self.config, roots)?);
+        self.client.send_replace(client(connector(&self.config, roots)?));
         Ok(())
     }
 
     /// Sends a request and reads the answer whole.
-    pub(super) async fn send(&self, request: SignedRequest) -> Result<RawReply, SendError> {
-        let mut headers = request.headers;
-        headers.insert(CONTENT_LENGTH, request.body.len().into()); // hyper leaves it out where it is 0
-        let client = self.client.borrow().clone();
-        let sent = client.request(request.method, request.url).headers(headers).body(request.body).send();
-        let mut response = sent.await.map_err(|error| classify(&error))?;
-        let (status, headers) = (response.status().as_u16(), std::mem::take(response.headers_mut()));
+    pub(super) async fn send(&self, signed: SignedRequest) -> Result<RawReply, SendError> {
+        let mut request = request(signed.method, signed.url, signed.headers, signed.body).map_err(no_url)?;
+        if let Some(authorization) = &self.proxy_authorization
+            && request.uri().scheme() == Some(&Scheme::HTTP)
+        {
+            request.headers_mut().insert(PROXY_AUTHORIZATION, authorization.clone());
+        }
+        let sent = self.client.borrow().request(request);
+        let (head, body) = sent.await.map_err(|error| classify(&error))?.into_parts();
+        let (status, headers) = (head.status.as_u16(), head.headers);
         let refused = status >= 400;
-        let body = read(&mut response, MAX_BODY);
+        let body = read(body, MAX_BODY);
         // A refusal says enough in its head: it is not waited for, and a body that breaks off changes nothing.
         let body =
-            if refused { timeout(REFUSAL_BODY, body).await.unwrap_or(Ok(Some(BytesMut::new()))) } else { body.await };
+            if refused { timeout(REFUSAL_BODY, body).await.unwrap_or(Ok(Some(Bytes::new()))) } else { body.await };
         match body {
-            Ok(Some(body)) => Ok(RawReply { status, headers, body: body.freeze() }),
+            Ok(Some(body)) => Ok(RawReply { status, headers, body }),
             Ok(None) => Err(SendError { kind: Broken::TooLarge(status, headers), cause: "more than 1 MiB" }),
             Err(_) if refused => Ok(RawReply { status, headers, body: Bytes::new() }),
             Err(SendError { kind: Broken::Lost(_), cause }) => {
@@ -114,12 +141,11 @@ impl Transport {
 }
 
 /// The way to the metadata service: plain HTTP, no proxy, a connection a request.
-pub(crate) struct MetadataTransport(Client);
+pub(crate) struct MetadataTransport(Client<HttpConnector>);
 
 impl MetadataTransport {
-    pub(crate) fn new() -> Result<Self, BuildError> {
-        let builder = builder().timeout(METADATA_TIMEOUT).pool_max_idle_per_host(0).tls_certs_only([]);
-        builder.build().map(Self).map_err(|_| BuildError::TrustRoots)
+    pub(crate) fn new() -> Self {
+        Self(legacy::Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build_http())
     }
 
     /// Sends a request without a body; status and body of the answer, which holds secrets.
@@ -127,70 +153,76 @@ impl MetadataTransport {
         &self,
         method: Method,
         url: String,
-        mut headers: HeaderMap,
+        headers: HeaderMap,
     ) -> Result<(u16, Zeroizing<Vec<u8>>), SendError> {
-        headers.insert(CONTENT_LENGTH, 0.into());
-        let sent = self.0.request(method, url).headers(headers).send();
-        let mut response = sent.await.map_err(|error| classify(&error))?;
-        let status = response.status().as_u16();
-        match read(&mut response, MAX_METADATA).await? {
-            Some(body) => Ok((status, Zeroizing::new(body.into()))),
-            None => Err(SendError { kind: Broken::TooLarge(status, HeaderMap::new()), cause: "more than 64 KiB" }),
+        let sent = self.0.request(request(method, url, headers, Bytes::new()).map_err(no_url)?);
+        let answered = async {
+            let response = sent.await.map_err(|error| classify(&error))?;
+            let status = response.status().as_u16();
+            match read(response.into_body(), MAX_METADATA).await? {
+                Some(body) => Ok((status, Zeroizing::new(body.into()))),
+                None => Err(SendError { kind: Broken::TooLarge(status, HeaderMap::new()), cause: "more than 64 KiB" }),
+            }
+        };
+        match timeout(METADATA_TIMEOUT, answered).await {
+            Ok(answer) => answer,
+            Err(_) => Err(SendError { kind: Broken::Lost(None), cause: "no answer in time" }),
         }
     }
 }
 
-fn client(config: &config::Upstream, roots: &[CertificateDer<'static>]) -> Result<Client, BuildError> {
-    let mut builder = builder()
-        .tls_version_min(tls::Version::TLS_1_2)
-        .connect_timeout(config.connect_timeout) // includes TLS
-        .pool_idle_timeout(IDLE)
-        .pool_max_idle_per_host(MAX_IDLE);
-    if let Some(proxy) = &config.proxy {
-        builder = builder.proxy(reqwest::Proxy::all(proxy.expose_secret()).map_err(|_| BuildError::Proxy)?);
-    }
-    for root in roots {
-        let root = reqwest::Certificate::from_der(root).map_err(|_| BuildError::TrustRoots)?;
-        builder = builder.tls_certs_merge([root]);
-    }
-    builder.build().map_err(|_| BuildError::TrustRoots)
+fn connector(config: &config::Upstream, roots: &[CertificateDer<'static>]) -> Result<Connector, BuildError> {
+    let proxy = config.proxy.as_ref().map(|proxy| proxy.expose_secret());
+    Connector::new(roots, proxy, config.connect_timeout)
 }
 
-/// A client with every choice of its own switched off.
-fn builder() -> ClientBuilder {
-    Client::builder()
-        .user_agent(concat!("scm-gateway/", env!("CARGO_PKG_VERSION")))
-        .redirect(redirect::Policy::none()) // a redirect would carry signed headers to another host
-        .referer(false)
-        .retry(retry::never()) // a repeated attempt needs a date and signature of its own
-        .http1_only() // also where another crate switches HTTP/2 on
-        .no_proxy() // none of the environment
+fn client(connector: Connector) -> Client<Connector> {
+    legacy::Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(IDLE)
+        .pool_max_idle_per_host(MAX_IDLE)
+        .build(connector)
+}
+
+fn request(method: Method, url: String, headers: HeaderMap, body: Bytes) -> Result<Request<Full<Bytes>>, InvalidUri> {
+    let url = Uri::try_from(url)?;
+    let length = body.len();
+    let mut request = Request::new(Full::new(body));
+    (*request.method_mut(), *request.uri_mut(), *request.headers_mut()) = (method, url, headers);
+    let headers = request.headers_mut();
+    headers.insert(CONTENT_LENGTH, length.into()); // hyper leaves it out where it is 0
+    headers.insert(ACCEPT, ANYTHING);
+    headers.insert(USER_AGENT, AGENT);
+    Ok(request)
+}
+
+fn no_url(_: InvalidUri) -> SendError {
+    SendError { kind: Broken::Connect, cause: "no URL" }
 }
 
 /// The whole body; `None` if it is larger than `most`.
-async fn read(response: &mut Response, most: usize) -> Result<Option<BytesMut>, SendError> {
-    let mut body = BytesMut::with_capacity(4096);
-    while let Some(chunk) = response.chunk().await.map_err(|error| classify(&error))? {
-        if body.len() + chunk.len() > most {
-            return Ok(None);
-        }
-        body.extend_from_slice(&chunk);
+async fn read(body: Incoming, most: usize) -> Result<Option<Bytes>, SendError> {
+    match Limited::new(body, most).collect().await {
+        Ok(body) => Ok(Some(body.to_bytes())),
+        Err(error) if error.is::<LengthLimitError>() => Ok(None),
+        Err(error) => Err(classify(&*error)),
     }
-    Ok(Some(body))
 }
 
-/// Sorts an error by what it says about the request. The error itself goes no further: it prints the URL.
-fn classify(error: &reqwest::Error) -> SendError {
+/// Sorts an error by what it says about the request. The error itself goes no further: it may print the URL.
+fn classify(error: &(dyn StdError + 'static)) -> SendError {
     let causes = causes(error);
     let of = |kind, cause| SendError { kind, cause };
     let hyper = causes.iter().find_map(|cause| cause.downcast_ref::<hyper::Error>());
-    if error.is_connect() || error.is_builder() {
+    if error.downcast_ref().is_some_and(legacy::Error::is_connect) {
         return match causes.iter().find_map(|cause| cause.downcast_ref::<rustls::Error>()) {
             Some(tls) => of(Broken::Tls, tls_cause(tls)),
             None if causes.iter().any(|cause| is_out_of_descriptors(*cause)) => {
                 of(Broken::Descriptors, "out of file descriptors")
             }
-            None if error.is_timeout() => of(Broken::Connect, "no connection within connect_timeout"),
+            None if causes.iter().any(|cause| is_timeout(*cause)) => {
+                of(Broken::Connect, "no connection within connect_timeout")
+            }
             None => of(Broken::Connect, io_cause(&causes).unwrap_or("no connection")),
         };
     }
@@ -231,6 +263,10 @@ fn io_cause(causes: &[&(dyn StdError + 'static)]) -> Option<&'static str> {
         io::ErrorKind::TimedOut => "connection timed out",
         _ => "connection broke",
     })
+}
+
+fn is_timeout(cause: &(dyn StdError + 'static)) -> bool {
+    cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::TimedOut)
 }
 
 fn is_out_of_descriptors(cause: &(dyn StdError + 'static)) -> bool {

@@ -1,0 +1,173 @@
+//! How connections to SCM are made: TCP, TLS where the scheme says so, perhaps by way of a proxy.
+
+use std::{
+    error::Error,
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{self, Poll},
+    time::Duration,
+};
+
+use futures_util::future::BoxFuture;
+use http::{HeaderValue, Uri, uri::Scheme};
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::{
+    legacy::connect::{Connected, Connection, HttpConnector, proxy::Tunnel},
+    proxy::matcher::{Intercept, Matcher},
+};
+use rustls::{ClientConfig, crypto::aws_lc_rs::default_provider, pki_types::CertificateDer};
+use rustls_platform_verifier::Verifier;
+use tokio::time::timeout;
+use tower::{Service, ServiceExt as _};
+
+use super::BuildError;
+
+/// A peer that is not there any more is noticed after this time of silence and three times as long.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// What was sent and is not acknowledged for so long breaks the connection.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
+
+type Direct = HttpsConnector<HttpConnector>;
+
+/// Makes connections.
+#[derive(Clone)]
+pub(super) struct Connector {
+    direct: Direct,
+    proxy: Option<(Intercept, HttpsConnector<Tunnel<Direct>>)>,
+    timeout: Duration,
+}
+
+impl Connector {
+    /// By this proxy, if there is one. A connection, TLS and all, takes no longer than `timeout`.
+    pub(super) fn new(
+        roots: &[CertificateDer<'static>],
+        proxy: Option<&str>,
+        timeout: Duration,
+    ) -> Result<Self, BuildError> {
+        let tls = tls(roots).map_err(|_| BuildError::TrustRoots)?;
+        let direct = over_tls(&tls, tcp(timeout));
+        let proxy = proxy.map(|url| intercept(url).ok_or(BuildError::Proxy)).transpose()?.map(|proxy| {
+            let mut tunnel = Tunnel::new(proxy.uri().clone(), direct.clone());
+            if let Some(authorization) = proxy.basic_auth() {
+                tunnel = tunnel.with_auth(authorization.clone());
+            }
+            (proxy, over_tls(&tls, tunnel))
+        });
+        Ok(Self { direct, proxy, timeout })
+    }
+
+    /// What plain requests tell the proxy of who sends them: nobody but the proxy reads those of a tunnel.
+    pub(super) fn proxy_authorization(&self) -> Option<&HeaderValue> {
+        self.proxy.as_ref().and_then(|(proxy, _)| proxy.basic_auth())
+    }
+
+    async fn connect(self, to: Uri) -> Result<Stream, Box<dyn Error + Send + Sync>> {
+        Ok(match self.proxy {
+            None => Stream { io: Box::new(self.direct.oneshot(to).await?), of_proxy: false },
+            Some((_, tunnel)) if to.scheme() == Some(&Scheme::HTTPS) => {
+                Stream { io: Box::new(tunnel.oneshot(to).await?), of_proxy: false }
+            }
+            Some((proxy, _)) => {
+                Stream { io: Box::new(self.direct.oneshot(proxy.uri().clone()).await?), of_proxy: true }
+            }
+        })
+    }
+}
+
+impl Service<Uri> for Connector {
+    type Response = Stream;
+    type Error = Box<dyn Error + Send + Sync>;
+    type Future = BoxFuture<'static, Result<Stream, Self::Error>>;
+
+    fn poll_ready(&mut self, _: &mut task::Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, to: Uri) -> Self::Future {
+        let connected = timeout(self.timeout, self.clone().connect(to));
+        Box::pin(async { connected.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))? })
+    }
+}
+
+/// Connections of the system.
+fn tcp(timeout: Duration) -> HttpConnector {
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false); // TLS is somebody else's
+    tcp.set_nodelay(true); // a request is one write
+    tcp.set_connect_timeout(Some(timeout));
+    tcp.set_keepalive(Some(KEEP_ALIVE));
+    tcp.set_keepalive_interval(Some(KEEP_ALIVE));
+    tcp.set_keepalive_retries(Some(3));
+    tcp.set_tcp_user_timeout(Some(UNACKNOWLEDGED));
+    tcp
+}
+
+/// TLS on connections, where the scheme says so.
+fn over_tls<C>(tls: &ClientConfig, connections: C) -> HttpsConnector<C> {
+    HttpsConnectorBuilder::new().with_tls_config(tls.clone()).https_or_http().enable_http1().wrap_connector(connections)
+}
+
+/// Trusts the system's roots and these.
+fn tls(roots: &[CertificateDer<'static>]) -> Result<ClientConfig, rustls::Error> {
+    let provider = Arc::new(default_provider());
+    let verifier = Verifier::new_with_extra_roots(roots.iter().cloned(), provider.clone())?;
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    Ok(config.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth())
+}
+
+/// The proxy as its URL says.
+fn intercept(url: &str) -> Option<Intercept> {
+    Matcher::builder().all(url).build().intercept(&Uri::from_static("https://scm"))
+}
+
+trait Io: Read + Write + Connection + Send {}
+
+impl<T: Read + Write + Connection + Send> Io for T {}
+
+/// A connection.
+pub(super) struct Stream {
+    io: Box<dyn Io + Unpin>,
+    /// Whether the proxy reads the requests, which then name the whole URL.
+    of_proxy: bool,
+}
+
+impl Connection for Stream {
+    fn connected(&self) -> Connected {
+        self.io.connected().proxy(self.of_proxy)
+    }
+}
+
+impl Read for Stream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buf)
+    }
+}
+
+impl Write for Stream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut task::Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
