@@ -5,7 +5,6 @@
 
 use std::borrow::Cow;
 
-use base16ct::lower::encode_string as hex;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
@@ -46,42 +45,58 @@ pub struct Canonical {
 
 /// Brings a request into its canonical form.
 pub fn canonical(parts: &Parts<'_>) -> Canonical {
-    let mut headers: Vec<(Cow<'_, str>, &str)> = parts
-        .headers
-        .iter()
-        .filter(|(name, _)| !name.contains('_'))
-        .map(|(name, value)| (lower_case(name), value.trim_matches([' ', '\t'])))
-        .collect();
-    headers.sort();
-    let signed_headers = headers.iter().map(|(name, _)| &**name).collect::<Vec<_>>().join(";");
-
+    let headers = sorted(parts.headers);
+    let signed_headers = names(&headers);
     let mut request = Zeroizing::new(String::with_capacity(capacity(parts)));
-    request.push_str(&parts.method.to_ascii_uppercase());
-    request.push('\n');
-    request.push_str(&uri::canonical_path(parts.path));
-    request.push('\n');
-    request.push_str(&uri::canonical_query(parts.query));
-    request.push('\n');
-    for (name, value) in &headers {
-        request.push_str(name);
-        request.push(':');
-        request.push_str(value);
-        request.push('\n');
-    }
-    request.push('\n');
-    request.push_str(&signed_headers);
-    request.push('\n');
-    match headers.iter().find(|(name, _)| name == PAYLOAD_HASH_HEADER) {
-        Some((_, hash)) => request.push_str(hash),
-        None => request.push_str(&payload_hash(parts.body)),
-    }
+    write(parts, &headers, &signed_headers, |text| request.push_str(text));
     Canonical { request, signed_headers }
+}
+
+/// The headers that are signed, by name, in lower case.
+fn sorted<'a>(headers: &[(&'a str, &'a str)]) -> Vec<(Cow<'a, str>, &'a str)> {
+    let mut sorted = Vec::with_capacity(headers.len());
+    let signed = headers.iter().filter(|(name, _)| !name.contains('_'));
+    sorted.extend(signed.map(|(name, value)| (lower_case(name), value.trim_matches([' ', '\t']))));
+    sorted.sort();
+    sorted
 }
 
 /// As most names are.
 fn lower_case(name: &str) -> Cow<'_, str> {
     let is_upper = name.bytes().any(|byte| byte.is_ascii_uppercase());
     if is_upper { name.to_ascii_lowercase().into() } else { name.into() }
+}
+
+fn names(headers: &[(Cow<'_, str>, &str)]) -> String {
+    let mut names = String::with_capacity(headers.iter().map(|(name, _)| name.len() + 1).sum());
+    for (index, (name, _)) in headers.iter().enumerate() {
+        names.push_str(if index == 0 { "" } else { ";" });
+        names.push_str(name);
+    }
+    names
+}
+
+/// Writes the canonical request piece by piece: who only needs its hash keeps nothing of it.
+fn write(parts: &Parts<'_>, headers: &[(Cow<'_, str>, &str)], signed_headers: &str, mut put: impl FnMut(&str)) {
+    put(&parts.method.to_ascii_uppercase());
+    put("\n");
+    put(&uri::canonical_path(parts.path));
+    put("\n");
+    put(&uri::canonical_query(parts.query));
+    put("\n");
+    for (name, value) in headers {
+        put(name);
+        put(":");
+        put(value);
+        put("\n");
+    }
+    put("\n");
+    put(signed_headers);
+    put("\n");
+    match headers.iter().find(|(name, _)| name == PAYLOAD_HASH_HEADER) {
+        Some((_, hash)) => put(hash),
+        None => put(Hex::of(Sha256::digest(parts.body).into()).text()),
+    }
 }
 
 /// Room for all of it: a string that grows leaves unwiped copies behind.
@@ -93,29 +108,56 @@ fn capacity(parts: &Parts<'_>) -> usize {
 
 /// The lower-case hex of SHA-256 over the body.
 pub fn payload_hash(body: &[u8]) -> String {
-    hex(&Sha256::digest(body))
+    Hex::of(Sha256::digest(body).into()).text().to_owned()
 }
 
 /// Step 2: what the key signs. `date` is the value of [`DATE_HEADER`].
 pub fn string_to_sign(date: &str, canonical_request: &str) -> String {
-    format!("{ALGORITHM}\n{date}\n{}", hex(&Sha256::digest(canonical_request.as_bytes())))
+    lines_to_sign(date, &Hex::of(Sha256::digest(canonical_request).into())).concat()
+}
+
+fn lines_to_sign<'a>(date: &'a str, canonical_request: &'a Hex) -> [&'a str; 5] {
+    [ALGORITHM, "\n", date, "\n", canonical_request.text()]
 }
 
 /// Step 3: the lower-case hex of HMAC-SHA256 under the secret key as it is.
 pub fn signature(secret_key: &str, string_to_sign: &str) -> String {
+    keyed_hash(secret_key, &[string_to_sign]).text().to_owned()
+}
+
+fn keyed_hash(secret_key: &str, pieces: &[&str]) -> Hex {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret_key.as_bytes()).expect("HMAC takes a key of any length");
-    mac.update(string_to_sign.as_bytes());
-    hex(&mac.finalize().into_bytes())
+    pieces.iter().for_each(|piece| mac.update(piece.as_bytes()));
+    Hex::of(mac.finalize().into_bytes().into())
 }
 
 /// Step 4: the value of the `Authorization` header.
 pub fn authorization(access_key: &str, signed_headers: &str, signature: &str) -> String {
-    format!("{ALGORITHM} Access={access_key}, SignedHeaders={signed_headers}, Signature={signature}")
+    [ALGORITHM, " Access=", access_key, ", SignedHeaders=", signed_headers, ", Signature=", signature].concat()
 }
 
 /// All four steps.
 pub fn sign(parts: &Parts<'_>, date: &str, access_key: &str, secret_key: &str) -> String {
-    let canonical = canonical(parts);
-    let signature = signature(secret_key, &string_to_sign(date, &canonical.request));
-    authorization(access_key, &canonical.signed_headers, &signature)
+    let headers = sorted(parts.headers);
+    let signed_headers = names(&headers);
+    let mut canonical_request = Sha256::new();
+    write(parts, &headers, &signed_headers, |text| canonical_request.update(text));
+    let canonical_request = Hex::of(canonical_request.finalize().into());
+    let signature = keyed_hash(secret_key, &lines_to_sign(date, &canonical_request));
+    authorization(access_key, &signed_headers, signature.text())
+}
+
+/// A hash in lower-case hex.
+struct Hex([u8; 64]);
+
+impl Hex {
+    fn of(hash: [u8; 32]) -> Self {
+        let mut hex = [0; 64];
+        base16ct::lower::encode(&hash, &mut hex).expect("two digits a byte");
+        Self(hex)
+    }
+
+    fn text(&self) -> &str {
+        str::from_utf8(&self.0).expect("digits are ASCII")
+    }
 }
