@@ -29,6 +29,9 @@ use crate::clock::Clock;
 /// Lines that wait at most for the reader; further ones are dropped.
 const WAITING_LINES: usize = 8192;
 
+/// Bytes of lines that are written at once: what a pipe takes without waiting.
+const MOST_AT_ONCE: usize = 16 * 1024;
+
 /// How long the end of the process waits at most for the reader of the last lines.
 pub const LAST_LINES: Duration = Duration::from_secs(1);
 
@@ -83,7 +86,7 @@ fn start_as(form: Form, writer: impl Write + Send + 'static, filter: Option<&str
         .lossy(true)
         .buffered_lines_limit(WAITING_LINES)
         .thread_name("log")
-        .finish(Lossy(writer));
+        .finish(Lossy::new(writer));
     let _ = DROPPED.set(writer.error_counter());
     let parsed = filter.filter(|text| !text.is_empty()).map(|text| EnvFilter::builder().parse(text));
     let broken = matches!(parsed, Some(Err(_)));
@@ -112,19 +115,37 @@ pub(super) fn register(meter: &Meter) {
         .build();
 }
 
-/// Passes lines on, each in one piece, and counts those that it cannot.
-struct Lossy<W>(W);
+/// Passes lines on, those that wait together in one write, and counts those that it cannot.
+struct Lossy<W> {
+    writer: W,
+    waiting: Vec<u8>,
+    lines: u64,
+}
+
+impl<W: Write> Lossy<W> {
+    fn new(writer: W) -> Self {
+        Self { writer, waiting: Vec::with_capacity(MOST_AT_ONCE), lines: 0 }
+    }
+}
 
 impl<W: Write> Write for Lossy<W> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if self.0.write_all(line).is_err() {
-            UNWRITTEN.fetch_add(1, Relaxed);
+        if self.waiting.len() + line.len() > MOST_AT_ONCE {
+            self.flush()?;
         }
+        self.waiting.extend_from_slice(line);
+        self.lines += 1;
         Ok(line.len())
     }
 
+    /// Called when no other line waits.
     fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
+        if self.writer.write_all(&self.waiting).is_err() {
+            UNWRITTEN.fetch_add(self.lines, Relaxed);
+        }
+        self.waiting.clear();
+        self.lines = 0;
+        self.writer.flush()
     }
 }
 
@@ -153,4 +174,46 @@ fn is_fit(metadata: &Metadata<'_>) -> bool {
         _ => Level::TRACE,
     };
     metadata.is_event() && *metadata.level() <= loudest
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{self, Write},
+        sync::{Arc, Mutex},
+    };
+
+    use super::{Lossy, MOST_AT_ONCE};
+
+    /// The writes that came.
+    #[derive(Clone, Default)]
+    struct Writes(Arc<Mutex<Vec<Vec<u8>>>>);
+
+    impl Write for Writes {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().push(bytes.to_vec());
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_that_wait_together_are_one_write_of_a_bounded_size() {
+        let writes = Writes::default();
+        let mut lossy = Lossy::new(writes.clone());
+        lossy.write_all(b"one\n").unwrap();
+        lossy.write_all(b"two\n").unwrap();
+        lossy.flush().unwrap();
+        assert_eq!(*writes.0.lock().unwrap(), [b"one\ntwo\n"]);
+        let long = [b'x'; MOST_AT_ONCE / 2 + 1];
+        for line in [&long[..], &long, &[b'y'; MOST_AT_ONCE * 2]] {
+            lossy.write_all(line).unwrap();
+        }
+        lossy.flush().unwrap();
+        let lengths: Vec<_> = writes.0.lock().unwrap().iter().map(Vec::len).collect();
+        assert_eq!(lengths, [8, long.len(), long.len(), MOST_AT_ONCE * 2]);
+    }
 }
