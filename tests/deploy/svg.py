@@ -14,8 +14,8 @@ SERVER, CLIENT, FAILED = "#2563a8", "#2e7d32", "#c62828"
 class Sheet:
     """A picture in the making."""
 
-    def __init__(self, title, description):
-        self.title, self.description, self.parts = title, description, []
+    def __init__(self, title, description, by="tests/deploy/pictures.sh"):
+        self.title, self.description, self.by, self.parts = title, description, by, []
 
     def rect(self, x, y, width, height, fill, more=""):
         self.parts.append(f'<rect x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" fill="{fill}"{more}/>')
@@ -36,7 +36,7 @@ class Sheet:
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height:g}" width="{WIDTH}" height="{height:g}" '
             'role="img" font-family="ui-monospace, SFMono-Regular, Menlo, Consolas, monospace" fill="none">',
             f"<title>{escape(self.title)}</title>", f"<desc>{escape(self.description)}</desc>",
-            "<!-- Drawn by tests/deploy/pictures.sh from what the gateway really did. -->",
+            f"<!-- Drawn by {self.by} from what the gateway really did. -->",
             f'<rect x=".5" y=".5" width="{WIDTH - 1}" height="{height - 1:g}" rx="8" fill="{PAPER}" stroke="{EDGE}"/>',
             *self.parts, "</svg>", ""])
 

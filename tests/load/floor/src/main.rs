@@ -1,5 +1,5 @@
 //! The floor: SaveInfo by tonic, the vendor's signature, reqwest, and nothing else: no checks, no deadline, no repeats,
-//! no telemetry. `floor UPSTREAM-URL` listens on a port of the system's choice and prints it.
+//! no telemetry. `floor UPSTREAM-URL [ADDRESS]` listens there, or on a port of the system's choice, and prints where.
 
 use bytes::Bytes;
 use floor::proto::{
@@ -76,7 +76,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let upstream = std::env::args().nth(1).ok_or("usage: floor UPSTREAM-URL")?;
     let host = Url::parse(&upstream)?.authority().to_owned();
     let client = Client::builder().no_proxy().http1_only().build()?;
-    let incoming = TcpIncoming::bind("127.0.0.1:0".parse()?)?.with_nodelay(Some(true));
+    let address = std::env::args().nth(2).unwrap_or("127.0.0.1:0".to_owned());
+    let incoming = TcpIncoming::bind(address.parse()?)?.with_nodelay(Some(true));
     println!("listening on {}", incoming.local_addr()?);
     let service = CertificateServiceServer::new(Floor { client, upstream, host });
     Server::builder().add_service(service).serve_with_incoming(incoming).await?;

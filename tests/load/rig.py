@@ -1,0 +1,320 @@
+"""Measures what a call costs: the floor, the gateway, the gateway that exports every trace, and Envoy if it is there.
+
+`tests/load/rig.sh` builds what this needs and runs it. Each is pinned to one core, and what calls it and answers it to the
+others; rounds are interleaved, so that what the machine does meanwhile meets all of them alike. Calls are counted where
+they arrive, spans too. With --write the table and the chart of docs/performance.md are made anew.
+"""
+
+import argparse
+import contextlib
+import datetime
+import glob
+import json
+import os
+import pathlib
+import re
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "deploy"))
+from svg import LINES, WIDTH, Sheet, ticks  # noqa: E402
+
+SHAPES = [(1, 1), (8, 1), (4, 16)]
+IN_FLIGHT = [(1, 1), (1, 8), (4, 16), (8, 64)]
+CORE, OTHERS = "0", ",".join(map(str, sorted(os.sched_getaffinity(0) - {0}))) or "0"
+DOCUMENT = pathlib.Path("docs/performance.md")
+NAMES = {
+    "floor": "the floor",
+    "gateway": "the gateway, no exporter",
+    "traced": "the gateway, every call traced and exported",
+    "envoy": "Envoy: transcoding alone",
+    "envoy full": "Envoy: with AWS's signature, tracing at 100 %, a limit",
+}
+
+KEY = {
+    "HUAWEICLOUD_SDK_AK": "EXAMPLEAK0000000000A",
+    "HUAWEICLOUD_SDK_SK": "EXAMPLESK/not+a=real",
+    "HUAWEICLOUD_SDK_PROJECT_ID": "5a9b2cd9d2f8471d84e3ac2ac3d0a2c5",
+    "SCM_GATEWAY__ADMIN__LISTEN": "127.0.0.1:0",
+    "SCM_GATEWAY__SERVER__LAME_DUCK": "0s",
+}
+
+
+class Rig:
+    """What stands around, and how each of the measured is started."""
+
+    def __init__(self, target, envoy):
+        self.target, self.envoy = pathlib.Path(target) / "release", envoy
+        self.rig = str(self.target / "rig")
+        self.folder = tempfile.TemporaryDirectory()
+        self.around = subprocess.Popen(["taskset", "-c", OTHERS, self.rig, "around"], stdout=subprocess.PIPE, text=True)
+        self.upstream = self.around.stdout.readline().split()[-1]
+
+    def names(self):
+        return ["floor", "gateway", "traced"] + (["envoy", "envoy full"] if self.envoy else [])
+
+    def command(self, name, address):
+        """The program with its arguments, and its environment."""
+        upstream = f"http://{self.upstream}"
+        if name == "floor":
+            return [str(self.target / "floor"), upstream, address], {}
+        if name.startswith("envoy"):
+            file = pathlib.Path(self.folder.name) / f"{name}.json"
+            file.write_text(json.dumps(self.envoy_configuration(address, name == "envoy full")))
+            return [self.envoy, "-c", str(file), "--concurrency", "1", "--log-level", "error"], {}
+        environment = KEY | {"SCM_GATEWAY__UPSTREAM__ENDPOINT": upstream, "SCM_GATEWAY__SERVER__LISTEN": address}
+        if name == "traced":
+            environment["OTEL_EXPORTER_OTLP_ENDPOINT"] = upstream
+        return [str(self.target / "scm-gateway")], environment
+
+    def envoy_configuration(self, address, full):
+        host, port = address.split(":")
+        up_host, up_port = self.upstream.split(":")
+        newest = max(glob.glob(str(self.target / "build/scm-gateway-*/out/descriptor_set.bin")), key=os.path.getmtime)
+        manager = {
+            "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+            "stat_prefix": "in", "codec_type": "HTTP2",
+            "route_config": {"virtual_hosts": [{
+                "name": "all", "domains": ["*"],
+                "routes": [{"match": {"prefix": "/"}, "route": {"cluster": "scm"}}]}]},
+            "http_filters": [
+                typed("grpc_json_reverse_transcoder", "GrpcJsonReverseTranscoder", descriptor_path=newest)]}
+        if full:
+            bucket = {"max_tokens": 1_000_000, "tokens_per_fill": 1_000_000, "fill_interval": "1s"}
+            everything = {"default_value": {"numerator": 100}}
+            manager["http_filters"] += [
+                typed("local_ratelimit", "LocalRateLimit", stat_prefix="limit", token_bucket=bucket,
+                      filter_enabled=everything, filter_enforced=everything),
+                typed("aws_request_signing", "AwsRequestSigning", service_name="scm", region="cn-north-4",
+                      credential_provider={"custom_credential_provider_chain": True, "inline_credential": {
+                          "access_key_id": "EXAMPLEAK0000000000A", "secret_access_key": "EXAMPLESK/not+a=real"}})]
+            manager["tracing"] = {"provider": {"name": "envoy.tracers.opentelemetry", "typed_config": {
+                "@type": "type.googleapis.com/envoy.config.trace.v3.OpenTelemetryConfig", "service_name": "envoy",
+                "http_service": {"http_uri": {
+                    "uri": f"http://{self.upstream}/v1/traces", "cluster": "scm", "timeout": "5s"}}}},
+                "spawn_upstream_span": True}
+        else:
+            manager["route_config"]["virtual_hosts"][0]["request_headers_to_add"] = [
+                {"header": {"key": "authorization", "value": "AWS4-HMAC-SHA256 none"}}]
+        manager["http_filters"].append(typed("router", "Router"))
+        cluster = {"name": "scm", "type": "STATIC", "load_assignment": {"cluster_name": "scm", "endpoints": [{
+            "lb_endpoints": [{"endpoint": {"address": {"socket_address": {
+                "address": up_host, "port_value": int(up_port)}}}}]}]}}
+        listener = {"address": {"socket_address": {"address": host, "port_value": int(port)}}, "filter_chains": [
+            {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}]}
+        return {"static_resources": {"listeners": [listener], "clusters": [cluster]}}
+
+    @contextlib.contextmanager
+    def running(self, name):
+        """Starts one, and ends it."""
+        address = f"127.0.0.1:{free_port()}"
+        command, environment = self.command(name, address)
+        with open(os.devnull, "w") as log:
+            process = subprocess.Popen(["taskset", "-c", CORE, *command], env=os.environ | environment, stdout=log)
+        try:
+            listening(address)
+            time.sleep(0.3)
+            yield process.pid, address
+        finally:
+            process.terminate()
+            process.wait()
+
+    def load(self, address, shape, calls):
+        """So many calls, all of which must arrive; the load's own figures."""
+        before = self.counts()["calls"]
+        load = ["taskset", "-c", OTHERS, self.rig, "load", address, *map(str, shape), str(calls)]
+        words = subprocess.run(load, check=True, capture_output=True, text=True).stdout.split()
+        arrived = self.counts()["calls"] - before
+        assert arrived == calls, f"{arrived} of {calls} calls arrived"
+        return dict(zip(words[::2], map(float, words[1::2])))
+
+    def counts(self):
+        with urllib.request.urlopen(f"http://{self.upstream}") as answer:
+            return {name: int(count) for name, count in (line.split() for line in answer.read().decode().splitlines())}
+
+    def first_answer(self, name):
+        """Microseconds from exec to the first answered call."""
+        address = f"127.0.0.1:{free_port()}"
+        command, environment = self.command(name, address)
+        first = [self.rig, "first", address, "taskset", "-c", CORE, *command]
+        return int(subprocess.run(first, check=True, capture_output=True, env=os.environ | environment).stdout)
+
+
+def typed(name, kind, **settings):
+    """A filter of Envoy's."""
+    kind = f"type.googleapis.com/envoy.extensions.filters.http.{name}.v3.{kind}"
+    return {"name": f"envoy.filters.http.{name}", "typed_config": {"@type": kind, **settings}}
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def listening(address):
+    host, port = address.split(":")
+    for _ in range(200):
+        with contextlib.suppress(ConnectionRefusedError), socket.create_connection((host, int(port))):
+            return
+        time.sleep(0.05)
+    raise TimeoutError(f"nobody listens on {address}")
+
+
+def cpu(pid):
+    """Nanoseconds that the threads of a process ran."""
+    return sum(int(pathlib.Path(task).read_text().split()[0]) for task in glob.glob(f"/proc/{pid}/task/*/schedstat"))
+
+
+def memory(pid, field):
+    """MB, by its name in proc(5)."""
+    return int(re.search(rf"^{field}:\s+(\d+)", pathlib.Path(f"/proc/{pid}/status").read_text(), re.M)[1]) / 1024
+
+
+def system_calls(rig, name, shape, calls):
+    """System calls per call, as the kernel counts them; None where it does not let us."""
+    with rig.running(name) as (pid, address):
+        rig.load(address, shape, calls)
+        counting = subprocess.Popen(
+            ["perf", "stat", "-x", ",", "-e", "raw_syscalls:sys_enter", "-p", str(pid)],
+            stderr=subprocess.PIPE, text=True)
+        time.sleep(0.5)
+        rig.load(address, shape, calls)
+        counting.send_signal(2)
+        count = counting.communicate()[1].split(",")[0]
+    return int(count) / calls if count.isdigit() else None
+
+
+def measure(rig, rounds, calls):
+    """Every figure of every round."""
+    found = {name: {"cpu": {}, "p99": {}, "idle": [], "peak": [], "first": []} for name in rig.names()}
+    for _ in range(rounds):
+        for name in rig.names():
+            figures, spans = found[name], rig.counts()["spans"]
+            with rig.running(name) as (pid, address):
+                figures["idle"].append(memory(pid, "VmRSS"))
+                rig.load(address, (4, 16), 5000)  # warm
+                for shape in SHAPES:
+                    before = cpu(pid)
+                    load = rig.load(address, shape, calls)
+                    figures["cpu"].setdefault(str(shape), []).append((cpu(pid) - before) / calls / 1e3)
+                    figures["p99"].setdefault(str(shape), []).append(load["p99_us"])
+                figures["peak"].append(memory(pid, "VmHWM"))
+            if name == "traced":
+                arrived = rig.counts()["spans"] - spans
+                figures.setdefault("spans", []).append(arrived / (2 * (5000 + calls * len(SHAPES))))
+            figures["first"].append(rig.first_answer(name) / 1e3)
+        print(".", end="", file=sys.stderr, flush=True)
+    for name in rig.names():
+        found[name]["system calls"] = {str(shape): system_calls(rig, name, shape, 5000) for shape in SHAPES}
+    for name in ["gateway", "traced"]:
+        with rig.running(name) as (pid, address):
+            rig.load(address, (4, 16), 50_000)
+            before = memory(pid, "VmRSS")
+            rig.load(address, (4, 16), 150_000)
+            found[name]["growth"] = memory(pid, "VmRSS") / before - 1
+    found["gateway"]["in flight"] = {}
+    with rig.running("gateway") as (pid, address):
+        rig.load(address, (8, 64), 5000)
+        for shape in IN_FLIGHT * 3:
+            before = cpu(pid)
+            rig.load(address, shape, calls)
+            cost = (cpu(pid) - before) / calls / 1e3
+            found["gateway"]["in flight"].setdefault(shape[0] * shape[1], []).append(cost)
+    return found
+
+
+def spread(figures, form="{:.0f}"):
+    """The median and the range."""
+    return f"{form} ({form}–{form})".format(statistics.median(figures), min(figures), max(figures))
+
+
+def ratios(found, name, shape, kind="cpu", to="floor"):
+    """Of the rounds, one by one."""
+    return [ours / theirs for ours, theirs in zip(found[name][kind][str(shape)], found[to][kind][str(shape)])]
+
+
+def table(found):
+    """The figures in Markdown."""
+    lines = ["| CPU in µs per call, median (range) | " + " | ".join(f"{c} x {s}" for c, s in SHAPES) + " | / floor at 4 x 16 |",
+             "|---|---|---|---|---|"]
+    for name, figures in found.items():
+        cells = [spread(figures["cpu"][str(shape)]) for shape in SHAPES]
+        lines.append(f"| {NAMES[name]} | " + " | ".join(cells) + f" | {spread(ratios(found, name, (4, 16)), '{:.2f}')} |")
+    lines += ["", "| | p99 in µs at 8 x 1 | / floor | RSS idle, peak in MB | system calls per call at 1 x 1, 8 x 1, 4 x 16 "
+              "| exec to the first answer in ms |", "|---|---|---|---|---|---|"]
+    for name, figures in found.items():
+        calls = ", ".join("–" if count is None else f"{count:.1f}" for count in figures["system calls"].values())
+        lines.append(
+            f"| {NAMES[name]} | {spread(figures['p99'][str((8, 1))])} | {spread(ratios(found, name, (8, 1), 'p99'), '{:.2f}')} "
+            f"| {statistics.median(figures['idle']):.0f}, {max(figures['peak']):.0f} | {calls} | {spread(figures['first'])} |")
+    lines += ["", "| calls in flight | CPU in µs per call |", "|---|---|"]
+    lines += [f"| {count} | {spread(costs)} |" for count, costs in found["gateway"]["in flight"].items()]
+    grown = ", ".join(f"{found[name]['growth']:+.1%} ({NAMES[name]})" for name in ["gateway", "traced"])
+    lines += ["", f"Memory from 50,000 to 200,000 calls: {grown}. Of the spans "
+              f"{min(found['traced']['spans']):.0%} arrived at the collector."]
+    return "\n".join(lines)
+
+
+def chart(found):
+    """The processor time as bars."""
+    sheet = Sheet("What a call costs", "Processor time per call, by connections and streams", "tests/load/rig.sh")
+    sheet.text(30, 36, "Processor time per call in µs, by connections x streams", 13)
+    most = max(statistics.median(figures["cpu"][str(shape)]) for figures in found.values() for shape in SHAPES)
+    marks = ticks(most, 5)
+    left, right, y = 70, WIDTH - 60, 60
+    scale = (right - left) / marks[-1]
+    bottom = y + len(SHAPES) * (len(found) * 20 + 22) + 4
+    for mark in marks:
+        sheet.line(left + mark * scale, y, left + mark * scale, bottom)
+        sheet.text(left + mark * scale, bottom + 16, f"{mark:g}", more=' text-anchor="middle"')
+    for shape in SHAPES:
+        sheet.text(30, y + 16, f"{shape[0]} x {shape[1]}", 12)
+        y += 4
+        for number, (name, figures) in enumerate(found.items()):
+            cost = statistics.median(figures["cpu"][str(shape)])
+            sheet.rect(left, y, cost * scale, 14, LINES[number])
+            inside = cost * scale > 400
+            place, anchor, fill = (cost * scale - 6, "end", "#ffffff") if inside else (cost * scale + 6, "start", "#1f2328")
+            sheet.text(left + place, y + 11, f"{cost:.0f} {NAMES[name]}", fill=fill, more=f' text-anchor="{anchor}"')
+            y += 20
+        y += 18
+    return sheet.svg(bottom + 34)
+
+
+def machine():
+    model = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
+    return f"{os.cpu_count()} cores of {model[1] if model else 'an unknown kind'}, Linux {os.uname().release.split('-')[0]}"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("target", help="where cargo builds")
+    parser.add_argument("--envoy", help="Envoy's program")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--calls", type=int, default=20_000, help="of each measurement")
+    parser.add_argument("--write", action="store_true", help="make docs/performance.* anew")
+    arguments = parser.parse_args()
+    rig = Rig(arguments.target, arguments.envoy)
+    try:
+        found = measure(rig, arguments.rounds, arguments.calls)
+    finally:
+        rig.around.terminate()
+    day = f"{datetime.date.today():%-d %B %Y}"
+    measured = f"Measured on {day} on {machine()}; {arguments.rounds} rounds of {arguments.calls:,} calls.\n\n{table(found)}"
+    print(f"\n{measured}")
+    if arguments.write:
+        text = DOCUMENT.read_text()
+        begin, end = "<!-- measured -->\n", "<!-- /measured -->\n"
+        head, rest = text.split(begin)
+        DOCUMENT.write_text(f"{head}{begin}{measured}\n{end}{rest.split(end)[1]}")
+        DOCUMENT.with_suffix(".svg").write_text(chart(found))
+
+
+if __name__ == "__main__":
+    main()
