@@ -32,6 +32,9 @@ const WAITING_LINES: usize = 8192;
 /// Bytes of lines that are written at once: what a pipe takes without waiting.
 const MOST_AT_ONCE: usize = 16 * 1024;
 
+/// How long a line waits at most for others that come after it.
+const REST: Duration = Duration::from_millis(5);
+
 /// How long the end of the process waits at most for the reader of the last lines.
 pub const LAST_LINES: Duration = Duration::from_secs(1);
 
@@ -126,26 +129,33 @@ impl<W: Write> Lossy<W> {
     fn new(writer: W) -> Self {
         Self { writer, waiting: Vec::with_capacity(MOST_AT_ONCE), lines: 0 }
     }
+
+    fn pass_on(&mut self) {
+        if self.writer.write_all(&self.waiting).is_err() {
+            UNWRITTEN.fetch_add(self.lines, Relaxed);
+        }
+        self.waiting.clear();
+        self.lines = 0;
+    }
 }
 
 impl<W: Write> Write for Lossy<W> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         if self.waiting.len() + line.len() > MOST_AT_ONCE {
-            self.flush()?;
+            self.pass_on();
         }
         self.waiting.extend_from_slice(line);
         self.lines += 1;
         Ok(line.len())
     }
 
-    /// Called when no other line waits.
+    /// Called when no other line waits. The thread rests before it looks for the next ones: to be woken for each would
+    /// cost more than the line itself.
     fn flush(&mut self) -> io::Result<()> {
-        if self.writer.write_all(&self.waiting).is_err() {
-            UNWRITTEN.fetch_add(self.lines, Relaxed);
-        }
-        self.waiting.clear();
-        self.lines = 0;
-        self.writer.flush()
+        self.pass_on();
+        let flushed = self.writer.flush();
+        std::thread::sleep(REST);
+        flushed
     }
 }
 
