@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use http::{HeaderValue, Uri, uri::Scheme};
+use http::{HeaderMap, HeaderValue, Uri, header::USER_AGENT, uri::Scheme};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::{
@@ -22,7 +22,7 @@ use rustls_platform_verifier::Verifier;
 use tokio::time::timeout;
 use tower::{Service, ServiceExt as _};
 
-use super::BuildError;
+use super::{AGENT, BuildError};
 
 /// A peer that is not there any more is noticed after this time of silence and three times as long.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -50,7 +50,8 @@ impl Connector {
         let tls = tls(roots).map_err(|_| BuildError::TrustRoots)?;
         let direct = over_tls(&tls, tcp(timeout));
         let proxy = proxy.map(|url| intercept(url).ok_or(BuildError::Proxy)).transpose()?.map(|proxy| {
-            let mut tunnel = Tunnel::new(proxy.uri().clone(), direct.clone());
+            let agent = HeaderMap::from_iter([(USER_AGENT, AGENT)]);
+            let mut tunnel = Tunnel::new(proxy.uri().clone(), direct.clone()).with_headers(agent);
             if let Some(authorization) = proxy.basic_auth() {
                 tunnel = tunnel.with_auth(authorization.clone());
             }

@@ -7,8 +7,8 @@ use std::sync::{
 
 use scm_emulator::{Emulator, Options, Then, Tls};
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpListener,
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, copy_bidirectional},
+    net::{TcpListener, TcpStream},
 };
 use tonic::Code;
 
@@ -17,10 +17,16 @@ use crate::harness::{emulator, folder::Folder, sample};
 
 /// SCM over TLS, and a gateway that trusts this authority.
 async fn over_tls(tls: Tls, trusted: &Tls) -> Pair {
+    over_tls_with(tls, trusted, None).await
+}
+
+/// The same, perhaps by way of a proxy.
+async fn over_tls_with(tls: Tls, trusted: &Tls, proxy: Option<&str>) -> Pair {
     let folder = Folder::new();
     let ca = folder.file("ca.pem", &trusted.ca_pem());
     let emulator = Emulator::start(Options { tls: Some(tls), ..Options::default() }).await.unwrap();
-    let variables = [("SCM_GATEWAY__UPSTREAM__CA_FILE", ca.as_str())];
+    let mut variables = vec![("SCM_GATEWAY__UPSTREAM__CA_FILE", ca.as_str())];
+    variables.extend(proxy.map(|proxy| ("SCM_GATEWAY__UPSTREAM__PROXY", proxy)));
     let gateway = gateway(&emulator.endpoint(), &variables).await;
     Pair { emulator, gateway }
 }
@@ -37,6 +43,33 @@ async fn distrusted(tls: Tls, trusted: &Tls) {
 async fn a_certificate_of_a_trusted_authority_is_good() {
     let tls = Tls::generate();
     over_tls(tls.clone(), &tls).await.next_is_good().await;
+}
+
+#[tokio::test]
+async fn a_proxy_is_shown_its_password_and_passes_on_what_it_cannot_read() {
+    let proxy = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://user:p%40ss@{}", proxy.local_addr().unwrap());
+    let tls = Tls::generate();
+    let pair = over_tls_with(tls.clone(), &tls, Some(&url)).await;
+    let scm = pair.emulator.address();
+    let passing_on = tokio::spawn(async move {
+        let mut stream = BufReader::new(proxy.accept().await.unwrap().0);
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            stream.read_line(&mut head).await.unwrap();
+        }
+        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+        let _ = copy_bidirectional(&mut stream, &mut TcpStream::connect(scm).await.unwrap()).await;
+        head
+    });
+    pair.next_is_good().await;
+    assert_eq!(pair.emulator.connections(), 1);
+    drop(pair);
+    let head = passing_on.await.unwrap().to_lowercase();
+    assert!(head.starts_with(&format!("connect localhost:{} http/1.1\r\n", scm.port())), "{head}");
+    assert!(head.contains("proxy-authorization: basic dxnlcjpwqhnz\r\n"), "{head}");
+    let agent = concat!("user-agent: scm-gateway/", env!("CARGO_PKG_VERSION"), "\r\n");
+    assert!(head.contains(agent), "{head}");
 }
 
 #[tokio::test]
