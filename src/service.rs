@@ -1,9 +1,8 @@
 //! One call of any RPC: project, checks, SCM, reply. The only place where the steps meet.
 
-use std::sync::Arc;
+use std::{future::poll_fn, sync::Arc, task::Poll};
 
 use opentelemetry::metrics::Meter;
-use tokio::task::yield_now;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
@@ -82,8 +81,17 @@ impl Gateway {
         let _share = self.0.places.share(project)?;
         let checked = validate::check(message)?;
         let request = rest::translate::<M>(&checked);
-        // hyper looks for a reset whenever a call waits: one that was given up as it came goes no further.
-        yield_now().await;
+        // hyper looks for a reset whenever a call waits: one that was given up as it came goes no further. tokio's own
+        // yield would look at all sockets before it goes on.
+        let mut looked = false;
+        poll_fn(|cx| {
+            if std::mem::replace(&mut looked, true) {
+                return Poll::Ready(());
+            }
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        })
+        .await;
         self.0.upstream.call::<M>(&request, project, call).await
     }
 
