@@ -40,6 +40,7 @@
 //! | [`telemetry`] | spans, metrics, log lines |
 //! | [`rotation`] | takes up a key anew when its files change |
 //! | [`agency`] | fetches temporary keys from the metadata service of an ECS, before the last ones expire |
+//! | [`workers`] | the runtimes, one for each core |
 //! | [`mod@run`] | puts the rooms together |
 //!
 //! Imports point down: run → edge → service → upstream → {rest, sign} → {proto, error, secret, clock}. `config` hands
@@ -70,5 +71,6 @@ pub mod status;
 pub mod telemetry;
 pub mod upstream;
 pub mod validate;
+pub mod workers;
 
 pub use run::run;

@@ -14,9 +14,10 @@ use scm_gateway::{
     health_check,
     run::{self, run},
     telemetry,
+    workers::{self, Workers},
 };
 use tokio::{
-    runtime::{Builder, Runtime},
+    runtime::Runtime,
     signal::unix::{SignalKind, signal},
     sync::oneshot,
 };
@@ -94,7 +95,7 @@ fn main() -> ExitCode {
         Ok(config) => config,
         Err(problems) => return bad_start(problems),
     };
-    let runtime = match Builder::new_multi_thread().enable_all().build() {
+    let runtime = match workers::runtime() {
         Ok(runtime) => runtime,
         Err(error) => return bad_start(error),
     };
@@ -150,7 +151,10 @@ fn serve(runtime: Runtime, config: Config, filter: Option<&str>) -> ExitCode {
     }
     let (started, _) = oneshot::channel();
     let last_lines = run::last_lines(config.server.drain);
-    let result = runtime.block_on(async { run(config, Clock::system(), started, stop()).await });
+    let result = runtime.block_on(async {
+        let workers = Workers::start(config.server.worker_threads).map_err(|error| error.to_string())?;
+        run(config, workers, Clock::system(), started, stop()).await.map_err(|error| error.to_string())
+    });
     runtime.shutdown_background(); // what still runs has had its time
     log.finish(last_lines);
     match result {

@@ -23,6 +23,7 @@ use crate::{
     service::Gateway,
     telemetry::{self, Telemetry},
     upstream::{Upstream, transport},
+    workers::Workers,
 };
 
 /// The gateway cannot start.
@@ -61,17 +62,25 @@ pub struct Addresses {
     pub admin: SocketAddr,
 }
 
-/// Runs a gateway until `stop` is done and it has drained. `started` is told the addresses once calls are welcome.
+/// Runs a gateway on these workers until `stop` is done and it has drained. `started` is told the addresses once calls are welcome.
 pub async fn run(
     config: Config,
+    workers: Workers,
     clock: Clock,
     started: oneshot::Sender<Addresses>,
     stop: impl Future<Output = ()>,
 ) -> Result<(), StartError> {
     let telemetry = Arc::new(Telemetry::start(&config.telemetry)?);
+    workers.measure(&telemetry.meter);
     let abandon = CancellationToken::new();
-    let upstream =
-        Upstream::new(&config.upstream, &config.projects, telemetry.clone(), clock.clone(), abandon.clone())?;
+    let upstream = Upstream::new(
+        &config.upstream,
+        &config.projects,
+        telemetry.clone(),
+        clock.clone(),
+        workers.count(),
+        abandon.clone(),
+    )?;
     let agency = agency::look_after(&config, upstream.targets(), clock.clone(), &telemetry.meter);
     let key_rotation = rotation::keys(config.projects.clone(), upstream.targets().clone(), telemetry.meter.clone());
     let callers = Arc::new(Callers::new(&config.callers));
@@ -86,7 +95,7 @@ pub async fn run(
     let stack =
         edge::stack(routes, telemetry.clone(), calls.clone(), callers.clone(), most, config.server.max_unfinished);
     let admission = Admission { tls: tls.clone(), source: config.server.identity, callers };
-    let connections = Connections::new(admission, &config.server.connections, most, &telemetry.meter);
+    let connections = Connections::new(admission, &config.server.connections, workers, most, &telemetry.meter);
 
     let listener = listen(&config).await?;
     let (admin_listener, admin_address) = listen_admin(&config).await?;
@@ -135,7 +144,7 @@ pub fn last_lines(drain: Duration) -> Duration {
 pub async fn check(config: &Config) -> Result<(), StartError> {
     let telemetry = Arc::new(Telemetry::check(&config.telemetry)?);
     let (clock, stop) = (Clock::system(), CancellationToken::new());
-    let upstream = Upstream::new(&config.upstream, &config.projects, telemetry.clone(), clock.clone(), stop)?;
+    let upstream = Upstream::new(&config.upstream, &config.projects, telemetry.clone(), clock.clone(), 1, stop)?;
     config.server.tls.as_ref().map(|tls| Tls::new(&tls.material)).transpose()?;
     drop(agency::look_after(config, upstream.targets(), clock, &telemetry.meter)); // never polled, it asks nobody
     Ok(())

@@ -22,7 +22,6 @@ pub mod attribute;
 mod export;
 pub use export::StartError;
 pub mod log;
-mod runtime;
 pub mod traceparent;
 
 /// The instrumentation scope of everything measured here.
@@ -62,7 +61,6 @@ impl Telemetry {
         let meter = metrics.meter(SCOPE);
         outcomes.register(&meter);
         log::register(&meter);
-        runtime::observe(&meter);
         let traces = tracer_provider(config, resource, &outcomes)?;
         let seconds = |name| meter.f64_histogram(name).with_unit("s").with_boundaries(SECONDS.to_vec());
         Ok(Self {

@@ -45,19 +45,20 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    /// A client as `config` says. When `stop` is cancelled, attempts under way are given up.
+    /// A client as `config` says, for so many workers. When `stop` is cancelled, attempts under way are given up.
     pub fn new(
         config: &config::Upstream,
         projects: &Projects,
         telemetry: Arc<Telemetry>,
         clock: Clock,
+        workers: usize,
         stop: CancellationToken,
     ) -> Result<Self, transport::BuildError> {
         let targets = Arc::new(Targets::new(projects, &config.circuit));
         metrics::register(&telemetry.meter, &targets);
         Ok(Self {
             targets,
-            transport: Arc::new(transport::Transport::new(config)?),
+            transport: Arc::new(transport::Transport::new(config, workers)?),
             telemetry,
             clock,
             timeout: config.timeout,

@@ -21,6 +21,7 @@ use scm_gateway::{
         certificate_service_server::{CertificateService, CertificateServiceServer},
     },
     telemetry::{Telemetry, log},
+    workers::Workers,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{Code, Request, Response, Status, service::Routes, transport::Endpoint};
@@ -72,7 +73,7 @@ async fn serve(config: Config, telemetry: Arc<Telemetry>) -> String {
     let stack =
         edge::stack(routes, telemetry.clone(), calls.clone(), Arc::default(), most, config.server.max_unfinished);
     let admission = Admission { tls: None, source: config.server.identity, callers: Arc::default() };
-    let connections = Connections::new(admission, &config.server.connections, most, &telemetry.meter);
+    let connections = Connections::new(admission, &config.server.connections, Workers::here(), most, &telemetry.meter);
     let listener = Listener::bind(&config.server.listen).await.unwrap();
     let address = format!("http://{listener}");
     tokio::spawn(async move {

@@ -26,6 +26,8 @@ pub struct Server {
     pub tls: Option<Tls>,
     /// What callers are told apart by.
     pub identity: IdentitySource,
+    /// Threads that serve connections; by default as many as the process has cores.
+    pub worker_threads: usize,
     /// Calls in flight at a time, over all connections; 512 by default. Further ones are refused at once.
     pub max_in_flight: usize,
     /// Those of one caller, where callers are told apart; half of `max_in_flight` by default, all with a single caller.
@@ -122,6 +124,7 @@ pub(super) fn read(section: &mut Section<'_>, sharers: Sharers) -> Server {
         tls: tls.tls,
         drain,
         lame_duck: lame_duck(section, drain),
+        worker_threads: section.take("worker_threads", &cores().to_string(), values::integer(1..=1024)) as usize,
         max_in_flight,
         max_in_flight_per_caller: share(section, "max_in_flight_per_caller", max_in_flight, sharers.callers == 1),
         max_in_flight_per_project: share(section, "max_in_flight_per_project", max_in_flight, sharers.projects <= 1),
@@ -200,6 +203,11 @@ fn connections(section: &mut Section<'_>, sharers: Sharers) -> Connections {
             section.take("keep_alive_timeout", "20s", values::duration(secs(1)..=secs(300))),
         ),
     }
+}
+
+/// Those that the process may use, be they bound by affinity or by a quota.
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// The other half is for connections to SCM and for files.

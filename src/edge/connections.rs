@@ -33,6 +33,7 @@ use crate::{
     config::{self, IdentitySource},
     identity,
     shares::Shares,
+    workers::Workers,
 };
 
 /// Calls given up before they were looked at, per connection: many impatient callers may share one, and h2's default of
@@ -68,6 +69,7 @@ pub struct Connections {
     strangers: Semaphore,
     /// Of these, those of each client that has shown one.
     shares: Shares,
+    workers: Workers,
     running: TaskTracker,
     /// Every connection is told to end.
     drained: CancellationToken,
@@ -78,8 +80,14 @@ pub struct Connections {
 }
 
 impl Connections {
-    /// None yet. No call takes longer than `call`.
-    pub fn new(admission: Admission, limits: &config::Connections, call: Duration, meter: &Meter) -> Self {
+    /// None yet; these workers will serve them. No call takes longer than `call`.
+    pub fn new(
+        admission: Admission,
+        limits: &config::Connections,
+        workers: Workers,
+        call: Duration,
+        meter: &Meter,
+    ) -> Self {
         let most = limits.max;
         let places = Arc::new(Semaphore::new(most));
         let open = places.clone();
@@ -95,6 +103,7 @@ impl Connections {
             places,
             strangers: Semaphore::new(most.div_ceil(STRANGERS)),
             shares: Shares::new(limits.max_per_caller),
+            workers,
             running: TaskTracker::new(),
             drained: CancellationToken::new(),
             closed: CancellationToken::new(),
@@ -103,21 +112,31 @@ impl Connections {
         }
     }
 
-    /// Serves a connection in a task of its own. One too many is closed at once: its client learns it and can go
+    /// Serves a connection in a task of its own, on the worker that has the fewest. One too many is closed at once: its client learns it and can go
     /// elsewhere.
     pub(super) fn open(self: &Arc<Self>, stream: Stream, service: impl CallService) {
         let from = listener::peer(&stream);
         let Ok(place) = self.places.clone().try_acquire_owned() else {
             return self.refuse(from, "limit", &"as many as there may be");
         };
+        let stream = match listener::detach(stream) {
+            Ok(stream) => stream,
+            Err(error) => return self.refuse(from, "limit", &error),
+        };
+        let worker = self.workers.least_busy();
+        let runtime = worker.runtime.clone();
         let (all, closed) = (self.clone(), self.closed.clone());
-        self.running.spawn(async move {
-            tokio::select! {
-                () = all.serve(stream, from, service) => {}
-                () = closed.cancelled() => {}
+        let connection = async move {
+            match listener::attach(stream) {
+                Ok(stream) => tokio::select! {
+                    () = all.serve(stream, from, service) => {}
+                    () = closed.cancelled() => {}
+                },
+                Err(error) => all.refuse(from, "limit", &error),
             }
-            drop(place);
-        });
+            drop((worker, place));
+        };
+        self.running.spawn_on(connection, &runtime);
     }
 
     /// Tells every connection to end, and waits until all have.

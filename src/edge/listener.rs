@@ -18,6 +18,25 @@ use crate::config::Listen;
 /// An accepted connection.
 pub(super) type Stream = Either<TcpStream, UnixStream>;
 
+/// One that belongs to no runtime yet.
+pub(super) type Detached = Either<std::net::TcpStream, std::os::unix::net::UnixStream>;
+
+/// Takes a connection from the runtime that accepted it.
+pub(super) fn detach(stream: Stream) -> io::Result<Detached> {
+    Ok(match stream {
+        Either::Left(tcp) => Either::Left(tcp.into_std()?),
+        Either::Right(unix) => Either::Right(unix.into_std()?),
+    })
+}
+
+/// Gives a connection to the runtime that this is called in.
+pub(super) fn attach(stream: Detached) -> io::Result<Stream> {
+    Ok(match stream {
+        Either::Left(tcp) => Either::Left(TcpStream::from_std(tcp)?),
+        Either::Right(unix) => Either::Right(UnixStream::from_std(unix)?),
+    })
+}
+
 /// Where a connection comes from; a Unix socket tells nothing.
 pub(super) fn peer(stream: &Stream) -> Option<SocketAddr> {
     match stream {

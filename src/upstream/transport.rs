@@ -21,7 +21,7 @@ use tokio::{sync::watch, time::timeout};
 use zeroize::Zeroizing;
 
 use super::signed::SignedRequest;
-use crate::{config, rest::RawReply};
+use crate::{config, rest::RawReply, workers::PerWorker};
 
 mod connector;
 
@@ -48,7 +48,7 @@ const IDLE: Duration = Duration::from_secs(60);
 /// "Too many open files", of the process or the system, errno(3).
 const OUT_OF_DESCRIPTORS: [i32; 2] = [24, 23];
 
-/// Connections without work that are kept.
+/// Connections without work that are kept, by all workers together.
 const MAX_IDLE: usize = 512;
 
 /// The client cannot be built as configured.
@@ -92,23 +92,25 @@ type Client<C> = legacy::Client<C, Full<Bytes>>;
 /// The connections to SCM.
 pub struct Transport {
     config: config::Upstream,
-    client: watch::Sender<Client<Connector>>,
+    workers: usize,
+    clients: watch::Sender<PerWorker<Client<Connector>>>,
     /// What the proxy wants to know of those who send plain requests.
     proxy_authorization: Option<HeaderValue>,
 }
 
 impl Transport {
-    /// A client as `config` says.
-    pub fn new(config: &config::Upstream) -> Result<Self, BuildError> {
+    /// A client as `config` says, for so many workers.
+    pub fn new(config: &config::Upstream, workers: usize) -> Result<Self, BuildError> {
         let roots = config.ca.as_ref().map_or(&[][..], |ca| &ca.certificates);
         let connector = connector(config, roots)?;
         let proxy_authorization = connector.proxy_authorization().cloned();
-        Ok(Self { client: watch::Sender::new(client(connector)), config: config.clone(), proxy_authorization })
+        let clients = watch::Sender::new(clients(&connector, workers));
+        Ok(Self { config: config.clone(), workers, clients, proxy_authorization })
     }
 
     /// Trusts these roots beside the usual ones from now on. Requests on their way end as they began.
     pub fn trust(&self, roots: &[CertificateDer<'static>]) -> Result<(), BuildError> {
-        self.client.send_replace(client(connector(&self.config, roots)?));
+        self.clients.send_replace(clients(&connector(&self.config, roots)?, self.workers));
         Ok(())
     }
 
@@ -120,7 +122,7 @@ impl Transport {
         {
             request.headers_mut().insert(PROXY_AUTHORIZATION, authorization.clone());
         }
-        let sent = self.client.borrow().request(request);
+        let sent = self.clients.borrow().mine().request(request);
         let (head, body) = sent.await.map_err(|error| classify(&error))?.into_parts();
         let (status, headers) = (head.status.as_u16(), head.headers);
         let refused = status >= 400;
@@ -176,12 +178,15 @@ fn connector(config: &config::Upstream, roots: &[CertificateDer<'static>]) -> Re
     Connector::new(roots, proxy, config.connect_timeout)
 }
 
-fn client(connector: Connector) -> Client<Connector> {
-    legacy::Client::builder(TokioExecutor::new())
-        .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(IDLE)
-        .pool_max_idle_per_host(MAX_IDLE)
-        .build(connector)
+/// A client for each worker, for a connection is driven by the worker that made it.
+fn clients(connector: &Connector, workers: usize) -> PerWorker<Client<Connector>> {
+    PerWorker::new(workers, || {
+        legacy::Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE)
+            .pool_max_idle_per_host(MAX_IDLE.div_ceil(workers))
+            .build(connector.clone())
+    })
 }
 
 fn request(method: Method, url: String, headers: HeaderMap, body: Bytes) -> Result<Request<Full<Bytes>>, InvalidUri> {

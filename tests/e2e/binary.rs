@@ -17,7 +17,7 @@ use crate::harness::{
     in_flight,
     metadata_service::MetadataService,
     process::{Process, binary},
-    sample,
+    sample, value_of,
 };
 
 async fn output(mut command: Command) -> (i32, String, String) {
@@ -205,6 +205,34 @@ async fn sigterm_lets_calls_in_flight_finish_and_ends_with_0() {
     let (code, log) = process.end().await;
     assert_eq!(code, Some(0));
     assert!(log.last().unwrap().contains("stopped"), "{log:?}");
+}
+
+#[tokio::test]
+async fn connections_are_spread_over_the_workers_and_calls_on_all_of_them_finish() {
+    const WORKERS: usize = 3;
+    let emulator = emulator().await;
+    let variables = [("SCM_GATEWAY__SERVER__WORKER_THREADS", WORKERS.to_string())];
+    let mut process = Process::start(&emulator.endpoint(), &variables.each_ref().map(|(k, v)| (*k, v.as_str()))).await;
+    let busy = async |worker: usize| -> f64 {
+        let series = format!("scm_gateway_runtime_busy_seconds_total{{worker=\"{worker}\"");
+        value_of(&process.metrics().await, &series)
+    };
+    let gate = std::sync::Arc::new(tokio::sync::Notify::new());
+    let mut calls = Vec::new();
+    for worker in (0..WORKERS).rev() {
+        let before = busy(worker).await;
+        let step = Step::HangThenServe(gate.clone());
+        calls.push(in_flight(&emulator, step, client(&process.address).await).await);
+        while busy(worker).await <= before {}
+    }
+
+    process.signal("TERM");
+    process.line("stopping").await;
+    for call in calls {
+        gate.notify_one();
+        call.await.unwrap().unwrap();
+    }
+    assert_eq!(process.end().await.0, Some(0));
 }
 
 #[tokio::test]

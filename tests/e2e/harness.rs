@@ -15,6 +15,7 @@ use scm_gateway::{
         certificate_service_client::CertificateServiceClient,
     },
     run::{Addresses, StartError, run},
+    workers::Workers,
 };
 use tokio::{sync::oneshot, task::JoinHandle};
 use tonic::{
@@ -67,7 +68,7 @@ impl Gateway {
         let config = config::load(None, &environment).unwrap();
         let (started, addresses) = oneshot::channel();
         let (stop, stopped) = oneshot::channel();
-        let run = tokio::spawn(run(config, clock, started, async {
+        let run = tokio::spawn(run(config, Workers::here(), clock, started, async {
             let _ = stopped.await;
         }));
         let addresses = addresses.await.unwrap();

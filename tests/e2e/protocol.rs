@@ -53,7 +53,15 @@ async fn a_unix_socket_that_somebody_listens_on_is_left_alone() {
     let environment = crate::harness::environment(&emulator.endpoint(), &[("SCM_GATEWAY__SERVER__LISTEN", &listen)]);
     let config = scm_gateway::config::load(None, &environment).unwrap();
     let (started, _addresses) = tokio::sync::oneshot::channel();
-    let error = scm_gateway::run(config, scm_gateway::clock::Clock::system(), started, async {}).await.unwrap_err();
+    let error = scm_gateway::run(
+        config,
+        scm_gateway::workers::Workers::here(),
+        scm_gateway::clock::Clock::system(),
+        started,
+        async {},
+    )
+    .await
+    .unwrap_err();
     assert!(error.to_string().starts_with("server.listen: cannot listen on unix:"), "{error}");
     assert!(std::os::unix::net::UnixStream::connect(&path).is_ok());
 }

@@ -18,6 +18,7 @@ use scm_gateway::{
     config,
     proto::{CertificateInfo, SaveInfoRequest, certificate_service_client::CertificateServiceClient},
     run::run,
+    workers::Workers,
 };
 use tokio::sync::oneshot;
 use tonic::{Code, Request, Response, Status, transport::Channel};
@@ -69,9 +70,10 @@ async fn main() {
 async fn show(emulator: &Emulator, sink: &Sink) {
     let (started, addresses) = oneshot::channel();
     let (stop, stopped) = oneshot::channel::<()>();
-    let gateway = tokio::spawn(run(configuration(emulator, sink.address), Clock::system(), started, async {
-        let _ = stopped.await;
-    }));
+    let gateway =
+        tokio::spawn(run(configuration(emulator, sink.address), Workers::here(), Clock::system(), started, async {
+            let _ = stopped.await;
+        }));
     let address = addresses.await.unwrap().server;
     println!("the gateway listens on {address}");
     let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
@@ -237,9 +239,10 @@ fn print_trace(trace_id: &str, mut spans: Vec<Span>) {
 /// Stays up until Ctrl-C.
 async fn stay(emulator: &Emulator, collector: SocketAddr) {
     let (started, addresses) = oneshot::channel();
-    let gateway = tokio::spawn(run(configuration(emulator, collector), Clock::system(), started, async {
-        let _ = tokio::signal::ctrl_c().await;
-    }));
+    let gateway =
+        tokio::spawn(run(configuration(emulator, collector), Workers::here(), Clock::system(), started, async {
+            let _ = tokio::signal::ctrl_c().await;
+        }));
     let addresses = addresses.await.unwrap();
     let address = &addresses.server;
     println!("\n━━━ The gateway stays up on {address} (admin on http://{}), until Ctrl-C.", addresses.admin);

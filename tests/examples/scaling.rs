@@ -18,6 +18,7 @@ use scm_gateway::{
     config,
     proto::{CertificateInfo, SaveInfoRequest, certificate_service_client::CertificateServiceClient},
     run::run,
+    workers::Workers,
 };
 use tokio::{
     sync::oneshot,
@@ -116,7 +117,7 @@ impl Gateway {
         let environment = BTreeMap::from_iter(variables.map(|(name, value)| (name.to_owned(), value.to_owned())));
         let config = config::load(None, &environment).unwrap();
         let ((started, addresses), (stop, stopped)) = (oneshot::channel(), oneshot::channel::<()>());
-        tokio::spawn(run(config, Clock::system(), started, async {
+        tokio::spawn(run(config, Workers::here(), Clock::system(), started, async {
             let _ = stopped.await;
         }));
         let address = format!("http://{}", addresses.await.unwrap().server);
