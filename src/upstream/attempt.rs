@@ -72,7 +72,7 @@ impl Upstream {
             signed.headers.insert(traceparent::TRACEPARENT, traceparent);
         }
         let ours = signed.ours(key);
-        let sent = self.transport.send(signed).await.map_err(|error| unanswered(error, M::IDEMPOTENT));
+        let sent = self.transport.send(signed).await.map_err(unanswered);
         let now = self.clock.now();
         let result = sent.and_then(|raw| {
             attempt.target.skew.observe(&raw.headers, now);
@@ -104,18 +104,16 @@ fn without<R>(ours: Vec<String>, result: Result<decode::Decoded<R>, Error>) -> R
     }
 }
 
-/// What it means that no whole answer came. A request that may have been carried out leaves a caller who may not
-/// repeat it in doubt, and is told so.
-fn unanswered(error: SendError, idempotent: bool) -> Error {
+/// What it means that no whole answer came.
+fn unanswered(error: SendError) -> Error {
     let unsent = |reason| Error::new(reason, Progress::NotSent);
     let told = match error.kind {
         Broken::Connect => unsent(Reason::UpstreamUnavailable),
         Broken::Descriptors => Error::overloaded(error.cause),
         Broken::Tls => unsent(Reason::UpstreamTls),
         Broken::Lost(head) => {
-            let reason = if idempotent { Reason::UpstreamUnavailable } else { Reason::UpstreamOutcomeUnknown };
             let answer = head.map(|(status, headers)| Box::new(decode::head(status, &headers)));
-            Error { answer, ..Error::new(reason, Progress::MaybeSent) }
+            Error { answer, ..Error::new(Reason::UpstreamUnavailable, Progress::MaybeSent) }
         }
         Broken::Malformed => Error::new(Reason::UpstreamMalformed, Progress::MaybeSent),
         Broken::TooLarge(status, headers) => Error::answered(Reason::UpstreamTooLarge, decode::head(status, &headers)),
@@ -212,19 +210,18 @@ mod tests {
     };
 
     #[test]
-    fn a_lost_answer_leaves_only_those_in_doubt_who_may_not_call_again() {
-        let told = |idempotent| {
-            let error = unanswered(SendError { kind: Broken::Lost(None), cause: "" }, idempotent);
+    fn a_request_may_have_been_sent_unless_there_was_no_connection() {
+        let told = |kind| {
+            let error = unanswered(SendError { kind, cause: "" });
             (error.reason, error.progress)
         };
-        assert_eq!(told(true), (Reason::UpstreamUnavailable, Progress::MaybeSent));
-        assert_eq!(told(false), (Reason::UpstreamOutcomeUnknown, Progress::MaybeSent));
-        assert_eq!(unanswered(SendError { kind: Broken::Connect, cause: "" }, false).progress, Progress::NotSent);
+        assert_eq!(told(Broken::Lost(None)), (Reason::UpstreamUnavailable, Progress::MaybeSent));
+        assert_eq!(told(Broken::Connect), (Reason::UpstreamUnavailable, Progress::NotSent));
     }
 
     #[test]
     fn a_gateway_without_descriptors_says_nothing_against_scm() {
-        let error = unanswered(SendError { kind: Broken::Descriptors, cause: "out of file descriptors" }, true);
+        let error = unanswered(SendError { kind: Broken::Descriptors, cause: "out of file descriptors" });
         assert_eq!((error.reason, error.progress), (Reason::Overloaded, Progress::NotSent));
         assert!(error.retry_after.is_some());
         assert_eq!(circuit::Verdict::of(&Err::<(), _>(error)), circuit::Verdict::Unknown);

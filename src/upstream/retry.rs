@@ -46,6 +46,13 @@ fn may_repeat(error: &Error, idempotent: bool) -> bool {
     }
 }
 
+/// What a call's failure is to its caller. One that may not be repeated leaves in doubt whoever made it where an
+/// idempotent one could be made again.
+pub(super) fn told(error: Error, idempotent: bool) -> Error {
+    let in_doubt = !idempotent && may_repeat(&error, true) && !may_repeat(&error, false);
+    if in_doubt { Error { reason: Reason::UpstreamOutcomeUnknown, ..error } } else { error }
+}
+
 /// The bound over all calls: repeats are at most a fifth of the calls plus ten a second.
 ///
 /// Kept as time: a repeat costs a tenth of a second, and a call earns a fifth of that.
@@ -93,7 +100,7 @@ mod tests {
 
     use tokio::time::{Instant, advance};
 
-    use super::{Budget, may_repeat};
+    use super::{Budget, may_repeat, told};
     use crate::{
         clock::steady,
         config::Retry,
@@ -102,6 +109,24 @@ mod tests {
 
     fn answered(status: u16, reason: Reason) -> Error {
         Error::answered(reason, Answer { http_status: status, ..Answer::default() })
+    }
+
+    #[test]
+    fn in_doubt_is_only_who_may_not_call_again_and_does_not_know() {
+        let lost = Error::new(Reason::UpstreamUnavailable, Progress::MaybeSent);
+        let unsent = Error::new(Reason::UpstreamUnavailable, Progress::NotSent);
+        for (error, doubtful) in [
+            (lost, true),
+            (answered(503, Reason::UpstreamUnavailable), true),
+            (answered(504, Reason::UpstreamTimeout), true),
+            (unsent, false),
+            (answered(404, Reason::CertificateNotFound), false),
+            (answered(429, Reason::UpstreamThrottled), false),
+        ] {
+            let reason = if doubtful { Reason::UpstreamOutcomeUnknown } else { error.reason };
+            assert_eq!(told(error.clone(), false), Error { reason, ..error.clone() });
+            assert_eq!(told(error.clone(), true), error);
+        }
     }
 
     #[test]
