@@ -38,12 +38,12 @@
 //! | [`admin`] | `/livez` `/readyz` `/metrics` |
 //! | [`health_check`] | asks a running gateway whether it lives |
 //! | [`telemetry`] | spans, metrics, log lines |
-//! | [`rotation`] | takes up a key anew when its files change |
+//! | [`rotation`] | takes up keys and certificates anew when their files change |
 //! | [`agency`] | fetches temporary keys from the metadata service of an ECS, before the last ones expire |
 //! | [`workers`] | the runtimes, one for each core |
 //! | [`mod@run`] | puts the rooms together |
 //!
-//! Imports point down: run → edge → service → upstream → {rest, sign} → {proto, error, secret, clock}. `config` hands
+//! Imports point down, but for the lines that `build.rs` prints into [`proto`] for the rooms above it: run → edge → service → upstream → {rest, sign} → {proto, error, secret, clock}. `config` hands
 //! each room its own small struct. tonic's server is named in edge, service, status, readiness and run; hyper's client in
 //! `upstream::transport`, reqwest, for OTLP, in `telemetry::export`. `src/build` belongs to `build.rs`.
 

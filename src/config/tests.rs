@@ -15,6 +15,7 @@ use secrecy::ExposeSecret;
 use std::path::PathBuf;
 
 use super::*;
+use crate::proto::RPCS;
 use crate::secret::Credentials;
 
 const MARKER: &str = "s3cr3t";
@@ -575,4 +576,24 @@ fn the_admin_address_is_read_without_the_rest() {
     assert_eq!(admin_address(None, &variables(&[])).expect("an address").port(), 9464);
     let problems = read(&variables(&[("SCM_GATEWAY__ADMIN__LISTEN", "x")])).expect_err("a problem").to_string();
     assert!(problems.starts_with("SCM_GATEWAY__ADMIN__LISTEN: expects"), "{problems}");
+}
+
+#[test]
+fn readme_and_chart_know_every_rpc() {
+    let chart = include_str!("../../deploy/helm/scm-gateway/values.schema.json");
+    let names: Vec<_> = RPCS.iter().map(|rpc| rpc.rsplit('/').next().expect("a name")).collect();
+    for name in &names {
+        assert!(README.contains(&format!("\n| `{name}` |")), "README.md does not tell of {name}");
+    }
+    fn methods<'a>(schema: &'a serde_json::Value, found: &mut Vec<&'a serde_json::Value>) {
+        found.extend(schema.pointer("/methods/items/enum"));
+        match schema {
+            serde_json::Value::Object(of) => of.values().for_each(|schema| methods(schema, found)),
+            serde_json::Value::Array(of) => of.iter().for_each(|schema| methods(schema, found)),
+            _ => {}
+        }
+    }
+    let (schema, mut found) = (serde_json::from_str(chart).expect("JSON"), Vec::new());
+    methods(&schema, &mut found);
+    assert_eq!(found, [&serde_json::json!(names); 2], "values.schema.json lists other methods");
 }

@@ -10,6 +10,24 @@ const MOST_NAMED: usize = 16;
 
 impl Check for CertificateInfo {
     fn check(&mut self, at: &str, found: &mut Violations) {
+        // No field is forgotten: a new one does not compile until it stands here, and has its rule below.
+        let Self {
+            domain: _,
+            sans: _,
+            csr: _,
+            company_name: _,
+            company_unit: _,
+            country: _,
+            company_province: _,
+            company_city: _,
+            applicant_name: _,
+            applicant_phone: _,
+            applicant_email: _,
+            contact_name: _,
+            contact_phone: _,
+            contact_email: _,
+            agree_privacy_protection: _,
+        } = self;
         let domain = found.note(at, "domain", domain::to_ascii(&self.domain));
         sans(&mut self.sans, domain.as_deref(), at, found);
         if !self.csr.is_empty() {
