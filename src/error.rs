@@ -46,7 +46,7 @@ pub enum Reason {
     UpstreamOutcomeUnknown,
     /// The circuit in front of SCM is open: nothing is sent.
     CircuitOpen,
-    /// The gateway has as many calls in flight as it takes.
+    /// The gateway has no room for the call: too many in flight, of all, of a caller or to a project, or too much beside them.
     Overloaded,
     /// The caller's deadline or the gateway's is over.
     Deadline,
@@ -156,7 +156,7 @@ impl Error {
         Self { retry_after: Some(wait), ..Self::new(reason, Progress::NotSent) }
     }
 
-    /// A call that finds no room here, for this limit of the configuration.
+    /// A call that finds no room here, for this limit: a key of `[server]`, or what the system gives no more of.
     pub fn overloaded(limit: &'static str) -> Self {
         Self { cause: Some(limit), ..Self::held_back(Reason::Overloaded, OVERLOADED) }
     }

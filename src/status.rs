@@ -81,9 +81,7 @@ const fn row(reason: Reason) -> (Code, &'static str) {
             Code::Unavailable,
             "SCM was not available to the last calls and is not asked for a moment: call again later",
         ),
-        R::Overloaded => {
-            (Code::ResourceExhausted, "the gateway has as many calls in flight as it takes: call again later")
-        }
+        R::Overloaded => (Code::ResourceExhausted, "the gateway has no room for this call now: call again later"),
         R::Deadline => (
             Code::DeadlineExceeded,
             "the time for the call, by the caller's deadline or the gateway's own bound, was too short; with attempts in the details its outcome is unknown",

@@ -95,7 +95,7 @@ impl Upstream {
         self.budget.deposit();
         let result = self.repeat::<M>(request, target, call, deadline).await;
         pass.settle(circuit::Verdict::of(&result));
-        result
+        result.map_err(|error| retry::told(error, M::IDEMPOTENT))
     }
 
     /// Attempts until one succeeds or its failure is the answer.

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The dependencies: known weaknesses, licences, sources, and one version of each (cargo-deny, see deny.toml).
+# The dependencies: known weaknesses, licences, sources; a crate in two versions is shown (cargo-deny, see deny.toml).
 # RustSec's advisories come from an archive, ADVISORIES or ../shared/advisory-db.tar.gz: there may be no network.
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -178,7 +178,6 @@ async fn what_is_not_sampled_is_not_exported() {
     let variables = [
         ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
-        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
         ("OTEL_TRACES_SAMPLER", "parentbased_always_off"),
     ];
     let mut gateway = Gateway::with(&emulator, &variables).await;
