@@ -33,8 +33,20 @@ NAMES = {
     "gateway": "the gateway, no exporter",
     "traced": "the gateway, every call traced and exported",
     "envoy": "Envoy: transcoding alone",
-    "envoy full": "Envoy: with AWS's signature, tracing at 100 %, a limit",
+    "envoy full": "Envoy: with AWS's signature, SCM's codes as statuses, tracing at 100 %, a limit",
 }
+
+# What Envoy needs to make of SCM's own words a status that its transcoder turns into gRPC's.
+STATUSES = """
+local statuses = { ["SCM.0003"] = "403", ["SCM.0008"] = "404", ["SCM.0010"] = "412", ["APIG.0308"] = "429" }
+function envoy_on_response(handle)
+  local headers = handle:headers()
+  if headers:get(":status") == "200" then return end
+  local body = handle:body()
+  local code = body and string.match(body:getBytes(0, body:length()), '"error_code"%s*:%s*"([%w.]+)"')
+  if statuses[code] then headers:replace(":status", statuses[code]) end
+end
+"""
 
 KEY = {
     "HUAWEICLOUD_SDK_AK": "EXAMPLEAK0000000000A",
@@ -90,6 +102,7 @@ class Rig:
             manager["http_filters"] += [
                 typed("local_ratelimit", "LocalRateLimit", stat_prefix="limit", token_bucket=bucket,
                       filter_enabled=everything, filter_enforced=everything),
+                typed("lua", "Lua", default_source_code={"inline_string": STATUSES}),
                 typed("aws_request_signing", "AwsRequestSigning", service_name="scm", region="cn-north-4",
                       credential_provider={"custom_credential_provider_chain": True, "inline_credential": {
                           "access_key_id": "EXAMPLEAK0000000000A", "secret_access_key": "EXAMPLESK/not+a=real"}})]
