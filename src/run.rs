@@ -95,7 +95,8 @@ pub async fn run(
     let stack =
         edge::stack(routes, telemetry.clone(), calls.clone(), callers.clone(), most, config.server.max_unfinished);
     let admission = Admission { tls: tls.clone(), source: config.server.identity, callers };
-    let connections = Connections::new(admission, &config.server.connections, workers, most, &telemetry.meter);
+    let connections =
+        Connections::new(admission, &config.server.connections, workers.balancer(), most, &telemetry.meter);
 
     let listener = listen(&config).await?;
     let (admin_listener, admin_address) = listen_admin(&config).await?;
@@ -129,6 +130,7 @@ pub async fn run(
     };
     let drain = drain.saturating_sub(lame_duck + flush + last_lines(drain));
     edge::serve(listener, stack, stop, calls, connections, drain, abandon).await;
+    drop(workers); // what they give up ends its spans and writes its lines
     telemetry.shutdown(flush).await;
     drop(tasks); // the operator can ask to the end
     tracing::info!("stopped");

@@ -21,10 +21,10 @@ thread_local! {
     static CURRENT: Cell<usize> = const { Cell::new(0) };
 }
 
-/// The runtimes. The first is the one that they were made in, which does everything else beside. Dropped, they end, with
-/// all that still runs on them.
+/// The runtimes. The first is the one that they were made in, which does everything else beside. Dropped, the others end,
+/// with all that still runs on them.
 pub struct Workers {
-    all: Vec<Worker>,
+    all: Arc<[Worker]>,
     threads: Vec<JoinHandle<()>>,
     end: CancellationToken,
 }
@@ -38,18 +38,32 @@ pub struct Worker {
     work: Arc<()>,
 }
 
+/// Gives out work. What runs on the workers may hold this, but never the workers themselves: none of them can wait for
+/// its own end.
+#[derive(Clone)]
+pub struct Balancer(Arc<[Worker]>);
+
+impl Balancer {
+    /// The worker with the least work. It counts as work for as long as the answer is kept.
+    pub fn least_busy(&self) -> Worker {
+        let others_first = self.0.iter().rev(); // the first has more to do
+        others_first.min_by_key(|worker| Arc::strong_count(&worker.work)).expect("there is one").clone()
+    }
+}
+
 impl Workers {
     /// The runtime of the caller alone.
     pub fn here() -> Self {
-        Self { all: vec![Worker::new(Handle::current())], threads: vec![], end: CancellationToken::new() }
+        Self { all: [Worker::new(Handle::current())].into(), threads: vec![], end: CancellationToken::new() }
     }
 
     /// The runtime of the caller, and so many more in threads of their own that there are `count`.
     pub fn start(count: usize) -> io::Result<Self> {
         let mut workers = Self::here();
+        let mut all = workers.all.to_vec();
         for index in 1..count {
             let runtime = runtime()?;
-            workers.all.push(Worker::new(runtime.handle().clone()));
+            all.push(Worker::new(runtime.handle().clone()));
             let end = workers.end.clone();
             let thread = thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
                 CURRENT.set(index);
@@ -58,6 +72,7 @@ impl Workers {
             })?;
             workers.threads.push(thread);
         }
+        workers.all = all.into();
         Ok(workers)
     }
 
@@ -66,10 +81,9 @@ impl Workers {
         self.all.len()
     }
 
-    /// The one with the least work. It counts as work for as long as the answer is kept.
-    pub fn least_busy(&self) -> Worker {
-        let others_first = self.all.iter().rev(); // the first has more to do
-        others_first.min_by_key(|worker| Arc::strong_count(&worker.work)).expect("there is one").clone()
+    /// What gives out work to them.
+    pub fn balancer(&self) -> Balancer {
+        Balancer(self.all.clone())
     }
 
     /// Shows what the runtimes tell of themselves: a task that never ends is a leak, and a worker that is always busy
@@ -146,7 +160,7 @@ mod tests {
         assert_eq!(workers.count(), 3);
         let mut next = 0..;
         let things = std::sync::Arc::new(PerWorker::new(3, || next.next().unwrap()));
-        let mut given: Vec<_> = (0..6).map(|_| workers.least_busy()).collect();
+        let mut given: Vec<_> = (0..6).map(|_| workers.balancer().least_busy()).collect();
         let of = async |worker: &super::Worker| {
             let things = things.clone();
             worker.runtime.spawn(async move { (*things.mine(), thread::current().id()) }).await.unwrap()
@@ -160,16 +174,17 @@ mod tests {
         assert_ne!(found[0].1, found[1].1);
         assert_eq!(found[2].1, thread::current().id(), "the first is the caller's own");
         given.swap_remove(1); // of the second worker's
-        assert_eq!(of(&workers.least_busy()).await, found[1]);
+        assert_eq!(of(&workers.balancer().least_busy()).await, found[1]);
     }
 
     #[tokio::test]
     async fn dropped_they_end_with_what_runs_on_them() {
         let workers = Workers::start(2).unwrap();
         let (kept, gone) = mpsc::channel::<()>();
-        workers.least_busy().runtime.spawn(async move {
+        let balancer = workers.balancer();
+        workers.balancer().least_busy().runtime.spawn(async move {
             std::future::pending::<()>().await;
-            drop(kept);
+            drop((kept, balancer));
         });
         drop(workers);
         assert_eq!(gone.try_recv(), Err(mpsc::TryRecvError::Disconnected));

@@ -73,7 +73,8 @@ async fn serve(config: Config, telemetry: Arc<Telemetry>) -> String {
     let stack =
         edge::stack(routes, telemetry.clone(), calls.clone(), Arc::default(), most, config.server.max_unfinished);
     let admission = Admission { tls: None, source: config.server.identity, callers: Arc::default() };
-    let connections = Connections::new(admission, &config.server.connections, Workers::here(), most, &telemetry.meter);
+    let connections =
+        Connections::new(admission, &config.server.connections, Workers::here().balancer(), most, &telemetry.meter);
     let listener = Listener::bind(&config.server.listen).await.unwrap();
     let address = format!("http://{listener}");
     tokio::spawn(async move {

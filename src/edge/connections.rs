@@ -33,7 +33,7 @@ use crate::{
     config::{self, IdentitySource},
     identity,
     shares::Shares,
-    workers::Workers,
+    workers::Balancer,
 };
 
 /// Calls given up before they were looked at, per connection: many impatient callers may share one, and h2's default of
@@ -69,7 +69,7 @@ pub struct Connections {
     strangers: Semaphore,
     /// Of these, those of each client that has shown one.
     shares: Shares,
-    workers: Workers,
+    workers: Balancer,
     running: TaskTracker,
     /// Every connection is told to end.
     drained: CancellationToken,
@@ -84,7 +84,7 @@ impl Connections {
     pub fn new(
         admission: Admission,
         limits: &config::Connections,
-        workers: Workers,
+        workers: Balancer,
         call: Duration,
         meter: &Meter,
     ) -> Self {
