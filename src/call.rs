@@ -9,7 +9,7 @@ use opentelemetry::Context;
 use tokio::time::Instant;
 use tonic::Status;
 
-use crate::{caller::Caller, error::Error, status};
+use crate::{caller::Caller, clock, error::Error, status};
 
 /// Kept back from every deadline, so that the caller still gets our answer and not its own time-out.
 const TO_ANSWER: Duration = Duration::from_millis(20);
@@ -96,7 +96,17 @@ impl Call {
     /// noted.
     pub fn fail(&self, error: Error) -> Status {
         let _ = self.failure.set(error.clone());
-        status::render(error)
+        let wait = error.retry_after;
+        let mut status = status::render(error);
+        if let Some(wait) = wait {
+            status::push_back(&mut status, wait, self.left());
+        }
+        status
+    }
+
+    /// What is left of the time that the caller gives.
+    fn left(&self) -> Option<Duration> {
+        self.timeout.get().map(|timeout| (self.arrived + *timeout).saturating_duration_since(clock::steady()))
     }
 
     /// How the call failed, if it did and we know.

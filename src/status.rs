@@ -16,6 +16,10 @@ pub const DOMAIN: &str = "scm-gateway";
 /// The metadata key under which SCM's id of the request goes back, on success too.
 const UPSTREAM_REQUEST_ID: &str = "x-upstream-request-id";
 
+/// How long gRPC's own libraries pause before they make a call again, in milliseconds; negative if they are not to. See
+/// gRFC A6.
+const PUSHBACK: &str = "grpc-retry-pushback-ms";
+
 /// No wait told to a caller is longer, whatever SCM asks for.
 const MAX_WAIT: Duration = Duration::from_secs(60);
 
@@ -39,10 +43,11 @@ const fn row(reason: Reason) -> (Code, &'static str) {
             Code::PermissionDenied,
             "this caller may not call this method for this project: check project_id and the gateway's list of callers",
         ),
-        R::CertificateNotFound => {
-            (Code::NotFound, "SCM knows no such certificate in this project: check cert_id and project_id")
-        }
-        R::CertificateNotOwned => (Code::PermissionDenied, "the certificate belongs to another tenant"),
+        R::CertificateNotFound => (
+            Code::NotFound,
+            "SCM knows no such certificate in this project, or holds nothing saved for it: check cert_id and project_id",
+        ),
+        R::CertificateNotOwned => (Code::PermissionDenied, "the certificate belongs to another tenant: check cert_id"),
         R::CertificateState => (
             Code::FailedPrecondition,
             "the certificate's type or state does not allow this; calling again does not help",
@@ -67,12 +72,18 @@ const fn row(reason: Reason) -> (Code, &'static str) {
         R::UpstreamUnavailable => {
             (Code::Unavailable, "SCM is not available, or the connection to it broke: call again with back-off")
         }
-        R::UpstreamTimeout => (Code::DeadlineExceeded, "SCM's backend did not answer in time"),
+        R::UpstreamTimeout => {
+            (Code::DeadlineExceeded, "SCM's backend did not answer in time: call again with back-off")
+        }
         R::UpstreamTls => {
             (Code::Unavailable, "no trustworthy TLS connection to SCM: the gateway's operator should look")
         }
-        R::UpstreamMalformed => (Code::Internal, "SCM's answer could not be understood"),
-        R::UpstreamTooLarge => (Code::Internal, "SCM's answer is larger than the gateway reads"),
+        R::UpstreamMalformed => {
+            (Code::Internal, "SCM's answer could not be understood: the gateway's operator has to act")
+        }
+        R::UpstreamTooLarge => {
+            (Code::Internal, "SCM's answer is larger than the gateway reads: its operator has to act")
+        }
         R::UpstreamOutcomeUnknown => (
             Code::Unknown,
             "the connection to SCM broke after the request was sent: the call may have been carried out",
@@ -122,6 +133,17 @@ pub fn render(error: Error) -> Status {
 pub fn tell_request_id(metadata: &mut MetadataMap, id: Option<String>) {
     if let Some(id) = id.and_then(|id| MetadataValue::try_from(id).ok()) {
         metadata.insert(UPSTREAM_REQUEST_ID, id);
+    }
+}
+
+/// Tells gRPC's own libraries, where the caller has them repeat calls, what RetryInfo tells the caller. A wait that
+/// outlasts the `left` time would cost the caller this status: then they are not to wait for it.
+pub fn push_back(status: &mut Status, wait: Duration, left: Option<Duration>) {
+    if matches!(status.code(), Code::Unavailable | Code::ResourceExhausted) {
+        let wait = wait.min(MAX_WAIT);
+        let in_time = left.is_none_or(|left| wait < left);
+        let millis = if in_time { wait.as_micros().div_ceil(1000) as i64 } else { -1 };
+        status.metadata_mut().insert(PUSHBACK, millis.into());
     }
 }
 

@@ -40,13 +40,14 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let time = match grpc_timeout(request.headers()) {
-            Ok(time) => time.map_or(self.most, |time| time.min(self.most)),
+        let given = match grpc_timeout(request.headers()) {
+            Ok(given) => given,
             Err(Malformed) => return Box::pin(async { Ok(Status::internal("grpc-timeout is malformed").into_http()) }),
         };
+        let time = given.map_or(self.most, |given| given.min(self.most));
         let call = request.extensions().get::<Arc<Call>>().cloned();
-        if let Some(call) = &call {
-            call.set_timeout(time);
+        if let Some((call, given)) = call.as_ref().zip(given) {
+            call.set_timeout(given);
         }
         let answer = timeout(time, self.inner.call(request));
         Box::pin(async move {

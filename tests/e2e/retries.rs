@@ -176,3 +176,60 @@ async fn each_attempt_is_a_span_that_says_which_one_it_was() {
         ]
     );
 }
+
+#[tokio::test]
+async fn libraries_that_repeat_calls_are_told_to_wait_or_not_to_bother() {
+    for (timeout, pushback) in
+        [(None, "20000"), (Some(Duration::from_secs(25)), "20000"), (Some(Duration::from_secs(8)), "-1")]
+    {
+        let emulator = emulator().await;
+        let gateway = Gateway::of(&emulator).await;
+        emulator.script(Step::Reply(Reply::new(503).header("Retry-After", "20")));
+        let mut request = Request::new(sample());
+        timeout.into_iter().for_each(|timeout| request.set_timeout(timeout));
+        let status = gateway.patient_client().save_info(request).await.unwrap_err();
+        assert_status(&status, Code::Unavailable, "UPSTREAM_UNAVAILABLE", Some(1));
+        assert_eq!(status.metadata().get("grpc-retry-pushback-ms").unwrap(), pushback, "{timeout:?}");
+        assert_eq!(emulator.attempts(), 1);
+    }
+}
+
+#[tokio::test]
+async fn connections_that_died_while_they_waited_fail_no_call() {
+    const MANY: usize = 40;
+    let emulator = emulator().await;
+    let gateway = Gateway::of(&emulator).await;
+    gateway.save(sample()).await.unwrap(); // a key that is proven may sign for many at a time
+    let gate = std::sync::Arc::new(tokio::sync::Notify::new());
+    emulator.scripts((0..MANY).map(|_| Step::HangThenServe(gate.clone())));
+    let call = || {
+        let mut client = gateway.client.clone();
+        tokio::spawn(async move { client.save_info(sample()).await })
+    };
+    let calls: Vec<_> = (0..MANY).map(|_| call()).collect();
+    emulator.wait_for_attempts(1 + MANY).await;
+    gate.notify_waiters();
+    for call in calls {
+        call.await.unwrap().unwrap();
+    }
+    let warm = emulator.connections();
+    assert!(warm >= MANY, "{warm} connections wait for work");
+
+    // Each of those that are left is ended by its next request; new ones are served.
+    emulator.script(Step::Reset);
+    gateway.save(sample()).await.unwrap();
+    assert_eq!(emulator.attempts(), 1 + MANY + 2);
+    assert_eq!(emulator.connections(), warm + 1, "the repeat has a connection of its own");
+}
+
+#[tokio::test]
+async fn the_head_of_a_refusal_is_not_lost_for_its_body() {
+    let emulator = emulator().await;
+    let gateway = Gateway::of(&emulator).await;
+    let head = b"HTTP/1.1 404 Not Found\r\nContent-Length: 500\r\n\r\n{".to_vec();
+    emulator.script(Step::RawThen(head, scm_emulator::Then::Hang));
+    let mut request = Request::new(sample());
+    request.set_timeout(Duration::from_millis(400)); // less than a body may take
+    let status = gateway.patient_client().save_info(request).await.unwrap_err();
+    assert_status(&status, Code::NotFound, "CERTIFICATE_NOT_FOUND", Some(1));
+}
