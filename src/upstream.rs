@@ -106,12 +106,14 @@ impl Upstream {
         call: &Call,
         deadline: tokio::time::Instant,
     ) -> Result<Decoded<M::Reply>, Error> {
-        let (mut attempts, mut corrected) = (0, false);
+        let (mut attempts, mut corrected, mut failed) = (0, false, None);
         loop {
             target.skew.look(self.clock.now(), clock::steady(), || target.key.doubt());
             let place = target.key.admit(deadline).await.map_err(|error| Error { attempts, ..error })?;
-            // Others may have been told meanwhile to leave SCM alone.
-            target.send().map_err(|error| Error { attempts, ..error })?;
+            // Others may have been told meanwhile to leave SCM alone. What failed before says more than that.
+            if let Err(held_back) = target.send() {
+                return Err(failed.unwrap_or(Error { attempts, ..held_back }));
+            }
             attempts += 1;
             let offset = target.skew.offset();
             let attempt = attempt::Attempt { request, target, call, deadline, number: attempts, offset };
@@ -125,7 +127,10 @@ impl Upstream {
                 continue;
             }
             match self.retry.pause(&error, M::IDEMPOTENT, &self.budget, clock::steady(), deadline) {
-                Some(pause) => sleep(pause).await,
+                Some(pause) => {
+                    failed = Some(error);
+                    sleep(pause).await;
+                }
                 None => return Err(error),
             }
         }

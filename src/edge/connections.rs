@@ -65,7 +65,7 @@ pub struct Connections {
     /// How long a call takes at most.
     call: Duration,
     places: Arc<Semaphore>,
-    /// Of these, those of clients that have shown no certificate where one is asked for.
+    /// Of these, those of clients that are not served: who they are is not known, or not listed.
     strangers: Semaphore,
     /// Of these, those of each client that has shown one.
     shares: Shares,
@@ -176,8 +176,8 @@ impl Connections {
             }
             _ => Peer::Is(Caller::default()),
         };
-        // Who has not shown a certificate is told so, and does not keep a place from those who have.
-        let is_stranger = *source == IdentitySource::ClientCertificate && peer.is_nobody();
+        // Who is not served is told so, and does not keep a place from those who are.
+        let is_stranger = peer.is_stranger(callers);
         let age = if is_stranger { self.limits.handshake_timeout } else { chance::about(self.limits.max_age) };
         let _place = match is_stranger.then(|| self.strangers.try_acquire()).transpose() {
             Ok(place) => place,

@@ -34,9 +34,9 @@ impl Peer {
         }
     }
 
-    /// Whether nothing tells who it is, and nothing will.
-    pub(super) fn is_nobody(&self) -> bool {
-        matches!(self, Self::Is(caller) if caller.identity().is_none())
+    /// Whether it is for sure that no call of the connection will be served: nothing tells who it is, or who is not listed.
+    pub(super) fn is_stranger(&self, callers: &Callers) -> bool {
+        matches!(self, Self::Is(caller) if callers.may_look(caller).is_err())
     }
 }
 

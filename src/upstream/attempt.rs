@@ -46,12 +46,17 @@ impl Upstream {
         place: key::Pass,
     ) -> Result<decode::Decoded<M::Reply>, Error> {
         let observed = Observed::start::<M>(&self.telemetry, attempt);
+        let _looks = attempt.target.throttle.attempt();
         let exchange = self.exchange::<M>(attempt, place.credentials(), traceparent::header(&observed.context));
         let result = self.within::<M, _>(attempt.deadline, exchange).await;
         let throttle = &attempt.target.throttle;
         match &result {
             // Before the place goes to somebody who waits.
             Err(error) if error.reason == Reason::UpstreamThrottled => throttle.hold(error.retry_after),
+            // Who cannot be reached does not throttle: that is for the circuit.
+            Err(error) if matches!(error.reason, Reason::UpstreamUnavailable | Reason::UpstreamTls) => {
+                throttle.served()
+            }
             Err(error) if error.progress != Progress::Answered => {}
             Ok(_) | Err(_) => throttle.served(),
         }
@@ -72,7 +77,7 @@ impl Upstream {
             signed.headers.insert(traceparent::TRACEPARENT, traceparent);
         }
         let ours = signed.ours(key);
-        let sent = self.transport.send(signed).await.map_err(unanswered);
+        let sent = self.transport.send(signed, attempt.deadline).await.map_err(unanswered);
         let now = self.clock.now();
         let result = sent.and_then(|raw| {
             attempt.target.skew.observe(&raw.headers, now);

@@ -66,13 +66,30 @@ impl Throttle {
         })
     }
 
-    /// SCM has dealt with a request.
+    /// An attempt's part in this. Where it ends without a word of SCM and was the one that looks, the next call looks.
+    pub(super) fn attempt(&self) -> Attempt<'_> {
+        Attempt(self)
+    }
+
+    /// SCM has dealt with a request, or cannot be reached: if that was the call that looks, no call is held back any more.
     pub(super) fn served(&self) {
         self.with(|held, _| *held = held.filter(|held| !held.probing));
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut Option<Held>, Instant) -> T) -> T {
         work(&mut self.0.lock().expect("nothing panics while it holds the time"), clock::steady())
+    }
+}
+
+pub(super) struct Attempt<'a>(&'a Throttle);
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        self.0.with(|held, now| {
+            if let Some(held) = held.as_mut().filter(|held| held.probing) {
+                held.until = held.until.min(now);
+            }
+        });
     }
 }
 
@@ -143,6 +160,20 @@ mod tests {
         assert_eq!((throttle.look(), throttle.admit()), (Err(PROBE), Err(PROBE)));
         throttle.served();
         assert_eq!([throttle.admit(), throttle.admit()], [Ok(()); 2]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_looks_and_is_given_up_keeps_nobody_waiting() {
+        let throttle = Throttle::default();
+        throttle.hold(None);
+        advance(throttle.look().unwrap_err()).await;
+        assert_eq!(throttle.admit(), Ok(()));
+        drop(throttle.attempt());
+        assert_eq!(throttle.admit(), Ok(()));
+        let attempt = throttle.attempt();
+        throttle.hold(seconds(7));
+        drop(attempt);
+        assert_eq!(throttle.admit(), Err(Duration::from_secs(7)), "SCM has spoken");
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,7 +1,7 @@
 //! HTTP/1.1 over TLS by hyper's own client. It follows no redirect, which would carry signed headers to another host,
 //! and repeats nothing that was sent: an attempt needs a date and signature of its own.
 
-use std::{error::Error as StdError, io, time::Duration};
+use std::{error::Error as StdError, io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{
@@ -17,11 +17,14 @@ use hyper_util::{
 };
 use rustls::pki_types::CertificateDer;
 use secrecy::ExposeSecret as _;
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout, timeout_at},
+};
 use zeroize::Zeroizing;
 
 use super::signed::SignedRequest;
-use crate::{config, rest::RawReply, workers::PerWorker};
+use crate::{clock, config, rest::RawReply, workers::PerWorker};
 
 mod connector;
 
@@ -41,6 +44,9 @@ const METADATA_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long the body of an error is waited for: the head decides, the body refines.
 const REFUSAL_BODY: Duration = Duration::from_secs(1);
+
+/// What is kept back of the deadline while it is waited for: a head that came is not lost for its body.
+const TO_JUDGE: Duration = Duration::from_millis(5);
 
 /// A connection without work is closed after this time.
 const IDLE: Duration = Duration::from_secs(60);
@@ -89,11 +95,18 @@ pub(crate) enum Broken {
 /// A client over connections of this kind.
 type Client<C> = legacy::Client<C, Full<Bytes>>;
 
+/// Connections that were made under the same circumstances.
+struct Pool {
+    connector: Connector,
+    /// A client for each worker, for a connection is driven by the worker that made it.
+    clients: PerWorker<Client<Connector>>,
+}
+
 /// The connections to SCM.
 pub struct Transport {
     config: config::Upstream,
     workers: usize,
-    clients: watch::Sender<PerWorker<Client<Connector>>>,
+    pool: watch::Sender<Arc<Pool>>,
     /// What the proxy wants to know of those who send plain requests.
     proxy_authorization: Option<HeaderValue>,
 }
@@ -104,32 +117,49 @@ impl Transport {
         let roots = config.ca.as_ref().map_or(&[][..], |ca| &ca.certificates);
         let connector = connector(config, roots)?;
         let proxy_authorization = connector.proxy_authorization().cloned();
-        let clients = watch::Sender::new(clients(&connector, workers));
-        Ok(Self { config: config.clone(), workers, clients, proxy_authorization })
+        let pool = watch::Sender::new(Pool::new(connector, workers));
+        Ok(Self { config: config.clone(), workers, pool, proxy_authorization })
     }
 
     /// Trusts these roots beside the usual ones from now on. Requests on their way end as they began.
     pub fn trust(&self, roots: &[CertificateDer<'static>]) -> Result<(), BuildError> {
-        self.clients.send_replace(clients(&connector(&self.config, roots)?, self.workers));
+        self.pool.send_replace(Pool::new(connector(&self.config, roots)?, self.workers));
         Ok(())
     }
 
-    /// Sends a request and reads the answer whole.
-    pub(super) async fn send(&self, signed: SignedRequest) -> Result<RawReply, SendError> {
+    /// Uses none of these connections any more. What ended one of them, such as a balancer that was restarted, has
+    /// likely ended all that wait for work, and a repeat should not find the next dead one.
+    fn give_up(&self, pool: &Arc<Pool>) {
+        self.pool.send_if_modified(|current| {
+            let is_current = Arc::ptr_eq(current, pool);
+            if is_current {
+                *current = Pool::new(pool.connector.clone(), self.workers);
+            }
+            is_current
+        });
+    }
+
+    /// Sends a request and reads the answer whole, before the `deadline` if that can be.
+    pub(super) async fn send(&self, signed: SignedRequest, deadline: Instant) -> Result<RawReply, SendError> {
         let mut request = request(signed.method, signed.url, signed.headers, signed.body).map_err(no_url)?;
         if let Some(authorization) = &self.proxy_authorization
             && request.uri().scheme() == Some(&Scheme::HTTP)
         {
             request.headers_mut().insert(PROXY_AUTHORIZATION, authorization.clone());
         }
-        let sent = self.clients.borrow().mine().request(request);
-        let (head, body) = sent.await.map_err(|error| classify(&error))?.into_parts();
+        let pool = self.pool.borrow().clone();
+        let sent = pool.clients.mine().request(request).await.map_err(|error| classify(&error));
+        if let Err(SendError { kind: Broken::Lost(_), .. }) = sent {
+            self.give_up(&pool);
+        }
+        let (head, body) = sent?.into_parts();
         let (status, headers) = (head.status.as_u16(), head.headers);
         let refused = status >= 400;
+        let patience = (clock::steady() + REFUSAL_BODY).min(deadline - TO_JUDGE);
         let body = read(body, MAX_BODY);
         // A refusal says enough in its head: it is not waited for, and a body that breaks off changes nothing.
         let body =
-            if refused { timeout(REFUSAL_BODY, body).await.unwrap_or(Ok(Some(Bytes::new()))) } else { body.await };
+            if refused { timeout_at(patience, body).await.unwrap_or(Ok(Some(Bytes::new()))) } else { body.await };
         match body {
             Ok(Some(body)) => Ok(RawReply { status, headers, body }),
             Ok(None) => Err(SendError { kind: Broken::TooLarge(status, headers), cause: "more than 1 MiB" }),
@@ -178,15 +208,17 @@ fn connector(config: &config::Upstream, roots: &[CertificateDer<'static>]) -> Re
     Connector::new(roots, proxy, config.connect_timeout)
 }
 
-/// A client for each worker, for a connection is driven by the worker that made it.
-fn clients(connector: &Connector, workers: usize) -> PerWorker<Client<Connector>> {
-    PerWorker::new(workers, || {
-        legacy::Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE)
-            .pool_max_idle_per_host(MAX_IDLE.div_ceil(workers))
-            .build(connector.clone())
-    })
+impl Pool {
+    fn new(connector: Connector, workers: usize) -> Arc<Self> {
+        let clients = PerWorker::new(workers, || {
+            legacy::Client::builder(TokioExecutor::new())
+                .pool_timer(TokioTimer::new())
+                .pool_idle_timeout(IDLE)
+                .pool_max_idle_per_host(MAX_IDLE.div_ceil(workers))
+                .build(connector.clone())
+        });
+        Arc::new(Self { connector, clients })
+    }
 }
 
 fn request(method: Method, url: String, headers: HeaderMap, body: Bytes) -> Result<Request<Full<Bytes>>, InvalidUri> {

@@ -114,3 +114,21 @@ async fn those_who_wait_for_their_place_are_held_back_by_a_429_too() {
     }
     assert!(emulator.attempts() <= 3, "{} requests", emulator.attempts());
 }
+
+#[tokio::test]
+async fn an_scm_that_goes_away_after_a_429_opens_the_circuit() {
+    let emulator = emulator().await;
+    let variables = [("SCM_GATEWAY__UPSTREAM__ATTEMPTS", "2"), ("SCM_GATEWAY__UPSTREAM__CIRCUIT_FAILURES", "3")];
+    let gateway = Gateway::with(&emulator, &variables).await;
+    emulator.script(Step::Reply(Reply::new(429).header("Retry-After", "1")));
+    let status = gateway.save(sample()).await.unwrap_err();
+    assert_status(&status, Code::ResourceExhausted, "UPSTREAM_THROTTLED", Some(1));
+    tokio::time::sleep(wait(&status)).await; // a client does as RetryInfo says
+    emulator.scripts((0..100).map(|_| Step::Close));
+    for _ in 0..3 {
+        let status = gateway.save(sample()).await.unwrap_err();
+        assert_status(&status, Code::Unavailable, "UPSTREAM_UNAVAILABLE", Some(2));
+    }
+    let status = gateway.save(sample()).await.unwrap_err();
+    assert_status(&status, Code::Unavailable, "CIRCUIT_OPEN", None);
+}

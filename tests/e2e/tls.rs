@@ -235,19 +235,26 @@ async fn a_connection_without_a_client_certificate_does_not_stay() {
 
 #[tokio::test]
 async fn strangers_leave_most_connections_to_those_who_are_known() {
-    let (authority, folder) = (Authority::new(), Folder::new());
-    let variables = [("SCM_GATEWAY__SERVER__MAX_CONNECTIONS", "8")];
-    let (_emulator, gateway) = start(&authority, Some(&authority), &folder, &variables).await;
-    let address = &gateway.addresses.server;
-    let first = authority.connect(address, None).await.unwrap();
-    let status = CertificateServiceClient::new(first.clone()).save_info(sample()).await.unwrap_err();
-    assert_status(&status, Code::Unauthenticated, "CALLER_UNAUTHENTICATED", None);
-    if let Ok(second) = authority.connect(address, None).await {
-        let status = CertificateServiceClient::new(second).save_info(sample()).await.unwrap_err();
-        assert_ne!(status.code(), Code::Unauthenticated, "one in eight");
+    // Without a certificate, and with one that is not listed, where a single caller is.
+    for (certificate, code, reason) in [
+        (None, Code::Unauthenticated, "CALLER_UNAUTHENTICATED"),
+        (Some("spiffe://example.org/ns/web/sa/unlisted"), Code::PermissionDenied, "CALLER_NOT_ALLOWED"),
+    ] {
+        let (authority, folder) = (Authority::new(), Folder::new());
+        let variables = [("SCM_GATEWAY__SERVER__MAX_CONNECTIONS", "8")];
+        let (_emulator, gateway) = start(&authority, Some(&authority), &folder, &variables).await;
+        let address = &gateway.addresses.server;
+        let stranger = certificate.map(|name| authority.client(vec![uri(name)]));
+        let first = authority.connect(address, stranger.as_ref()).await.unwrap();
+        let status = CertificateServiceClient::new(first.clone()).save_info(sample()).await.unwrap_err();
+        assert_status(&status, code, reason, None);
+        if let Ok(second) = authority.connect(address, stranger.as_ref()).await {
+            let status = CertificateServiceClient::new(second).save_info(sample()).await.unwrap_err();
+            assert_ne!(status.code(), code, "one in eight");
+        }
+        let known = authority.connect(address, Some(&authority.client(vec![uri(ORDERS)]))).await.unwrap();
+        CertificateServiceClient::new(known).save_info(sample()).await.unwrap();
+        let status = CertificateServiceClient::new(first).save_info(sample()).await.unwrap_err();
+        assert_status(&status, code, reason, None);
     }
-    let known = authority.connect(address, Some(&authority.client(vec![uri(ORDERS)]))).await.unwrap();
-    CertificateServiceClient::new(known).save_info(sample()).await.unwrap();
-    let status = CertificateServiceClient::new(first).save_info(sample()).await.unwrap_err();
-    assert_status(&status, Code::Unauthenticated, "CALLER_UNAUTHENTICATED", None);
 }

@@ -25,10 +25,7 @@ use tower::{Service, ServiceExt as _};
 use super::{AGENT, BuildError};
 
 /// A peer that is not there any more is noticed after this time of silence and three times as long.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
-
-/// What was sent and is not acknowledged for so long breaks the connection.
-const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
 type Direct = HttpsConnector<HttpConnector>;
 
@@ -102,7 +99,7 @@ fn tcp(timeout: Duration) -> HttpConnector {
     tcp.set_keepalive(Some(KEEP_ALIVE));
     tcp.set_keepalive_interval(Some(KEEP_ALIVE));
     tcp.set_keepalive_retries(Some(3));
-    tcp.set_tcp_user_timeout(Some(UNACKNOWLEDGED));
+    tcp.set_tcp_user_timeout(Some(timeout)); // nor is what was sent acknowledged any later than that
     tcp
 }
 
