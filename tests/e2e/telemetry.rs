@@ -244,3 +244,22 @@ async fn the_gauge_of_tasks_rises_and_falls_with_what_there_is_to_do() {
     drop(connections);
     while tasks().await >= more {}
 }
+
+#[tokio::test]
+async fn what_is_the_accounts_affair_is_no_error_but_counted_by_reason() {
+    let emulator = emulator().await;
+    let gateway = Gateway::of(&emulator).await;
+    for (reply, reason) in [
+        (Reply::json(403, r#"{"error_code":"SCM.1010","error_msg":"x"}"#), "UPSTREAM_ACCOUNT"),
+        (Reply::new(429), "UPSTREAM_THROTTLED"),
+    ] {
+        emulator.script(Step::Reply(reply));
+        gateway.save(sample()).await.unwrap_err();
+        let metrics = gateway.admin("/metrics").await.1;
+        let counted = |line: &&str| {
+            line.starts_with("rpc_server_call_duration_seconds_count") && line.contains(&format!("=\"{reason}\""))
+        };
+        let line = metrics.lines().find(counted).unwrap_or_else(|| panic!("{reason} in {metrics}"));
+        assert!(line.ends_with(" 1") && line.contains("scm_reason=") && !line.contains("error_type="), "{line}");
+    }
+}
