@@ -1,22 +1,25 @@
 //! One attempt: its CLIENT span, its signature, its judgement.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue};
 use opentelemetry::{
     Context, KeyValue,
     trace::{SpanKind, Status, TraceContextExt as _, Tracer as _},
 };
-use tokio::time::Instant;
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout_at},
+};
 
 use super::{
     Upstream, key, signed, skew,
     target::Target,
-    transport::{Broken, SendError},
+    transport::{Broken, SendError, Transport},
 };
 use crate::{
     call::Call,
-    clock,
+    clock::{self, Clock},
     error::{Error, Progress, Reason},
     rest::{RestMethod, UnsignedRequest, decode},
     secret::Credentials,
@@ -47,8 +50,15 @@ impl Upstream {
     ) -> Result<decode::Decoded<M::Reply>, Error> {
         let observed = Observed::start::<M>(&self.telemetry, attempt);
         let _looks = attempt.target.throttle.attempt();
-        let exchange = self.exchange::<M>(attempt, place.credentials(), traceparent::header(&observed.context));
-        let result = self.within::<M, _>(attempt.deadline, exchange).await;
+        let (signed, ours) = self.sign(attempt, place.credentials(), traceparent::header(&observed.context));
+        let exchange = exchange::<M>(self.transport.clone(), signed, attempt.deadline, self.clock.clone());
+        let (heard, place) = self.listen::<M>(attempt.deadline, exchange, place).await;
+        let result = heard.and_then(|Heard { head, result }| {
+            if let Some((headers, received)) = head {
+                attempt.target.skew.observe(&headers, received);
+            }
+            without(ours, result)
+        });
         let throttle = &attempt.target.throttle;
         match &result {
             // Before the place goes to somebody who waits.
@@ -60,30 +70,77 @@ impl Upstream {
             Err(error) if error.progress != Progress::Answered => {}
             Ok(_) | Err(_) => throttle.served(),
         }
-        place.settle(key::Verdict::of(&result));
+        if let Some(place) = place {
+            place.settle(key::Verdict::of(&result));
+        }
         observed.end(&result);
         result
     }
 
-    async fn exchange<M: RestMethod>(
+    /// The request of an attempt, and the parts of our key that no answer may hold.
+    fn sign(
         &self,
         attempt: &Attempt<'_>,
         key: &Credentials,
         traceparent: Option<HeaderValue>,
-    ) -> Result<decode::Decoded<M::Reply>, Error> {
+    ) -> (signed::SignedRequest, Vec<String>) {
         let now = skew::corrected(self.clock.now(), attempt.offset);
         let mut signed = signed::sign(attempt.request, attempt.target, key, self.send_project_id, now);
         if let Some(traceparent) = traceparent {
             signed.headers.insert(traceparent::TRACEPARENT, traceparent);
         }
         let ours = signed.ours(key);
-        let sent = self.transport.send(signed, attempt.deadline).await.map_err(unanswered);
-        let now = self.clock.now();
-        let result = sent.and_then(|raw| {
-            attempt.target.skew.observe(&raw.headers, now);
-            decode::decode::<M>(&raw, now)
+        (signed, ours)
+    }
+
+    /// Waits for the answer until the deadline. Of a key in doubt SCM's word is heard, and the place at it kept, even if
+    /// the call has given up: at SCM a refusal counts all the same.
+    async fn listen<M: RestMethod>(
+        &self,
+        deadline: Instant,
+        exchange: impl Future<Output = Heard<M::Reply>> + Send + 'static,
+        place: key::Pass,
+    ) -> (Result<Heard<M::Reply>, Error>, Option<key::Pass>) {
+        if !place.is_in_doubt() {
+            return (self.within::<M, _>(deadline, async { Ok(exchange.await) }).await, Some(place));
+        }
+        let (tell, told) = oneshot::channel();
+        let patience = clock::steady() + self.timeout;
+        tokio::spawn(async move {
+            let Ok(heard) = timeout_at(patience, exchange).await else { return };
+            if let Err((heard, place)) = tell.send((heard, place)) {
+                place.settle(key::Verdict::of(&heard.result));
+            }
         });
-        without(ours, result)
+        let told = async { told.await.map_err(|_| Error::new(Reason::Deadline, Progress::MaybeSent)) };
+        match self.within::<M, _>(deadline, told).await {
+            Ok((heard, place)) => (Ok(heard), Some(place)),
+            Err(error) => (Err(error), None),
+        }
+    }
+}
+
+/// What came of a request.
+struct Heard<R> {
+    /// The answer's headers and when it came, where one did.
+    head: Option<(HeaderMap, SystemTime)>,
+    result: Result<decode::Decoded<R>, Error>,
+}
+
+/// Sends, and reads what comes back.
+async fn exchange<M: RestMethod>(
+    transport: Arc<Transport>,
+    signed: signed::SignedRequest,
+    deadline: Instant,
+    clock: Clock,
+) -> Heard<M::Reply> {
+    match transport.send(signed, deadline).await {
+        Ok(raw) => {
+            let received = clock.now();
+            let result = decode::decode::<M>(&raw, received);
+            Heard { head: Some((raw.headers, received)), result }
+        }
+        Err(error) => Heard { head: None, result: Err(unanswered(error)) },
     }
 }
 

@@ -3,7 +3,8 @@
 //!
 //! So refusals are counted per access key, whichever projects sign with it. One that has not succeeded yet, or was
 //! refused last, has few calls in flight; others wait for their place. At the second refusal in a row its circuit opens,
-//! for five minutes or until the key changes. Then one call probes.
+//! for five minutes or until the key changes. Then one call probes. While a key is in doubt, what SCM says of it is heard
+//! even where the call that sent it has given up (`attempt.rs`).
 
 use std::{
     collections::BTreeMap,
@@ -271,6 +272,11 @@ impl Pass {
     /// What signs the attempt.
     pub(super) fn credentials(&self) -> &Credentials {
         &self.credentials
+    }
+
+    /// Whether so little is known of the key that no word of SCM about it must be missed.
+    pub(super) fn is_in_doubt(&self) -> bool {
+        self.admission.probe || self.guard.lock().places() != u32::MAX
     }
 
     /// Ends the attempt.

@@ -132,3 +132,23 @@ async fn an_scm_that_goes_away_after_a_429_opens_the_circuit() {
     let status = gateway.save(sample()).await.unwrap_err();
     assert_status(&status, Code::Unavailable, "CIRCUIT_OPEN", None);
 }
+
+#[tokio::test]
+async fn refusals_that_come_after_their_callers_gave_up_count_all_the_same() {
+    let emulator = emulator().await;
+    let gateway = Gateway::with(&emulator, &[("HUAWEICLOUD_SDK_SK", "wrong")]).await;
+    let gate = std::sync::Arc::new(tokio::sync::Notify::new());
+    emulator.scripts((0..100).map(|_| Step::HangThenServe(gate.clone())));
+    for sent in 1..=2 {
+        let mut request = tonic::Request::new(sample());
+        request.set_timeout(Duration::from_millis(200));
+        let status = gateway.patient_client().save_info(request).await.unwrap_err();
+        assert_status(&status, Code::DeadlineExceeded, "DEADLINE", Some(1));
+        assert_eq!(emulator.attempts(), sent);
+    }
+    gate.notify_waiters();
+    while gateway.admin("/readyz").await.0 != 503 {}
+    let status = gateway.save(sample()).await.unwrap_err();
+    assert_status(&status, Code::Internal, "UPSTREAM_CREDENTIALS", None);
+    assert_eq!((emulator.attempts(), emulator.refusals().len()), (2, 2));
+}
