@@ -51,7 +51,8 @@ impl Upstream {
         let observed = Observed::start::<M>(&self.telemetry, attempt);
         let _looks = attempt.target.throttle.attempt();
         let (signed, ours) = self.sign(attempt, place.credentials(), traceparent::header(&observed.context));
-        let exchange = exchange::<M>(self.transport.clone(), signed, attempt.deadline, self.clock.clone());
+        // Boxed, for it is large, and would be copied from one future that waits for it to the next.
+        let exchange = Box::pin(exchange::<M>(self.transport.clone(), signed, attempt.deadline, self.clock.clone()));
         let (heard, place) = self.listen::<M>(attempt.deadline, exchange, place).await;
         let result = heard.and_then(|Heard { head, result }| {
             if let Some((headers, received)) = head {
