@@ -42,7 +42,7 @@ pub enum Reason {
     UpstreamMalformed,
     /// SCM's answer is larger than the gateway reads.
     UpstreamTooLarge,
-    /// The request of a call that may not be repeated was sent and no answer came.
+    /// The request of a call that may not be repeated was sent, and no answer says what became of it.
     UpstreamOutcomeUnknown,
     /// The circuit in front of SCM is open: nothing is sent.
     CircuitOpen,

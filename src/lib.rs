@@ -43,9 +43,10 @@
 //! | [`workers`] | the runtimes, one for each core |
 //! | [`mod@run`] | puts the rooms together |
 //!
-//! Imports point down, but for the lines that `build.rs` prints into [`proto`] for the rooms above it: run → edge → service → upstream → {rest, sign} → {proto, error, secret, clock}. `config` hands
-//! each room its own small struct. tonic's server is named in edge, service, status, readiness and run; hyper's client in
-//! `upstream::transport`, reqwest, for OTLP, in `telemetry::export`. `src/build` belongs to `build.rs`.
+//! Imports point down, but for the lines that `build.rs` prints into [`proto`] for the rooms above it: run → edge →
+//! service → upstream → {rest, sign} → {proto, error, secret, clock}. `config` hands each room its own small struct.
+//! tonic's server is named in edge, service, status, readiness and run; hyper's client in `upstream::transport`, reqwest,
+//! for OTLP, in `telemetry::export`. `src/build` belongs to `build.rs`.
 
 pub mod admin;
 pub mod agency;

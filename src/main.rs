@@ -152,8 +152,8 @@ fn serve(runtime: Runtime, config: Config, filter: Option<&str>) -> ExitCode {
     let (started, _) = oneshot::channel();
     let last_lines = run::last_lines(config.server.drain);
     let result = runtime.block_on(async {
-        let workers = Workers::start(config.server.worker_threads).map_err(|error| error.to_string())?;
-        run(config, workers, Clock::system(), started, stop()).await.map_err(|error| error.to_string())
+        let workers = Workers::start(config.server.worker_threads)?;
+        run(config, workers, Clock::system(), started, stop()).await
     });
     runtime.shutdown_background(); // what still runs has had its time
     log.finish(last_lines);

@@ -39,6 +39,9 @@ pub enum StartError {
         /// What the system says.
         error: io::Error,
     },
+    /// Not as many threads can be started.
+    #[error("server.worker_threads: {0}")]
+    Workers(#[from] io::Error),
     /// The client of SCM cannot be built.
     #[error(transparent)]
     Upstream(#[from] transport::BuildError),
@@ -62,7 +65,8 @@ pub struct Addresses {
     pub admin: SocketAddr,
 }
 
-/// Runs a gateway on these workers until `stop` is done and it has drained. `started` is told the addresses once calls are welcome.
+/// Runs a gateway on these workers until `stop` is done and it has drained. `started` is told the addresses once calls
+/// are welcome.
 pub async fn run(
     config: Config,
     workers: Workers,

@@ -86,7 +86,7 @@ const fn row(reason: Reason) -> (Code, &'static str) {
         }
         R::UpstreamOutcomeUnknown => (
             Code::Unknown,
-            "the connection to SCM broke after the request was sent: the call may have been carried out",
+            "the request was sent and SCM did not say what became of it: the call may have been carried out",
         ),
         R::CircuitOpen => (
             Code::Unavailable,

@@ -9,10 +9,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use opentelemetry::{
-    KeyValue,
-    metrics::{Meter, ObservableCounter},
-};
+use opentelemetry::{KeyValue, metrics::Meter};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio_util::sync::CancellationToken;
 
@@ -40,7 +37,6 @@ pub struct Worker {
 
 /// Gives out work. What runs on the workers may hold this, but never the workers themselves: none of them can wait for
 /// its own end.
-#[derive(Clone)]
 pub struct Balancer(Arc<[Worker]>);
 
 impl Balancer {
@@ -99,7 +95,7 @@ impl Workers {
                 gauge.observe(all.iter().map(|runtime| runtime.num_alive_tasks() as u64).sum(), &[]);
             })
             .build();
-        let _: ObservableCounter<f64> = meter
+        meter
             .f64_observable_counter("scm_gateway.runtime.busy")
             .with_unit("s")
             .with_description("Time that each worker was not waiting, in seconds")

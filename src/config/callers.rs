@@ -92,8 +92,12 @@ fn identity(raw: &Raw, source: IdentitySource) -> Result<String, String> {
     })
 }
 
+/// An RPC as the configuration names it.
+pub(super) fn short(rpc: &'static str) -> &'static str {
+    rpc.rsplit('/').next().unwrap_or(rpc)
+}
+
 fn methods(raw: &Raw) -> Result<BTreeSet<&'static str>, String> {
-    let short = |rpc: &'static str| rpc.rsplit('/').next().unwrap_or(rpc);
     let method = |name: &String| proto::RPCS.iter().copied().find(|rpc| short(rpc) == name);
     let given = values::texts(raw)?;
     let known = given.iter().map(method).collect::<Option<BTreeSet<_>>>();

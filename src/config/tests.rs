@@ -581,7 +581,7 @@ fn the_admin_address_is_read_without_the_rest() {
 #[test]
 fn readme_and_chart_know_every_rpc() {
     let chart = include_str!("../../deploy/helm/scm-gateway/values.schema.json");
-    let names: Vec<_> = RPCS.iter().map(|rpc| rpc.rsplit('/').next().expect("a name")).collect();
+    let names: Vec<_> = RPCS.iter().map(|rpc| super::callers::short(rpc)).collect();
     for name in &names {
         assert!(README.contains(&format!("\n| `{name}` |")), "README.md does not tell of {name}");
     }

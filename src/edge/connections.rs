@@ -67,7 +67,7 @@ pub struct Connections {
     places: Arc<Semaphore>,
     /// Of these, those of clients that are not served: who they are is not known, or not listed.
     strangers: Semaphore,
-    /// Of these, those of each client that has shown one.
+    /// Of these, those of each client that is known.
     shares: Shares,
     workers: Balancer,
     running: TaskTracker,
@@ -112,8 +112,8 @@ impl Connections {
         }
     }
 
-    /// Serves a connection in a task of its own, on the worker that has the fewest. One too many is closed at once: its client learns it and can go
-    /// elsewhere.
+    /// Serves a connection in a task of its own, on the worker that has the fewest. One too many is closed at once: its
+    /// client learns it and can go elsewhere.
     pub(super) fn open(self: &Arc<Self>, stream: Stream, service: impl CallService) {
         let from = listener::peer(&stream);
         let Ok(place) = self.places.clone().try_acquire_owned() else {

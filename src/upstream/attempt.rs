@@ -65,11 +65,9 @@ impl Upstream {
             // Before the place goes to somebody who waits.
             Err(error) if error.reason == Reason::UpstreamThrottled => throttle.hold(error.retry_after),
             // Who cannot be reached does not throttle: that is for the circuit.
-            Err(error) if matches!(error.reason, Reason::UpstreamUnavailable | Reason::UpstreamTls) => {
-                throttle.served()
-            }
-            Err(error) if error.progress != Progress::Answered => {}
-            Ok(_) | Err(_) => throttle.served(),
+            Ok(_) | Err(Error { reason: Reason::UpstreamUnavailable | Reason::UpstreamTls, .. }) => throttle.served(),
+            Err(error) if error.progress == Progress::Answered => throttle.served(),
+            Err(_) => {}
         }
         if let Some(place) = place {
             place.settle(key::Verdict::of(&result));

@@ -155,11 +155,14 @@ impl Transport {
         let (head, body) = sent?.into_parts();
         let (status, headers) = (head.status.as_u16(), head.headers);
         let refused = status >= 400;
-        let patience = (clock::steady() + REFUSAL_BODY).min(deadline - TO_JUDGE);
         let body = read(body, MAX_BODY);
         // A refusal says enough in its head: it is not waited for, and a body that breaks off changes nothing.
-        let body =
-            if refused { timeout_at(patience, body).await.unwrap_or(Ok(Some(Bytes::new()))) } else { body.await };
+        let body = if refused {
+            let patience = (clock::steady() + REFUSAL_BODY).min(deadline - TO_JUDGE);
+            timeout_at(patience, body).await.unwrap_or(Ok(Some(Bytes::new())))
+        } else {
+            body.await
+        };
         match body {
             Ok(Some(body)) => Ok(RawReply { status, headers, body }),
             Ok(None) => Err(SendError { kind: Broken::TooLarge(status, headers), cause: "more than 1 MiB" }),
