@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use opentelemetry::{
     KeyValue,
-    metrics::{Histogram, Meter, MeterProvider as _},
+    metrics::{Meter, MeterProvider as _},
     trace::TracerProvider as _,
 };
 use opentelemetry_sdk::{
@@ -19,7 +19,9 @@ use opentelemetry_sdk::{
 use crate::config;
 
 pub mod attribute;
+mod durations;
 mod export;
+pub use durations::{CallSeries, Durations, RequestSeries};
 pub use export::StartError;
 pub mod log;
 pub mod traceparent;
@@ -38,9 +40,9 @@ pub struct Telemetry {
     /// Starts spans.
     pub tracer: SdkTracer,
     /// `rpc.server.call.duration`.
-    pub call_duration: Histogram<f64>,
+    pub call_duration: Durations<CallSeries>,
     /// `http.client.request.duration`.
-    pub request_duration: Histogram<f64>,
+    pub request_duration: Durations<RequestSeries>,
     /// Makes further instruments.
     pub meter: Meter,
     traces: SdkTracerProvider,
@@ -62,15 +64,17 @@ impl Telemetry {
         outcomes.register(&meter);
         log::register(&meter);
         let traces = tracer_provider(config, resource, &outcomes)?;
-        let seconds = |name| meter.f64_histogram(name).with_unit("s").with_boundaries(SECONDS.to_vec());
+        let seconds = |name, description| {
+            let histogram = meter.f64_histogram(name).with_unit("s").with_description(description);
+            histogram.with_boundaries(SECONDS.to_vec()).build()
+        };
         Ok(Self {
             tracer: traces.tracer(SCOPE),
-            call_duration: seconds("rpc.server.call.duration")
-                .with_description("Duration of a call, in seconds")
-                .build(),
-            request_duration: seconds("http.client.request.duration")
-                .with_description("Duration of a request to SCM, in seconds")
-                .build(),
+            call_duration: Durations::new(seconds("rpc.server.call.duration", "Duration of a call, in seconds")),
+            request_duration: Durations::new(seconds(
+                "http.client.request.duration",
+                "Duration of a request to SCM, in seconds",
+            )),
             meter,
             traces,
             metrics,

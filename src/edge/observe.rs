@@ -20,7 +20,7 @@ use crate::{
     clock,
     error::Reason,
     proto,
-    telemetry::{Telemetry, attribute as name, traceparent},
+    telemetry::{CallSeries, Telemetry, attribute as name, traceparent},
 };
 
 /// The target of the line that each call gets, for filters.
@@ -119,18 +119,20 @@ impl Observed {
     fn finish(&mut self, code: Code) {
         self.ended = true;
         let reason = self.call.failure().map(|failure| failure.reason.name());
-        let mut outcome = vec![KeyValue::new(name::RPC_RESPONSE_STATUS_CODE, code_name(code))];
-        outcome.extend(reason.map(|reason| KeyValue::new(name::SCM_REASON, reason)));
         // INTERNAL without a reason of ours is how gRPC answers what a caller sends malformed.
         let is_error = is_server_error(code) && (code != Code::Internal || reason.is_some());
-        if is_error {
-            outcome.push(KeyValue::new(name::ERROR_TYPE, code_name(code)));
-        }
+        let outcome = || {
+            let status = KeyValue::new(name::RPC_RESPONSE_STATUS_CODE, code_name(code));
+            let reason = reason.map(|reason| KeyValue::new(name::SCM_REASON, reason));
+            let error = is_error.then(|| KeyValue::new(name::ERROR_TYPE, code_name(code)));
+            [Some(status), reason, error].into_iter().flatten()
+        };
         let elapsed = self.started.elapsed();
-        let labels = [base(self.rpc), outcome.clone()].concat();
-        self.telemetry.call_duration.record(elapsed.as_secs_f64(), &labels);
+        let labels = || base(self.rpc).into_iter().chain(outcome()).collect();
+        let series = CallSeries { rpc: self.rpc, status: code_name(code), reason };
+        self.telemetry.call_duration.record(elapsed, series, labels);
         let span = self.call.context().span();
-        span.set_attributes(outcome);
+        span.set_attributes(outcome());
         if is_error {
             span.set_status(SpanStatus::error(""));
         }

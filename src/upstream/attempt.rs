@@ -4,7 +4,7 @@ use std::{sync::Arc, time::SystemTime};
 
 use http::{HeaderMap, HeaderValue};
 use opentelemetry::{
-    Context, KeyValue,
+    Context, KeyValue, StringValue,
     trace::{SpanKind, Status, TraceContextExt as _, Tracer as _},
 };
 use tokio::{
@@ -23,7 +23,7 @@ use crate::{
     error::{Error, Progress, Reason},
     rest::{RestMethod, UnsignedRequest, decode},
     secret::Credentials,
-    telemetry::{Telemetry, attribute as name, traceparent},
+    telemetry::{RequestSeries, Telemetry, attribute as name, traceparent},
 };
 
 /// A part that is shorter stands in an id or a signature by chance.
@@ -183,30 +183,27 @@ fn unanswered(error: SendError) -> Error {
 }
 
 /// An attempt whose span is open. Dropped before its end, it ends as one that nobody waits for any more.
-struct Observed {
+struct Observed<'a> {
     telemetry: Arc<Telemetry>,
     context: Context,
-    labels: Vec<KeyValue>,
+    rpc: &'static str,
+    target: &'a Target,
+    labels: fn(&Target) -> Vec<KeyValue>,
     started: std::time::Instant,
     ended: bool,
 }
 
-impl Observed {
-    fn start<M: RestMethod>(telemetry: &Arc<Telemetry>, attempt: &Attempt<'_>) -> Self {
-        let endpoint = &attempt.target.endpoint;
-        let labels = vec![
-            KeyValue::new(name::HTTP_REQUEST_METHOD, M::HTTP.to_string()),
-            KeyValue::new(name::SERVER_ADDRESS, endpoint.host().to_owned()),
-            KeyValue::new(name::SERVER_PORT, i64::from(endpoint.port())),
-            KeyValue::new(name::URL_TEMPLATE, M::TEMPLATE),
-        ];
+impl<'a> Observed<'a> {
+    fn start<M: RestMethod>(telemetry: &Arc<Telemetry>, attempt: &Attempt<'a>) -> Self {
+        let (target, labels) = (attempt.target, labels::<M>);
         let resent = attempt.number - 1;
-        let resent = (resent > 0).then(|| KeyValue::new(name::HTTP_REQUEST_RESEND_COUNT, i64::from(resent)));
-        let of_span = labels.iter().cloned().chain(resent).collect::<Vec<_>>();
+        let mut of_span = labels(target);
+        of_span.extend((resent > 0).then(|| KeyValue::new(name::HTTP_REQUEST_RESEND_COUNT, i64::from(resent))));
         let (tracer, parent) = (&telemetry.tracer, attempt.call.context());
         let span = tracer.span_builder(M::SPAN).with_kind(SpanKind::Client).with_attributes(of_span);
         let context = parent.with_span(span.start_with_context(tracer, parent));
-        Self { telemetry: telemetry.clone(), context, labels, started: clock::stopwatch(), ended: false }
+        let (telemetry, started) = (telemetry.clone(), clock::stopwatch());
+        Self { telemetry, context, rpc: M::RPC, target, labels, started, ended: false }
     }
 
     fn end<R>(mut self, result: &Result<decode::Decoded<R>, Error>) {
@@ -220,46 +217,68 @@ impl Observed {
         let span = self.context.span();
         span.set_attributes(code.map(|code| KeyValue::new(name::SCM_UPSTREAM_CODE, code)));
         span.set_attributes(request_id.map(|id| KeyValue::new(name::SCM_UPSTREAM_REQUEST_ID, id)));
-        self.finish(outcome(result));
+        self.finish(Outcome::of(result));
     }
 
-    fn finish(&mut self, outcome: Vec<KeyValue>) {
+    fn finish(&mut self, outcome: Outcome) {
         self.ended = true;
+        let labels = || (self.labels)(self.target).into_iter().chain(outcome.attributes()).collect();
+        let Outcome { status, failure } = outcome;
+        let series = RequestSeries { rpc: self.rpc, project: self.target.id.clone(), status, failure };
+        self.telemetry.request_duration.record(self.started.elapsed(), series, labels);
         let span = self.context.span();
-        if outcome.iter().any(|attribute| attribute.key.as_str() == name::ERROR_TYPE) {
+        if outcome.error_type().is_some() {
             span.set_status(Status::error(""));
         }
-        self.labels.extend(outcome.iter().cloned());
-        self.telemetry.request_duration.record(self.started.elapsed().as_secs_f64(), &self.labels);
-        span.set_attributes(outcome);
+        span.set_attributes(outcome.attributes());
         span.end();
     }
 }
 
-impl Drop for Observed {
+impl Drop for Observed<'_> {
     fn drop(&mut self) {
         if !self.ended {
-            self.finish(vec![KeyValue::new(name::ERROR_TYPE, "CANCELLED")]);
+            self.finish(Outcome { status: None, failure: Some("CANCELLED") });
         }
     }
 }
 
-/// The attributes that tell the outcome: the HTTP status, and what failed.
-fn outcome<R>(result: &Result<decode::Decoded<R>, Error>) -> Vec<KeyValue> {
-    let status = match result {
-        Ok(_) => Some(200),
-        Err(error) => error.answer.as_ref().map(|answer| answer.http_status),
-    };
-    let mut attributes: Vec<_> =
-        status.map(|status| KeyValue::new(name::HTTP_RESPONSE_STATUS_CODE, i64::from(status))).into_iter().collect();
-    if let Err(error) = result {
-        let kind = match status.filter(|status| *status >= 400) {
-            Some(status) => status.to_string().into(),
-            None => opentelemetry::StringValue::from(error.reason.name()),
-        };
-        attributes.push(KeyValue::new(name::ERROR_TYPE, kind));
+/// The attributes of all attempts of an RPC for a project.
+fn labels<M: RestMethod>(target: &Target) -> Vec<KeyValue> {
+    vec![
+        KeyValue::new(name::HTTP_REQUEST_METHOD, M::HTTP.to_string()),
+        KeyValue::new(name::SERVER_ADDRESS, target.endpoint.host().to_owned()),
+        KeyValue::new(name::SERVER_PORT, i64::from(target.endpoint.port())),
+        KeyValue::new(name::URL_TEMPLATE, M::TEMPLATE),
+    ]
+}
+
+/// What came of an attempt, as its span and its measurement tell it.
+struct Outcome {
+    /// The HTTP status, if an answer came.
+    status: Option<u16>,
+    /// What failed, where the status does not say so.
+    failure: Option<&'static str>,
+}
+
+impl Outcome {
+    fn of<R>(result: &Result<decode::Decoded<R>, Error>) -> Self {
+        let Err(error) = result else { return Self { status: Some(200), failure: None } };
+        let status = error.answer.as_ref().map(|answer| answer.http_status);
+        let says_so = status.is_some_and(|status| status >= 400);
+        Self { status, failure: (!says_so).then(|| error.reason.name()) }
     }
-    attributes
+
+    fn error_type(&self) -> Option<StringValue> {
+        let status = || self.status.filter(|status| *status >= 400).map(|status| status.to_string().into());
+        self.failure.map(Into::into).or_else(status)
+    }
+
+    fn attributes(&self) -> impl Iterator<Item = KeyValue> {
+        let status = self.status.map(|status| KeyValue::new(name::HTTP_RESPONSE_STATUS_CODE, i64::from(status)));
+        let error = self.error_type().map(|kind| KeyValue::new(name::ERROR_TYPE, kind));
+        status.into_iter().chain(error)
+    }
 }
 
 #[cfg(test)]
