@@ -9,10 +9,13 @@ use tokio::{
     time::{sleep, sleep_until},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tonic::{Status, body::Body, service::Routes};
+use tonic::{Status, body::Body};
 use tower::{Service, ServiceBuilder};
 
-use crate::{call::Call, caller::Callers, clock, error::Error, status, telemetry::Telemetry};
+use crate::{
+    call::Call, caller::Callers, clock, error::Error, proto::certificate_service_server::CertificateService, status,
+    telemetry::Telemetry,
+};
 
 mod catch_panic;
 pub mod connections;
@@ -33,6 +36,7 @@ mod well_formed;
 
 use connections::Connections;
 use listener::Listener;
+use routes::Routes;
 
 /// Paths of gRPC's own services, health and reflection.
 const GRPC_OWN: &str = "/grpc.";
@@ -59,8 +63,8 @@ impl<S> CallService for S where
 
 /// The layers around the services, outermost first. No call takes longer than `most`, and the requests that have not
 /// come whole hold at most so many bytes.
-pub fn stack(
-    routes: Routes,
+pub fn stack<T: CertificateService>(
+    routes: Routes<T>,
     telemetry: Arc<Telemetry>,
     calls: TaskTracker,
     callers: Arc<Callers>,

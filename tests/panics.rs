@@ -14,6 +14,7 @@ use scm_gateway::{
         self,
         connections::{Admission, Connections},
         listener::Listener,
+        routes::Routes,
     },
     proto::{
         ReadInfoRequest, ReadInfoResponse, SaveInfoRequest, SaveInfoResponse,
@@ -24,7 +25,7 @@ use scm_gateway::{
     workers::Workers,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tonic::{Code, Request, Response, Status, service::Routes, transport::Endpoint};
+use tonic::{Code, Request, Response, Status, service, transport::Endpoint};
 use tonic_types::StatusExt as _;
 
 /// Panics with what the caller says.
@@ -68,7 +69,7 @@ fn config() -> Config {
 
 /// The edge as it is, around such a service; where it listens.
 async fn serve(config: Config, telemetry: Arc<Telemetry>) -> String {
-    let routes = Routes::new(CertificateServiceServer::new(Defective)).prepare();
+    let routes = Routes::new(CertificateServiceServer::new(Defective), service::Routes::default());
     let (calls, abandon, most) = (TaskTracker::new(), CancellationToken::new(), Duration::from_secs(10));
     let stack =
         edge::stack(routes, telemetry.clone(), calls.clone(), Arc::default(), most, config.server.max_unfinished);

@@ -1,14 +1,23 @@
 //! Everything that is served: our service, health and reflection, each with its limits.
 
-use tonic::{codec::CompressionEncoding, service::Routes};
+use std::{convert::Infallible, task};
+
+use bytes::Bytes;
+use futures_util::future::Either;
+use http::{Request, Response};
+use tonic::{body::Body, codec::CompressionEncoding, service};
 use tonic_health::{
     pb::health_server::HealthServer,
     server::{HealthReporter, HealthService},
 };
+use tower::Service;
 
 use crate::{
     config,
-    proto::{self, certificate_service_server::CertificateServiceServer},
+    proto::{
+        self,
+        certificate_service_server::{CertificateService, CertificateServiceServer, SERVICE_NAME},
+    },
     service::Gateway,
 };
 
@@ -21,7 +30,7 @@ pub fn new(
     config: &config::Server,
     gateway: Gateway,
     health: &HealthReporter,
-) -> Result<Routes, tonic_reflection::server::Error> {
+) -> Result<Routes<Gateway>, tonic_reflection::server::Error> {
     // Each service is a type of its own, with no trait for what they share.
     macro_rules! limited {
         ($service:expr, $size:expr) => {
@@ -29,17 +38,61 @@ pub fn new(
         };
     }
     let health = HealthServer::new(HealthService::from_health_reporter(health.clone()));
-    let mut routes = Routes::new(limited!(CertificateServiceServer::new(gateway), config.max_message_size))
-        .add_service(limited!(health, QUESTION));
+    let mut others = service::Routes::new(limited!(health, QUESTION));
     if config.reflection {
         let builder = || {
             tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(proto::DESCRIPTOR_SET)
                 .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         };
-        routes = routes
+        others = others
             .add_service(limited!(builder().build_v1()?, QUESTION))
             .add_service(limited!(builder().build_v1alpha()?, QUESTION));
     }
-    Ok(routes.prepare())
+    let ours = limited!(CertificateServiceServer::new(gateway), config.max_message_size);
+    Ok(Routes::new(ours, others))
+}
+
+/// Our service, found without tonic's router, which would box requests and answers once more; and the others.
+pub struct Routes<T> {
+    ours: CertificateServiceServer<T>,
+    others: service::Routes,
+}
+
+impl<T> Routes<T> {
+    /// This one and the others.
+    pub fn new(ours: CertificateServiceServer<T>, others: service::Routes) -> Self {
+        Self { ours, others: others.prepare() }
+    }
+}
+
+impl<T> Clone for Routes<T> {
+    fn clone(&self) -> Self {
+        Self { ours: self.ours.clone(), others: self.others.clone() }
+    }
+}
+
+impl<T, B> Service<Request<B>> for Routes<T>
+where
+    T: CertificateService,
+    B: hyper::body::Body<Data = Bytes, Error = Box<dyn std::error::Error + Send + Sync>> + Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Either<
+        <CertificateServiceServer<T> as Service<Request<B>>>::Future,
+        <service::Routes as Service<Request<B>>>::Future,
+    >;
+
+    fn poll_ready(&mut self, _: &mut task::Context<'_>) -> task::Poll<Result<(), Infallible>> {
+        task::Poll::Ready(Ok(())) // all of them always are
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let service = request.uri().path().strip_prefix('/').and_then(|path| path.split_once('/'));
+        match service {
+            Some((SERVICE_NAME, _)) => Either::Left(self.ours.call(request)),
+            _ => Either::Right(self.others.call(request)),
+        }
+    }
 }
