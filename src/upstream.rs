@@ -136,21 +136,18 @@ impl Upstream {
         }
     }
 
-    /// Runs `work`, an attempt, until the deadline, or until the gateway stops.
+    /// Runs `work`, an attempt, until the deadline, when it is `late`, or until the gateway stops.
     async fn within<M: RestMethod, T>(
         &self,
         deadline: tokio::time::Instant,
+        late: impl FnOnce() -> Error,
         work: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
         let stopped = if M::IDEMPOTENT { Reason::ShuttingDown } else { Reason::UpstreamOutcomeUnknown };
-        let reason = tokio::select! {
+        tokio::select! {
             biased;
-            finished = timeout_at(deadline, work) => match finished {
-                Ok(result) => return result,
-                Err(_) => Reason::Deadline,
-            },
-            () = self.stop.cancelled() => stopped,
-        };
-        Err(Error::new(reason, Progress::MaybeSent))
+            finished = timeout_at(deadline, work) => finished.unwrap_or_else(|_| Err(late())),
+            () = self.stop.cancelled() => Err(Error::new(stopped, Progress::MaybeSent)),
+        }
     }
 }

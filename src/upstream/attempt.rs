@@ -15,7 +15,7 @@ use tokio::{
 use super::{
     Upstream, key, signed, skew,
     target::Target,
-    transport::{Broken, SendError, Transport},
+    transport::{Broken, Connecting, SendError, Transport},
 };
 use crate::{
     call::Call,
@@ -51,9 +51,11 @@ impl Upstream {
         let observed = Observed::start::<M>(&self.telemetry, attempt);
         let _looks = attempt.target.throttle.attempt();
         let (signed, ours) = self.sign(attempt, place.credentials(), traceparent::header(&observed.context));
+        let connecting = Connecting::default();
+        let (transport, clock, deadline) = (self.transport.clone(), self.clock.clone(), attempt.deadline);
         // Boxed, for it is large, and would be copied from one future that waits for it to the next.
-        let exchange = Box::pin(exchange::<M>(self.transport.clone(), signed, attempt.deadline, self.clock.clone()));
-        let (heard, place) = self.listen::<M>(attempt.deadline, exchange, place).await;
+        let exchange = Box::pin(exchange::<M>(transport, signed, connecting.clone(), deadline, clock));
+        let (heard, place) = self.listen::<M>(deadline, &connecting, exchange, place).await;
         let result = heard.and_then(|Heard { head, result }| {
             if let Some((headers, received)) = head {
                 attempt.target.skew.observe(&headers, received);
@@ -97,11 +99,13 @@ impl Upstream {
     async fn listen<M: RestMethod>(
         &self,
         deadline: Instant,
+        connecting: &Connecting,
         exchange: impl Future<Output = Heard<M::Reply>> + Send + 'static,
         place: key::Pass,
     ) -> (Result<Heard<M::Reply>, Error>, Option<key::Pass>) {
+        let late = || unanswered(connecting.late());
         if !place.is_in_doubt() {
-            return (self.within::<M, _>(deadline, async { Ok(exchange.await) }).await, Some(place));
+            return (self.within::<M, _>(deadline, late, async { Ok(exchange.await) }).await, Some(place));
         }
         let (tell, told) = oneshot::channel();
         let patience = clock::steady() + self.timeout;
@@ -111,8 +115,8 @@ impl Upstream {
                 place.settle(key::Verdict::of(&heard.result));
             }
         });
-        let told = async { told.await.map_err(|_| Error::new(Reason::Deadline, Progress::MaybeSent)) };
-        match self.within::<M, _>(deadline, told).await {
+        let told = async { told.await.map_err(|_| late()) };
+        match self.within::<M, _>(deadline, late, told).await {
             Ok((heard, place)) => (Ok(heard), Some(place)),
             Err(error) => (Err(error), None),
         }
@@ -130,10 +134,11 @@ struct Heard<R> {
 async fn exchange<M: RestMethod>(
     transport: Arc<Transport>,
     signed: signed::SignedRequest,
+    connecting: Connecting,
     deadline: Instant,
     clock: Clock,
 ) -> Heard<M::Reply> {
-    match transport.send(signed, deadline).await {
+    match transport.send(signed, &connecting, deadline).await {
         Ok(raw) => {
             let received = clock.now();
             let result = decode::decode::<M>(&raw, received);
@@ -172,6 +177,9 @@ fn unanswered(error: SendError) -> Error {
         Broken::Connect => unsent(Reason::UpstreamUnavailable),
         Broken::Descriptors => Error::overloaded(error.cause),
         Broken::Tls => unsent(Reason::UpstreamTls),
+        Broken::Proxy => unsent(Reason::UpstreamConfiguration),
+        Broken::Late { connected: false } => unsent(Reason::Deadline),
+        Broken::Late { connected: true } => Error::new(Reason::Deadline, Progress::MaybeSent),
         Broken::Lost(head) => {
             let answer = head.map(|(status, headers)| Box::new(decode::head(status, &headers)));
             Error { answer, ..Error::new(Reason::UpstreamUnavailable, Progress::MaybeSent) }

@@ -107,7 +107,8 @@ impl Key {
             let replaced = self.replaced.notified();
             let Some((credentials, guard)) = self.lock().clone() else {
                 let waited = timeout_at(deadline, replaced).await;
-                waited.map_err(|_| Error::new(Reason::UpstreamCredentials, Progress::NotSent))?;
+                let none = || Error::new(Reason::UpstreamCredentials, Progress::NotSent);
+                waited.map_err(|_| Error { cause: Some("no key yet"), ..none() })?;
                 continue;
             };
             let settled = guard.settled.notified();
@@ -126,7 +127,8 @@ impl Key {
                 tokio::select! { () = settled => {}, () = replaced => {} }
             };
             let waited = timeout_at(deadline, changed).await;
-            waited.map_err(|_| Error::new(Reason::Deadline, Progress::NotSent))?;
+            let late = || Error::new(Reason::Deadline, Progress::NotSent);
+            waited.map_err(|_| Error { cause: Some("key not proven yet"), ..late() })?;
         }
     }
 

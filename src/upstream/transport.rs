@@ -1,7 +1,10 @@
 //! HTTP/1.1 over TLS by hyper's own client. It follows no redirect, which would carry signed headers to another host,
 //! and repeats nothing that was sent: an attempt needs a date and signature of its own.
 
-use std::{error::Error as StdError, io, sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{
@@ -12,7 +15,10 @@ use http::{
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper_util::{
-    client::legacy::{self, connect::HttpConnector},
+    client::legacy::{
+        self,
+        connect::{CaptureConnection, HttpConnector, capture_connection},
+    },
     rt::{TokioExecutor, TokioTimer},
 };
 use rustls::pki_types::CertificateDer;
@@ -26,8 +32,11 @@ use zeroize::Zeroizing;
 use super::signed::SignedRequest;
 use crate::{clock, config, rest::RawReply, workers::PerWorker};
 
+mod broken;
 mod connector;
 
+use broken::classify;
+pub(crate) use broken::{Broken, SendError};
 use connector::Connector;
 
 const AGENT: HeaderValue = HeaderValue::from_static(concat!("scm-gateway/", env!("CARGO_PKG_VERSION")));
@@ -51,9 +60,6 @@ const TO_JUDGE: Duration = Duration::from_millis(5);
 /// A connection without work is closed after this time.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// "Too many open files", of the process or the system, errno(3).
-const OUT_OF_DESCRIPTORS: [i32; 2] = [24, 23];
-
 /// Connections without work that are kept, by all workers together.
 const MAX_IDLE: usize = 512;
 
@@ -68,30 +74,6 @@ pub enum BuildError {
     Proxy,
 }
 
-/// Why no whole answer came, and what broke, in a word of ours.
-#[derive(Debug)]
-pub(crate) struct SendError {
-    pub(crate) kind: Broken,
-    pub(crate) cause: &'static str,
-}
-
-/// What no whole answer says about the request.
-#[derive(Debug)]
-pub(crate) enum Broken {
-    /// No connection: not one byte of the request left.
-    Connect,
-    /// No file descriptor for one: it is the gateway that is full.
-    Descriptors,
-    /// No trustworthy connection: not one byte of the request left.
-    Tls,
-    /// The connection broke with the request on it, perhaps after the head of the answer.
-    Lost(Option<(u16, HeaderMap)>),
-    /// What came is not HTTP.
-    Malformed,
-    /// The body is larger than it may be.
-    TooLarge(u16, HeaderMap),
-}
-
 /// A client over connections of this kind.
 type Client<C> = legacy::Client<C, Full<Bytes>>;
 
@@ -100,6 +82,19 @@ struct Pool {
     connector: Connector,
     /// A client for each worker, for a connection is driven by the worker that made it.
     clients: PerWorker<Client<Connector>>,
+}
+
+/// Tells of a request on its way whether there is a connection for it yet.
+#[derive(Clone, Default)]
+pub(super) struct Connecting(Arc<OnceLock<CaptureConnection>>);
+
+impl Connecting {
+    /// What it means that the time is over now.
+    pub(super) fn late(&self) -> SendError {
+        let connected = self.0.get().is_some_and(|connection| connection.connection_metadata().is_some());
+        let cause = if connected { "no answer in time" } else { "no connection in time" };
+        SendError { kind: Broken::Late { connected }, cause }
+    }
 }
 
 /// The connections to SCM.
@@ -140,7 +135,12 @@ impl Transport {
     }
 
     /// Sends a request and reads the answer whole, before the `deadline` if that can be.
-    pub(super) async fn send(&self, signed: SignedRequest, deadline: Instant) -> Result<RawReply, SendError> {
+    pub(super) async fn send(
+        &self,
+        signed: SignedRequest,
+        connecting: &Connecting,
+        deadline: Instant,
+    ) -> Result<RawReply, SendError> {
         let mut request = request(signed.method, signed.url, signed.headers, signed.body).map_err(no_url)?;
         if let Some(authorization) = &self.proxy_authorization
             && request.uri().scheme() == Some(&Scheme::HTTP)
@@ -148,6 +148,7 @@ impl Transport {
             request.headers_mut().insert(PROXY_AUTHORIZATION, authorization.clone());
         }
         let pool = self.pool.borrow().clone();
+        let _ = connecting.0.set(capture_connection(&mut request)); // of one request
         let sent = pool.clients.mine().request(request).await.map_err(|error| classify(&error));
         if let Err(SendError { kind: Broken::Lost(_), .. }) = sent {
             self.give_up(&pool);
@@ -247,92 +248,4 @@ async fn read(body: Incoming, most: usize) -> Result<Option<Bytes>, SendError> {
         Err(error) if error.is::<LengthLimitError>() => Ok(None),
         Err(error) => Err(classify(&*error)),
     }
-}
-
-/// Sorts an error by what it says about the request. The error itself goes no further: it may print the URL.
-fn classify(error: &(dyn StdError + 'static)) -> SendError {
-    let causes = causes(error);
-    let of = |kind, cause| SendError { kind, cause };
-    let hyper = causes.iter().find_map(|cause| cause.downcast_ref::<hyper::Error>());
-    if error.downcast_ref().is_some_and(legacy::Error::is_connect) {
-        return match causes.iter().find_map(|cause| cause.downcast_ref::<rustls::Error>()) {
-            Some(tls) => of(Broken::Tls, tls_cause(tls)),
-            None if causes.iter().any(|cause| is_out_of_descriptors(*cause)) => {
-                of(Broken::Descriptors, "out of file descriptors")
-            }
-            None if causes.iter().any(|cause| is_timeout(*cause)) => {
-                of(Broken::Connect, "no connection within connect_timeout")
-            }
-            None => of(Broken::Connect, io_cause(&causes).unwrap_or("no connection")),
-        };
-    }
-    match hyper {
-        Some(hyper) if hyper.is_canceled() || hyper.is_closed() => of(Broken::Connect, "closed before it was used"),
-        Some(hyper) if hyper.is_parse() || causes.iter().any(|cause| is_bad_chunk(*cause)) => {
-            of(Broken::Malformed, "no HTTP")
-        }
-        _ => of(Broken::Lost(None), io_cause(&causes).unwrap_or("connection closed")),
-    }
-}
-
-fn tls_cause(error: &rustls::Error) -> &'static str {
-    use rustls::{CertificateError as Certificate, Error};
-    match error {
-        Error::InvalidCertificate(Certificate::UnknownIssuer) => "certificate of an unknown issuer",
-        Error::InvalidCertificate(Certificate::Expired | Certificate::ExpiredContext { .. }) => "certificate expired",
-        Error::InvalidCertificate(Certificate::NotValidForName | Certificate::NotValidForNameContext { .. }) => {
-            "certificate for another name"
-        }
-        Error::InvalidCertificate(_) => "certificate not valid",
-        Error::InvalidMessage(_) => "no TLS on the other side",
-        _ => "no agreement on TLS",
-    }
-}
-
-fn io_cause(causes: &[&(dyn StdError + 'static)]) -> Option<&'static str> {
-    // hyper-util's own error for this has no name.
-    if causes.iter().any(|cause| cause.to_string() == "dns error") {
-        return Some("name not resolved");
-    }
-    let io = causes.iter().find_map(|cause| cause.downcast_ref::<io::Error>())?;
-    Some(match io.kind() {
-        io::ErrorKind::ConnectionRefused => "connection refused",
-        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => "connection reset",
-        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => "address unreachable",
-        io::ErrorKind::UnexpectedEof => "connection closed",
-        io::ErrorKind::TimedOut => "connection timed out",
-        _ => "connection broke",
-    })
-}
-
-fn is_timeout(cause: &(dyn StdError + 'static)) -> bool {
-    cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::TimedOut)
-}
-
-fn is_out_of_descriptors(cause: &(dyn StdError + 'static)) -> bool {
-    let code = cause.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
-    code.is_some_and(|code| OUT_OF_DESCRIPTORS.contains(&code))
-}
-
-/// Whether hyper could not make sense of a chunked body, which it does not count as parsing.
-fn is_bad_chunk(cause: &(dyn StdError + 'static)) -> bool {
-    use io::ErrorKind::{InvalidData, InvalidInput};
-    let Some(io) = cause.downcast_ref::<io::Error>() else { return false };
-    let of_tls = io.get_ref().is_some_and(|payload| payload.is::<rustls::Error>());
-    !of_tls && io.raw_os_error().is_none() && matches!(io.kind(), InvalidData | InvalidInput)
-}
-
-/// The error and everything below it. `io::Error::source` passes over its own payload, where TLS errors are.
-fn causes<'a>(error: &'a (dyn StdError + 'static)) -> Vec<&'a (dyn StdError + 'static)> {
-    let mut causes = vec![error];
-    let mut current = error;
-    while causes.len() < 32 {
-        let payload = current.downcast_ref::<std::io::Error>().and_then(|io| io.get_ref());
-        match payload.map(|payload| payload as &(dyn StdError + 'static)).or_else(|| current.source()) {
-            Some(next) => current = next,
-            None => break,
-        }
-        causes.push(current);
-    }
-    causes
 }

@@ -5,11 +5,12 @@ use std::{
     process::{Output, Stdio},
 };
 
-use scm_emulator::{SAMPLE_PROJECT, SAMPLE_SECRET_KEY, Step, Tls};
+use scm_emulator::{SAMPLE_PROJECT, SAMPLE_SECRET_KEY, Step, Then, Tls};
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
     process::Command,
 };
+use tonic::Code;
 
 use crate::harness::{
     assert_status, client, emulator, environment,
@@ -402,6 +403,25 @@ async fn the_line_names_what_broke_on_the_way_to_scm() {
         client(&process.address).await.save_info(sample()).await.unwrap_err();
         assert_eq!(process.line("call failed").await["cause"], cause, "{endpoint}");
     }
+}
+
+#[tokio::test]
+async fn a_line_of_a_call_that_ran_out_of_time_names_what_it_waited_for() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let emulator = emulator().await;
+    emulator.script(Step::Hang);
+    emulator.script(Step::RawThen(b"HTTP/1.1 200 OK\r\nContent-Length: 26\r\n\r\n{".to_vec(), Then::Hang));
+    for (endpoint, cause) in [
+        (format!("https://{}", silent.local_addr().unwrap()), "no connection in time"),
+        (emulator.endpoint(), "no answer in time"),
+        (emulator.endpoint(), "no answer in time"),
+    ] {
+        let mut process = Process::start(&endpoint, &[("SCM_GATEWAY__UPSTREAM__TIMEOUT", "500ms")]).await;
+        let status = client(&process.address).await.save_info(sample()).await.unwrap_err();
+        assert_status(&status, Code::DeadlineExceeded, "DEADLINE", Some(1));
+        assert_eq!(process.line("call failed").await["cause"], cause, "{endpoint}");
+    }
+    assert_eq!(emulator.attempts(), 2);
 }
 
 /// The sample of the deployment has every key; a good one starts.

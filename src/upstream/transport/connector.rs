@@ -3,6 +3,7 @@
 use std::{
     error::Error,
     io,
+    net::{SocketAddr, ToSocketAddrs as _},
     pin::Pin,
     sync::Arc,
     task::{self, Poll},
@@ -14,12 +15,12 @@ use http::{HeaderMap, HeaderValue, Uri, header::USER_AGENT, uri::Scheme};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::{
-    legacy::connect::{Connected, Connection, HttpConnector, proxy::Tunnel},
+    legacy::connect::{Connected, Connection, HttpConnector, dns::Name, proxy::Tunnel},
     proxy::matcher::{Intercept, Matcher},
 };
 use rustls::{ClientConfig, crypto::aws_lc_rs::default_provider, pki_types::CertificateDer};
 use rustls_platform_verifier::Verifier;
-use tokio::time::timeout;
+use tokio::{sync::Semaphore, task::spawn_blocking, time::timeout};
 use tower::{Service, ServiceExt as _};
 
 use super::{AGENT, BuildError};
@@ -27,7 +28,10 @@ use super::{AGENT, BuildError};
 /// A peer that is not there any more is noticed after this time of silence and three times as long.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
-type Direct = HttpsConnector<HttpConnector>;
+/// Names that are looked up at a time.
+const LOOKUPS: usize = 64;
+
+type Direct = HttpsConnector<HttpConnector<Resolver>>;
 
 /// Makes connections.
 #[derive(Clone)]
@@ -91,8 +95,8 @@ impl Service<Uri> for Connector {
 }
 
 /// Connections of the system.
-fn tcp(timeout: Duration) -> HttpConnector {
-    let mut tcp = HttpConnector::new();
+fn tcp(timeout: Duration) -> HttpConnector<Resolver> {
+    let mut tcp = HttpConnector::new_with_resolver(Resolver(Arc::new(Semaphore::new(LOOKUPS))));
     tcp.enforce_http(false); // TLS is somebody else's
     tcp.set_nodelay(true); // a request is one write
     tcp.set_connect_timeout(Some(timeout));
@@ -101,6 +105,33 @@ fn tcp(timeout: Duration) -> HttpConnector {
     tcp.set_keepalive_retries(Some(3));
     tcp.set_tcp_user_timeout(Some(timeout)); // nor is what was sent acknowledged any later than that
     tcp
+}
+
+/// Looks names up as the system does. A resolver that is dead keeps a thread for each, long after nobody waits any more:
+/// they must not be all threads that there are for waiting, for files are read on them too.
+#[derive(Clone)]
+struct Resolver(Arc<Semaphore>);
+
+impl Service<Name> for Resolver {
+    type Response = std::vec::IntoIter<SocketAddr>;
+    type Error = io::Error;
+    type Future = BoxFuture<'static, io::Result<Self::Response>>;
+
+    fn poll_ready(&mut self, _: &mut task::Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        let threads = self.0.clone();
+        Box::pin(async move {
+            let thread = threads.acquire_owned().await.map_err(io::Error::other)?;
+            let look_up = move || {
+                let _thread = thread; // until the system has answered, whoever has gone meanwhile
+                (name.as_str(), 0).to_socket_addrs()
+            };
+            spawn_blocking(look_up).await?
+        })
+    }
 }
 
 /// TLS on connections, where the scheme says so.

@@ -5,15 +5,23 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
+use rustls::{
+    RootCertStore, ServerConfig,
+    crypto::aws_lc_rs::default_provider,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+    server::WebPkiClientVerifier,
+    version::TLS13,
+};
 use scm_emulator::{Emulator, Options, Then, Tls};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, copy_bidirectional},
     net::{TcpListener, TcpStream},
 };
+use tokio_rustls::TlsAcceptor;
 use tonic::Code;
 
 use super::{Pair, SUCCESS, expect, gateway, head, then};
-use crate::harness::{emulator, folder::Folder, sample};
+use crate::harness::{emulator, folder::Folder, pki::Authority, sample};
 
 /// SCM over TLS, and a gateway that trusts this authority.
 async fn over_tls(tls: Tls, trusted: &Tls) -> Pair {
@@ -70,6 +78,69 @@ async fn a_proxy_is_shown_its_password_and_passes_on_what_it_cannot_read() {
     assert!(head.contains("proxy-authorization: basic dxnlcjpwqhnz\r\n"), "{head}");
     let agent = concat!("user-agent: scm-gateway/", env!("CARGO_PKG_VERSION"), "\r\n");
     assert!(head.contains(agent), "{head}");
+}
+
+/// The gateway's configuration is wrong: nobody tries again.
+#[tokio::test]
+async fn a_proxy_that_takes_another_password() {
+    let proxy = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://user:pass@{}", proxy.local_addr().unwrap());
+    let tls = Tls::generate();
+    let pair = over_tls_with(tls.clone(), &tls, Some(&url)).await;
+    let refusing = tokio::spawn(async move {
+        for connections in 1.. {
+            let mut stream = BufReader::new(proxy.accept().await.unwrap().0);
+            let mut head = String::new();
+            while !head.ends_with("\r\n\r\n") {
+                stream.read_line(&mut head).await.unwrap();
+            }
+            let refusal = b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n";
+            stream.write_all(refusal).await.unwrap();
+            assert_eq!(connections, 1, "one attempt");
+        }
+    });
+    let status = pair.gateway.save(sample()).await.unwrap_err();
+    expect(&status, 1, Code::Internal, "UPSTREAM_CONFIGURATION");
+    assert_eq!(pair.emulator.connections(), 0);
+    assert!(!refusing.is_finished());
+}
+
+/// With TLS 1.3 the handshake is over for us before the server says that it wants a certificate of ours.
+#[tokio::test]
+async fn that_wants_a_certificate_of_the_gateway() {
+    let (authority, folder) = (Authority::new(), Folder::new());
+    let issued = authority.server();
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(authority.pem.as_bytes()).unwrap()).unwrap();
+    let provider = Arc::new(default_provider());
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build().unwrap();
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&TLS13])
+        .unwrap()
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(
+            vec![CertificateDer::from_pem_slice(issued.certificate.as_bytes()).unwrap()],
+            PrivateKeyDer::from_pem_slice(issued.key.as_bytes()).unwrap(),
+        )
+        .unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("https://localhost:{}", listener.local_addr().unwrap().port());
+    let connections = Arc::new(AtomicUsize::new(0));
+    let accepted = connections.clone();
+    let server = tokio::spawn(async move {
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        loop {
+            let (socket, _) = listener.accept().await.unwrap();
+            accepted.fetch_add(1, Ordering::Relaxed);
+            assert!(acceptor.accept(socket).await.is_err(), "nobody shows a certificate");
+        }
+    });
+    let ca = folder.file("ca.pem", &authority.pem);
+    let gateway = gateway(&endpoint, &[("SCM_GATEWAY__UPSTREAM__CA_FILE", &ca)]).await;
+    let status = gateway.save(sample()).await.unwrap_err();
+    expect(&status, 1, Code::Unavailable, "UPSTREAM_TLS");
+    assert_eq!(connections.load(Ordering::Relaxed), 1);
+    assert!(!server.is_finished());
 }
 
 #[tokio::test]
