@@ -40,7 +40,7 @@ pub use endpoint::Endpoint;
 pub use files::CaFile;
 pub use problems::{Problem, Problems};
 pub use projects::{Project, Projects};
-pub use server::{Connections, Listen, Server};
+pub use server::{Connections, Listen, Server, UNFINISHED_CALL, Unfinished};
 pub use settings::{Setting, Settings};
 pub use telemetry::{Batch, Otlp, OtlpProtocol, Sampler, Telemetry};
 pub use tls::{Tls, TlsFiles, TlsMaterial, expiry};

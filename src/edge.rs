@@ -4,19 +4,17 @@ use std::{convert::Infallible, io, pin::pin, sync::Arc, time::Duration};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use tokio::{
-    sync::Semaphore,
-    time::{sleep, sleep_until},
-};
+use tokio::time::{sleep, sleep_until};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{Status, body::Body};
 use tower::{Service, ServiceBuilder};
 
 use crate::{
-    call::Call, caller::Callers, clock, error::Error, proto::certificate_service_server::CertificateService, status,
-    telemetry::Telemetry,
+    call::Call, caller::Callers, clock, config, error::Error, proto::certificate_service_server::CertificateService,
+    status, telemetry::Telemetry,
 };
 
+mod beginnings;
 mod catch_panic;
 pub mod connections;
 mod deadline;
@@ -44,6 +42,9 @@ const GRPC_OWN: &str = "/grpc.";
 /// Paths of reflection, whose calls take a stream of messages.
 const REFLECTION: &str = "/grpc.reflection.";
 
+/// One in so many of what all share may be strangers': those of whom it is not known, or not listed, who they are.
+const STRANGERS: usize = 8;
+
 /// Pause after an accept that failed: out of file descriptors, the loop must not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -61,18 +62,18 @@ impl<S> CallService for S where
 {
 }
 
-/// The layers around the services, outermost first. No call takes longer than `most`, and the requests that have not
-/// come whole hold at most so many bytes.
+/// The layers around the services, outermost first. No call takes longer than `most`, and those that are not carried out
+/// hold no more than `unfinished` says.
 pub fn stack<T: CertificateService>(
     routes: Routes<T>,
     telemetry: Arc<Telemetry>,
     calls: TaskTracker,
     callers: Arc<Callers>,
     most: Duration,
-    max_unfinished: usize,
+    unfinished: &config::Unfinished,
 ) -> impl CallService {
     let meter = telemetry.meter.clone();
-    let unfinished = Arc::new(Semaphore::new(max_unfinished));
+    let room = Arc::new(unfinished::Room::new(unfinished, callers.clone()));
     ServiceBuilder::new()
         // First, for span, metric and log have to show what all the others answer.
         .layer_fn({
@@ -88,7 +89,7 @@ pub fn stack<T: CertificateService>(
         // Around everything that can take time.
         .layer_fn(move |inner| deadline::Deadline::new(inner, most))
         // Inside the deadline, which ends what is never finished.
-        .layer_fn(move |inner| unfinished::Unfinished::new(inner, unfinished.clone()))
+        .layer_fn(move |inner| unfinished::Unfinished::new(inner, room.clone()))
         // Next to tonic, whose answer to a message too large it corrects.
         .layer_fn(message_size::MessageSize::new)
         .service(routes)

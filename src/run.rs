@@ -96,8 +96,7 @@ pub async fn run(
     let routes = edge::routes::new(&config.server, gateway, &reporter)?;
     let calls = TaskTracker::new();
     let most = config.upstream.timeout;
-    let stack =
-        edge::stack(routes, telemetry.clone(), calls.clone(), callers.clone(), most, config.server.max_unfinished);
+    let stack = edge::stack(routes, telemetry.clone(), calls.clone(), callers.clone(), most, &config.server.unfinished);
     let admission = Admission { tls: tls.clone(), source: config.server.identity, callers };
     let connections =
         Connections::new(admission, &config.server.connections, workers.balancer(), most, &telemetry.meter);

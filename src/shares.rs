@@ -6,47 +6,65 @@ use std::{
 };
 
 /// How much each has at the moment.
+#[derive(Debug, Clone)]
+pub struct Shares(Arc<Inner>);
+
 #[derive(Debug)]
-pub struct Shares {
+struct Inner {
     most: usize,
     /// Of those that have any.
     taken: Mutex<HashMap<Arc<str>, usize>>,
 }
 
-/// One piece, given back when it is dropped.
+/// What one has, given back when it is dropped.
 #[derive(Debug)]
-pub struct Share<'a> {
-    shares: &'a Shares,
+pub struct Share {
+    shares: Shares,
     owner: Arc<str>,
+    amount: usize,
 }
 
 impl Shares {
-    /// Each may have so many.
+    /// Each may have so much.
     pub fn new(most: usize) -> Self {
-        Self { most, taken: Mutex::default() }
+        Self(Arc::new(Inner { most, taken: Mutex::default() }))
     }
 
-    /// One more for this owner, if it may have it.
-    pub fn take(&self, owner: &Arc<str>) -> Option<Share<'_>> {
-        let mut all_taken = self.lock();
-        let taken = all_taken.entry(owner.clone()).or_default();
-        if *taken >= self.most {
-            return None; // with `most` above zero there is an entry that somebody gives back
-        }
-        *taken += 1;
-        Some(Share { shares: self, owner: owner.clone() })
+    /// So much more for this owner, if it may have it.
+    pub fn take(&self, owner: &Arc<str>, amount: usize) -> Option<Share> {
+        let mut share = self.none_yet(owner);
+        share.more(amount).then_some(share)
+    }
+
+    /// A share for this owner in which there is nothing yet.
+    pub fn none_yet(&self, owner: &Arc<str>) -> Share {
+        Share { shares: self.clone(), owner: owner.clone(), amount: 0 }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, usize>> {
-        self.taken.lock().expect("nothing panics while it counts")
+        self.0.taken.lock().expect("nothing panics while it counts")
     }
 }
 
-impl Drop for Share<'_> {
+impl Share {
+    /// Takes so much more, if its owner may have it.
+    pub fn more(&mut self, amount: usize) -> bool {
+        let mut all_taken = self.shares.lock();
+        let taken = all_taken.entry(self.owner.clone()).or_default(); // for nothing it is gone with the share
+        let fits = taken.saturating_add(amount) <= self.shares.0.most;
+        if fits {
+            *taken += amount;
+            self.amount += amount;
+        }
+        fits
+    }
+}
+
+impl Drop for Share {
     fn drop(&mut self) {
         let mut all_taken = self.shares.lock();
         if let Some(taken) = all_taken.get_mut(&self.owner) {
-            *taken -= 1;
+            *taken -= self.amount;
             if *taken == 0 {
                 all_taken.remove(&self.owner);
             }
@@ -64,14 +82,27 @@ mod tests {
     fn each_has_its_share_and_what_is_given_back_can_be_taken() {
         let shares = Shares::new(2);
         let [a, b] = ["a", "b"].map(Arc::<str>::from);
-        let first = shares.take(&a).unwrap();
-        let second = shares.take(&a).unwrap();
-        assert!(shares.take(&a).is_none());
-        let other = shares.take(&b).unwrap();
+        let first = shares.take(&a, 1).unwrap();
+        let second = shares.take(&a, 1).unwrap();
+        assert!(shares.take(&a, 1).is_none());
+        let other = shares.take(&b, 1).unwrap();
         drop(first);
-        let third = shares.take(&a).unwrap();
-        assert!(shares.take(&a).is_none());
+        let third = shares.take(&a, 1).unwrap();
+        assert!(shares.take(&a, 1).is_none());
         drop((second, third, other));
         assert!(shares.lock().is_empty(), "nobody is remembered who has nothing");
+    }
+
+    #[test]
+    fn a_share_grows_as_far_as_its_owner_may_and_is_given_back_whole() {
+        let shares = Shares::new(10);
+        let [a, b] = ["a", "b"].map(Arc::<str>::from);
+        let mut share = shares.take(&a, 4).unwrap();
+        assert!(share.more(6));
+        assert!(!share.more(1), "the owner has all of it");
+        assert!(shares.take(&a, usize::MAX).is_none());
+        assert!(shares.take(&b, 10).is_some());
+        drop(share);
+        assert!(shares.take(&a, 10).is_some());
     }
 }

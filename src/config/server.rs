@@ -36,12 +36,25 @@ pub struct Server {
     pub max_in_flight_per_project: usize,
     /// The longest request message, in bytes; 256 KiB by default.
     pub max_message_size: usize,
-    /// Bytes that requests hold at most, all together, until they have come whole; 64 MiB by default.
-    pub max_unfinished: usize,
+    /// What calls may hold that are not carried out.
+    pub unfinished: Unfinished,
     /// Whether server reflection is served; it is by default.
     pub reflection: bool,
     /// What the connections may cost.
     pub connections: Connections,
+}
+
+/// What a call counts for, in bytes, from its first byte until its answer is taken, beside the bytes of its request while
+/// they come.
+pub const UNFINISHED_CALL: usize = 16 * 1024;
+
+/// What calls may hold that are not carried out: requests that have not come whole, answers that nobody reads.
+#[derive(Debug, Clone)]
+pub struct Unfinished {
+    /// Bytes, all together; 64 MiB by default, or twice what `max_in_flight` calls count for if that is more.
+    pub max: usize,
+    /// Those of one caller, where callers are told apart; half of `max` by default, all with a single caller.
+    pub max_per_caller: usize,
 }
 
 /// What the connections may cost.
@@ -129,7 +142,7 @@ pub(super) fn read(section: &mut Section<'_>, sharers: Sharers) -> Server {
         max_in_flight_per_caller: share(section, "max_in_flight_per_caller", max_in_flight, sharers.callers == 1),
         max_in_flight_per_project: share(section, "max_in_flight_per_project", max_in_flight, sharers.projects <= 1),
         max_message_size: section.take("max_message_size", "256KiB", values::size(KIB..=16 * MIB)),
-        max_unfinished: section.take("max_unfinished", "64MiB", values::size(MIB..=4096 * MIB)),
+        unfinished: unfinished(section, max_in_flight, sharers),
         reflection: section.take("reflection", "true", values::boolean),
         connections: connections(section, sharers),
     }
@@ -165,6 +178,30 @@ fn share(section: &mut Section<'_>, key: &'static str, all: usize, is_alone: boo
         section.warning(key, &format!("is more than all may have together; it will be {all}"));
     }
     share.min(all)
+}
+
+fn unfinished(section: &mut Section<'_>, max_in_flight: usize, sharers: Sharers) -> Unfinished {
+    let bytes = values::size(MIB..=4096 * MIB);
+    let default = (64 * MIB as usize).max(max_in_flight * 2 * UNFINISHED_CALL);
+    let max = section.take("max_unfinished", &in_mib(default), &bytes);
+    if max / UNFINISHED_CALL < max_in_flight {
+        let calls = max / UNFINISHED_CALL;
+        section.warning("max_unfinished", &format!("has room for {calls} calls, fewer than max_in_flight"));
+    }
+    let default = if sharers.callers == 1 { max } else { max.div_ceil(2) };
+    let share = section.take("max_unfinished_per_caller", &in_mib(default), bytes);
+    if share > max {
+        section.warning(
+            "max_unfinished_per_caller",
+            &format!("is more than all may have together; it will be {}", in_mib(max)),
+        );
+    }
+    Unfinished { max, max_per_caller: share.min(max) }
+}
+
+/// As a configuration would say it, rounded up.
+fn in_mib(bytes: usize) -> String {
+    format!("{}MiB", bytes.div_ceil(MIB as usize))
 }
 
 fn lame_duck(section: &mut Section<'_>, drain: Duration) -> Duration {

@@ -21,7 +21,7 @@ use crate::secret::Credentials;
 const MARKER: &str = "s3cr3t";
 const SERVER_KEYS: &str = "`listen`, `plaintext`, `trust_xfcc`, `tls`, `max_in_flight`, `drain`, `lame_duck`, \
                            `worker_threads`, `max_in_flight_per_caller`, `max_in_flight_per_project`, `max_message_size`, \
-                           `max_unfinished`, `reflection`, `max_connections`, `max_connections_per_caller`, \
+                           `max_unfinished`, `max_unfinished_per_caller`, `reflection`, `max_connections`, `max_connections_per_caller`, \
                            `max_connection_age`, `handshake_timeout`, `max_streams`, `max_header_list_size`, \
                            `max_other_frames`, `stream_window`, `connection_window`, `keep_alive`, `keep_alive_timeout`";
 const README: &str = include_str!("../../README.md");
@@ -543,14 +543,27 @@ fn half_of_everything_is_ones_share_and_all_of_it_if_there_is_no_other() {
         ("SCM_GATEWAY__CALLERS__1__PROJECTS", "*"),
     ];
     assert_eq!(shares(one, &[&base[..], &more].concat()), (4, 7, 3));
-    let config =
-        good("[server]\nmax_in_flight = 5\nmax_in_flight_per_project = 6\nlame_duck = \"11s\"", &with_key(&[]));
-    assert_eq!((config.server.max_in_flight_per_project, config.server.lame_duck), (5, secs(10)));
+    let server = |file: &str| good(file, &with_key(&base)).server;
+    let unfinished = |file| [server(file).unfinished.max, server(file).unfinished.max_per_caller].map(|b| b >> 20);
+    assert_eq!(unfinished(""), [64, 32]);
+    assert_eq!(unfinished(one), [64, 64]);
+    assert_eq!(unfinished("[server]\nmax_unfinished = \"5MiB\""), [5, 3], "in whole MiB");
+    let many = load(None, &with_key(&[("SCM_GATEWAY__SERVER__MAX_IN_FLIGHT", "10000")])).expect("a configuration");
+    assert_eq!(many.server.unfinished.max, 313 << 20, "room for twice as many calls");
+    let config = good(
+        "[server]\nmax_in_flight = 65\nmax_in_flight_per_project = 66\nlame_duck = \"11s\"\n\
+         max_unfinished = \"1MiB\"\nmax_unfinished_per_caller = \"2MiB\"",
+        &with_key(&[]),
+    );
+    assert_eq!(config.server.unfinished.max_per_caller, 1 << 20);
+    assert_eq!((config.server.max_in_flight_per_project, config.server.lame_duck), (65, secs(10)));
     assert_eq!(
         config.warnings,
         [
             "server.lame_duck: is more than half of drain; it will be 10s",
-            "server.max_in_flight_per_project: is more than all may have together; it will be 5",
+            "server.max_in_flight_per_project: is more than all may have together; it will be 65",
+            "server.max_unfinished: has room for 64 calls, fewer than max_in_flight",
+            "server.max_unfinished_per_caller: is more than all may have together; it will be 1MiB",
         ]
     );
 }

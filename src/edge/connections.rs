@@ -19,7 +19,8 @@ use tokio::{
 use tokio_util::{either::Either, sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    CallService,
+    CallService, STRANGERS,
+    beginnings::{Beginning, Beginnings},
     guard::{self, Broken},
     identity::{Identify, Peer, of_certificate},
     listener::{self, Stream},
@@ -45,9 +46,6 @@ const MAX_PENDING_RESETS: usize = 400;
 /// before the client has heard of `max_streams` makes as many. What bounds them is what each costs until it is written.
 const MAX_RESETS: usize = 10_000;
 
-/// One connection in so many may be a stranger's.
-const STRANGERS: usize = 8;
-
 /// Who may connect, and how they are known.
 pub struct Admission {
     /// TLS, if it is spoken.
@@ -65,6 +63,8 @@ pub struct Connections {
     /// How long a call takes at most.
     call: Duration,
     places: Arc<Semaphore>,
+    /// Of these, those that have not begun.
+    beginnings: Beginnings,
     /// Of these, those of clients that are not served: who they are is not known, or not listed.
     strangers: Semaphore,
     /// Of these, those of each client that is known.
@@ -101,6 +101,7 @@ impl Connections {
             limits: limits.clone(),
             call,
             places,
+            beginnings: Beginnings::new(most.div_ceil(STRANGERS)),
             strangers: Semaphore::new(most.div_ceil(STRANGERS)),
             shares: Shares::new(limits.max_per_caller),
             workers,
@@ -123,14 +124,17 @@ impl Connections {
             Ok(stream) => stream,
             Err(error) => return self.refuse(from, "limit", &error),
         };
+        let beginning = self.beginnings.enter();
+        let gives_way = beginning.gives_way.clone();
         let worker = self.workers.least_busy();
         let runtime = worker.runtime.clone();
         let (all, closed) = (self.clone(), self.closed.clone());
         let connection = async move {
             match listener::attach(stream) {
                 Ok(stream) => tokio::select! {
-                    () = all.serve(stream, from, service) => {}
+                    () = all.serve(stream, from, service, beginning) => {}
                     () = closed.cancelled() => {}
+                    () = gives_way.cancelled() => all.refuse(from, "handshake_limit", &"others began meanwhile"),
                 },
                 Err(error) => all.refuse(from, "limit", &error),
             }
@@ -151,7 +155,7 @@ impl Connections {
         self.closed.cancel();
     }
 
-    async fn serve(&self, stream: Stream, from: Option<SocketAddr>, service: impl CallService) {
+    async fn serve(&self, stream: Stream, from: Option<SocketAddr>, service: impl CallService, beginning: Beginning) {
         let Admission { tls, source, callers } = &self.admission;
         let overdue = clock::steady() + self.limits.handshake_timeout;
         let user = match &stream {
@@ -183,11 +187,11 @@ impl Connections {
             Ok(place) => place,
             Err(full) => return self.refuse(from, "limit", &full),
         };
-        let _share = match peer.identity().map(|caller| self.shares.take(caller)) {
+        let _share = match peer.identity().map(|caller| self.shares.take(caller, 1)) {
             Some(None) => return self.refuse(from, "limit_per_caller", &"as many as one caller may have"),
             share => share,
         };
-        self.http2(stream, from, Identify::new(service, peer), overdue, age).await;
+        self.http2(stream, from, Identify::new(service, peer), (beginning, overdue), age).await;
     }
 
     /// Serves what begins in time, and ends with age, with the gateway, or as its peer likes.
@@ -196,12 +200,12 @@ impl Connections {
         stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
         from: Option<SocketAddr>,
         service: impl CallService,
-        overdue: Instant,
+        (beginning, overdue): (Beginning, Instant),
         age: Duration,
     ) {
         let ending = CancellationToken::new();
         let service = WellFormed::new(OwnStreams::new(service, ending.clone(), self.call));
-        let (stream, begun) = guard::guard(stream, self.limits.max_other_frames, self.broken.clone());
+        let (stream, begun) = guard::guard(stream, self.limits.max_other_frames, self.broken.clone(), beginning);
         let connection = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .auto_date_header(false)
@@ -259,7 +263,7 @@ fn refused(meter: &Meter) -> Counter<u64> {
         .u64_counter("scm_gateway.connections.refused")
         .with_description("Connections that were closed before their first call, by reason")
         .build();
-    for reason in ["limit", "limit_per_caller", "tls", "handshake_timeout"] {
+    for reason in ["limit", "limit_per_caller", "tls", "handshake_timeout", "handshake_limit"] {
         counter.add(0, &[KeyValue::new("reason", reason)]);
     }
     counter

@@ -21,6 +21,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
+use super::beginnings::Beginning;
 use crate::clock;
 
 mod frames;
@@ -56,17 +57,20 @@ pub(super) struct Guarded<S> {
     last_stream: u32,
     outbound: Outbound,
     begun: Arc<AtomicBool>,
+    /// None once it has begun.
+    beginning: Option<Beginning>,
 }
 
 /// Done when the time for the beginning is over and it has not come; else never.
 pub(super) struct Overdue(Arc<AtomicBool>);
 
-/// Guards a stream from its first byte on.
-pub(super) fn guard<S>(inner: S, max_other_frames: u32, broken: Broken) -> (Guarded<S>, Overdue) {
+/// Guards a stream from its first byte on. Once it has begun, `beginning` is over.
+pub(super) fn guard<S>(inner: S, max_other_frames: u32, broken: Broken, beginning: Beginning) -> (Guarded<S>, Overdue) {
     let begun = Arc::<AtomicBool>::default();
     let inbound = Inbound::new(max_other_frames, clock::steady());
     let outbound = Outbound::default();
-    (Guarded { inner, broken, inbound, last_stream: 0, outbound, begun: begun.clone() }, Overdue(begun))
+    let overdue = Overdue(begun.clone());
+    (Guarded { inner, broken, inbound, last_stream: 0, outbound, begun, beginning: Some(beginning) }, overdue)
 }
 
 impl Overdue {
@@ -103,7 +107,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guarded<S> {
         this.last_stream = this.inbound.last_stream();
         ready!(Pin::new(&mut this.inner).poll_read(cx, buf))?;
         let verdict = this.inbound.read(&buf.filled()[before..], clock::steady());
-        this.begun.store(this.inbound.has_begun(), Relaxed);
+        if this.beginning.is_some() && this.inbound.has_begun() {
+            this.beginning = None;
+            this.begun.store(true, Relaxed);
+        }
         task::Poll::Ready(verdict.map_err(|reason| this.end(reason, cx)))
     }
 }

@@ -21,7 +21,7 @@ pub(super) struct Places {
 
 /// The place of one call, given back when it is dropped.
 pub(super) struct Place<'a> {
-    _caller: Option<Share<'a>>,
+    _caller: Option<Share>,
     _place: SemaphorePermit<'a>,
 }
 
@@ -45,13 +45,13 @@ impl Places {
         let place = self.all.try_acquire().map_err(|_| Error::overloaded("max_in_flight"))?;
         let share = caller
             .identity()
-            .map(|caller| self.callers.take(caller).ok_or_else(|| Error::overloaded("max_in_flight_per_caller")));
+            .map(|caller| self.callers.take(caller, 1).ok_or_else(|| Error::overloaded("max_in_flight_per_caller")));
         Ok(Place { _caller: share.transpose()?, _place: place })
     }
 
     /// A share for a call to this project, whose SCM may hang, or whose key may be missing, while others do well.
-    pub(super) fn share(&self, project: &Target) -> Result<Share<'_>, Error> {
-        self.projects.take(&project.id).ok_or_else(|| Error::overloaded("max_in_flight_per_project"))
+    pub(super) fn share(&self, project: &Target) -> Result<Share, Error> {
+        self.projects.take(&project.id, 1).ok_or_else(|| Error::overloaded("max_in_flight_per_project"))
     }
 }
 

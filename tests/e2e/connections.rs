@@ -63,6 +63,25 @@ async fn one_connection_too_many_is_closed_at_once_and_a_place_is_given_back() {
     assert_eq!(emulator.attempts(), 4);
 }
 
+/// More of them than there may be connections: an eighth of those are all that have said nothing so far.
+#[tokio::test]
+async fn connections_that_say_nothing_give_way_to_those_that_come_after_them() {
+    let emulator = emulator().await;
+    let gateway = Gateway::with(&emulator, &[("SCM_GATEWAY__SERVER__MAX_CONNECTIONS", "16")]).await;
+    let connect = || TcpStream::connect(&gateway.addresses.server);
+    let (mut silent, last) = ([connect().await.unwrap(), connect().await.unwrap()], 20);
+    for number in 0..last {
+        let next = connect().await.unwrap();
+        let mut oldest = std::mem::replace(&mut silent[number % 2], next);
+        let _ = oldest.read_to_end(&mut Vec::new()).await; // closed for the next one
+    }
+    assert_eq!(gateway.metric::<usize>("scm_gateway_connections_refused_total{reason=\"handshake_limit\"").await, last);
+    for calls in 1..=3 {
+        client(&gateway.addresses.server).await.save_info(sample()).await.unwrap();
+        assert_eq!(emulator.attempts(), calls);
+    }
+}
+
 #[tokio::test]
 async fn an_old_connection_is_told_to_end_and_its_calls_finish() {
     let emulator = emulator().await;

@@ -6,8 +6,8 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Broken, guard};
-use crate::clock::steady;
+use super::{Broken, Guarded, Overdue, guard};
+use crate::{clock::steady, edge::beginnings::Beginnings};
 
 /// The client's preface and its SETTINGS.
 const BEGINNING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
@@ -17,13 +17,14 @@ const CALL: &[u8] = b"\0\0\0\x01\x05\0\0\0\x01";
 const GOAWAY_AFTER_IT: &[u8] = b"\0\0\x08\x07\0\0\0\0\0\0\0\0\x01\0\0\0\x01";
 const GOAWAY_WITHOUT_IT: &[u8] = b"\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\x01";
 
-fn broken() -> Broken {
-    Broken::new(&opentelemetry_sdk::metrics::SdkMeterProvider::default().meter("test"))
+fn guarded<S>(stream: S) -> (Guarded<S>, Overdue) {
+    let broken = Broken::new(&opentelemetry_sdk::metrics::SdkMeterProvider::default().meter("test"));
+    guard(stream, 1000, broken, Beginnings::new(1).enter())
 }
 
 async fn is_overdue(bytes: &[u8]) -> bool {
     let (mut client, server) = tokio::io::duplex(64);
-    let (mut guarded, overdue) = guard(server, 1000, broken());
+    let (mut guarded, overdue) = guarded(server);
     client.write_all(bytes).await.unwrap();
     guarded.read_exact(&mut vec![0; bytes.len()]).await.unwrap();
     timeout(Duration::from_secs(60), overdue.by(steady() + Duration::from_secs(10))).await.is_ok()
@@ -39,7 +40,7 @@ async fn a_beginning_that_is_not_whole_in_time_is_overdue() {
 /// What the client of a connection is told that breaks the rules after these bytes of ours.
 async fn told(written: &[u8]) -> Vec<u8> {
     let (mut client, server) = tokio::io::duplex(1024);
-    let (mut guarded, _overdue) = guard(server, 1000, broken());
+    let (mut guarded, _overdue) = guarded(server);
     guarded.write_all(written).await.unwrap();
     client.write_all(&[BEGINNING, PUSH_PROMISE].concat()).await.unwrap();
     let error = guarded.read(&mut [0; 1024]).await.unwrap_err();
@@ -67,7 +68,7 @@ async fn who_breaks_the_rules_is_told_which_calls_were_taken() {
         (BEGINNING.to_vec(), [CALL, PUSH_PROMISE].concat(), GOAWAY_WITHOUT_IT),
     ] {
         let (mut client, server) = tokio::io::duplex(1024);
-        let (mut guarded, _overdue) = guard(server, 1000, broken());
+        let (mut guarded, _overdue) = guarded(server);
         client.write_all(&first).await.unwrap();
         guarded.read_exact(&mut vec![0; first.len()]).await.unwrap();
         client.write_all(&then).await.unwrap();

@@ -15,7 +15,7 @@ use h2::{
 use http::{HeaderMap, Request};
 use prost::Message as _;
 use scm_gateway::proto::SaveInfoRequest;
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, time::timeout};
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
@@ -173,7 +173,7 @@ async fn half_sent_requests_hold_so_many_bytes_at_most_and_one_more_is_refused()
         }
         assert!(half_sent.len() < 6, "nothing is refused");
     }
-    assert_eq!(refused, Some(5), "of 200 KiB, in 1 MiB");
+    assert_eq!(refused, Some(4), "of 200 KiB and 16 each, in 1 MiB");
 
     let big = SaveInfoRequest { cert_id: "x".repeat(200 * 1024), ..sample() };
     let status = gateway.save(big.clone()).await.unwrap_err();
@@ -188,4 +188,90 @@ async fn half_sent_requests_hold_so_many_bytes_at_most_and_one_more_is_refused()
         }
     }
     assert_eq!(emulator.attempts(), 0);
+}
+
+/// What a sidecar says of who calls.
+const SIDECAR: [(&str, &str); 8] = [
+    ("SCM_GATEWAY__SERVER__TRUST_XFCC", "true"),
+    ("SCM_GATEWAY__SERVER__MAX_UNFINISHED", "2MiB"),
+    ("SCM_GATEWAY__CALLERS__0__IDENTITY", "spiffe://example.org/a"),
+    ("SCM_GATEWAY__CALLERS__0__METHODS", "SaveInfo"),
+    ("SCM_GATEWAY__CALLERS__0__PROJECTS", "*"),
+    ("SCM_GATEWAY__CALLERS__1__IDENTITY", "spiffe://example.org/b"),
+    ("SCM_GATEWAY__CALLERS__1__METHODS", "SaveInfo"),
+    ("SCM_GATEWAY__CALLERS__1__PROJECTS", "*"),
+];
+
+/// A call of `path` by the caller of this name, with the last bytes of its message still to come.
+async fn begun(connection: &SendRequest<Bytes>, path: &str, caller: Option<&str>) -> HalfSent {
+    let mut request = Request::post(format!("http://localhost{path}")).header("content-type", "application/grpc");
+    if let Some(name) = caller {
+        request = request.header("x-forwarded-client-cert", format!("URI=spiffe://example.org/{name}"));
+    }
+    let mut connection = connection.clone().ready().await.unwrap();
+    let (answer, mut body) = connection.send_request(request.body(()).unwrap(), false).unwrap();
+    body.send_data(Bytes::from_static(b"\0\0\0"), false).unwrap();
+    HalfSent { answer, request: body }
+}
+
+/// So many calls, of which so many are there in the end: the others are refused.
+async fn crowd(
+    address: &str,
+    path: &str,
+    caller: Option<&str>,
+    calls: usize,
+    there: std::ops::RangeInclusive<usize>,
+) -> Vec<HalfSent> {
+    let (send, mut ping) = connect(address, 65_535).await;
+    let mut all = Vec::new();
+    for _ in 0..calls {
+        all.push(begun(&send, path, caller).await);
+    }
+    let refused = async {
+        while !there.contains(&all.len()) {
+            arrived(&mut ping).await;
+            all.retain_mut(HalfSent::hangs);
+        }
+    };
+    timeout(Duration::from_secs(30), refused).await.expect("of each so many are there");
+    all
+}
+
+#[tokio::test]
+async fn neither_strangers_nor_one_caller_keep_the_others_from_calling() {
+    let emulator = emulator().await;
+    let gateway = Gateway::with(&emulator, &SIDECAR).await;
+    let address = &gateway.addresses.server;
+    let save = SAVE_INFO.strip_prefix("http://localhost").unwrap();
+
+    // Each counts for 16 KiB, and its headers, and a question for 4 KiB more.
+    let _an_eighth = crowd(address, "/grpc.health.v1.Health/Check", None, 60, 12..=12).await;
+    let _half = crowd(address, save, Some("a"), 80, 60..=63).await;
+    let _what_is_left = crowd(address, save, Some("b"), 20, 20..=20).await;
+
+    let mut refused = begun(&connect(address, 65_535).await.0, save, Some("a")).await;
+    assert_eq!((&mut refused.answer).await.unwrap().headers()["grpc-status"], "8", "RESOURCE_EXHAUSTED");
+    assert_eq!(emulator.attempts(), 0);
+}
+
+#[tokio::test]
+async fn answers_that_nobody_reads_are_bounded_and_one_more_call_is_refused_before_it_is_carried_out() {
+    let emulator = emulator().await;
+    let gateway = Gateway::with(&emulator, &[("SCM_GATEWAY__SERVER__MAX_UNFINISHED", "1MiB")]).await;
+    let (send, _ping) = connect(&gateway.addresses.server, 0).await;
+    let mut unread = Vec::new();
+    for _ in 0..63 {
+        unread.push(answered(send.clone()).await);
+    }
+    let mut status = gateway.save(sample()).await.unwrap_err();
+    assert_status(&status, Code::ResourceExhausted, "OVERLOADED", None);
+    assert_eq!(emulator.attempts(), 63);
+    drop((unread, send));
+    while status.code() == Code::ResourceExhausted {
+        match gateway.save(sample()).await {
+            Ok(_) => break,
+            Err(error) => status = error,
+        }
+    }
+    assert_eq!((status.code(), emulator.attempts()), (Code::ResourceExhausted, 64));
 }
