@@ -58,6 +58,16 @@ impl Share {
         }
         fits
     }
+
+    /// Parts with so much of it.
+    ///
+    /// # Panics
+    ///
+    /// If there is not so much in it.
+    pub fn split(&mut self, amount: usize) -> Self {
+        self.amount = self.amount.checked_sub(amount).expect("there is so much in it");
+        Self { shares: self.shares.clone(), owner: self.owner.clone(), amount }
+    }
 }
 
 impl Drop for Share {
@@ -102,7 +112,11 @@ mod tests {
         assert!(!share.more(1), "the owner has all of it");
         assert!(shares.take(&a, usize::MAX).is_none());
         assert!(shares.take(&b, 10).is_some());
+        let part = share.split(3);
         drop(share);
+        assert!(shares.take(&a, 8).is_none(), "the part is still taken");
+        assert!(shares.take(&a, 7).is_some());
+        drop(part);
         assert!(shares.take(&a, 10).is_some());
     }
 }

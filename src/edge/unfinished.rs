@@ -80,16 +80,16 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let extensions = request.extensions();
-        let call = extensions.get::<Arc<Call>>().cloned();
-        let hold = || Held::new(&self.room, extensions.get(), call.clone());
-        let (mut open, mut held) = (hold(), hold());
+        let call = extensions.get().cloned();
+        let mut held = Held::none_yet(&self.room, extensions.get());
         // Questions to health and reflection are small, and reflection is a stream without end: the most that one holds.
         let is_whole_at_once = request.uri().path().starts_with(GRPC_OWN);
         let question = if is_whole_at_once { QUESTION } else { 0 };
-        if let Err(status) = open.more(CALL).and_then(|()| held.more(size(request.headers()) + question)) {
-            return Either::Right(now(Ok(status.into_http())));
+        if let Err(limit) = held.more(CALL + size(request.headers()) + question) {
+            return Either::Right(now(Ok(refuse(call.as_ref(), limit).into_http())));
         }
-        let answer = self.inner.call(request.map(|inner| Counted { inner, held, is_whole_at_once }));
+        let open = held.split(CALL);
+        let answer = self.inner.call(request.map(|inner| Counted { inner, held, call, is_whole_at_once }));
         Either::Left(Box::pin(async move {
             Ok(answer.await?.map(|inner| tonic::body::Body::new(Answer { inner, _open: open })))
         }))
@@ -102,72 +102,73 @@ fn size(headers: &HeaderMap) -> usize {
 
 /// What one holds, given back when it is dropped.
 struct Held {
-    all: Permits,
-    of: Part,
-    call: Option<Arc<Call>>,
+    all: OwnedSemaphorePermit,
+    part: Part,
 }
 
 /// Whose part it is taken from.
 enum Part {
-    Stranger(Permits),
+    Stranger(OwnedSemaphorePermit),
     Caller(Share),
     /// Nobody is told apart.
     Whole,
 }
 
 impl Held {
-    fn new(room: &Room, caller: Option<&Caller>, call: Option<Arc<Call>>) -> Self {
+    /// Nothing yet, of this caller's part.
+    fn none_yet(room: &Room, caller: Option<&Caller>) -> Self {
+        let none_of = |bytes: &Arc<Semaphore>| bytes.clone().try_acquire_many_owned(0).expect("it is never closed");
         let nobody = Caller::default();
         let caller = caller.unwrap_or(&nobody);
-        let of = match caller.identity() {
-            _ if room.callers.may_look(caller).is_err() => Part::Stranger(Permits::of(&room.strangers)),
+        let part = match caller.identity() {
+            _ if room.callers.may_look(caller).is_err() => Part::Stranger(none_of(&room.strangers)),
             Some(identity) => Part::Caller(room.shares.none_yet(identity)),
             None => Part::Whole,
         };
-        Self { all: Permits::of(&room.all), of, call }
+        Self { all: none_of(&room.all), part }
     }
 
-    fn more(&mut self, bytes: usize) -> Result<(), Status> {
-        let fits_its_part = match &mut self.of {
-            Part::Stranger(permits) => permits.more(bytes),
-            Part::Caller(share) => share.more(bytes),
-            Part::Whole => true,
+    /// So many bytes more, or which limit that would be beyond.
+    fn more(&mut self, bytes: usize) -> Result<(), &'static str> {
+        let (fits, limit) = match &mut self.part {
+            Part::Stranger(permit) => (take(permit, bytes), "max_unfinished"),
+            Part::Caller(share) => (share.more(bytes), "max_unfinished_per_caller"),
+            Part::Whole => (true, ""),
         };
-        let limit = match (fits_its_part, &self.of) {
-            (true, _) if self.all.more(bytes) => return Ok(()),
-            (false, Part::Caller(_)) => "max_unfinished_per_caller",
-            _ => "max_unfinished",
-        };
-        Err(fail(self.call.as_ref(), Error::overloaded(limit)))
-    }
-}
-
-/// Permits taken one after the other.
-struct Permits {
-    of: Arc<Semaphore>,
-    taken: Option<OwnedSemaphorePermit>,
-}
-
-impl Permits {
-    fn of(semaphore: &Arc<Semaphore>) -> Self {
-        Self { of: semaphore.clone(), taken: None }
-    }
-
-    fn more(&mut self, number: usize) -> bool {
-        let number = u32::try_from(number).unwrap_or(u32::MAX);
-        match (self.of.clone().try_acquire_many_owned(number), &mut self.taken) {
-            (Ok(more), Some(taken)) => taken.merge(more),
-            (Ok(more), none) => *none = Some(more),
-            (Err(_), _) => return false,
+        match fits {
+            false => Err(limit),
+            true if take(&mut self.all, bytes) => Ok(()),
+            true => Err("max_unfinished"),
         }
-        true
     }
+
+    /// Parts with so many of its bytes.
+    fn split(&mut self, bytes: usize) -> Self {
+        let split = |permit: &mut OwnedSemaphorePermit| permit.split(bytes).expect("so many were taken");
+        let part = match &mut self.part {
+            Part::Stranger(permit) => Part::Stranger(split(permit)),
+            Part::Caller(share) => Part::Caller(share.split(bytes)),
+            Part::Whole => Part::Whole,
+        };
+        Self { all: split(&mut self.all), part }
+    }
+}
+
+fn take(permit: &mut OwnedSemaphorePermit, bytes: usize) -> bool {
+    let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+    let more = permit.semaphore().clone().try_acquire_many_owned(bytes);
+    more.map(|more| permit.merge(more)).is_ok()
+}
+
+fn refuse(call: Option<&Arc<Call>>, limit: &'static str) -> Status {
+    fail(call, Error::overloaded(limit))
 }
 
 /// A request body that is counted as it comes.
 pub(super) struct Counted<B> {
     inner: B,
     held: Held,
+    call: Option<Arc<Call>>,
     is_whole_at_once: bool,
 }
 
@@ -187,9 +188,9 @@ where
         if let Some(Ok(frame)) = &frame
             && let Some(data) = frame.data_ref()
             && !this.is_whole_at_once
-            && let Err(status) = this.held.more(data.len())
+            && let Err(limit) = this.held.more(data.len())
         {
-            return task::Poll::Ready(Some(Err(status.into())));
+            return task::Poll::Ready(Some(Err(refuse(this.call.as_ref(), limit).into())));
         }
         task::Poll::Ready(frame)
     }

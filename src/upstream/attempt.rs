@@ -15,7 +15,7 @@ use tokio::{
 use super::{
     Upstream, key, signed, skew,
     target::Target,
-    transport::{Broken, Connecting, SendError, Transport},
+    transport::{Begun, Broken, SendError, Transport},
 };
 use crate::{
     call::Call,
@@ -51,11 +51,11 @@ impl Upstream {
         let observed = Observed::start::<M>(&self.telemetry, attempt);
         let _looks = attempt.target.throttle.attempt();
         let (signed, ours) = self.sign(attempt, place.credentials(), traceparent::header(&observed.context));
-        let connecting = Connecting::default();
+        let begun = Begun::default();
         let (transport, clock, deadline) = (self.transport.clone(), self.clock.clone(), attempt.deadline);
         // Boxed, for it is large, and would be copied from one future that waits for it to the next.
-        let exchange = Box::pin(exchange::<M>(transport, signed, connecting.clone(), deadline, clock));
-        let (heard, place) = self.listen::<M>(deadline, &connecting, exchange, place).await;
+        let exchange = Box::pin(exchange::<M>(transport, signed, begun.clone(), deadline, clock));
+        let (heard, place) = self.listen::<M>(deadline, &begun, exchange, place).await;
         let result = heard.and_then(|Heard { head, result }| {
             if let Some((headers, received)) = head {
                 attempt.target.skew.observe(&headers, received);
@@ -99,11 +99,11 @@ impl Upstream {
     async fn listen<M: RestMethod>(
         &self,
         deadline: Instant,
-        connecting: &Connecting,
+        begun: &Begun,
         exchange: impl Future<Output = Heard<M::Reply>> + Send + 'static,
         place: key::Pass,
     ) -> (Result<Heard<M::Reply>, Error>, Option<key::Pass>) {
-        let late = || unanswered(connecting.late());
+        let late = || unanswered(begun.late());
         if !place.is_in_doubt() {
             return (self.within::<M, _>(deadline, late, async { Ok(exchange.await) }).await, Some(place));
         }
@@ -134,11 +134,11 @@ struct Heard<R> {
 async fn exchange<M: RestMethod>(
     transport: Arc<Transport>,
     signed: signed::SignedRequest,
-    connecting: Connecting,
+    begun: Begun,
     deadline: Instant,
     clock: Clock,
 ) -> Heard<M::Reply> {
-    match transport.send(signed, &connecting, deadline).await {
+    match transport.send(signed, begun, deadline).await {
         Ok(raw) => {
             let received = clock.now();
             let result = decode::decode::<M>(&raw, received);
@@ -178,8 +178,8 @@ fn unanswered(error: SendError) -> Error {
         Broken::Descriptors => Error::overloaded(error.cause),
         Broken::Tls => unsent(Reason::UpstreamTls),
         Broken::Proxy => unsent(Reason::UpstreamConfiguration),
-        Broken::Late { connected: false } => unsent(Reason::Deadline),
-        Broken::Late { connected: true } => Error::new(Reason::Deadline, Progress::MaybeSent),
+        Broken::Late { begun: false } => unsent(Reason::Deadline),
+        Broken::Late { begun: true } => Error::new(Reason::Deadline, Progress::MaybeSent),
         Broken::Lost(head) => {
             let answer = head.map(|(status, headers)| Box::new(decode::head(status, &headers)));
             Error { answer, ..Error::new(Reason::UpstreamUnavailable, Progress::MaybeSent) }

@@ -2,7 +2,13 @@
 //! and repeats nothing that was sent: an attempt needs a date and signature of its own.
 
 use std::{
-    sync::{Arc, OnceLock},
+    convert::Infallible,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    task::{self, Poll},
     time::Duration,
 };
 
@@ -13,12 +19,9 @@ use http::{
     uri::{InvalidUri, Scheme},
 };
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper_util::{
-    client::legacy::{
-        self,
-        connect::{CaptureConnection, HttpConnector, capture_connection},
-    },
+    client::legacy::{self, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
 use rustls::pki_types::CertificateDer;
@@ -75,7 +78,7 @@ pub enum BuildError {
 }
 
 /// A client over connections of this kind.
-type Client<C> = legacy::Client<C, Full<Bytes>>;
+type Client<C> = legacy::Client<C, Outgoing>;
 
 /// Connections that were made under the same circumstances.
 struct Pool {
@@ -84,16 +87,41 @@ struct Pool {
     clients: PerWorker<Client<Connector>>,
 }
 
-/// Tells of a request on its way whether there is a connection for it yet.
+/// Whether hyper has begun to write a request: not before there is a connection for it.
 #[derive(Clone, Default)]
-pub(super) struct Connecting(Arc<OnceLock<CaptureConnection>>);
+pub(super) struct Begun(Arc<AtomicBool>);
 
-impl Connecting {
+impl Begun {
     /// What it means that the time is over now.
     pub(super) fn late(&self) -> SendError {
-        let connected = self.0.get().is_some_and(|connection| connection.connection_metadata().is_some());
-        let cause = if connected { "no answer in time" } else { "no connection in time" };
-        SendError { kind: Broken::Late { connected }, cause }
+        let begun = self.0.load(Relaxed);
+        let cause = if begun { "no answer in time" } else { "no connection in time" };
+        SendError { kind: Broken::Late { begun }, cause }
+    }
+}
+
+/// The body of a request. hyper asks whether it has an end as it writes the head.
+#[derive(Default)]
+struct Outgoing {
+    body: Full<Bytes>,
+    begun: Begun,
+}
+
+impl Body for Outgoing {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Pin::new(&mut self.get_mut().body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.begun.0.store(true, Relaxed);
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 
@@ -138,17 +166,17 @@ impl Transport {
     pub(super) async fn send(
         &self,
         signed: SignedRequest,
-        connecting: &Connecting,
+        begun: Begun,
         deadline: Instant,
     ) -> Result<RawReply, SendError> {
-        let mut request = request(signed.method, signed.url, signed.headers, signed.body).map_err(no_url)?;
+        let body = Outgoing { body: signed.body.into(), begun };
+        let mut request = request(signed.method, signed.url, signed.headers, body).map_err(no_url)?;
         if let Some(authorization) = &self.proxy_authorization
             && request.uri().scheme() == Some(&Scheme::HTTP)
         {
             request.headers_mut().insert(PROXY_AUTHORIZATION, authorization.clone());
         }
         let pool = self.pool.borrow().clone();
-        let _ = connecting.0.set(capture_connection(&mut request)); // of one request
         let sent = pool.clients.mine().request(request).await.map_err(|error| classify(&error));
         if let Err(SendError { kind: Broken::Lost(_), .. }) = sent {
             self.give_up(&pool);
@@ -191,7 +219,7 @@ impl MetadataTransport {
         url: String,
         headers: HeaderMap,
     ) -> Result<(u16, Zeroizing<Vec<u8>>), SendError> {
-        let sent = self.0.request(request(method, url, headers, Bytes::new()).map_err(no_url)?);
+        let sent = self.0.request(request(method, url, headers, Outgoing::default()).map_err(no_url)?);
         let answered = async {
             let response = sent.await.map_err(|error| classify(&error))?;
             let status = response.status().as_u16();
@@ -225,10 +253,10 @@ impl Pool {
     }
 }
 
-fn request(method: Method, url: String, headers: HeaderMap, body: Bytes) -> Result<Request<Full<Bytes>>, InvalidUri> {
+fn request(method: Method, url: String, headers: HeaderMap, body: Outgoing) -> Result<Request<Outgoing>, InvalidUri> {
     let url = Uri::try_from(url)?;
-    let length = body.len();
-    let mut request = Request::new(Full::new(body));
+    let length = body.size_hint().lower();
+    let mut request = Request::new(body);
     (*request.method_mut(), *request.uri_mut(), *request.headers_mut()) = (method, url, headers);
     let headers = request.headers_mut();
     headers.insert(CONTENT_LENGTH, length.into()); // hyper leaves it out where it is 0

@@ -43,8 +43,8 @@ pub(crate) enum Broken {
     Tls,
     /// The proxy makes no connection for us: not one byte of the request left.
     Proxy,
-    /// No answer in time. Without a connection not one byte of the request left.
-    Late { connected: bool },
+    /// No answer in time. What was not begun to be sent has not left.
+    Late { begun: bool },
     /// The connection broke with the request on it, perhaps after the head of the answer.
     Lost(Option<(u16, HeaderMap)>),
     /// What came is not HTTP.
