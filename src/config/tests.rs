@@ -2,8 +2,10 @@
 
 mod callers;
 mod credentials;
+mod documents;
 mod environment;
 mod projects;
+mod server;
 
 use std::fs;
 use std::net::Ipv4Addr;
@@ -15,7 +17,6 @@ use secrecy::ExposeSecret;
 use std::path::PathBuf;
 
 use super::*;
-use crate::proto::RPCS;
 use crate::secret::Credentials;
 
 const MARKER: &str = "s3cr3t";
@@ -24,8 +25,6 @@ const SERVER_KEYS: &str = "`listen`, `plaintext`, `trust_xfcc`, `tls`, `max_in_f
                            `max_unfinished`, `max_unfinished_per_caller`, `reflection`, `max_connections`, `max_connections_per_caller`, \
                            `max_connection_age`, `handshake_timeout`, `max_streams`, `max_header_list_size`, \
                            `max_other_frames`, `stream_window`, `connection_window`, `keep_alive`, `keep_alive_timeout`";
-const README: &str = include_str!("../../README.md");
-const SAMPLE: &str = include_str!("../../deploy/scm-gateway.toml");
 
 /// A directory of one test, gone at its end.
 struct Dir(tempfile::TempDir);
@@ -119,76 +118,6 @@ fn the_defaults_and_the_vendors_variables_suffice() {
     assert_eq!(key_of(project).secret_key.expose_secret(), "SK-env");
     assert!(key_of(project).security_token.is_none());
     assert!(config.warnings.is_empty(), "{:?}", config.warnings);
-}
-
-#[test]
-fn the_sample_holds_the_defaults() {
-    let [mut sample, mut default] =
-        [good(SAMPLE, &with_key(&[])), load(None, &with_key(&[])).expect("a configuration")];
-    // Only where the values came from may differ.
-    let [from_file, by_default] = [&mut sample, &mut default].map(|config| std::mem::take(&mut config.settings));
-    assert_eq!(format!("{sample:?}"), format!("{default:?}"));
-    let values =
-        |settings: &Settings| settings.iter().map(Setting::assignment).collect::<std::collections::BTreeSet<_>>();
-    assert_eq!(values(&from_file), values(&by_default));
-}
-
-#[test]
-fn the_sample_and_the_readme_name_every_key() {
-    let text = "x = 1\n[server]\nx = 1\n[server.tls]\nx = 1\n[admin]\nx = 1\n[upstream]\nx = 1\n[[projects]]\nx = 1\n\
-                [[callers]]\nx = 1\n";
-    let problems = problems(text, &Environment::new());
-    let unknown: Vec<_> = problems.iter().filter(|line| line.contains(": unknown key; ")).collect();
-    assert_eq!(unknown.len(), 7, "{problems:#?}");
-    for line in unknown {
-        for key in line.split('`').skip(1).step_by(2) {
-            let is_key = |line: &str| {
-                let line = line.trim_start_matches("# ");
-                line.starts_with(&format!("{key} ="))
-                    || line.starts_with(&format!("[{key}]"))
-                    || line.starts_with(&format!("[server.{key}]"))
-                    || line.starts_with(&format!("[[{key}]]"))
-            };
-            assert!(SAMPLE.lines().any(is_key), "{key}, of {line}");
-            let told = [format!(".{key}`"), format!("`{key}`"), format!(".{key}.")]
-                .iter()
-                .any(|key| README.contains(key.as_str()));
-            assert!(told || line.starts_with("x:"), "README.md does not tell of {key}, of {line}");
-        }
-    }
-}
-
-#[test]
-fn the_whole_sample_is_right_once_the_files_are_there() {
-    let dir = Dir::new();
-    let key = dir.file("key", "key\n");
-    let certificate = rcgen::generate_simple_self_signed(["ca.example".to_owned()]).expect("a certificate");
-    let ca = dir.file("ca.pem", certificate.cert.pem());
-    let server_key = dir.file("server.key", certificate.signing_key.serialize_pem());
-    let is_key = |line: &&str| {
-        (line.starts_with("# [") && line.ends_with(']'))
-            || line.split_once(" = ").is_some_and(|(key, _)| {
-                key.trim_start_matches("# ").bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
-            })
-    };
-    let text: String = SAMPLE
-        .lines()
-        .map(|line| if is_key(&line) { line.trim_start_matches("# ") } else { line })
-        .filter(|line| !line.starts_with("endpoint"))
-        .map(|line| match line.split_once(" = ") {
-            Some((ca_file @ ("ca_file" | "client_ca_file" | "cert_file"), _)) => format!("{ca_file} = {ca:?}\n"),
-            Some(("key_file", _)) => format!("key_file = {server_key:?}\n"),
-            Some((key_file, _)) if key_file.ends_with("_file") => format!("{key_file} = {key:?}\n"),
-            _ => format!("{line}\n"),
-        })
-        .collect();
-    let config = good(&text, &Environment::new());
-    assert!(config.upstream.ca.is_some_and(|ca| ca.certificates.len() == 1));
-    assert!(config.upstream.proxy.is_some());
-    assert!(config.server.tls.is_some_and(|tls| tls.material.client_ca.is_some()));
-    assert_eq!(config.callers.len(), 1);
-    let id = &config.projects.default_project().id;
-    assert!(config.projects.get(id).is_some_and(|project| key_of(project).security_token.is_some()));
 }
 
 #[test]
@@ -327,36 +256,6 @@ fn an_odd_key_stays_on_its_line() {
     assert!(problem("\"a\\nb\\u001b[2J\" = 1").starts_with(r#""a\nb\u{1b}[2J": unknown key; "#));
     assert!(problem("\"\" = 1").starts_with("\"\": unknown key; "));
     assert!(problem(&format!("{} = 1", "k".repeat(500))).len() < 200);
-}
-
-#[test]
-fn plain_text_stays_on_the_machine_unless_allowed() {
-    for open in ["0.0.0.0:50051", "[::]:50051", "192.0.2.1:1"] {
-        let problem = problem(&format!("[server]\nlisten = \"{open}\""));
-        assert!(problem.starts_with("server.listen: would take calls in plain text"), "{problem}");
-        assert!(problem.contains("set server.plaintext = true"));
-        good(&format!("[server]\nplaintext = true\nlisten = \"{open}\""), &with_key(&[]));
-    }
-    for closed in ["127.8.8.8:0", "[::1]:1", "unix:/run/scm-gateway.sock"] {
-        good(&format!("[server]\nlisten = \"{closed}\""), &with_key(&[]));
-        good(&format!("[server]\nplaintext = true\nlisten = \"{closed}\""), &with_key(&[]));
-    }
-    let open = ("SCM_GATEWAY__SERVER__LISTEN", "0.0.0.0:1");
-    let problems = problems("", &with_key(&[open]));
-    assert!(problems[0].starts_with("SCM_GATEWAY__SERVER__LISTEN: would take"), "{problems:?}");
-    good("", &with_key(&[open, ("SCM_GATEWAY__SERVER__PLAINTEXT", "true")]));
-    good("[admin]\nlisten = \"0.0.0.0:9464\"", &with_key(&[]));
-}
-
-#[test]
-fn a_socket_has_an_absolute_path_of_bearable_length() {
-    let config = good("[server]\nlisten = \"unix:/run/x.sock\"", &with_key(&[]));
-    assert_eq!(config.server.listen, Listen::Unix(PathBuf::from("/run/x.sock")));
-    good(&format!("[server]\nlisten = \"unix:/{}\"", "x".repeat(106)), &with_key(&[]));
-    for bad in ["unix:".to_owned(), "unix:x.sock".to_owned(), format!("unix:/{}", "x".repeat(107))] {
-        let problem = problem(&format!("[server]\nlisten = \"{bad}\""));
-        assert_eq!(problem, "server.listen: expects an absolute path of at most 107 bytes after \"unix:\"");
-    }
 }
 
 #[test]
@@ -524,51 +423,6 @@ fn every_value_is_shown_with_its_source_and_no_secret() {
 }
 
 #[test]
-fn half_of_everything_is_ones_share_and_all_of_it_if_there_is_no_other() {
-    let shares = |file: &str, variables: &[(&str, &str)]| {
-        let server = good(file, &with_key(variables)).server;
-        (server.max_in_flight_per_caller, server.max_in_flight_per_project, server.connections.max_per_caller)
-    };
-    let base = [
-        ("SCM_GATEWAY__SERVER__TRUST_XFCC", "true"),
-        ("SCM_GATEWAY__SERVER__MAX_IN_FLIGHT", "7"),
-        ("SCM_GATEWAY__SERVER__MAX_CONNECTIONS", "5"),
-    ];
-    assert_eq!(shares("", &base), (4, 7, 3), "without a list there may be any number of callers");
-    let one = "[[callers]]\nidentity = \"a\"\nmethods = [\"SaveInfo\"]\nprojects = [\"*\"]\n";
-    assert_eq!(shares(one, &base), (7, 7, 5));
-    let more = [
-        ("SCM_GATEWAY__CALLERS__1__IDENTITY", "b"),
-        ("SCM_GATEWAY__CALLERS__1__METHODS", "SaveInfo"),
-        ("SCM_GATEWAY__CALLERS__1__PROJECTS", "*"),
-    ];
-    assert_eq!(shares(one, &[&base[..], &more].concat()), (4, 7, 3));
-    let server = |file: &str| good(file, &with_key(&base)).server;
-    let unfinished = |file| [server(file).unfinished.max, server(file).unfinished.max_per_caller].map(|b| b >> 20);
-    assert_eq!(unfinished(""), [64, 32]);
-    assert_eq!(unfinished(one), [64, 64]);
-    assert_eq!(unfinished("[server]\nmax_unfinished = \"5MiB\""), [5, 3], "in whole MiB");
-    let many = load(None, &with_key(&[("SCM_GATEWAY__SERVER__MAX_IN_FLIGHT", "10000")])).expect("a configuration");
-    assert_eq!(many.server.unfinished.max, 313 << 20, "room for twice as many calls");
-    let config = good(
-        "[server]\nmax_in_flight = 65\nmax_in_flight_per_project = 66\nlame_duck = \"11s\"\n\
-         max_unfinished = \"1MiB\"\nmax_unfinished_per_caller = \"2MiB\"",
-        &with_key(&[]),
-    );
-    assert_eq!(config.server.unfinished.max_per_caller, 1 << 20);
-    assert_eq!((config.server.max_in_flight_per_project, config.server.lame_duck), (65, secs(10)));
-    assert_eq!(
-        config.warnings,
-        [
-            "server.lame_duck: is more than half of drain; it will be 10s",
-            "server.max_in_flight_per_project: is more than all may have together; it will be 65",
-            "server.max_unfinished: has room for 64 calls, fewer than max_in_flight",
-            "server.max_unfinished_per_caller: is more than all may have together; it will be 1MiB",
-        ]
-    );
-}
-
-#[test]
 fn of_region_and_endpoint_the_one_that_counts_is_shown() {
     let text = "[upstream]\nregion = \"ap-southeast-1\"\n";
     let endpoint = [("SCM_GATEWAY__UPSTREAM__ENDPOINT", "https://scm.example")];
@@ -589,24 +443,4 @@ fn the_admin_address_is_read_without_the_rest() {
     assert_eq!(admin_address(None, &variables(&[])).expect("an address").port(), 9464);
     let problems = read(&variables(&[("SCM_GATEWAY__ADMIN__LISTEN", "x")])).expect_err("a problem").to_string();
     assert!(problems.starts_with("SCM_GATEWAY__ADMIN__LISTEN: expects"), "{problems}");
-}
-
-#[test]
-fn readme_and_chart_know_every_rpc() {
-    let chart = include_str!("../../deploy/helm/scm-gateway/values.schema.json");
-    let names: Vec<_> = RPCS.iter().map(|rpc| super::callers::short(rpc)).collect();
-    for name in &names {
-        assert!(README.contains(&format!("\n| `{name}` |")), "README.md does not tell of {name}");
-    }
-    fn methods<'a>(schema: &'a serde_json::Value, found: &mut Vec<&'a serde_json::Value>) {
-        found.extend(schema.pointer("/methods/items/enum"));
-        match schema {
-            serde_json::Value::Object(of) => of.values().for_each(|schema| methods(schema, found)),
-            serde_json::Value::Array(of) => of.iter().for_each(|schema| methods(schema, found)),
-            _ => {}
-        }
-    }
-    let (schema, mut found) = (serde_json::from_str(chart).expect("JSON"), Vec::new());
-    methods(&schema, &mut found);
-    assert_eq!(found, [&serde_json::json!(names); 2], "values.schema.json lists other methods");
 }
