@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Instructions per call, the steady figure: of the floor, of the gateway, and of the gateway that exports every trace.
-# Beside them stands what tests/load/instructions.tsv keeps; with --write the file is written anew. With --keep FOLDER
-# callgrind's files stay there, for callgrind_annotate.
+# Beside them stands what tests/load/instructions.tsv keeps; a twentieth more is an error. With --write the file is written
+# anew. With --keep FOLDER callgrind's files stay there, for callgrind_annotate.
 #
 # What 3,000 calls take more than 1,000, so that the start cancels out; in user space; without the rounds of SHA-256,
 # for valgrind hides the CPU's own instructions for them. One core, one stream: nothing depends on who comes first.
@@ -66,5 +66,14 @@ printf '%-8s %12s %8s %12s\n' "" instructions "/ floor" stored
 row floor "$floor_costs"
 row gateway "$plain_costs"
 row traced "$traced_costs"
-[ -z "$write" ] ||
+if [ -n "$write" ]; then
   printf '%s\t%s\n' floor "$floor_costs" gateway "$plain_costs" traced "$traced_costs" >tests/load/instructions.tsv
+  exit
+fi
+# `bounded NAME COST`: no more than a twentieth above what is stored.
+bounded() {
+  [ "$2" -le $(($(stored "$1") * 21 / 20)) ] ||
+    { echo "$1: a twentieth more than stored: find out why, or keep it with --write" >&2 && exit 1; }
+}
+bounded gateway "$plain_costs"
+bounded traced "$traced_costs"
