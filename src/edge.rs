@@ -62,18 +62,19 @@ impl<S> CallService for S where
 {
 }
 
-/// The layers around the services, outermost first. No call takes longer than `most`, and those that are not carried out
-/// hold no more than `unfinished` says.
+/// The layers around the services, outermost first. No call takes longer than `most`, and those that are not over hold no
+/// more than `config` says.
 pub fn stack<T: CertificateService>(
     routes: Routes<T>,
     telemetry: Arc<Telemetry>,
     calls: TaskTracker,
     callers: Arc<Callers>,
     most: Duration,
-    unfinished: &config::Unfinished,
+    config: &config::Server,
 ) -> impl CallService {
     let meter = telemetry.meter.clone();
-    let room = Arc::new(unfinished::Room::new(unfinished, callers.clone()));
+    let stream_window = config.connections.windows.0;
+    let room = Arc::new(unfinished::Room::new(&config.unfinished, stream_window, callers.clone()));
     ServiceBuilder::new()
         // First, for span, metric and log have to show what all the others answer.
         .layer_fn({

@@ -26,7 +26,7 @@ pub enum Reason {
     UpstreamAccount,
     /// The gateway's own key was refused, or it has none.
     UpstreamCredentials,
-    /// The gateway speaks to an API that is not there or not so.
+    /// The gateway is not configured for the way to SCM: its endpoint has no such API, or the proxy lets nothing through.
     UpstreamConfiguration,
     /// SCM failed.
     UpstreamError,
@@ -135,7 +135,7 @@ pub struct Error {
     pub retry_after: Option<Duration>,
     /// How many requests were sent or tried.
     pub attempts: u32,
-    /// What broke on the way to SCM, or which limit was reached, in a word of ours: for the operator, who has to find it.
+    /// What broke on the way to SCM, what was waited for, or which limit was reached, in a word of ours: for the operator, who has to find it.
     pub cause: Option<&'static str>,
 }
 
@@ -161,13 +161,50 @@ impl Error {
         Self { cause: Some(limit), ..Self::held_back(Reason::Overloaded, OVERLOADED) }
     }
 
+    /// A call whose time was over before anything was sent, and what it waited for.
+    pub fn too_late(cause: &'static str) -> Self {
+        Self { cause: Some(cause), ..Self::new(Reason::Deadline, Progress::NotSent) }
+    }
+
     /// An answer that is an error.
     pub fn answered(reason: Reason, answer: Answer) -> Self {
         Self { answer: Some(Box::new(answer)), ..Self::new(reason, Progress::Answered) }
     }
 
+    /// The same, where an attempt before it has failed: what was sent then may have been carried out.
+    pub fn after(self, failed: &Option<Self>) -> Self {
+        let before = failed.as_ref().map_or(Progress::NotSent, |failed| failed.progress);
+        let progress = match (self.progress, before) {
+            (Progress::NotSent, Progress::MaybeSent | Progress::Answered) => Progress::MaybeSent,
+            (progress, _) => progress,
+        };
+        Self { progress, ..self }
+    }
+
     /// If SCM refused the signature for its date: seconds by which SCM's clock is ahead of ours.
     pub fn expired(&self) -> Option<i64> {
         self.answer.as_ref()?.expired
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Error, Progress, Reason};
+
+    #[test]
+    fn what_was_sent_before_may_have_been_carried_out_though_the_last_attempt_was_not_sent() {
+        let error = |progress| Error::new(Reason::Deadline, progress);
+        let after = |last, before: Option<Progress>| error(last).after(&before.map(error)).progress;
+        use Progress::{Answered, MaybeSent, NotSent};
+        for (last, before, told) in [
+            (NotSent, None, NotSent),
+            (NotSent, Some(NotSent), NotSent),
+            (NotSent, Some(MaybeSent), MaybeSent),
+            (NotSent, Some(Answered), MaybeSent),
+            (MaybeSent, Some(NotSent), MaybeSent),
+            (Answered, Some(MaybeSent), Answered),
+        ] {
+            assert_eq!(after(last, before), told, "{last:?} after {before:?}");
+        }
     }
 }

@@ -93,10 +93,10 @@ pub async fn run(
     let readiness = Readiness::new(move || targets.has_usable_key());
     let gateway = Gateway::new(upstream, callers.clone(), &config.server, &telemetry.meter, abandon.clone());
     let reporter = HealthReporter::new();
-    let routes = edge::routes::new(&config.server, gateway, &reporter)?;
+    let routes = edge::routes::all(&config.server, gateway, &reporter)?;
     let calls = TaskTracker::new();
     let most = config.upstream.timeout;
-    let stack = edge::stack(routes, telemetry.clone(), calls.clone(), callers.clone(), most, &config.server.unfinished);
+    let stack = edge::stack(routes, telemetry.clone(), calls.clone(), callers.clone(), most, &config.server);
     let admission = Admission { tls: tls.clone(), source: config.server.identity, callers };
     let connections =
         Connections::new(admission, &config.server.connections, workers.balancer(), most, &telemetry.meter);

@@ -8,7 +8,7 @@ use tonic::{
 };
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
-use crate::error::{Error, Reason, Violation};
+use crate::error::{Error, Progress, Reason, Violation};
 
 /// The `domain` of every `google.rpc.ErrorInfo`.
 pub const DOMAIN: &str = "scm-gateway";
@@ -41,7 +41,7 @@ const fn row(reason: Reason) -> (Code, &'static str) {
         ),
         R::CallerNotAllowed => (
             Code::PermissionDenied,
-            "this caller may not call this method for this project: check project_id and the gateway's list of callers",
+            "this method is not for this caller, or not for this project: check project_id, and the gateway's list of callers if it has one",
         ),
         R::CertificateNotFound => (
             Code::NotFound,
@@ -62,7 +62,7 @@ const fn row(reason: Reason) -> (Code, &'static str) {
             "the gateway has no key that SCM takes, which is not the caller's fault: the gateway's operator has to act",
         ),
         R::UpstreamConfiguration => {
-            (Code::Internal, "SCM's endpoint does not serve this API as configured: the gateway's operator has to act")
+            (Code::Internal, "the gateway is not configured for the way to SCM: the gateway's operator has to act")
         }
         R::UpstreamError => (
             Code::Internal,
@@ -95,7 +95,7 @@ const fn row(reason: Reason) -> (Code, &'static str) {
         R::Overloaded => (Code::ResourceExhausted, "the gateway has no room for this call now: call again later"),
         R::Deadline => (
             Code::DeadlineExceeded,
-            "the time for the call, by the caller's deadline or the gateway's own bound, was too short; with attempts in the details its outcome is unknown",
+            "the time for the call, by the caller's deadline or the gateway's own bound, was too short; without attempts in ErrorInfo nothing was sent, with it the outcome is unknown",
         ),
         R::ShuttingDown => (Code::Unavailable, "this instance of the gateway stops: call again"),
         R::Panic => (Code::Internal, "the gateway has a defect: its operator should look at its log"),
@@ -106,7 +106,8 @@ const fn row(reason: Reason) -> (Code, &'static str) {
 pub fn render(error: Error) -> Status {
     let (code, message) = row(error.reason);
     let mut metadata = HashMap::new();
-    if error.attempts > 0 {
+    // Whose time is over is told of attempts only where something was sent: it decides whether the outcome is known.
+    if error.attempts > 0 && (error.reason, error.progress) != (Reason::Deadline, Progress::NotSent) {
         metadata.insert("attempts".to_owned(), error.attempts.to_string());
     }
     let mut details = ErrorDetails::new();
@@ -164,7 +165,7 @@ mod tests {
     use tonic_types::StatusExt as _;
 
     use super::{MAX_VIOLATIONS, render};
-    use crate::error::{Answer, Error, Reason, Violation};
+    use crate::error::{Answer, Error, Progress, Reason, Violation};
 
     #[test]
     fn a_status_carries_what_is_known_and_nothing_else() {
@@ -184,6 +185,15 @@ mod tests {
         assert_eq!(metadata, ["attempts=1", "http_status=429", "upstream_code=APIG.0308", "upstream_request_id=id-1"]);
         assert_eq!(details.retry_info().unwrap().retry_delay, Some(Duration::from_secs(7)));
         assert_eq!(status.metadata().get("x-upstream-request-id").unwrap(), "id-1");
+    }
+
+    #[test]
+    fn whose_time_is_over_is_told_of_attempts_only_if_something_was_sent() {
+        for (progress, told) in [(Progress::NotSent, None), (Progress::MaybeSent, Some("2"))] {
+            let status = render(Error { attempts: 2, ..Error::new(Reason::Deadline, progress) });
+            let metadata = status.get_error_details().error_info().unwrap().metadata.clone();
+            assert_eq!(metadata.get("attempts").map(String::as_str), told, "{progress:?}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Nothing is global: every gateway of a process has its own. Spans are made with the OpenTelemetry API; `tracing` is
 //! for log lines alone (`telemetry/log.rs`).
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use opentelemetry::{
     KeyValue,
@@ -21,7 +21,7 @@ use crate::config;
 pub mod attribute;
 mod durations;
 mod export;
-pub use durations::{CallSeries, Durations, RequestSeries};
+pub use durations::{Durations, Series};
 pub use export::StartError;
 pub mod log;
 pub mod traceparent;
@@ -39,10 +39,6 @@ const SECONDS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.7
 pub struct Telemetry {
     /// Starts spans.
     pub tracer: SdkTracer,
-    /// `rpc.server.call.duration`.
-    pub call_duration: Durations<CallSeries>,
-    /// `http.client.request.duration`.
-    pub request_duration: Durations<RequestSeries>,
     /// Makes further instruments.
     pub meter: Meter,
     traces: SdkTracerProvider,
@@ -64,22 +60,13 @@ impl Telemetry {
         outcomes.register(&meter);
         log::register(&meter);
         let traces = tracer_provider(config, resource, &outcomes)?;
-        let seconds = |name, description| {
-            let histogram = meter.f64_histogram(name).with_unit("s").with_description(description);
-            histogram.with_boundaries(SECONDS.to_vec()).build()
-        };
-        Ok(Self {
-            tracer: traces.tracer(SCOPE),
-            call_duration: Durations::new(seconds("rpc.server.call.duration", "Duration of a call, in seconds")),
-            request_duration: Durations::new(seconds(
-                "http.client.request.duration",
-                "Duration of a request to SCM, in seconds",
-            )),
-            meter,
-            traces,
-            metrics,
-            registry,
-        })
+        Ok(Self { tracer: traces.tracer(SCOPE), meter, traces, metrics, registry })
+    }
+
+    /// A histogram of durations in seconds.
+    pub fn durations<S: Series>(&self, name: &'static str, description: &'static str) -> Arc<Durations<S>> {
+        let histogram = self.meter.f64_histogram(name).with_unit("s").with_description(description);
+        Arc::new(Durations::new(histogram.with_boundaries(SECONDS.to_vec()).build()))
     }
 
     /// Makes what `config` says and exports nothing: a reader that is dropped would say goodbye to the collector.

@@ -6,7 +6,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::{sleep, timeout_at};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
     config::{self, Projects},
     error::{Error, Progress, Reason},
     rest::{RestMethod, UnsignedRequest, decode::Decoded},
-    telemetry::Telemetry,
+    telemetry::{Durations, Telemetry},
 };
 
 mod attempt;
@@ -36,6 +36,7 @@ pub struct Upstream {
     targets: Arc<Targets>,
     transport: Arc<transport::Transport>,
     telemetry: Arc<Telemetry>,
+    durations: Arc<Durations<attempt::Ended>>,
     clock: Clock,
     timeout: Duration,
     send_project_id: bool,
@@ -59,6 +60,7 @@ impl Upstream {
         Ok(Self {
             targets,
             transport: Arc::new(transport::Transport::new(config, workers)?),
+            durations: telemetry.durations("http.client.request.duration", "Duration of a request to SCM, in seconds"),
             telemetry,
             clock,
             timeout: config.timeout,
@@ -89,37 +91,41 @@ impl Upstream {
     ) -> Result<Decoded<M::Reply>, Error> {
         let deadline = call.deadline(self.timeout);
         if deadline <= clock::steady() {
-            return Err(Error::new(Reason::Deadline, Progress::NotSent));
+            return Err(Error::too_late("deadline too short to send"));
         }
         let pass = target.admit()?;
         self.budget.deposit();
-        let result = self.repeat::<M>(request, target, call, deadline).await;
-        pass.settle(circuit::Verdict::of(&result));
+        let mut failed = None;
+        let result = self.repeat::<M>(request, target, call, deadline, &mut failed).await;
+        let before = failed.map(|error| circuit::Verdict::of(&Err::<(), _>(error)));
+        pass.settle(circuit::Verdict::of(&result).or(before));
         result.map_err(|error| retry::told(error, M::IDEMPOTENT))
     }
 
-    /// Attempts until one succeeds or its failure is the answer.
+    /// Attempts until one succeeds or its failure is the answer; `failed` is how the one before it ended.
     async fn repeat<M: RestMethod>(
         &self,
         request: &UnsignedRequest,
         target: &Target,
         call: &Call,
         deadline: tokio::time::Instant,
+        failed: &mut Option<Error>,
     ) -> Result<Decoded<M::Reply>, Error> {
-        let (mut attempts, mut corrected, mut failed) = (0, false, None);
+        let (mut attempts, mut corrected) = (0, false);
         loop {
             target.skew.look(self.clock.now(), clock::steady(), || target.key.doubt());
-            let place = target.key.admit(deadline).await.map_err(|error| Error { attempts, ..error })?;
+            let waited = target.key.admit(deadline).await;
+            let place = waited.map_err(|error| Error { attempts, ..error }.after(failed))?;
             // Others may have been told meanwhile to leave SCM alone. What failed before says more than that.
             if let Err(held_back) = target.send() {
-                return Err(failed.unwrap_or(Error { attempts, ..held_back }));
+                return Err(failed.clone().unwrap_or(Error { attempts, ..held_back }));
             }
             attempts += 1;
             let offset = target.skew.offset();
             let attempt = attempt::Attempt { request, target, call, deadline, number: attempts, offset };
             let error = match self.attempt::<M>(&attempt, place).await {
                 Ok(decoded) => return Ok(decoded),
-                Err(error) => Error { attempts, ..error },
+                Err(error) => Error { attempts, ..error }.after(failed),
             };
             // The one exception to "a refused key is never tried again": the clock was wrong, and now it is right.
             if !corrected && error.expired().is_some_and(|told| target.skew.adopt(told, offset)) {
@@ -128,7 +134,7 @@ impl Upstream {
             }
             match self.retry.pause(&error, M::IDEMPOTENT, &self.budget, clock::steady(), deadline) {
                 Some(pause) => {
-                    failed = Some(error);
+                    *failed = Some(error);
                     sleep(pause).await;
                 }
                 None => return Err(error),
@@ -136,18 +142,20 @@ impl Upstream {
         }
     }
 
-    /// Runs `work`, an attempt, until the deadline, when it is `late`, or until the gateway stops.
-    async fn within<M: RestMethod, T>(
+    /// Runs `work`, an attempt, until the gateway stops.
+    async fn unless_stopped<M: RestMethod, T>(
         &self,
-        deadline: tokio::time::Instant,
-        late: impl FnOnce() -> Error,
+        begun: &transport::Begun,
         work: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
-        let stopped = if M::IDEMPOTENT { Reason::ShuttingDown } else { Reason::UpstreamOutcomeUnknown };
         tokio::select! {
             biased;
-            finished = timeout_at(deadline, work) => finished.unwrap_or_else(|_| Err(late())),
-            () = self.stop.cancelled() => Err(Error::new(stopped, Progress::MaybeSent)),
+            result = work => result,
+            () = self.stop.cancelled() => Err(match begun.get() {
+                false => Error::new(Reason::ShuttingDown, Progress::NotSent),
+                true if M::IDEMPOTENT => Error::new(Reason::ShuttingDown, Progress::MaybeSent),
+                true => Error::new(Reason::UpstreamOutcomeUnknown, Progress::MaybeSent),
+            }),
         }
     }
 }

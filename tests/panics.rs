@@ -71,7 +71,7 @@ fn config() -> Config {
 async fn serve(config: Config, telemetry: Arc<Telemetry>) -> String {
     let routes = Routes::new(CertificateServiceServer::new(Defective), service::Routes::default());
     let (calls, abandon, most) = (TaskTracker::new(), CancellationToken::new(), Duration::from_secs(10));
-    let stack = edge::stack(routes, telemetry.clone(), calls.clone(), Arc::default(), most, &config.server.unfinished);
+    let stack = edge::stack(routes, telemetry.clone(), calls.clone(), Arc::default(), most, &config.server);
     let admission = Admission { tls: None, source: config.server.identity, callers: Arc::default() };
     let connections =
         Connections::new(admission, &config.server.connections, Workers::here().balancer(), most, &telemetry.meter);

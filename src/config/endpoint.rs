@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use secrecy::{ExposeSecret as _, SecretString};
 
@@ -21,7 +22,7 @@ const REGIONS: [&str; 3] = ["cn-north-4", "ap-southeast-1", "my-kualalumpur-1"];
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
     https: bool,
-    host: String,
+    host: Arc<str>,
     port: u16,
     authority: String,
 }
@@ -38,7 +39,7 @@ impl Endpoint {
     }
 
     /// The host in lower case, an IPv6 address without brackets.
-    pub fn host(&self) -> &str {
+    pub fn host(&self) -> &Arc<str> {
         &self.host
     }
 
@@ -56,11 +57,11 @@ impl Endpoint {
         let port = port.unwrap_or(own_port);
         let bracketed = if host.contains(':') { format!("[{host}]") } else { host.clone() };
         let authority = if port == own_port { bracketed } else { format!("{bracketed}:{port}") };
-        Self { https, host, port, authority }
+        Self { https, host: host.into(), port, authority }
     }
 
     fn is_loopback(&self) -> bool {
-        self.host == "localhost"
+        &*self.host == "localhost"
             || self.host.parse::<Ipv4Addr>().is_ok_and(|ip| ip.is_loopback())
             || self.host.parse::<Ipv6Addr>().is_ok_and(|ip| ip.is_loopback())
     }
@@ -257,7 +258,7 @@ mod tests {
         for (text, shown, host, port) in table {
             let endpoint = parse(text).expect(text);
             assert_eq!(endpoint.to_string(), shown);
-            assert_eq!((endpoint.host(), endpoint.port()), (host, port));
+            assert_eq!((&**endpoint.host(), endpoint.port()), (host, port));
             assert_eq!(shown.split_once("://").map(|(_, authority)| authority), Some(endpoint.authority()));
             assert_eq!(endpoint.https(), shown.starts_with("https:"));
             assert_eq!(parse(&endpoint.to_string()).as_ref(), Ok(&endpoint));

@@ -9,6 +9,7 @@ use bytesize::{KIB, MIB};
 use rustix::process::{Resource, getrlimit};
 
 use super::callers::{self, IdentitySource};
+use super::raw::Raw;
 use super::reader::Section;
 use super::tls::{self, Tls};
 use super::{millis, secs, values};
@@ -36,7 +37,7 @@ pub struct Server {
     pub max_in_flight_per_project: usize,
     /// The longest request message, in bytes; 256 KiB by default.
     pub max_message_size: usize,
-    /// What calls may hold that are not carried out.
+    /// What calls may hold that are not over.
     pub unfinished: Unfinished,
     /// Whether server reflection is served; it is by default.
     pub reflection: bool,
@@ -44,11 +45,11 @@ pub struct Server {
     pub connections: Connections,
 }
 
-/// What a call counts for, in bytes, from its first byte until its answer is taken, beside the bytes of its request while
-/// they come.
+/// What a call counts for, in bytes, from its first byte until its answer is on its way, beside the bytes of its request
+/// while they come: a stream, a task, an answer.
 pub const UNFINISHED_CALL: usize = 16 * 1024;
 
-/// What calls may hold that are not carried out: requests that have not come whole, answers that nobody reads.
+/// What calls may hold that are not over: requests that have not come whole, answers that nobody reads.
 #[derive(Debug, Clone)]
 pub struct Unfinished {
     /// Bytes, all together; 64 MiB by default, or twice what `max_in_flight` calls count for if that is more.
@@ -60,7 +61,8 @@ pub struct Unfinished {
 /// What the connections may cost.
 #[derive(Debug, Clone)]
 pub struct Connections {
-    /// How many at a time; 1,000 by default, and at most half of what file descriptors the process may have.
+    /// How many at a time; 1,000 by default, and at most half of what file descriptors the process may have. When fewer than
+    /// an eighth are free, the oldest that has not begun gives way to a new one.
     pub max: usize,
     /// Those of one caller, where they are told apart by certificate or user; half of `max` by default, all with a single
     /// caller.
@@ -77,8 +79,8 @@ pub struct Connections {
     pub max_other_frames: u32,
     /// Bytes of a message that may be on their way, per call and per connection; 64 KiB and 1 MiB by default.
     pub windows: (u32, u32),
-    /// After how long without a frame the peer is asked whether it is there, and how long it has to answer; 60 s and
-    /// 20 s by default.
+    /// After how long without a frame the peer is asked whether it is there; and how long it has to answer, and to take
+    /// anything of what it is sent; 60 s and 20 s by default.
     pub keep_alive: (Duration, Duration),
 }
 
@@ -172,10 +174,23 @@ fn refuse_open_listener(section: &mut Section<'_>, listen: &Listen, may_be_open:
 
 /// What one of several may have of `all`.
 fn share(section: &mut Section<'_>, key: &'static str, all: usize, is_alone: bool) -> usize {
+    let parse = values::integer(1..=1_000_000);
+    share_of(section, key, all, is_alone, |raw| parse(raw).map(|share| share as usize), |number| number.to_string())
+}
+
+/// What one of several may have of `all`, which is read and written so.
+fn share_of(
+    section: &mut Section<'_>,
+    key: &'static str,
+    all: usize,
+    is_alone: bool,
+    parse: impl Fn(&Raw) -> Result<usize, String>,
+    text: fn(usize) -> String,
+) -> usize {
     let default = if is_alone { all } else { all.div_ceil(2) };
-    let share = section.take(key, &default.to_string(), values::integer(1..=1_000_000)) as usize;
+    let share = section.take(key, &text(default), parse);
     if share > all {
-        section.warning(key, &format!("is more than all may have together; it will be {all}"));
+        section.warning(key, &format!("is more than all may have together; it will be {}", text(all)));
     }
     share.min(all)
 }
@@ -184,19 +199,12 @@ fn unfinished(section: &mut Section<'_>, max_in_flight: usize, sharers: Sharers)
     let bytes = values::size(MIB..=4096 * MIB);
     let default = (64 * MIB as usize).max(max_in_flight * 2 * UNFINISHED_CALL);
     let max = section.take("max_unfinished", &in_mib(default), &bytes);
-    if max / UNFINISHED_CALL < max_in_flight {
-        let calls = max / UNFINISHED_CALL;
+    let calls = max / UNFINISHED_CALL;
+    if calls < max_in_flight {
         section.warning("max_unfinished", &format!("has room for {calls} calls, fewer than max_in_flight"));
     }
-    let default = if sharers.callers == 1 { max } else { max.div_ceil(2) };
-    let share = section.take("max_unfinished_per_caller", &in_mib(default), bytes);
-    if share > max {
-        section.warning(
-            "max_unfinished_per_caller",
-            &format!("is more than all may have together; it will be {}", in_mib(max)),
-        );
-    }
-    Unfinished { max, max_per_caller: share.min(max) }
+    let is_alone = sharers.callers == 1;
+    Unfinished { max, max_per_caller: share_of(section, "max_unfinished_per_caller", max, is_alone, bytes, in_mib) }
 }
 
 /// As a configuration would say it, rounded up.

@@ -1,6 +1,6 @@
 //! Connections that have not begun: a TLS handshake and the first frame of HTTP/2 are still to come. Who they are is not
-//! known, and who says nothing costs a place. So many may there be; one more takes the place of the oldest, for who means
-//! to call has begun within a moment.
+//! known, and who says nothing costs a place. When places run short, the oldest of them gives way to one that comes: who
+//! means to call has begun within a moment.
 
 use std::{
     collections::BTreeMap,
@@ -10,13 +10,8 @@ use std::{
 use tokio_util::sync::CancellationToken;
 
 /// All of a listener's.
-#[derive(Clone)]
-pub(super) struct Beginnings(Arc<Inner>);
-
-struct Inner {
-    most: usize,
-    waiting: Mutex<Waiting>,
-}
+#[derive(Clone, Default)]
+pub(super) struct Beginnings(Arc<Mutex<Waiting>>);
 
 #[derive(Default)]
 struct Waiting {
@@ -25,20 +20,15 @@ struct Waiting {
     all: BTreeMap<u64, CancellationToken>,
 }
 
-/// One that has not begun. It has when this is dropped.
+/// One that has not begun.
 pub(super) struct Beginning {
     all: Beginnings,
     number: u64,
-    /// Cancelled when it has to give way to another.
+    /// Cancelled when it has to give way.
     pub(super) gives_way: CancellationToken,
 }
 
 impl Beginnings {
-    /// So many at a time.
-    pub(super) fn new(most: usize) -> Self {
-        Self(Arc::new(Inner { most, waiting: Mutex::default() }))
-    }
-
     /// One more.
     pub(super) fn enter(&self) -> Beginning {
         let mut waiting = self.lock();
@@ -46,17 +36,26 @@ impl Beginnings {
         waiting.next += 1;
         let gives_way = CancellationToken::new();
         waiting.all.insert(number, gives_way.clone());
-        if waiting.all.len() > self.0.most
-            && let Some((_, oldest)) = waiting.all.pop_first()
-        {
-            oldest.cancel();
-        }
-        drop(waiting);
         Beginning { all: self.clone(), number, gives_way }
     }
 
+    /// The oldest gives way.
+    pub(super) fn make_room(&self) {
+        let oldest = self.lock().all.pop_first();
+        if let Some((_, oldest)) = oldest {
+            oldest.cancel();
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.0.waiting.lock().expect("nothing panics while it looks who waits")
+        self.0.lock().expect("nothing panics while it looks who waits")
+    }
+}
+
+impl Beginning {
+    /// It has begun; false if it is to give way already.
+    pub(super) fn is_over(&self) -> bool {
+        self.all.lock().all.remove(&self.number).is_some()
     }
 }
 
@@ -72,15 +71,14 @@ mod tests {
 
     #[test]
     fn the_oldest_that_has_not_begun_gives_way() {
-        let beginnings = Beginnings::new(2);
-        let [first, second] = [(); 2].map(|()| beginnings.enter());
-        drop(first); // it has begun
-        let third = beginnings.enter();
-        assert!(!second.gives_way.is_cancelled() && !third.gives_way.is_cancelled());
-        let fourth = beginnings.enter();
-        assert!(second.gives_way.is_cancelled());
-        assert!(!third.gives_way.is_cancelled() && !fourth.gives_way.is_cancelled());
-        drop((second, third, fourth));
+        let beginnings = Beginnings::default();
+        let [first, second, third] = [(); 3].map(|()| beginnings.enter());
+        assert!(first.is_over());
+        beginnings.make_room();
+        assert!(!first.gives_way.is_cancelled() && second.gives_way.is_cancelled() && !third.gives_way.is_cancelled());
+        assert!(!second.is_over(), "it comes too late");
+        drop((first, second, third));
+        beginnings.make_room();
         assert!(beginnings.lock().all.is_empty(), "nobody is remembered who has gone");
     }
 }

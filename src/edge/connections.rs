@@ -101,7 +101,7 @@ impl Connections {
             limits: limits.clone(),
             call,
             places,
-            beginnings: Beginnings::new(most.div_ceil(STRANGERS)),
+            beginnings: Beginnings::default(),
             strangers: Semaphore::new(most.div_ceil(STRANGERS)),
             shares: Shares::new(limits.max_per_caller),
             workers,
@@ -124,6 +124,9 @@ impl Connections {
             Ok(stream) => stream,
             Err(error) => return self.refuse(from, "limit", &error),
         };
+        if self.places.available_permits() < self.limits.max / STRANGERS {
+            self.beginnings.make_room();
+        }
         let beginning = self.beginnings.enter();
         let gives_way = beginning.gives_way.clone();
         let worker = self.workers.least_busy();
@@ -134,7 +137,7 @@ impl Connections {
                 Ok(stream) => tokio::select! {
                     () = all.serve(stream, from, service, beginning) => {}
                     () = closed.cancelled() => {}
-                    () = gives_way.cancelled() => all.refuse(from, "handshake_limit", &"others began meanwhile"),
+                    () = gives_way.cancelled() => all.refuse(from, "handshake_limit", &"newer ones came"),
                 },
                 Err(error) => all.refuse(from, "limit", &error),
             }
@@ -205,7 +208,13 @@ impl Connections {
     ) {
         let ending = CancellationToken::new();
         let service = WellFormed::new(OwnStreams::new(service, ending.clone(), self.call));
-        let (stream, begun) = guard::guard(stream, self.limits.max_other_frames, self.broken.clone(), beginning);
+        let (stream, guard) = guard::guard(
+            stream,
+            self.limits.max_other_frames,
+            self.broken.clone(),
+            beginning,
+            self.limits.keep_alive.1,
+        );
         let connection = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .auto_date_header(false)
@@ -222,7 +231,7 @@ impl Connections {
         // The first of these to happen ends it, or begins its end.
         tokio::select! {
             ended = connection.as_mut() => return self.note(from, ended),
-            late = begun.by(overdue) => return self.refuse(from, "handshake_timeout", &late),
+            late = guard.overdue(overdue) => return self.refuse(from, "handshake_timeout", &late),
             () = self.drained.cancelled() => {}
             // Clients come back, to another instance perhaps; not all at the same time.
             () = sleep(age) => {}
@@ -232,20 +241,20 @@ impl Connections {
         tokio::select! {
             ended = connection => self.note(from, ended),
             () = sleep(self.call + super::LINGER), if !self.drained.is_cancelled() => {
-                tracing::debug!(?from, "a connection did not end in time");
+                tracing::debug!(from = from.map(display), "a connection did not end in time");
             }
         }
     }
 
     fn refuse(&self, from: Option<SocketAddr>, reason: &'static str, error: &dyn Display) {
-        tracing::debug!(?from, reason, %error, "a connection was refused");
+        tracing::debug!(from = from.map(display), reason, %error, "a connection was refused");
         self.refused.add(1, &[KeyValue::new("reason", reason)]);
     }
 
     /// Counts what h2 ended; the guard counts for itself. A client that just goes away is nothing to count.
     fn note(&self, from: Option<SocketAddr>, ended: hyper::Result<()>) {
         let Err(error) = ended else { return };
-        tracing::debug!(?from, %error, "a connection broke");
+        tracing::debug!(from = from.map(display), %error, "a connection broke");
         let mut source: Option<&(dyn Error + 'static)> = Some(&error);
         while let Some(error) = source {
             let h2 = error.downcast_ref::<h2::Error>().filter(|error| !error.is_io() && !error.is_remote());

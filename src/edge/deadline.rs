@@ -52,7 +52,12 @@ where
         let answer = timeout(time, self.inner.call(request));
         Box::pin(async move {
             answer.await.unwrap_or_else(|_| {
-                let error = Error::new(Reason::Deadline, Progress::MaybeSent);
+                // The subject is known once the message has come.
+                let is_whole = call.as_ref().is_none_or(|call| call.subject().is_some());
+                let error = match is_whole {
+                    true => Error::new(Reason::Deadline, Progress::MaybeSent),
+                    false => Error::too_late("request not whole in time"),
+                };
                 Ok(fail(call.as_ref(), error).into_http())
             })
         })

@@ -1,14 +1,12 @@
-//! A guard between the network and h2: ends a connection that does not begin in time, breaks the framing of HTTP/2, or
-//! floods.
+//! A guard between the network and h2: ends a connection that does not begin in time, breaks the framing of HTTP/2,
+//! floods, or takes nothing of what it is sent.
 
 use std::{
     io,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    sync::{Arc, Weak},
     task::{self, ready},
+    time::Duration,
 };
 
 use h2::Reason;
@@ -18,7 +16,7 @@ use opentelemetry::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::{Instant, sleep_until},
+    time::{Instant, Sleep, sleep, sleep_until},
 };
 
 use super::beginnings::Beginning;
@@ -56,30 +54,58 @@ pub(super) struct Guarded<S> {
     /// The highest stream that h2 may have heard of.
     last_stream: u32,
     outbound: Outbound,
-    begun: Arc<AtomicBool>,
     /// None once it has begun.
-    beginning: Option<Beginning>,
+    beginning: Option<Arc<Beginning>>,
+    patience: Duration,
+    /// While the peer takes nothing: until when.
+    stuck: Option<Pin<Box<Sleep>>>,
 }
 
-/// Done when the time for the beginning is over and it has not come; else never.
-pub(super) struct Overdue(Arc<AtomicBool>);
+/// Knows whether a guarded stream has begun.
+pub(super) struct Guard(Weak<Beginning>);
 
-/// Guards a stream from its first byte on. Once it has begun, `beginning` is over.
-pub(super) fn guard<S>(inner: S, max_other_frames: u32, broken: Broken, beginning: Beginning) -> (Guarded<S>, Overdue) {
-    let begun = Arc::<AtomicBool>::default();
+/// Guards a stream from its first byte on. Once it has begun, `beginning` is over. Its peer has so much `patience` to take
+/// what it is sent.
+pub(super) fn guard<S>(
+    inner: S,
+    max_other_frames: u32,
+    broken: Broken,
+    beginning: Beginning,
+    patience: Duration,
+) -> (Guarded<S>, Guard) {
+    let beginning = Arc::new(beginning);
+    let guard = Guard(Arc::downgrade(&beginning));
     let inbound = Inbound::new(max_other_frames, clock::steady());
     let outbound = Outbound::default();
-    let overdue = Overdue(begun.clone());
-    (Guarded { inner, broken, inbound, last_stream: 0, outbound, begun, beginning: Some(beginning) }, overdue)
+    let (last_stream, beginning, stuck) = (0, Some(beginning), None);
+    (Guarded { inner, broken, inbound, last_stream, outbound, beginning, patience, stuck }, guard)
 }
 
-impl Overdue {
-    pub(super) async fn by(self, time: Instant) -> &'static str {
+impl Guard {
+    /// Done at this time if the stream has not begun by then; else never.
+    pub(super) async fn overdue(self, time: Instant) -> &'static str {
         sleep_until(time).await;
-        if self.0.load(Relaxed) {
+        if self.0.strong_count() == 0 {
             std::future::pending::<()>().await;
         }
         "no HTTP/2 so far"
+    }
+}
+
+impl<S> Guarded<S> {
+    /// The same outcome of a write, but that a peer which takes nothing for too long has gone.
+    fn written(
+        &mut self,
+        written: task::Poll<io::Result<usize>>,
+        cx: &mut task::Context<'_>,
+    ) -> task::Poll<io::Result<usize>> {
+        if written.is_ready() {
+            self.stuck = None;
+            return written;
+        }
+        let patience = self.patience;
+        let stuck = self.stuck.get_or_insert_with(|| Box::pin(sleep(patience)));
+        stuck.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
@@ -107,9 +133,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guarded<S> {
         this.last_stream = this.inbound.last_stream();
         ready!(Pin::new(&mut this.inner).poll_read(cx, buf))?;
         let verdict = this.inbound.read(&buf.filled()[before..], clock::steady());
-        if this.beginning.is_some() && this.inbound.has_begun() {
-            this.beginning = None;
-            this.begun.store(true, Relaxed);
+        if this.inbound.has_begun()
+            && let Some(beginning) = this.beginning.take()
+            && !beginning.is_over()
+        {
+            return task::Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())); // h2 has heard of no call
         }
         task::Poll::Ready(verdict.map_err(|reason| this.end(reason, cx)))
     }
@@ -118,7 +146,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guarded<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut task::Context<'_>, buf: &[u8]) -> task::Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let written = ready!(Pin::new(&mut this.inner).poll_write(cx, buf))?;
+        let written = Pin::new(&mut this.inner).poll_write(cx, buf);
+        let written = ready!(this.written(written, cx))?;
         this.outbound.write(&buf[..written]);
         task::Poll::Ready(Ok(written))
     }
@@ -129,7 +158,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
         bufs: &[io::IoSlice<'_>],
     ) -> task::Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let written = ready!(Pin::new(&mut this.inner).poll_write_vectored(cx, bufs))?;
+        let written = Pin::new(&mut this.inner).poll_write_vectored(cx, bufs);
+        let written = ready!(this.written(written, cx))?;
         let mut left = written;
         for buf in bufs {
             let size = left.min(buf.len());

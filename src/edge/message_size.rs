@@ -42,7 +42,7 @@ fn correct(response: Response<Body>) -> Response<Body> {
             if status.code() == Code::OutOfRange
                 || status.code() == Code::ResourceExhausted && status.details().is_empty() =>
         {
-            Status::resource_exhausted("the message is larger than this gateway takes: see its max_message_size")
+            Status::resource_exhausted("the message is larger than this gateway takes: max_message_size for calls, 4 KiB for health and reflection")
                 .into_http()
         }
         _ => response,

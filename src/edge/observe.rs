@@ -20,7 +20,7 @@ use crate::{
     clock,
     error::Reason,
     proto,
-    telemetry::{CallSeries, Telemetry, attribute as name, traceparent},
+    telemetry::{Durations, Series, Telemetry, attribute as name, traceparent},
 };
 
 /// The target of the line that each call gets, for filters.
@@ -33,13 +33,15 @@ const OTHER: &str = "_OTHER";
 pub(super) struct Observe<S> {
     inner: S,
     telemetry: Arc<Telemetry>,
+    durations: Arc<Durations<Ended>>,
     calls: TaskTracker,
     callers: Arc<Callers>,
 }
 
 impl<S> Observe<S> {
     pub(super) fn new(inner: S, telemetry: Arc<Telemetry>, calls: TaskTracker, callers: Arc<Callers>) -> Self {
-        Self { inner, telemetry, calls, callers }
+        let durations = telemetry.durations("rpc.server.call.duration", "Duration of a call, in seconds");
+        Self { inner, telemetry, durations, calls, callers }
     }
 }
 
@@ -65,7 +67,7 @@ where
         // What a stranger says of its trace would fill the exporter at its will.
         let is_known = self.callers.may_look(&caller).is_ok();
         let parent = if is_known { traceparent::extract(request.headers()) } else { Context::new() };
-        let observed = Observed::start(&self.telemetry, path, &parent, caller);
+        let observed = Observed::start(&self.telemetry, &self.durations, path, &parent, caller);
         request.extensions_mut().insert(observed.call.clone());
         let in_flight = self.calls.token();
         let answer = self.inner.call(request);
@@ -80,7 +82,7 @@ where
 
 /// A call whose span is open. Dropped before its end, it ends as a call that its caller gave up.
 struct Observed {
-    telemetry: Arc<Telemetry>,
+    durations: Arc<Durations<Ended>>,
     rpc: &'static str,
     call: Arc<Call>,
     started: std::time::Instant,
@@ -88,7 +90,13 @@ struct Observed {
 }
 
 impl Observed {
-    fn start(telemetry: &Arc<Telemetry>, path: &str, parent: &Context, caller: Caller) -> Self {
+    fn start(
+        telemetry: &Telemetry,
+        durations: &Arc<Durations<Ended>>,
+        path: &str,
+        parent: &Context,
+        caller: Caller,
+    ) -> Self {
         let rpc = path.strip_prefix('/').and_then(|path| proto::RPCS.iter().find(|rpc| **rpc == path));
         let span = telemetry
             .tracer
@@ -97,7 +105,7 @@ impl Observed {
             .with_attributes(base(rpc.unwrap_or(&OTHER)))
             .start_with_context(&telemetry.tracer, parent);
         Self {
-            telemetry: telemetry.clone(),
+            durations: durations.clone(),
             rpc: rpc.unwrap_or(&OTHER),
             call: Arc::new(Call::new(clock::steady(), parent.with_span(span), caller)),
             started: clock::stopwatch(),
@@ -119,24 +127,14 @@ impl Observed {
     fn finish(&mut self, code: Code) {
         self.ended = true;
         let reason = self.call.failure().map(|failure| failure.reason.name());
-        // INTERNAL without a reason of ours is how gRPC answers what a caller sends malformed.
-        let is_error = is_server_error(code) && (code != Code::Internal || reason.is_some());
-        let outcome = || {
-            let status = KeyValue::new(name::RPC_RESPONSE_STATUS_CODE, code_name(code));
-            let reason = reason.map(|reason| KeyValue::new(name::SCM_REASON, reason));
-            let error = is_error.then(|| KeyValue::new(name::ERROR_TYPE, code_name(code)));
-            [Some(status), reason, error].into_iter().flatten()
-        };
-        let elapsed = self.started.elapsed();
-        let labels = || base(self.rpc).into_iter().chain(outcome()).collect();
-        let series = CallSeries { rpc: self.rpc, status: code_name(code), reason };
-        self.telemetry.call_duration.record(elapsed, series, labels);
+        let (elapsed, ended) = (self.started.elapsed(), Ended { rpc: self.rpc, code, reason });
         let span = self.call.context().span();
-        span.set_attributes(outcome());
-        if is_error {
+        span.set_attributes(ended.outcome());
+        if ended.is_error() {
             span.set_status(SpanStatus::error(""));
         }
         span.end();
+        self.durations.record(elapsed, ended);
         self.log(code, elapsed);
     }
 
@@ -191,6 +189,34 @@ impl Observed {
             }
             _ => line!(Level::INFO, "call refused"),
         }
+    }
+}
+
+/// How a call ended, as its span and its measurement tell it.
+#[derive(PartialEq, Eq, Hash)]
+struct Ended {
+    rpc: &'static str,
+    code: Code,
+    reason: Option<&'static str>,
+}
+
+impl Ended {
+    /// INTERNAL without a reason of ours is how gRPC answers what a caller sends malformed.
+    fn is_error(&self) -> bool {
+        is_server_error(self.code) && (self.code != Code::Internal || self.reason.is_some())
+    }
+
+    fn outcome(&self) -> impl Iterator<Item = KeyValue> {
+        let status = KeyValue::new(name::RPC_RESPONSE_STATUS_CODE, code_name(self.code));
+        let reason = self.reason.map(|reason| KeyValue::new(name::SCM_REASON, reason));
+        let error = self.is_error().then(|| KeyValue::new(name::ERROR_TYPE, code_name(self.code)));
+        [Some(status), reason, error].into_iter().flatten()
+    }
+}
+
+impl Series for Ended {
+    fn labels(&self) -> Vec<KeyValue> {
+        base(self.rpc).into_iter().chain(self.outcome()).collect()
     }
 }
 

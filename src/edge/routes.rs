@@ -26,7 +26,7 @@ pub(super) const QUESTION: usize = 4096;
 
 /// The services by their paths. Requests may be compressed, `max_message_size` is what they inflate to at most; answers
 /// never are: there is little to gain, and the length of a compressed secret tells of it.
-pub fn new(
+pub fn all(
     config: &config::Server,
     gateway: Gateway,
     health: &HealthReporter,
@@ -53,7 +53,8 @@ pub fn new(
     Ok(Routes::new(ours, others))
 }
 
-/// Our service, found without tonic's router, which would box requests and answers once more; and the others.
+/// The one service of the proto (`build.rs` allows no other), found without tonic's router, which would box requests and
+/// answers once more; and gRPC's own. `T` is what carries the calls out.
 pub struct Routes<T> {
     ours: CertificateServiceServer<T>,
     others: service::Routes,

@@ -1,6 +1,5 @@
-//! Bounds what calls cost that are not carried out: headers and the bytes of messages that have not come whole, and
-//! answers that nobody reads, over all connections. Neither strangers nor one caller can have all of it. A call beyond
-//! the bound is refused.
+//! Bounds what calls hold that are not over, over all connections: headers and messages that have not come whole, answers
+//! that nobody reads. Neither strangers nor one caller can have all of it. A call beyond the bound is refused.
 
 use std::{
     convert::Infallible,
@@ -12,16 +11,17 @@ use std::{
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, Either, Ready, ready as now};
 use http::{HeaderMap, Request, Response};
+use http_body_util::BodyExt as _;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::Status;
 use tower::Service;
 
-use super::{GRPC_OWN, STRANGERS, fail, routes::QUESTION};
+use super::{GRPC_OWN, REFLECTION, STRANGERS, fail, routes::QUESTION};
 use crate::{
     call::Call,
     caller::{Caller, Callers},
-    config,
+    config::{self, UNFINISHED_CALL},
     error::Error,
     shares::{Share, Shares},
 };
@@ -29,26 +29,28 @@ use crate::{
 /// What a header costs beside its text (RFC 9113 6.5.2, SETTINGS_MAX_HEADER_LIST_SIZE).
 const HEADER: usize = 32;
 
-/// What a call costs beside its bytes, from its first one until its answer is taken: a stream, a task, an answer.
-const CALL: usize = config::UNFINISHED_CALL;
-
 /// What there is, for all and for each.
 pub(super) struct Room {
     all: Arc<Semaphore>,
-    /// Of it, for those who are not listed.
-    strangers: Arc<Semaphore>,
     /// Of it, for each caller that is known.
-    shares: Shares,
-    callers: Arc<Callers>,
+    callers: Shares,
+    /// Of it, for those who are not listed, who have one share.
+    strangers: Shares,
+    stranger: Arc<str>,
+    listed: Arc<Callers>,
+    /// What a stream may hold in its window.
+    stream_window: usize,
 }
 
 impl Room {
-    pub(super) fn new(limits: &config::Unfinished, callers: Arc<Callers>) -> Self {
+    pub(super) fn new(limits: &config::Unfinished, stream_window: u32, listed: Arc<Callers>) -> Self {
         Self {
             all: Arc::new(Semaphore::new(limits.max)),
-            strangers: Arc::new(Semaphore::new(limits.max.div_ceil(STRANGERS))),
-            shares: Shares::new(limits.max_per_caller),
-            callers,
+            callers: Shares::new(limits.max_per_caller),
+            strangers: Shares::new(limits.max.div_ceil(STRANGERS)),
+            stranger: "".into(),
+            listed,
+            stream_window: stream_window as usize,
         }
     }
 }
@@ -82,16 +84,27 @@ where
         let extensions = request.extensions();
         let call = extensions.get().cloned();
         let mut held = Held::none_yet(&self.room, extensions.get());
-        // Questions to health and reflection are small, and reflection is a stream without end: the most that one holds.
-        let is_whole_at_once = request.uri().path().starts_with(GRPC_OWN);
-        let question = if is_whole_at_once { QUESTION } else { 0 };
-        if let Err(limit) = held.more(CALL + size(request.headers()) + question) {
+        // What gRPC's own services read is counted ahead: a question to health is small, and reflection is a stream without
+        // end, whose window may be full.
+        let path = request.uri().path();
+        let counted_ahead = path.starts_with(GRPC_OWN);
+        let ahead = match counted_ahead {
+            false => 0,
+            true if path.starts_with(REFLECTION) => self.room.stream_window,
+            true => QUESTION,
+        };
+        if let Err(limit) = held.more(UNFINISHED_CALL + size(request.headers()) + ahead) {
             return Either::Right(now(Ok(refuse(call.as_ref(), limit).into_http())));
         }
-        let open = held.split(CALL);
-        let answer = self.inner.call(request.map(|inner| Counted { inner, held, call, is_whole_at_once }));
+        let open = held.split(UNFINISHED_CALL);
+        let answer = self.inner.call(request.map(|inner| Counted { inner, held, call, counted_ahead }));
         Either::Left(Box::pin(async move {
-            Ok(answer.await?.map(|inner| tonic::body::Body::new(Answer { inner, _open: open })))
+            Ok(answer.await?.map(|answer| {
+                tonic::body::Body::new(answer.map_frame(move |frame| {
+                    let _ = &open; // until the body is dropped: it was taken, or its stream is no more
+                    frame
+                }))
+            }))
         }))
     }
 }
@@ -103,54 +116,39 @@ fn size(headers: &HeaderMap) -> usize {
 /// What one holds, given back when it is dropped.
 struct Held {
     all: OwnedSemaphorePermit,
-    part: Part,
-}
-
-/// Whose part it is taken from.
-enum Part {
-    Stranger(OwnedSemaphorePermit),
-    Caller(Share),
-    /// Nobody is told apart.
-    Whole,
+    /// Where callers are told apart: the same bytes of one's own part, and the limit of that.
+    own: Option<(Share, &'static str)>,
 }
 
 impl Held {
-    /// Nothing yet, of this caller's part.
+    /// Nothing yet.
     fn none_yet(room: &Room, caller: Option<&Caller>) -> Self {
-        let none_of = |bytes: &Arc<Semaphore>| bytes.clone().try_acquire_many_owned(0).expect("it is never closed");
         let nobody = Caller::default();
         let caller = caller.unwrap_or(&nobody);
-        let part = match caller.identity() {
-            _ if room.callers.may_look(caller).is_err() => Part::Stranger(none_of(&room.strangers)),
-            Some(identity) => Part::Caller(room.shares.none_yet(identity)),
-            None => Part::Whole,
+        let own = match caller.identity() {
+            _ if room.listed.may_look(caller).is_err() => {
+                Some((room.strangers.none_yet(&room.stranger), "max_unfinished"))
+            }
+            Some(identity) => Some((room.callers.none_yet(identity), "max_unfinished_per_caller")),
+            None => None,
         };
-        Self { all: none_of(&room.all), part }
+        Self { all: room.all.clone().try_acquire_many_owned(0).expect("it is never closed"), own }
     }
 
     /// So many bytes more, or which limit that would be beyond.
     fn more(&mut self, bytes: usize) -> Result<(), &'static str> {
-        let (fits, limit) = match &mut self.part {
-            Part::Stranger(permit) => (take(permit, bytes), "max_unfinished"),
-            Part::Caller(share) => (share.more(bytes), "max_unfinished_per_caller"),
-            Part::Whole => (true, ""),
-        };
-        match fits {
-            false => Err(limit),
-            true if take(&mut self.all, bytes) => Ok(()),
-            true => Err("max_unfinished"),
+        if let Some((share, limit)) = &mut self.own
+            && !share.more(bytes)
+        {
+            return Err(limit);
         }
+        if take(&mut self.all, bytes) { Ok(()) } else { Err("max_unfinished") }
     }
 
     /// Parts with so many of its bytes.
     fn split(&mut self, bytes: usize) -> Self {
-        let split = |permit: &mut OwnedSemaphorePermit| permit.split(bytes).expect("so many were taken");
-        let part = match &mut self.part {
-            Part::Stranger(permit) => Part::Stranger(split(permit)),
-            Part::Caller(share) => Part::Caller(share.split(bytes)),
-            Part::Whole => Part::Whole,
-        };
-        Self { all: split(&mut self.all), part }
+        let own = self.own.as_mut().map(|(share, limit)| (share.split(bytes), *limit));
+        Self { all: self.all.split(bytes).expect("so many were taken"), own }
     }
 }
 
@@ -169,7 +167,7 @@ pub(super) struct Counted<B> {
     inner: B,
     held: Held,
     call: Option<Arc<Call>>,
-    is_whole_at_once: bool,
+    counted_ahead: bool,
 }
 
 impl<B> Body for Counted<B>
@@ -187,38 +185,12 @@ where
         let frame = ready!(Pin::new(&mut this.inner).poll_frame(cx));
         if let Some(Ok(frame)) = &frame
             && let Some(data) = frame.data_ref()
-            && !this.is_whole_at_once
+            && !this.counted_ahead
             && let Err(limit) = this.held.more(data.len())
         {
             return task::Poll::Ready(Some(Err(refuse(this.call.as_ref(), limit).into())));
         }
         task::Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
-    }
-}
-
-/// An answer, until it is taken or given up.
-struct Answer {
-    inner: tonic::body::Body,
-    _open: Held,
-}
-
-impl Body for Answer {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut task::Context<'_>,
-    ) -> task::Poll<Option<Result<Frame<Bytes>, Status>>> {
-        Pin::new(&mut self.get_mut().inner).poll_frame(cx)
     }
 
     fn is_end_stream(&self) -> bool {

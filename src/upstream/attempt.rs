@@ -23,7 +23,7 @@ use crate::{
     error::{Error, Progress, Reason},
     rest::{RestMethod, UnsignedRequest, decode},
     secret::Credentials,
-    telemetry::{RequestSeries, Telemetry, attribute as name, traceparent},
+    telemetry::{Durations, Series, attribute as name, traceparent},
 };
 
 /// A part that is shorter stands in an id or a signature by chance.
@@ -48,7 +48,7 @@ impl Upstream {
         attempt: &Attempt<'_>,
         place: key::Pass,
     ) -> Result<decode::Decoded<M::Reply>, Error> {
-        let observed = Observed::start::<M>(&self.telemetry, attempt);
+        let observed = Observed::start::<M>(self, attempt);
         let _looks = attempt.target.throttle.attempt();
         let (signed, ours) = self.sign(attempt, place.credentials(), traceparent::header(&observed.context));
         let begun = Begun::default();
@@ -100,23 +100,38 @@ impl Upstream {
         &self,
         deadline: Instant,
         begun: &Begun,
-        exchange: impl Future<Output = Heard<M::Reply>> + Send + 'static,
+        mut exchange: impl Future<Output = Heard<M::Reply>> + Send + Unpin + 'static,
         place: key::Pass,
     ) -> (Result<Heard<M::Reply>, Error>, Option<key::Pass>) {
-        let late = || unanswered(begun.late());
         if !place.is_in_doubt() {
-            return (self.within::<M, _>(deadline, late, async { Ok(exchange.await) }).await, Some(place));
+            let answered = async { timeout_at(deadline, exchange).await.map_err(|_| unanswered(begun.late())) };
+            return (self.unless_stopped::<M, _>(begun, answered).await, Some(place));
         }
-        let (tell, told) = oneshot::channel();
-        let patience = clock::steady() + self.timeout;
+        let (mut tell, told) = oneshot::channel();
+        let (of_task, patience) = (begun.clone(), clock::steady() + self.timeout);
         tokio::spawn(async move {
-            let Ok(heard) = timeout_at(patience, exchange).await else { return };
-            if let Err((heard, place)) = tell.send((heard, place)) {
-                place.settle(key::Verdict::of(&heard.result));
+            let settle = |heard: &Heard<M::Reply>, place: key::Pass| place.settle(key::Verdict::of(&heard.result));
+            let answered = tokio::select! {
+                biased;
+                answered = timeout_at(deadline, &mut exchange) => answered.ok(),
+                () = tell.closed() => None, // the caller has gone
+            };
+            if let Some(heard) = answered {
+                if let Err(Ok((heard, place))) = tell.send(Ok((heard, place))) {
+                    settle(&heard, place);
+                }
+                return;
+            }
+            let _ = tell.send(Err(unanswered(of_task.late())));
+            // What was not begun is not sent any more: it would come after what its caller does next.
+            if of_task.get()
+                && let Ok(heard) = timeout_at(patience, exchange).await
+            {
+                settle(&heard, place);
             }
         });
-        let told = async { told.await.map_err(|_| late()) };
-        match self.within::<M, _>(deadline, late, told).await {
+        let told = async { told.await.unwrap_or_else(|_| Err(unanswered(begun.late()))) };
+        match self.unless_stopped::<M, _>(begun, told).await {
             Ok((heard, place)) => (Ok(heard), Some(place)),
             Err(error) => (Err(error), None),
         }
@@ -191,27 +206,26 @@ fn unanswered(error: SendError) -> Error {
 }
 
 /// An attempt whose span is open. Dropped before its end, it ends as one that nobody waits for any more.
-struct Observed<'a> {
-    telemetry: Arc<Telemetry>,
+struct Observed {
+    durations: Arc<Durations<Ended>>,
     context: Context,
-    rpc: &'static str,
-    target: &'a Target,
-    labels: fn(&Target) -> Vec<KeyValue>,
+    to: Destination,
     started: std::time::Instant,
     ended: bool,
 }
 
-impl<'a> Observed<'a> {
-    fn start<M: RestMethod>(telemetry: &Arc<Telemetry>, attempt: &Attempt<'a>) -> Self {
-        let (target, labels) = (attempt.target, labels::<M>);
+impl Observed {
+    fn start<M: RestMethod>(upstream: &Upstream, attempt: &Attempt<'_>) -> Self {
+        let endpoint = &attempt.target.endpoint;
+        let (host, port) = (endpoint.host().clone(), endpoint.port());
+        let to = Destination { method: M::HTTP, host, port, template: M::TEMPLATE };
         let resent = attempt.number - 1;
-        let mut of_span = labels(target);
-        of_span.extend((resent > 0).then(|| KeyValue::new(name::HTTP_REQUEST_RESEND_COUNT, i64::from(resent))));
-        let (tracer, parent) = (&telemetry.tracer, attempt.call.context());
+        let resent = (resent > 0).then(|| KeyValue::new(name::HTTP_REQUEST_RESEND_COUNT, i64::from(resent)));
+        let of_span = to.labels().into_iter().chain(resent).collect::<Vec<_>>();
+        let (tracer, parent) = (&upstream.telemetry.tracer, attempt.call.context());
         let span = tracer.span_builder(M::SPAN).with_kind(SpanKind::Client).with_attributes(of_span);
         let context = parent.with_span(span.start_with_context(tracer, parent));
-        let (telemetry, started) = (telemetry.clone(), clock::stopwatch());
-        Self { telemetry, context, rpc: M::RPC, target, labels, started, ended: false }
+        Self { durations: upstream.durations.clone(), context, to, started: clock::stopwatch(), ended: false }
     }
 
     fn end<R>(mut self, result: &Result<decode::Decoded<R>, Error>) {
@@ -225,67 +239,79 @@ impl<'a> Observed<'a> {
         let span = self.context.span();
         span.set_attributes(code.map(|code| KeyValue::new(name::SCM_UPSTREAM_CODE, code)));
         span.set_attributes(request_id.map(|id| KeyValue::new(name::SCM_UPSTREAM_REQUEST_ID, id)));
-        self.finish(Outcome::of(result));
+        let Err(error) = result else { return self.finish(Some(200), None) };
+        let status = error.answer.as_ref().map(|answer| answer.http_status);
+        let says_so = status.is_some_and(|status| status >= 400);
+        self.finish(status, (!says_so).then(|| error.reason.name()));
     }
 
-    fn finish(&mut self, outcome: Outcome) {
+    fn finish(&mut self, status: Option<u16>, failure: Option<&'static str>) {
         self.ended = true;
-        let labels = || (self.labels)(self.target).into_iter().chain(outcome.attributes()).collect();
-        let Outcome { status, failure } = outcome;
-        let series = RequestSeries { rpc: self.rpc, project: self.target.id.clone(), status, failure };
-        self.telemetry.request_duration.record(self.started.elapsed(), series, labels);
+        let ended = Ended { to: self.to.clone(), status, failure };
         let span = self.context.span();
-        if outcome.error_type().is_some() {
+        if ended.error_type().is_some() {
             span.set_status(Status::error(""));
         }
-        span.set_attributes(outcome.attributes());
+        span.set_attributes(ended.outcome());
         span.end();
+        self.durations.record(self.started.elapsed(), ended);
     }
 }
 
-impl Drop for Observed<'_> {
+impl Drop for Observed {
     fn drop(&mut self) {
         if !self.ended {
-            self.finish(Outcome { status: None, failure: Some("CANCELLED") });
+            self.finish(None, Some("CANCELLED"));
         }
     }
 }
 
-/// The attributes of all attempts of an RPC for a project.
-fn labels<M: RestMethod>(target: &Target) -> Vec<KeyValue> {
-    vec![
-        KeyValue::new(name::HTTP_REQUEST_METHOD, M::HTTP.to_string()),
-        KeyValue::new(name::SERVER_ADDRESS, target.endpoint.host().to_owned()),
-        KeyValue::new(name::SERVER_PORT, i64::from(target.endpoint.port())),
-        KeyValue::new(name::URL_TEMPLATE, M::TEMPLATE),
-    ]
+/// Where an attempt goes: what the spans and measurements of all attempts of an RPC to an endpoint say.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Destination {
+    method: http::Method,
+    host: Arc<str>,
+    port: u16,
+    template: &'static str,
 }
 
-/// What came of an attempt, as its span and its measurement tell it.
-struct Outcome {
+impl Destination {
+    fn labels(&self) -> [KeyValue; 4] {
+        [
+            KeyValue::new(name::HTTP_REQUEST_METHOD, self.method.to_string()),
+            KeyValue::new(name::SERVER_ADDRESS, self.host.clone()),
+            KeyValue::new(name::SERVER_PORT, i64::from(self.port)),
+            KeyValue::new(name::URL_TEMPLATE, self.template),
+        ]
+    }
+}
+
+/// How an attempt ended, as its span and its measurement tell it.
+#[derive(PartialEq, Eq, Hash)]
+pub(super) struct Ended {
+    to: Destination,
     /// The HTTP status, if an answer came.
     status: Option<u16>,
     /// What failed, where the status does not say so.
     failure: Option<&'static str>,
 }
 
-impl Outcome {
-    fn of<R>(result: &Result<decode::Decoded<R>, Error>) -> Self {
-        let Err(error) = result else { return Self { status: Some(200), failure: None } };
-        let status = error.answer.as_ref().map(|answer| answer.http_status);
-        let says_so = status.is_some_and(|status| status >= 400);
-        Self { status, failure: (!says_so).then(|| error.reason.name()) }
-    }
-
+impl Ended {
     fn error_type(&self) -> Option<StringValue> {
         let status = || self.status.filter(|status| *status >= 400).map(|status| status.to_string().into());
         self.failure.map(Into::into).or_else(status)
     }
 
-    fn attributes(&self) -> impl Iterator<Item = KeyValue> {
+    fn outcome(&self) -> impl Iterator<Item = KeyValue> {
         let status = self.status.map(|status| KeyValue::new(name::HTTP_RESPONSE_STATUS_CODE, i64::from(status)));
         let error = self.error_type().map(|kind| KeyValue::new(name::ERROR_TYPE, kind));
         status.into_iter().chain(error)
+    }
+}
+
+impl Series for Ended {
+    fn labels(&self) -> Vec<KeyValue> {
+        self.to.labels().into_iter().chain(self.outcome()).collect()
     }
 }
 
@@ -305,6 +331,8 @@ mod tests {
         };
         assert_eq!(told(Broken::Lost(None)), (Reason::UpstreamUnavailable, Progress::MaybeSent));
         assert_eq!(told(Broken::Connect), (Reason::UpstreamUnavailable, Progress::NotSent));
+        assert_eq!(told(Broken::Late { begun: true }), (Reason::Deadline, Progress::MaybeSent));
+        assert_eq!(told(Broken::Late { begun: false }), (Reason::Deadline, Progress::NotSent));
     }
 
     #[test]

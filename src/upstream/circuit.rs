@@ -32,6 +32,15 @@ impl Verdict {
             },
         }
     }
+
+    /// The same of a call that has also heard this, from an attempt before its last one. Where its time was over in the
+    /// midst of another, that is all that is known.
+    pub(super) fn or(self, before: Option<Self>) -> Self {
+        match self {
+            Self::Unknown => before.unwrap_or(self),
+            told => told,
+        }
+    }
 }
 
 #[derive(Debug)]

@@ -113,7 +113,7 @@ impl Key {
             };
             let settled = guard.settled.notified();
             if clock::steady() > deadline {
-                return Err(Error::new(Reason::Deadline, Progress::NotSent));
+                return Err(Error::too_late("deadline too short to send"));
             }
             match guard.lock().admit(clock::steady()) {
                 Ok(Some(admission)) => {
@@ -127,8 +127,7 @@ impl Key {
                 tokio::select! { () = settled => {}, () = replaced => {} }
             };
             let waited = timeout_at(deadline, changed).await;
-            let late = || Error::new(Reason::Deadline, Progress::NotSent);
-            waited.map_err(|_| Error { cause: Some("key not proven yet"), ..late() })?;
+            waited.map_err(|_| Error::too_late("key not proven yet"))?;
         }
     }
 
@@ -327,7 +326,8 @@ mod tests {
         for _ in 0..3 {
             passes.push(try_admit(&key).await.unwrap());
         }
-        assert_eq!(try_admit(&key).await.unwrap_err(), Reason::Deadline, "it waits, and its time is over");
+        let error = key.admit(steady()).await.unwrap_err();
+        assert_eq!((error.reason, error.cause), (Reason::Deadline, Some("key not proven yet")), "its time is over");
         passes.pop().unwrap().settle(Verdict::Unknown);
         passes.push(try_admit(&key).await.unwrap());
         passes.pop().unwrap().settle(Verdict::Accepted);
@@ -482,7 +482,8 @@ mod tests {
     async fn without_a_key_calls_wait_for_one_and_then_for_their_place() {
         let key = Arc::new(key_of(None));
         assert!(!key.is_usable());
-        assert_eq!(try_admit(&key).await.unwrap_err(), Reason::UpstreamCredentials, "its time is over");
+        let error = key.admit(steady()).await.unwrap_err();
+        assert_eq!((error.reason, error.cause), (Reason::UpstreamCredentials, Some("no key yet")), "its time is over");
         let calls: Vec<_> = (0..100)
             .map(|_| {
                 let key = key.clone();

@@ -38,9 +38,9 @@ use crate::{clock, config, rest::RawReply, workers::PerWorker};
 mod broken;
 mod connector;
 
-use broken::classify;
 pub(crate) use broken::{Broken, SendError};
-use connector::Connector;
+use broken::{classify, classify_body};
+use connector::{Connector, Resolver};
 
 const AGENT: HeaderValue = HeaderValue::from_static(concat!("scm-gateway/", env!("CARGO_PKG_VERSION")));
 const ANYTHING: HeaderValue = HeaderValue::from_static("*/*");
@@ -92,16 +92,19 @@ struct Pool {
 pub(super) struct Begun(Arc<AtomicBool>);
 
 impl Begun {
+    pub(super) fn get(&self) -> bool {
+        self.0.load(Relaxed)
+    }
+
     /// What it means that the time is over now.
     pub(super) fn late(&self) -> SendError {
-        let begun = self.0.load(Relaxed);
+        let begun = self.get();
         let cause = if begun { "no answer in time" } else { "no connection in time" };
         SendError { kind: Broken::Late { begun }, cause }
     }
 }
 
 /// The body of a request. hyper asks whether it has an end as it writes the head.
-#[derive(Default)]
 struct Outgoing {
     body: Full<Bytes>,
     begun: Begun,
@@ -129,6 +132,7 @@ impl Body for Outgoing {
 pub struct Transport {
     config: config::Upstream,
     workers: usize,
+    resolver: Resolver,
     pool: watch::Sender<Arc<Pool>>,
     /// What the proxy wants to know of those who send plain requests.
     proxy_authorization: Option<HeaderValue>,
@@ -138,15 +142,16 @@ impl Transport {
     /// A client as `config` says, for so many workers.
     pub fn new(config: &config::Upstream, workers: usize) -> Result<Self, BuildError> {
         let roots = config.ca.as_ref().map_or(&[][..], |ca| &ca.certificates);
-        let connector = connector(config, roots)?;
+        let resolver = Resolver::default();
+        let connector = connector(config, roots, &resolver)?;
         let proxy_authorization = connector.proxy_authorization().cloned();
         let pool = watch::Sender::new(Pool::new(connector, workers));
-        Ok(Self { config: config.clone(), workers, pool, proxy_authorization })
+        Ok(Self { config: config.clone(), workers, resolver, pool, proxy_authorization })
     }
 
     /// Trusts these roots beside the usual ones from now on. Requests on their way end as they began.
     pub fn trust(&self, roots: &[CertificateDer<'static>]) -> Result<(), BuildError> {
-        self.pool.send_replace(Pool::new(connector(&self.config, roots)?, self.workers));
+        self.pool.send_replace(Pool::new(connector(&self.config, roots, &self.resolver)?, self.workers));
         Ok(())
     }
 
@@ -219,7 +224,9 @@ impl MetadataTransport {
         url: String,
         headers: HeaderMap,
     ) -> Result<(u16, Zeroizing<Vec<u8>>), SendError> {
-        let sent = self.0.request(request(method, url, headers, Outgoing::default()).map_err(no_url)?);
+        let begun = Begun::default();
+        let body = Outgoing { body: Full::default(), begun: begun.clone() };
+        let sent = self.0.request(request(method, url, headers, body).map_err(no_url)?);
         let answered = async {
             let response = sent.await.map_err(|error| classify(&error))?;
             let status = response.status().as_u16();
@@ -230,14 +237,18 @@ impl MetadataTransport {
         };
         match timeout(METADATA_TIMEOUT, answered).await {
             Ok(answer) => answer,
-            Err(_) => Err(SendError { kind: Broken::Lost(None), cause: "no answer in time" }),
+            Err(_) => Err(begun.late()),
         }
     }
 }
 
-fn connector(config: &config::Upstream, roots: &[CertificateDer<'static>]) -> Result<Connector, BuildError> {
+fn connector(
+    config: &config::Upstream,
+    roots: &[CertificateDer<'static>],
+    resolver: &Resolver,
+) -> Result<Connector, BuildError> {
     let proxy = config.proxy.as_ref().map(|proxy| proxy.expose_secret());
-    Connector::new(roots, proxy, config.connect_timeout)
+    Connector::new(roots, proxy, config.connect_timeout, resolver)
 }
 
 impl Pool {
@@ -274,6 +285,6 @@ async fn read(body: Incoming, most: usize) -> Result<Option<Bytes>, SendError> {
     match Limited::new(body, most).collect().await {
         Ok(body) => Ok(Some(body.to_bytes())),
         Err(error) if error.is::<LengthLimitError>() => Ok(None),
-        Err(error) => Err(classify(&*error)),
+        Err(error) => Err(classify_body(&*error)),
     }
 }

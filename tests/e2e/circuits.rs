@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use scm_emulator::{Reply, Step};
+use scm_gateway::clock::Clock;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-use crate::harness::{Gateway, assert_status, emulator, sample};
+use crate::harness::{Gateway, assert_status, emulator, environment, sample};
 
 fn wait(status: &Status) -> Duration {
     status.get_error_details().retry_info().expect("it is known how long to wait").retry_delay.unwrap()
@@ -34,6 +35,25 @@ async fn after_seven_failed_calls_in_a_row_scm_is_left_alone_and_then_probed() {
     tokio::time::sleep(wait(&status)).await; // a client does as RetryInfo says
     gateway.save(sample()).await.unwrap();
     gateway.save(sample()).await.unwrap();
+}
+
+/// The calls' time is over in the midst of an attempt, but the one before it found no way.
+#[tokio::test]
+async fn a_way_to_scm_that_hangs_opens_it_for_callers_who_wait_longer_than_a_connection_may_take() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("https://{}", silent.local_addr().unwrap());
+    let variables = [
+        ("SCM_GATEWAY__UPSTREAM__CONNECT_TIMEOUT", "50ms"),
+        ("SCM_GATEWAY__UPSTREAM__TIMEOUT", "100ms"),
+        ("SCM_GATEWAY__UPSTREAM__BACKOFF", "1ms"),
+    ];
+    let gateway = Gateway::start(environment(&endpoint, &variables), Clock::system()).await;
+    for _ in 0..7 {
+        let status = gateway.save(sample()).await.unwrap_err();
+        assert_status(&status, Code::DeadlineExceeded, "DEADLINE", None);
+    }
+    let status = gateway.save(sample()).await.unwrap_err();
+    assert_status(&status, Code::Unavailable, "CIRCUIT_OPEN", None);
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Connections: how many there may be, and how long one lives.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use http_body_util::{BodyExt as _, Full};
 use hyper::{
@@ -63,23 +63,31 @@ async fn one_connection_too_many_is_closed_at_once_and_a_place_is_given_back() {
     assert_eq!(emulator.attempts(), 4);
 }
 
-/// More of them than there may be connections: an eighth of those are all that have said nothing so far.
 #[tokio::test]
-async fn connections_that_say_nothing_give_way_to_those_that_come_after_them() {
+async fn when_places_run_short_connections_that_say_nothing_give_way() {
     let emulator = emulator().await;
     let gateway = Gateway::with(&emulator, &[("SCM_GATEWAY__SERVER__MAX_CONNECTIONS", "16")]).await;
-    let connect = || TcpStream::connect(&gateway.addresses.server);
-    let (mut silent, last) = ([connect().await.unwrap(), connect().await.unwrap()], 20);
-    for number in 0..last {
-        let next = connect().await.unwrap();
-        let mut oldest = std::mem::replace(&mut silent[number % 2], next);
+    let connect = async || TcpStream::connect(&gateway.addresses.server).await.unwrap();
+    let mut silent = VecDeque::new();
+    for _ in 0..14 {
+        silent.push_back(connect().await); // an eighth of the places is left
+    }
+    let more = 20;
+    for _ in 0..more {
+        silent.push_back(connect().await);
+        let mut oldest = silent.pop_front().unwrap();
         let _ = oldest.read_to_end(&mut Vec::new()).await; // closed for the next one
     }
-    assert_eq!(gateway.metric::<usize>("scm_gateway_connections_refused_total{reason=\"handshake_limit\"").await, last);
-    for calls in 1..=3 {
-        client(&gateway.addresses.server).await.save_info(sample()).await.unwrap();
+    let refused = "scm_gateway_connections_refused_total{reason=";
+    assert_eq!(gateway.metric::<usize>(&format!("{refused}\"handshake_limit\"")).await, more);
+    let mut clients = Vec::new();
+    for calls in 1..=16 {
+        let mut client = client(&gateway.addresses.server).await;
+        client.save_info(sample()).await.unwrap();
+        clients.push(client);
         assert_eq!(emulator.attempts(), calls);
     }
+    assert_eq!(gateway.metric::<usize>(&format!("{refused}\"limit\"")).await, 0);
 }
 
 #[tokio::test]

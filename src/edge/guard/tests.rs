@@ -1,13 +1,16 @@
-use std::time::Duration;
+use std::{io::ErrorKind, time::Duration};
 
 use opentelemetry::metrics::MeterProvider as _;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    time::timeout,
+    time::{sleep, timeout},
 };
 
-use super::{Broken, Guarded, Overdue, guard};
+use super::{Broken, Guard, Guarded, guard};
 use crate::{clock::steady, edge::beginnings::Beginnings};
+
+/// For a peer that takes nothing.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The client's preface and its SETTINGS.
 const BEGINNING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
@@ -17,17 +20,17 @@ const CALL: &[u8] = b"\0\0\0\x01\x05\0\0\0\x01";
 const GOAWAY_AFTER_IT: &[u8] = b"\0\0\x08\x07\0\0\0\0\0\0\0\0\x01\0\0\0\x01";
 const GOAWAY_WITHOUT_IT: &[u8] = b"\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\x01";
 
-fn guarded<S>(stream: S) -> (Guarded<S>, Overdue) {
+fn guarded<S>(stream: S) -> (Guarded<S>, Guard) {
     let broken = Broken::new(&opentelemetry_sdk::metrics::SdkMeterProvider::default().meter("test"));
-    guard(stream, 1000, broken, Beginnings::new(1).enter())
+    guard(stream, 1000, broken, Beginnings::default().enter(), PATIENCE)
 }
 
 async fn is_overdue(bytes: &[u8]) -> bool {
     let (mut client, server) = tokio::io::duplex(64);
-    let (mut guarded, overdue) = guarded(server);
+    let (mut guarded, guard) = guarded(server);
     client.write_all(bytes).await.unwrap();
     guarded.read_exact(&mut vec![0; bytes.len()]).await.unwrap();
-    timeout(Duration::from_secs(60), overdue.by(steady() + Duration::from_secs(10))).await.is_ok()
+    timeout(Duration::from_secs(60), guard.overdue(steady() + Duration::from_secs(10))).await.is_ok()
 }
 
 #[tokio::test(start_paused = true)]
@@ -35,6 +38,25 @@ async fn a_beginning_that_is_not_whole_in_time_is_overdue() {
     assert!(is_overdue(b"").await);
     assert!(is_overdue(&BEGINNING[..BEGINNING.len() - 1]).await);
     assert!(!is_overdue(BEGINNING).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_takes_nothing_for_too_long_has_gone() {
+    let (mut client, server) = tokio::io::duplex(64);
+    let (mut guarded, _guard) = guarded(server);
+    let started = steady();
+    let read_later = async {
+        sleep(PATIENCE - Duration::from_secs(1)).await;
+        client.read_exact(&mut [0; 64]).await.unwrap();
+        std::future::pending::<()>().await;
+    };
+    let error = tokio::select! {
+        written = guarded.write_all(&[0; 200]) => written.unwrap_err(),
+        () = read_later => unreachable!(),
+    };
+    assert_eq!(error.kind(), ErrorKind::TimedOut);
+    let took = steady() - started;
+    assert!(took > PATIENCE && took < PATIENCE * 2, "what it took began the wait anew: {took:?}");
 }
 
 /// What the client of a connection is told that breaks the rules after these bytes of ours.

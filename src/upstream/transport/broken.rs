@@ -4,26 +4,13 @@ use std::{error::Error as StdError, io};
 
 use http::HeaderMap;
 use hyper_util::client::legacy;
-use rustls::AlertDescription;
+use rustix::io::Errno;
 
-/// "Too many open files", of the process or the system, errno(3).
-const OUT_OF_DESCRIPTORS: [i32; 2] = [24, 23];
+use super::connector::{NotResolved, REFUSALS, RefusedByServer};
 
-/// What hyper-util says, whose error for this has no name, of a proxy that answers 407.
-const PROXY_REFUSES: &str = "tunnel error: proxy authorization required";
-
-/// Why a server does not go on with a client (RFC 8446 6.2), such as one that shows no certificate.
-const REFUSALS: [AlertDescription; 9] = [
-    AlertDescription::AccessDenied,
-    AlertDescription::BadCertificate,
-    AlertDescription::CertificateExpired,
-    AlertDescription::CertificateRequired,
-    AlertDescription::CertificateRevoked,
-    AlertDescription::CertificateUnknown,
-    AlertDescription::HandshakeFailure,
-    AlertDescription::UnknownCA,
-    AlertDescription::UnsupportedCertificate,
-];
+/// What hyper-util says, whose errors for this have no name, of a proxy that answers 407, and anything else but 200.
+const PROXY_WANTS_ANOTHER_PASSWORD: &str = "tunnel error: proxy authorization required";
+const PROXY_REFUSES: &str = "tunnel error: unsuccessful";
 
 /// Why no whole answer came, and what broke, in a word of ours.
 #[derive(Debug)]
@@ -39,7 +26,7 @@ pub(crate) enum Broken {
     Connect,
     /// No file descriptor for one: it is the gateway that is full.
     Descriptors,
-    /// No trustworthy connection, or none to us: whoever it was has read nothing of the request.
+    /// No trustworthy connection, or none that the other side wanted: it has read nothing of the request.
     Tls,
     /// The proxy makes no connection for us: not one byte of the request left.
     Proxy,
@@ -57,9 +44,12 @@ pub(crate) enum Broken {
 pub(super) fn classify(error: &(dyn StdError + 'static)) -> SendError {
     let causes = causes(error);
     let of = |kind, cause| SendError { kind, cause };
-    let hyper = causes.iter().find_map(|cause| cause.downcast_ref::<hyper::Error>());
-    if error.downcast_ref().is_some_and(legacy::Error::is_connect) {
-        return match causes.iter().find_map(|cause| cause.downcast_ref::<rustls::Error>()) {
+    let legacy = find::<legacy::Error>(&causes);
+    if find::<RefusedByServer>(&causes).is_some() {
+        return of(Broken::Tls, "refused by the other side");
+    }
+    if legacy.is_some_and(legacy::Error::is_connect) {
+        return match find::<rustls::Error>(&causes) {
             Some(tls) => of(Broken::Tls, tls_cause(tls)),
             None if causes.iter().any(|cause| is_out_of_descriptors(*cause)) => {
                 of(Broken::Descriptors, "out of file descriptors")
@@ -67,27 +57,30 @@ pub(super) fn classify(error: &(dyn StdError + 'static)) -> SendError {
             None if causes.iter().any(|cause| is_timeout(*cause)) => {
                 of(Broken::Connect, "no connection within connect_timeout")
             }
-            None if causes.iter().any(|cause| cause.to_string() == PROXY_REFUSES) => {
+            None if causes.iter().any(|cause| cause.to_string() == PROXY_WANTS_ANOTHER_PASSWORD) => {
                 of(Broken::Proxy, "proxy authorization required")
+            }
+            None if causes.iter().any(|cause| cause.to_string() == PROXY_REFUSES) => {
+                of(Broken::Connect, "refused by the proxy")
             }
             None => of(Broken::Connect, io_cause(&causes).unwrap_or("no connection")),
         };
     }
-    if error.downcast_ref().is_some_and(|error: &legacy::Error| error.connect_info().is_none()) {
-        return of(Broken::Connect, "no connection");
-    }
-    // With TLS 1.3 the other side says what it thinks of our handshake when that is over for us.
-    if let Some(rustls::Error::AlertReceived(alert)) = causes.iter().find_map(|cause| cause.downcast_ref())
-        && REFUSALS.contains(alert)
-    {
-        return of(Broken::Tls, "refused by the other side");
-    }
-    match hyper {
+    match find::<hyper::Error>(&causes) {
         Some(hyper) if hyper.is_canceled() || hyper.is_closed() => of(Broken::Connect, "closed before it was used"),
+        _ if legacy.is_some_and(|legacy| legacy.connect_info().is_none()) => of(Broken::Connect, "no connection"),
         Some(hyper) if hyper.is_parse() || causes.iter().any(|cause| is_bad_chunk(*cause)) => {
             of(Broken::Malformed, "no HTTP")
         }
         _ => of(Broken::Lost(None), io_cause(&causes).unwrap_or("connection closed")),
+    }
+}
+
+/// The same of the body of an answer, whose head came.
+pub(super) fn classify_body(error: &(dyn StdError + 'static)) -> SendError {
+    match classify(error) {
+        malformed @ SendError { kind: Broken::Malformed, .. } => malformed,
+        SendError { cause, .. } => SendError { kind: Broken::Lost(None), cause },
     }
 }
 
@@ -101,16 +94,16 @@ fn tls_cause(error: &rustls::Error) -> &'static str {
         }
         Error::InvalidCertificate(_) => "certificate not valid",
         Error::InvalidMessage(_) => "no TLS on the other side",
+        Error::AlertReceived(alert) if REFUSALS.contains(alert) => "refused by the other side",
         _ => "no agreement on TLS",
     }
 }
 
 fn io_cause(causes: &[&(dyn StdError + 'static)]) -> Option<&'static str> {
-    // hyper-util's own error for this has no name.
-    if causes.iter().any(|cause| cause.to_string() == "dns error") {
+    if find::<NotResolved>(causes).is_some() {
         return Some("name not resolved");
     }
-    let io = causes.iter().find_map(|cause| cause.downcast_ref::<io::Error>())?;
+    let io = causes.iter().rev().find_map(|cause| cause.downcast_ref::<io::Error>())?; // others may be around it
     Some(match io.kind() {
         io::ErrorKind::ConnectionRefused => "connection refused",
         io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => "connection reset",
@@ -126,8 +119,8 @@ fn is_timeout(cause: &(dyn StdError + 'static)) -> bool {
 }
 
 fn is_out_of_descriptors(cause: &(dyn StdError + 'static)) -> bool {
-    let code = cause.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
-    code.is_some_and(|code| OUT_OF_DESCRIPTORS.contains(&code))
+    let error = cause.downcast_ref().and_then(Errno::from_io_error);
+    error.is_some_and(|error| [Errno::MFILE, Errno::NFILE].contains(&error))
 }
 
 /// Whether hyper could not make sense of a chunked body, which it does not count as parsing.
@@ -136,6 +129,11 @@ fn is_bad_chunk(cause: &(dyn StdError + 'static)) -> bool {
     let Some(io) = cause.downcast_ref::<io::Error>() else { return false };
     let of_tls = io.get_ref().is_some_and(|payload| payload.is::<rustls::Error>());
     !of_tls && io.raw_os_error().is_none() && matches!(io.kind(), InvalidData | InvalidInput)
+}
+
+/// The first of this type.
+fn find<'a, E: StdError + 'static>(causes: &[&'a (dyn StdError + 'static)]) -> Option<&'a E> {
+    causes.iter().find_map(|cause| cause.downcast_ref())
 }
 
 /// The error and everything below it. `io::Error::source` passes over its own payload, where TLS errors are.

@@ -6,7 +6,7 @@ use std::{
     net::{SocketAddr, ToSocketAddrs as _},
     pin::Pin,
     sync::Arc,
-    task::{self, Poll},
+    task::{self, Poll, ready},
     time::Duration,
 };
 
@@ -18,7 +18,7 @@ use hyper_util::client::{
     legacy::connect::{Connected, Connection, HttpConnector, dns::Name, proxy::Tunnel},
     proxy::matcher::{Intercept, Matcher},
 };
-use rustls::{ClientConfig, crypto::aws_lc_rs::default_provider, pki_types::CertificateDer};
+use rustls::{AlertDescription, ClientConfig, crypto::aws_lc_rs::default_provider, pki_types::CertificateDer};
 use rustls_platform_verifier::Verifier;
 use tokio::{sync::Semaphore, task::spawn_blocking, time::timeout};
 use tower::{Service, ServiceExt as _};
@@ -47,9 +47,10 @@ impl Connector {
         roots: &[CertificateDer<'static>],
         proxy: Option<&str>,
         timeout: Duration,
+        resolver: &Resolver,
     ) -> Result<Self, BuildError> {
         let tls = tls(roots).map_err(|_| BuildError::TrustRoots)?;
-        let direct = over_tls(&tls, tcp(timeout));
+        let direct = over_tls(&tls, tcp(timeout, resolver));
         let proxy = proxy.map(|url| intercept(url).ok_or(BuildError::Proxy)).transpose()?.map(|proxy| {
             let agent = HeaderMap::from_iter([(USER_AGENT, AGENT)]);
             let mut tunnel = Tunnel::new(proxy.uri().clone(), direct.clone()).with_headers(agent);
@@ -68,13 +69,15 @@ impl Connector {
 
     async fn connect(self, to: Uri) -> Result<Stream, Box<dyn Error + Send + Sync>> {
         Ok(match self.proxy {
-            None => Stream { io: Box::new(self.direct.oneshot(to).await?), of_proxy: false },
+            None => Stream { io: Box::new(self.direct.oneshot(to).await?), answered: false, of_proxy: false },
             Some((_, tunnel)) if to.scheme() == Some(&Scheme::HTTPS) => {
-                Stream { io: Box::new(tunnel.oneshot(to).await?), of_proxy: false }
+                Stream { io: Box::new(tunnel.oneshot(to).await?), answered: false, of_proxy: false }
             }
-            Some((proxy, _)) => {
-                Stream { io: Box::new(self.direct.oneshot(proxy.uri().clone()).await?), of_proxy: true }
-            }
+            Some((proxy, _)) => Stream {
+                io: Box::new(self.direct.oneshot(proxy.uri().clone()).await?),
+                answered: false,
+                of_proxy: true,
+            },
         })
     }
 }
@@ -95,8 +98,8 @@ impl Service<Uri> for Connector {
 }
 
 /// Connections of the system.
-fn tcp(timeout: Duration) -> HttpConnector<Resolver> {
-    let mut tcp = HttpConnector::new_with_resolver(Resolver(Arc::new(Semaphore::new(LOOKUPS))));
+fn tcp(timeout: Duration, resolver: &Resolver) -> HttpConnector<Resolver> {
+    let mut tcp = HttpConnector::new_with_resolver(resolver.clone());
     tcp.enforce_http(false); // TLS is somebody else's
     tcp.set_nodelay(true); // a request is one write
     tcp.set_connect_timeout(Some(timeout));
@@ -110,26 +113,37 @@ fn tcp(timeout: Duration) -> HttpConnector<Resolver> {
 /// Looks names up as the system does. A resolver that is dead keeps a thread for each, long after nobody waits any more:
 /// they must not be all threads that there are for waiting, for files are read on them too.
 #[derive(Clone)]
-struct Resolver(Arc<Semaphore>);
+pub(super) struct Resolver(Arc<Semaphore>);
+
+/// A name that the system does not know, or not now.
+#[derive(Debug, thiserror::Error)]
+#[error("name not resolved")]
+pub(super) struct NotResolved;
+
+impl Default for Resolver {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(LOOKUPS)))
+    }
+}
 
 impl Service<Name> for Resolver {
     type Response = std::vec::IntoIter<SocketAddr>;
-    type Error = io::Error;
-    type Future = BoxFuture<'static, io::Result<Self::Response>>;
+    type Error = NotResolved;
+    type Future = BoxFuture<'static, Result<Self::Response, NotResolved>>;
 
-    fn poll_ready(&mut self, _: &mut task::Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_ready(&mut self, _: &mut task::Context<'_>) -> Poll<Result<(), NotResolved>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, name: Name) -> Self::Future {
         let threads = self.0.clone();
         Box::pin(async move {
-            let thread = threads.acquire_owned().await.map_err(io::Error::other)?;
+            let thread = threads.acquire_owned().await.map_err(|_| NotResolved)?;
             let look_up = move || {
                 let _thread = thread; // until the system has answered, whoever has gone meanwhile
                 (name.as_str(), 0).to_socket_addrs()
             };
-            spawn_blocking(look_up).await?
+            spawn_blocking(look_up).await.ok().and_then(Result::ok).ok_or(NotResolved)
         })
     }
 }
@@ -156,9 +170,35 @@ trait Io: Read + Write + Connection + Send {}
 
 impl<T: Read + Write + Connection + Send> Io for T {}
 
+/// Why a server does not go on with a client (RFC 8446 6.2), such as one that shows no certificate.
+pub(super) const REFUSALS: [AlertDescription; 9] = [
+    AlertDescription::AccessDenied,
+    AlertDescription::BadCertificate,
+    AlertDescription::CertificateExpired,
+    AlertDescription::CertificateRequired,
+    AlertDescription::CertificateRevoked,
+    AlertDescription::CertificateUnknown,
+    AlertDescription::HandshakeFailure,
+    AlertDescription::UnknownCA,
+    AlertDescription::UnsupportedCertificate,
+];
+
+/// The server did not want the connection. With TLS 1.3 it says so when the handshake is over for us, and a request is
+/// perhaps on its way to nobody.
+#[derive(Debug, thiserror::Error)]
+#[error("refused by the server")]
+pub(super) struct RefusedByServer;
+
+fn is_refusal(error: &io::Error) -> bool {
+    let tls = error.get_ref().and_then(|error| error.downcast_ref());
+    matches!(tls, Some(rustls::Error::AlertReceived(alert)) if REFUSALS.contains(alert))
+}
+
 /// A connection.
 pub(super) struct Stream {
     io: Box<dyn Io + Unpin>,
+    /// Whether the other side has said anything: then it has read requests.
+    answered: bool,
     /// Whether the proxy reads the requests, which then name the whole URL.
     of_proxy: bool,
 }
@@ -171,7 +211,13 @@ impl Connection for Stream {
 
 impl Read for Stream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(cx, buf)
+        match ready!(Pin::new(&mut self.io).poll_read(cx, buf)) {
+            Err(error) if !self.answered && is_refusal(&error) => Poll::Ready(Err(io::Error::other(RefusedByServer))),
+            read => {
+                self.answered = true;
+                Poll::Ready(read)
+            }
+        }
     }
 }
 
@@ -198,5 +244,26 @@ impl Write for Stream {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use futures_util::FutureExt as _;
+    use tokio::sync::Semaphore;
+    use tower::Service as _;
+
+    use super::Resolver;
+
+    #[tokio::test]
+    async fn a_name_is_looked_up_when_a_thread_is_free_for_it() {
+        let threads = Arc::new(Semaphore::new(1));
+        let taken = threads.clone().try_acquire_owned().unwrap();
+        let mut looked_up = Resolver(threads).call("127.0.0.1".parse().unwrap());
+        assert!((&mut looked_up).now_or_never().is_none());
+        drop(taken);
+        assert_eq!(looked_up.await.unwrap().next(), Some(([127, 0, 0, 1], 0).into()));
     }
 }

@@ -1,8 +1,11 @@
 //! TLS connections that are not to be trusted, or none.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use rustls::{
@@ -16,12 +19,14 @@ use scm_emulator::{Emulator, Options, Then, Tls};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, copy_bidirectional},
     net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    time::timeout,
 };
 use tokio_rustls::TlsAcceptor;
-use tonic::Code;
+use tonic::{Code, Request};
 
 use super::{Pair, SUCCESS, expect, gateway, head, then};
-use crate::harness::{emulator, folder::Folder, pki::Authority, sample};
+use crate::harness::{assert_status, emulator, folder::Folder, pki::Authority, sample};
 
 /// SCM over TLS, and a gateway that trusts this authority.
 async fn over_tls(tls: Tls, trusted: &Tls) -> Pair {
@@ -37,6 +42,15 @@ async fn over_tls_with(tls: Tls, trusted: &Tls, proxy: Option<&str>) -> Pair {
     variables.extend(proxy.map(|proxy| ("SCM_GATEWAY__UPSTREAM__PROXY", proxy)));
     let gateway = gateway(&emulator.endpoint(), &variables).await;
     Pair { emulator, gateway }
+}
+
+/// The head of a request.
+async fn head_of(stream: &mut BufReader<TcpStream>) -> String {
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        stream.read_line(&mut head).await.unwrap();
+    }
+    head
 }
 
 /// No request goes out, and nobody tries again.
@@ -62,10 +76,7 @@ async fn a_proxy_is_shown_its_password_and_passes_on_what_it_cannot_read() {
     let scm = pair.emulator.address();
     let passing_on = tokio::spawn(async move {
         let mut stream = BufReader::new(proxy.accept().await.unwrap().0);
-        let mut head = String::new();
-        while !head.ends_with("\r\n\r\n") {
-            stream.read_line(&mut head).await.unwrap();
-        }
+        let head = head_of(&mut stream).await;
         stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
         let _ = copy_bidirectional(&mut stream, &mut TcpStream::connect(scm).await.unwrap()).await;
         head
@@ -90,10 +101,7 @@ async fn a_proxy_that_takes_another_password() {
     let refusing = tokio::spawn(async move {
         for connections in 1.. {
             let mut stream = BufReader::new(proxy.accept().await.unwrap().0);
-            let mut head = String::new();
-            while !head.ends_with("\r\n\r\n") {
-                stream.read_line(&mut head).await.unwrap();
-            }
+            head_of(&mut stream).await;
             let refusal = b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n";
             stream.write_all(refusal).await.unwrap();
             assert_eq!(connections, 1, "one attempt");
@@ -238,4 +246,39 @@ async fn closed_in_the_middle_of_the_handshake() {
 #[tokio::test]
 async fn hanging_in_the_middle_of_the_handshake() {
     handshake(b"\x16\x03\x03", 3, "UPSTREAM_UNAVAILABLE").await;
+}
+
+/// A key in doubt is heard out, but what nobody waits for any more is not begun: it would undo what was saved since.
+#[tokio::test]
+async fn a_handshake_that_ends_after_its_calls_sends_nothing_of_them() {
+    let (tls, folder) = (Tls::generate(), Folder::new());
+    let ca = folder.file("ca.pem", &tls.ca_pem());
+    let emulator = Emulator::start(Options { tls: Some(tls), ..Options::default() }).await.unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("https://localhost:{}", listener.local_addr().unwrap().port());
+    let (scm, gate) = (emulator.address(), Arc::new(Semaphore::new(0)));
+    let opened = gate.clone();
+    tokio::spawn(async move {
+        loop {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let opened = opened.clone();
+            tokio::spawn(async move {
+                let _passing = opened.acquire().await.unwrap();
+                let _ = copy_bidirectional(&mut socket, &mut TcpStream::connect(scm).await.unwrap()).await;
+            });
+        }
+    });
+    let gateway = gateway(&endpoint, &[("SCM_GATEWAY__UPSTREAM__CA_FILE", &ca)]).await;
+
+    let mut late = Request::new(sample());
+    late.set_timeout(Duration::from_millis(200));
+    let status = gateway.patient_client().save_info(late).await.unwrap_err();
+    assert_status(&status, Code::DeadlineExceeded, "DEADLINE", None);
+    let mut given_up = gateway.client.clone();
+    assert!(timeout(Duration::from_millis(200), given_up.save_info(sample())).await.is_err());
+    gate.add_permits(100);
+    for calls in 1..=5 {
+        gateway.save(sample()).await.unwrap();
+        assert_eq!(emulator.attempts(), calls);
+    }
 }

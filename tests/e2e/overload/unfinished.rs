@@ -3,6 +3,7 @@
 
 use std::{
     future::poll_fn,
+    ops::RangeInclusive,
     time::{Duration, Instant},
 };
 
@@ -10,16 +11,16 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use h2::{
     PingPong, RecvStream, SendStream,
-    client::{Builder, ResponseFuture, SendRequest},
+    client::{self, ResponseFuture, SendRequest},
 };
-use http::{HeaderMap, Request};
+use http::{HeaderMap, Request, request::Builder};
 use prost::Message as _;
 use scm_gateway::proto::SaveInfoRequest;
 use tokio::{net::TcpStream, time::timeout};
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
-use crate::harness::{Gateway, assert_status, client, emulator, framed, process::Process, sample};
+use crate::harness::{self, Gateway, assert_status, emulator, framed, process::Process, sample};
 
 const SAVE_INFO: &str = "http://localhost/huaweicloud.scm.v1.CertificateService/SaveInfo";
 
@@ -33,7 +34,7 @@ const TIMEOUT: Duration = Duration::from_secs(7);
 /// A connection whose answers may be so long before the client has to say that it reads.
 async fn connect(address: &str, window: u32) -> (SendRequest<Bytes>, PingPong) {
     let stream = TcpStream::connect(address).await.unwrap();
-    let (send, mut connection) = Builder::new().initial_window_size(window).handshake(stream).await.unwrap();
+    let (send, mut connection) = client::Builder::new().initial_window_size(window).handshake(stream).await.unwrap();
     let ping = connection.ping_pong().unwrap();
     tokio::spawn(connection);
     (send, ping)
@@ -54,10 +55,15 @@ impl HalfSent {
     }
 
     async fn begin(connection: SendRequest<Bytes>, deadline: Option<Duration>, begun: &'static [u8]) -> Self {
-        let mut request = Request::post(SAVE_INFO).header("content-type", "application/grpc");
+        let mut request = Request::post(SAVE_INFO);
         if let Some(deadline) = deadline {
             request = request.header("grpc-timeout", format!("{}S", deadline.as_secs()));
         }
+        Self::begin_with(request, connection, begun).await
+    }
+
+    async fn begin_with(request: Builder, connection: SendRequest<Bytes>, begun: &'static [u8]) -> Self {
+        let request = request.header("content-type", "application/grpc");
         let mut connection = connection.ready().await.unwrap();
         let (answer, mut body) = connection.send_request(request.body(()).unwrap(), false).unwrap();
         body.send_data(Bytes::from_static(begun), false).unwrap();
@@ -83,7 +89,7 @@ async fn hundreds_of_half_sent_requests_shut_nobody_out_and_end_by_their_deadlin
     let emulator = emulator().await;
     let variables = [("SCM_GATEWAY__SERVER__MAX_IN_FLIGHT", "1"), ("SCM_GATEWAY__UPSTREAM__TIMEOUT", "7s")];
     let process = Process::start(&emulator.endpoint(), &variables).await;
-    let mut good = client(&process.address).await;
+    let mut good = harness::client(&process.address).await;
     let started = Instant::now();
     let (mut connections, mut sharing, mut alone) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..MANY / STREAMS {
@@ -130,7 +136,7 @@ async fn hundreds_of_answers_that_nobody_reads_keep_no_place() {
         }
     }
 
-    client(&process.address).await.save_info(sample()).await.expect("they keep no place");
+    harness::client(&process.address).await.save_info(sample()).await.expect("they keep no place");
 
     assert!(unread.iter_mut().all(|(_, answer)| answer.data().now_or_never().is_none()), "not one was read");
     assert_eq!(emulator.attempts(), MANY + 1);
@@ -202,35 +208,35 @@ const SIDECAR: [(&str, &str); 8] = [
     ("SCM_GATEWAY__CALLERS__1__PROJECTS", "*"),
 ];
 
-/// A call of `path` by the caller of this name, with the last bytes of its message still to come.
-async fn begun(connection: &SendRequest<Bytes>, path: &str, caller: Option<&str>) -> HalfSent {
-    let mut request = Request::post(format!("http://localhost{path}")).header("content-type", "application/grpc");
-    if let Some(name) = caller {
-        request = request.header("x-forwarded-client-cert", format!("URI=spiffe://example.org/{name}"));
+/// A call of the caller of this name, or of nobody's.
+fn call_by(url: &str, caller: Option<&str>) -> Builder {
+    let request = Request::post(url);
+    match caller {
+        Some(name) => request.header("x-forwarded-client-cert", format!("URI=spiffe://example.org/{name}")),
+        None => request,
     }
-    let mut connection = connection.clone().ready().await.unwrap();
-    let (answer, mut body) = connection.send_request(request.body(()).unwrap(), false).unwrap();
-    body.send_data(Bytes::from_static(b"\0\0\0"), false).unwrap();
-    HalfSent { answer, request: body }
 }
 
-/// So many calls, of which so many are there in the end: the others are refused.
+/// So many half-sent calls, of which so many are there in the end: the others are refused.
 async fn crowd(
     address: &str,
-    path: &str,
+    url: &str,
     caller: Option<&str>,
     calls: usize,
-    there: std::ops::RangeInclusive<usize>,
+    there: RangeInclusive<usize>,
 ) -> Vec<HalfSent> {
     let (send, mut ping) = connect(address, 65_535).await;
     let mut all = Vec::new();
     for _ in 0..calls {
-        all.push(begun(&send, path, caller).await);
+        all.push(HalfSent::begin_with(call_by(url, caller), send.clone(), b"\0\0\0").await);
     }
     let refused = async {
-        while !there.contains(&all.len()) {
+        loop {
             arrived(&mut ping).await;
             all.retain_mut(HalfSent::hangs);
+            if there.contains(&all.len()) {
+                return;
+            }
         }
     };
     timeout(Duration::from_secs(30), refused).await.expect("of each so many are there");
@@ -242,16 +248,22 @@ async fn neither_strangers_nor_one_caller_keep_the_others_from_calling() {
     let emulator = emulator().await;
     let gateway = Gateway::with(&emulator, &SIDECAR).await;
     let address = &gateway.addresses.server;
-    let save = SAVE_INFO.strip_prefix("http://localhost").unwrap();
-
     // Each counts for 16 KiB, and its headers, and a question for 4 KiB more.
-    let _an_eighth = crowd(address, "/grpc.health.v1.Health/Check", None, 60, 12..=12).await;
-    let _half = crowd(address, save, Some("a"), 80, 60..=63).await;
-    let _what_is_left = crowd(address, save, Some("b"), 20, 20..=20).await;
+    let _an_eighth = crowd(address, "http://localhost/grpc.health.v1.Health/Check", None, 60, 12..=12).await;
+    let half = crowd(address, SAVE_INFO, Some("a"), 80, 60..=63).await;
 
-    let mut refused = begun(&connect(address, 65_535).await.0, save, Some("a")).await;
-    assert_eq!((&mut refused.answer).await.unwrap().headers()["grpc-status"], "8", "RESOURCE_EXHAUSTED");
-    assert_eq!(emulator.attempts(), 0);
+    let calls = async |caller| {
+        let (send, _ping) = connect(address, 65_535).await;
+        let whole = Bytes::from(framed(0, &sample().encode_to_vec()));
+        let mut call = HalfSent::begin_with(call_by(SAVE_INFO, Some(caller)), send, b"").await;
+        call.request.send_data(whole, true).unwrap();
+        call.end().await.get("grpc-status").map(|status| status.to_str().unwrap().to_owned())
+    };
+    assert_eq!(calls("a").await.as_deref(), Some("8"), "RESOURCE_EXHAUSTED");
+    assert_eq!(calls("b").await, None, "a success has its status in the trailers");
+    drop(half);
+    while calls("a").await.is_some() {}
+    assert_eq!(emulator.attempts(), 2);
 }
 
 #[tokio::test]
