@@ -1,6 +1,11 @@
 //! A panic in a handler becomes INTERNAL / PANIC and is counted; the process and the connection live on.
 
-use std::{convert::Infallible, panic::AssertUnwindSafe, sync::Arc, task};
+use std::{
+    convert::Infallible,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    task,
+};
 
 use futures_util::{FutureExt as _, future::BoxFuture};
 use http::{Request, Response};
@@ -31,8 +36,7 @@ impl<S> CatchPanic<S> {
 
 impl<S, B> Service<Request<B>> for CatchPanic<S>
 where
-    S: Service<Request<B>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + 'static,
-    B: Send + 'static,
+    S: Service<Request<B>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>,
 {
     type Response = Response<Body>;
     type Error = Infallible;
@@ -44,13 +48,15 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let call = request.extensions().get::<Arc<Call>>().cloned();
-        let mut inner = self.inner.clone();
-        std::mem::swap(&mut inner, &mut self.inner); // the clone has not been asked whether it is ready
         let panics = self.panics.clone();
-        let answer = AssertUnwindSafe(async move { inner.call(request).await }).catch_unwind();
+        let called = catch_unwind(AssertUnwindSafe(|| self.inner.call(request)));
         Box::pin(async move {
+            let answered = match called {
+                Ok(answer) => AssertUnwindSafe(answer).catch_unwind().await,
+                Err(panic) => Err(panic),
+            };
             // The panic's own words may hold anything: they go no further.
-            answer.await.unwrap_or_else(|_| {
+            answered.unwrap_or_else(|_| {
                 panics.add(1, &[]);
                 let error = Error::new(Reason::Panic, Progress::MaybeSent);
                 Ok(fail(call.as_ref(), error).into_http())
@@ -61,27 +67,38 @@ where
 
 #[cfg(test)]
 mod tests {
-    use std::convert::Infallible;
+    use std::{convert::Infallible, future::Ready};
 
     use http::{Request, Response};
     use opentelemetry::metrics::MeterProvider as _;
     use opentelemetry_sdk::metrics::SdkMeterProvider;
     use tonic::{Code, Status, body::Body};
     use tonic_types::StatusExt as _;
-    use tower::{ServiceExt as _, service_fn};
+    use tower::{Service, ServiceExt as _, service_fn};
 
     use super::CatchPanic;
 
-    #[tokio::test]
-    async fn a_panic_is_an_answer_without_its_words() {
-        async fn panics(_: Request<()>) -> Result<Response<Body>, Infallible> {
-            panic!("marker");
-        }
+    async fn assert_caught<S>(service: S)
+    where
+        S: Service<Request<()>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>,
+    {
         let meter = SdkMeterProvider::default().meter("test");
-        let response = CatchPanic::new(service_fn(panics), &meter).oneshot(Request::new(())).await.unwrap();
+        let response = CatchPanic::new(service, &meter).oneshot(Request::new(())).await.unwrap();
         let status = Status::from_header_map(response.headers()).unwrap();
         assert_eq!(status.code(), Code::Internal);
         assert_eq!(status.get_error_details().error_info().unwrap().reason, "PANIC");
         assert!(!format!("{response:?}").contains("marker"));
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_an_answer_without_its_words_whether_it_comes_at_once_or_later() {
+        async fn later(_: Request<()>) -> Result<Response<Body>, Infallible> {
+            panic!("marker");
+        }
+        fn at_once(_: Request<()>) -> Ready<Result<Response<Body>, Infallible>> {
+            panic!("marker");
+        }
+        assert_caught(service_fn(later)).await;
+        assert_caught(service_fn(at_once)).await;
     }
 }

@@ -9,12 +9,12 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::future::{BoxFuture, Either, Ready, ready as now};
+use futures_util::future::{Either, Ready, ready as now};
 use http::{HeaderMap, Request, Response};
 use http_body_util::BodyExt as _;
-use hyper::body::{Body, Frame, SizeHint};
+use hyper::body::{Frame, SizeHint};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tonic::Status;
+use tonic::{Status, body::Body};
 use tower::Service;
 
 use super::{GRPC_OWN, REFLECTION, STRANGERS, fail, routes::QUESTION};
@@ -70,11 +70,11 @@ impl<S> Unfinished<S> {
 
 impl<S, B> Service<Request<B>> for Unfinished<S>
 where
-    S: Service<Request<Counted<B>>, Response = Response<tonic::body::Body>, Error = Infallible, Future: Send + 'static>,
+    S: Service<Request<Counted<B>>, Response = Response<Body>, Error = Infallible, Future: Unpin>,
 {
     type Response = S::Response;
     type Error = Infallible;
-    type Future = Either<BoxFuture<'static, Result<S::Response, Infallible>>, Ready<Result<S::Response, Infallible>>>;
+    type Future = Either<Answered<S::Future>, Ready<Result<S::Response, Infallible>>>;
 
     fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> task::Poll<Result<(), Infallible>> {
         self.inner.poll_ready(cx)
@@ -98,14 +98,28 @@ where
         }
         let open = held.split(UNFINISHED_CALL);
         let answer = self.inner.call(request.map(|inner| Counted { inner, held, call, counted_ahead }));
-        Either::Left(Box::pin(async move {
-            Ok(answer.await?.map(|answer| {
-                tonic::body::Body::new(answer.map_frame(move |frame| {
-                    let _ = &open; // until the body is dropped: it was taken, or its stream is no more
-                    frame
-                }))
+        Either::Left(Answered { answer, open: Some(open) })
+    }
+}
+
+/// An answer that is waited for, and what its call holds until the answer is on its way.
+pub(super) struct Answered<F> {
+    answer: F,
+    open: Option<Held>,
+}
+
+impl<F: Future<Output = Result<Response<Body>, Infallible>> + Unpin> Future for Answered<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> task::Poll<Self::Output> {
+        let response = ready!(Pin::new(&mut self.answer).poll(cx))?;
+        let open = self.open.take();
+        task::Poll::Ready(Ok(response.map(|answer| {
+            Body::new(answer.map_frame(move |frame| {
+                let _ = &open; // until the body is dropped: all of it is on its way, or its stream is no more
+                frame
             }))
-        }))
+        })))
     }
 }
 
@@ -170,9 +184,9 @@ pub(super) struct Counted<B> {
     counted_ahead: bool,
 }
 
-impl<B> Body for Counted<B>
+impl<B> hyper::body::Body for Counted<B>
 where
-    B: Body<Data = Bytes, Error = Box<dyn std::error::Error + Send + Sync>> + Unpin,
+    B: hyper::body::Body<Data = Bytes, Error = Box<dyn std::error::Error + Send + Sync>> + Unpin,
 {
     type Data = Bytes;
     type Error = B::Error;
