@@ -135,7 +135,8 @@ pub struct Error {
     pub retry_after: Option<Duration>,
     /// How many requests were sent or tried.
     pub attempts: u32,
-    /// What broke on the way to SCM, what was waited for, or which limit was reached, in a word of ours: for the operator, who has to find it.
+    /// What broke on the way to SCM, what was waited for, or which limit was reached, in a word of ours: for the operator,
+    /// who has to find it.
     pub cause: Option<&'static str>,
 }
 

@@ -50,7 +50,7 @@ impl Share {
     /// Takes so much more, if its owner may have it.
     pub fn more(&mut self, amount: usize) -> bool {
         let mut all_taken = self.shares.lock();
-        let taken = all_taken.entry(self.owner.clone()).or_default(); // nothing is forgotten with the share
+        let taken = all_taken.entry(self.owner.clone()).or_default(); // a zero goes with the share
         let fits = taken.saturating_add(amount) <= self.shares.0.most;
         if fits {
             *taken += amount;

@@ -97,7 +97,7 @@ impl Upstream {
         self.budget.deposit();
         let mut failed = None;
         let result = self.repeat::<M>(request, target, call, deadline, &mut failed).await;
-        let before = failed.map(|error| circuit::Verdict::of(&Err::<(), _>(error)));
+        let before = failed.as_ref().map(circuit::Verdict::from);
         pass.settle(circuit::Verdict::of(&result).or(before));
         result.map_err(|error| retry::told(error, M::IDEMPOTENT))
     }

@@ -53,8 +53,8 @@ impl Beginnings {
 }
 
 impl Beginning {
-    /// It has begun; false if it is to give way already.
-    pub(super) fn is_over(&self) -> bool {
+    /// It has begun and gives way no more; false if it has to already.
+    pub(super) fn end(&self) -> bool {
         self.all.lock().all.remove(&self.number).is_some()
     }
 }
@@ -73,10 +73,10 @@ mod tests {
     fn the_oldest_that_has_not_begun_gives_way() {
         let beginnings = Beginnings::default();
         let [first, second, third] = [(); 3].map(|()| beginnings.enter());
-        assert!(first.is_over());
+        assert!(first.end());
         beginnings.make_room();
         assert!(!first.gives_way.is_cancelled() && second.gives_way.is_cancelled() && !third.gives_way.is_cancelled());
-        assert!(!second.is_over(), "it comes too late");
+        assert!(!second.end(), "it comes too late");
         drop((first, second, third));
         beginnings.make_room();
         assert!(beginnings.lock().all.is_empty(), "nobody is remembered who has gone");

@@ -135,7 +135,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guarded<S> {
         let verdict = this.inbound.read(&buf.filled()[before..], clock::steady());
         if this.inbound.has_begun()
             && let Some(beginning) = this.beginning.take()
-            && !beginning.is_over()
+            && !beginning.end()
         {
             return task::Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())); // h2 has heard of no call
         }

@@ -23,14 +23,7 @@ pub(super) enum Verdict {
 
 impl Verdict {
     pub(super) fn of<R>(result: &Result<R, Error>) -> Self {
-        match result {
-            Ok(_) => Self::Alive,
-            Err(error) => match error.reason {
-                Reason::UpstreamUnavailable | Reason::UpstreamTimeout => Self::Down,
-                _ if error.progress == Progress::Answered => Self::Alive,
-                _ => Self::Unknown,
-            },
-        }
+        result.as_ref().map_or_else(Self::from, |_| Self::Alive)
     }
 
     /// The same of a call that has also heard this, from an attempt before its last one. Where its time was over in the
@@ -39,6 +32,16 @@ impl Verdict {
         match self {
             Self::Unknown => before.unwrap_or(self),
             told => told,
+        }
+    }
+}
+
+impl From<&Error> for Verdict {
+    fn from(error: &Error) -> Self {
+        match error.reason {
+            Reason::UpstreamUnavailable | Reason::UpstreamTimeout => Self::Down,
+            _ if error.progress == Progress::Answered => Self::Alive,
+            _ => Self::Unknown,
         }
     }
 }
