@@ -150,3 +150,19 @@ fn causes<'a>(error: &'a (dyn StdError + 'static)) -> Vec<&'a (dyn StdError + 's
     }
     causes
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::{NotResolved, causes, io_cause, is_out_of_descriptors};
+
+    #[test]
+    fn a_name_that_is_not_resolved_for_want_of_a_descriptor_says_so() {
+        let error = |code| NotResolved(io::Error::from_raw_os_error(code));
+        let (ours, theirs) = (error(24), error(111));
+        let wants_one = |error| causes(error).iter().any(|cause| is_out_of_descriptors(*cause));
+        assert!(wants_one(&ours) && !wants_one(&theirs));
+        assert_eq!(io_cause(&causes(&theirs)), Some("name not resolved"));
+    }
+}

@@ -118,7 +118,7 @@ pub(super) struct Resolver(Arc<Semaphore>);
 /// A name that the system does not know, or not now.
 #[derive(Debug, thiserror::Error)]
 #[error("name not resolved")]
-pub(super) struct NotResolved;
+pub(super) struct NotResolved(#[source] pub(super) io::Error);
 
 impl Default for Resolver {
     fn default() -> Self {
@@ -138,12 +138,12 @@ impl Service<Name> for Resolver {
     fn call(&mut self, name: Name) -> Self::Future {
         let threads = self.0.clone();
         Box::pin(async move {
-            let thread = threads.acquire_owned().await.map_err(|_| NotResolved)?;
+            let thread = threads.acquire_owned().await.expect("it is never closed");
             let look_up = move || {
                 let _thread = thread; // until the system has answered, whoever has gone meanwhile
                 (name.as_str(), 0).to_socket_addrs()
             };
-            spawn_blocking(look_up).await.ok().and_then(Result::ok).ok_or(NotResolved)
+            spawn_blocking(look_up).await.map_err(io::Error::from).flatten().map_err(NotResolved)
         })
     }
 }
