@@ -127,7 +127,7 @@ where
         }
         self.expiry.set(Some(key.expires_at));
         if self.key.as_ref().is_none_or(|used| used.credentials != key.credentials) {
-            tracing::info!("another temporary key is in use now");
+            tracing::info!("temporary credentials refreshed");
             self.reloads.iter().for_each(Reloads::used);
             (self.hand_out)(Some(&key.credentials));
         }
@@ -139,7 +139,11 @@ where
     fn fail(&mut self, problem: Problem) -> Duration {
         if self.failures == 0 {
             let in_use = self.key.is_some();
-            tracing::warn!(problem, in_use, "no other temporary key: one in use stays until it expires");
+            tracing::warn!(
+                problem,
+                in_use,
+                "temporary credentials refresh failed, using the current ones until they expire"
+            );
             self.reloads.iter().for_each(Reloads::failed);
         }
         let doubled = BACKOFF.saturating_mul(1 << self.failures.min(16));
@@ -149,7 +153,7 @@ where
 
     fn expire(&mut self) {
         if self.left().is_some_and(|left| left.is_zero()) {
-            tracing::warn!("the temporary key has expired: calls wait for another one");
+            tracing::warn!("temporary credentials expired, calls wait for new ones");
             self.key = None;
             self.expiry.set(None);
             (self.hand_out)(None);
@@ -176,7 +180,7 @@ fn register(meter: &Meter, ids: &[Arc<str>], clock: &Clock, expiry: &Arc<Expiry>
     let labels: Vec<_> = ids.iter().map(|id| [KeyValue::new("scm.project_id", id.clone())]).collect();
     let (clock, expiry) = (clock.clone(), expiry.clone());
     meter
-        .f64_observable_gauge("scm_gateway.credentials.expiry")
+        .f64_observable_gauge("scm_gateway.credentials.time_to_expiry")
         .with_unit("s")
         .with_description("How long the temporary key is good; 0 without one")
         .with_callback(move |gauge| {

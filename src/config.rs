@@ -194,13 +194,13 @@ fn upstream(section: &mut Section<'_>) -> (Upstream, projects::Common) {
         send_project_id: section.take("send_project_id", "true", values::boolean),
         retry: Retry {
             attempts: section.take("attempts", "3", values::integer(1..=10)),
-            backoff: section.take("backoff", "50ms", values::duration(millis(1)..=secs(60))),
+            backoff: section.take("initial_backoff", "50ms", values::duration(millis(1)..=secs(60))),
             max_backoff: section.take("max_backoff", "2s", values::duration(millis(1)..=secs(60))),
         },
         circuit: Circuit {
-            failures: section.take("circuit_failures", "7", values::integer(1..=1000)),
-            open: section.take("circuit_open", "1s", values::duration(millis(10)..=secs(300))),
-            max_open: section.take("circuit_max_open", "4s", values::duration(millis(10)..=secs(300))),
+            failures: section.take("circuit_max_failures", "7", values::integer(1..=1000)),
+            open: section.take("circuit_backoff", "1s", values::duration(millis(10)..=secs(300))),
+            max_open: section.take("circuit_max_backoff", "4s", values::duration(millis(10)..=secs(300))),
         },
         proxy: section.optional_shown_as("proxy", endpoint::proxy_shown, endpoint::proxy),
         metadata_endpoint: section.optional("metadata_endpoint", endpoint::metadata),

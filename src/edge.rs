@@ -73,8 +73,8 @@ pub fn stack<T: CertificateService>(
     config: &config::Server,
 ) -> impl CallService {
     let meter = telemetry.meter.clone();
-    let stream_window = config.connections.windows.0;
-    let room = Arc::new(unfinished::Room::new(&config.unfinished, stream_window, callers.clone()));
+    let initial_stream_window_size = config.connections.windows.0;
+    let room = Arc::new(unfinished::Room::new(&config.unfinished, initial_stream_window_size, callers.clone()));
     ServiceBuilder::new()
         // First, for span, metric and log have to show what all the others answer.
         .layer_fn({
@@ -142,7 +142,7 @@ pub async fn serve<S: CallService>(
         () = abandoned => {}
     }
     connections.close();
-    tracing::info!("connections that did not close in time were closed");
+    tracing::info!("drain deadline reached, closing the remaining connections");
 }
 
 async fn accept<S: CallService>(
@@ -160,7 +160,7 @@ async fn accept<S: CallService>(
         match accepted {
             Ok(stream) => {
                 if std::mem::take(&mut failing) {
-                    tracing::info!("connections are accepted again");
+                    tracing::info!("accepting connections again");
                 }
                 connections.open(stream, service.clone());
             }
@@ -168,7 +168,7 @@ async fn accept<S: CallService>(
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
                 if !std::mem::replace(&mut failing, true) {
-                    tracing::warn!(%error, "connections cannot be accepted");
+                    tracing::warn!(%error, "cannot accept connections");
                 }
                 sleep(ACCEPT_PAUSE).await;
             }

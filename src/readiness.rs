@@ -38,7 +38,7 @@ impl NotReady {
     pub fn name(self) -> &'static str {
         match self {
             Self::Draining => "draining",
-            Self::NoUsableCredential => "no usable credential",
+            Self::NoUsableCredential => "no usable credentials",
         }
     }
 }
@@ -111,9 +111,9 @@ impl Health {
         }
         match (self.told, now) {
             (Some(_), Err(NotReady::NoUsableCredential)) => {
-                tracing::warn!("no project has a usable credential: not ready")
+                tracing::warn!("not ready: no project has usable credentials")
             }
-            (Some(_), Ok(())) => tracing::info!("a project has a usable credential: ready"),
+            (Some(_), Ok(())) => tracing::info!("ready: a project has usable credentials"),
             _ => {}
         }
         let status = if now.is_ok() { ServingStatus::Serving } else { ServingStatus::NotServing };

@@ -40,9 +40,11 @@ pub async fn keys(projects: Projects, targets: Arc<Targets>, meter: Meter) {
             move |news| {
                 let project_id = &*id;
                 match news {
-                    News::Used => tracing::info!(project_id, "another key is in use now"),
-                    News::Recovered => tracing::info!(project_id, "the key in use is in its files again"),
-                    News::Problem(problem) => tracing::warn!(project_id, problem, "the last good key stays in use"),
+                    News::Used => tracing::info!(project_id, "credentials reloaded"),
+                    News::Recovered => tracing::info!(project_id, "credential files recovered"),
+                    News::Problem(problem) => {
+                        tracing::warn!(project_id, problem, "credentials reload failed, keeping the previous ones")
+                    }
                 }
                 news.count(&reloads);
             },
@@ -70,9 +72,11 @@ fn tell_of_certificates(meter: &Meter, side: &'static str) -> impl FnMut(News<'_
     let reloads = Reloads::of_certificates(meter, side);
     move |news| {
         match news {
-            News::Used => tracing::info!(side, "other certificates are in use now, for new connections"),
-            News::Recovered => tracing::info!(side, "the certificates in use are in their files again"),
-            News::Problem(problem) => tracing::warn!(side, problem, "the last good certificates stay in use"),
+            News::Used => tracing::info!(side, "certificates reloaded"),
+            News::Recovered => tracing::info!(side, "certificate files recovered"),
+            News::Problem(problem) => {
+                tracing::warn!(side, problem, "certificate reload failed, keeping the previous ones")
+            }
         }
         news.count(&reloads);
     }

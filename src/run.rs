@@ -126,7 +126,7 @@ pub async fn run(
     let (lame_duck, flush) = (config.server.lame_duck, telemetry::FLUSH.min(drain / 4));
     let stop = async {
         tokio::select! { () = stop => {}, () = health.follow() => {} }
-        tracing::info!("stopping: calls in flight finish");
+        tracing::info!("draining");
         health.drain().await;
         sleep(lame_duck).await;
         health.end_watches().await;

@@ -88,7 +88,7 @@ impl Telemetry {
         let flush_metrics = tokio::task::spawn_blocking(move || metrics.shutdown_with_timeout(time));
         let both = async { tokio::join!(flush_traces, flush_metrics) };
         if tokio::time::timeout(time, both).await.is_err() {
-            tracing::warn!("telemetry was not exported in time and is lost");
+            tracing::warn!("telemetry flush timed out, the remaining data is lost");
         }
     }
 }

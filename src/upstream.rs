@@ -91,7 +91,7 @@ impl Upstream {
     ) -> Result<Decoded<M::Reply>, Error> {
         let deadline = call.deadline(self.timeout);
         if deadline <= clock::steady() {
-            return Err(Error::too_late("deadline too short to send"));
+            return Err(Error::too_late("deadline too short"));
         }
         let pass = target.admit()?;
         self.budget.deposit();

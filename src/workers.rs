@@ -96,7 +96,7 @@ impl Workers {
             })
             .build();
         meter
-            .f64_observable_counter("scm_gateway.runtime.busy")
+            .f64_observable_counter("scm_gateway.runtime.worker.busy_duration")
             .with_unit("s")
             .with_description("Time that each worker was not waiting, in seconds")
             .with_callback(move |counter| {

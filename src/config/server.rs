@@ -72,11 +72,11 @@ pub struct Connections {
     /// How long it may take to begin; 10 s by default.
     pub handshake_timeout: Duration,
     /// Calls at a time on it; 100 by default.
-    pub max_streams: u32,
+    pub max_concurrent_streams: u32,
     /// The longest headers of a call, in bytes; 16 KiB by default.
     pub max_header_list_size: u32,
     /// Frames that bring no call further, beyond 20 for each that does and per 10 s; 1,000 by default.
-    pub max_other_frames: u32,
+    pub max_control_frames: u32,
     /// Bytes of a message that may be on their way, per call and per connection; 64 KiB and 1 MiB by default.
     pub windows: (u32, u32),
     /// After how long without a frame the peer is asked whether it is there; and how long it has to answer, and to take
@@ -198,13 +198,13 @@ fn share_of(
 fn unfinished(section: &mut Section<'_>, max_in_flight: usize, sharers: Sharers) -> Unfinished {
     let bytes = values::size(MIB..=4096 * MIB);
     let default = (64 * MIB as usize).max(max_in_flight * 2 * UNFINISHED_CALL);
-    let max = section.take("max_unfinished", &in_mib(default), &bytes);
+    let max = section.take("memory_quota", &in_mib(default), &bytes);
     let calls = max / UNFINISHED_CALL;
     if calls < max_in_flight {
-        section.warning("max_unfinished", &format!("has room for {calls} calls, fewer than max_in_flight"));
+        section.warning("memory_quota", &format!("has room for {calls} calls, fewer than max_in_flight"));
     }
     let is_alone = sharers.callers == 1;
-    Unfinished { max, max_per_caller: share_of(section, "max_unfinished_per_caller", max, is_alone, bytes, in_mib) }
+    Unfinished { max, max_per_caller: share_of(section, "memory_quota_per_caller", max, is_alone, bytes, in_mib) }
 }
 
 /// As a configuration would say it, rounded up.
@@ -236,15 +236,15 @@ fn connections(section: &mut Section<'_>, sharers: Sharers) -> Connections {
         max_per_caller: share(section, "max_connections_per_caller", max, sharers.callers == 1),
         max_age: section.take("max_connection_age", "15m", values::duration(secs(1)..=secs(86_400))),
         handshake_timeout: section.take("handshake_timeout", "10s", values::duration(millis(10)..=secs(60))),
-        max_streams: section.take("max_streams", "100", values::integer(1..=10_000)),
+        max_concurrent_streams: section.take("max_concurrent_streams", "100", values::integer(1..=10_000)),
         max_header_list_size: section.take("max_header_list_size", "16KiB", values::size(KIB..=MIB)) as u32,
-        max_other_frames: section.take("max_other_frames", "1000", values::integer(100..=1_000_000)),
+        max_control_frames: section.take("max_control_frames", "1000", values::integer(100..=1_000_000)),
         windows: (
-            section.take("stream_window", "64KiB", values::size(KIB..=16 * MIB)) as u32,
-            section.take("connection_window", "1MiB", values::size(64 * KIB..=64 * MIB)) as u32,
+            section.take("initial_stream_window_size", "64KiB", values::size(KIB..=16 * MIB)) as u32,
+            section.take("initial_connection_window_size", "1MiB", values::size(64 * KIB..=64 * MIB)) as u32,
         ),
         keep_alive: (
-            section.take("keep_alive", "60s", values::duration(secs(1)..=secs(7200))),
+            section.take("keep_alive_interval", "60s", values::duration(secs(1)..=secs(7200))),
             section.take("keep_alive_timeout", "20s", values::duration(secs(1)..=secs(300))),
         ),
     }

@@ -22,10 +22,10 @@ use crate::secret::Credentials;
 const MARKER: &str = "s3cr3t";
 const SERVER_KEYS: &str = "`listen`, `plaintext`, `trust_xfcc`, `tls`, `max_in_flight`, `drain`, `lame_duck`, \
                            `worker_threads`, `max_in_flight_per_caller`, `max_in_flight_per_project`, \
-                           `max_message_size`, `max_unfinished`, `max_unfinished_per_caller`, `reflection`, \
+                           `max_message_size`, `memory_quota`, `memory_quota_per_caller`, `reflection`, \
                            `max_connections`, `max_connections_per_caller`, `max_connection_age`, \
-                           `handshake_timeout`, `max_streams`, `max_header_list_size`, `max_other_frames`, \
-                           `stream_window`, `connection_window`, `keep_alive`, `keep_alive_timeout`";
+                           `handshake_timeout`, `max_concurrent_streams`, `max_header_list_size`, `max_control_frames`, \
+                           `initial_stream_window_size`, `initial_connection_window_size`, `keep_alive_interval`, `keep_alive_timeout`";
 
 /// A directory of one test, gone at its end.
 struct Dir(tempfile::TempDir);

@@ -41,9 +41,9 @@ use crate::{
 /// 20 would end it for all of them.
 const MAX_PENDING_RESETS: usize = 400;
 
-/// Streams that h2 resets in the life of a connection, such as one beyond `max_streams`, or data that comes late for a
+/// Streams that h2 resets in the life of a connection, such as one beyond `max_concurrent_streams`, or data that comes late for a
 /// call that is over. Callers that share a connection would lose their calls with h2's default of 1,024: one burst
-/// before the client has heard of `max_streams` makes as many. What bounds them is what each costs until it is written.
+/// before the client has heard of `max_concurrent_streams` makes as many. What bounds them is what each costs until it is written.
 const MAX_RESETS: usize = 10_000;
 
 /// Who may connect, and how they are known.
@@ -118,7 +118,7 @@ impl Connections {
     pub(super) fn open(self: &Arc<Self>, stream: Stream, service: impl CallService) {
         let from = listener::peer(&stream);
         let Ok(place) = self.places.clone().try_acquire_owned() else {
-            return self.refuse(from, "limit", &"as many as there may be");
+            return self.refuse(from, "limit", &"max_connections reached");
         };
         let stream = match listener::detach(stream) {
             Ok(stream) => stream,
@@ -137,7 +137,7 @@ impl Connections {
                 Ok(stream) => tokio::select! {
                     () = all.serve(stream, from, service, beginning) => {}
                     () = closed.cancelled() => {}
-                    () = gives_way.cancelled() => all.refuse(from, "handshake_limit", &"newer ones came"),
+                    () = gives_way.cancelled() => all.refuse(from, "handshake_evicted", &"evicted by a newer connection"),
                 },
                 Err(error) => all.refuse(from, "limit", &error),
             }
@@ -191,7 +191,7 @@ impl Connections {
             Err(full) => return self.refuse(from, "limit", &full),
         };
         let _share = match peer.identity().map(|caller| self.shares.take(caller, 1)) {
-            Some(None) => return self.refuse(from, "limit_per_caller", &"as many as one caller may have"),
+            Some(None) => return self.refuse(from, "limit_per_caller", &"max_connections_per_caller reached"),
             share => share,
         };
         self.http2(stream, from, Identify::new(service, peer), (beginning, overdue), age).await;
@@ -210,7 +210,7 @@ impl Connections {
         let service = WellFormed::new(OwnStreams::new(service, ending.clone(), self.call));
         let (stream, guard) = guard::guard(
             stream,
-            self.limits.max_other_frames,
+            self.limits.max_control_frames,
             self.broken.clone(),
             beginning,
             self.limits.keep_alive.1,
@@ -220,7 +220,7 @@ impl Connections {
             .auto_date_header(false)
             .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
             .max_local_error_reset_streams(MAX_RESETS)
-            .max_concurrent_streams(self.limits.max_streams)
+            .max_concurrent_streams(self.limits.max_concurrent_streams)
             .max_header_list_size(self.limits.max_header_list_size)
             .initial_stream_window_size(self.limits.windows.0)
             .initial_connection_window_size(self.limits.windows.1)
@@ -241,20 +241,20 @@ impl Connections {
         tokio::select! {
             ended = connection => self.note(from, ended),
             () = sleep(self.call + super::LINGER), if !self.drained.is_cancelled() => {
-                tracing::debug!(from = from.map(display), "a connection did not end in time");
+                tracing::debug!(from = from.map(display), "connection did not close in time");
             }
         }
     }
 
     fn refuse(&self, from: Option<SocketAddr>, reason: &'static str, error: &dyn Display) {
-        tracing::debug!(from = from.map(display), reason, %error, "a connection was refused");
+        tracing::debug!(from = from.map(display), reason, %error, "connection rejected");
         self.refused.add(1, &[KeyValue::new("reason", reason)]);
     }
 
     /// Counts what h2 ended; the guard counts for itself. A client that just goes away is nothing to count.
     fn note(&self, from: Option<SocketAddr>, ended: hyper::Result<()>) {
         let Err(error) = ended else { return };
-        tracing::debug!(from = from.map(display), %error, "a connection broke");
+        tracing::debug!(from = from.map(display), %error, "connection error");
         let mut source: Option<&(dyn Error + 'static)> = Some(&error);
         while let Some(error) = source {
             let h2 = error.downcast_ref::<h2::Error>().filter(|error| !error.is_io() && !error.is_remote());
@@ -272,7 +272,7 @@ fn refused(meter: &Meter) -> Counter<u64> {
         .u64_counter("scm_gateway.connections.refused")
         .with_description("Connections that were closed before their first call, by reason")
         .build();
-    for reason in ["limit", "limit_per_caller", "tls", "handshake_timeout", "handshake_limit"] {
+    for reason in ["limit", "limit_per_caller", "tls", "handshake_timeout", "handshake_evicted"] {
         counter.add(0, &[KeyValue::new("reason", reason)]);
     }
     counter

@@ -56,7 +56,7 @@ where
                 let is_whole = call.as_ref().is_none_or(|call| call.subject().is_some());
                 let error = match is_whole {
                     true => Error::new(Reason::Deadline, Progress::MaybeSent),
-                    false => Error::too_late("request not whole in time"),
+                    false => Error::too_late("request body incomplete"),
                 };
                 Ok(fail(call.as_ref(), error).into_http())
             })

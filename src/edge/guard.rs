@@ -32,7 +32,7 @@ pub(super) struct Broken(Counter<u64>);
 
 impl Broken {
     pub(super) fn new(meter: &Meter) -> Self {
-        let counter = meter.u64_counter("scm_gateway.connections.broken");
+        let counter = meter.u64_counter("scm_gateway.connections.protocol_errors");
         let counter =
             counter.with_description("Connections that were ended for what their client sent, by reason").build();
         let reasons = ["flood", "protocol"].map(|reason| [KeyValue::new("reason", reason)]);
@@ -68,14 +68,14 @@ pub(super) struct Guard(Weak<Beginning>);
 /// what it is sent.
 pub(super) fn guard<S>(
     inner: S,
-    max_other_frames: u32,
+    max_control_frames: u32,
     broken: Broken,
     beginning: Beginning,
     patience: Duration,
 ) -> (Guarded<S>, Guard) {
     let beginning = Arc::new(beginning);
     let guard = Guard(Arc::downgrade(&beginning));
-    let inbound = Inbound::new(max_other_frames, clock::steady());
+    let inbound = Inbound::new(max_control_frames, clock::steady());
     let outbound = Outbound::default();
     let (last_stream, beginning, stuck) = (0, Some(beginning), None);
     (Guarded { inner, broken, inbound, last_stream, outbound, beginning, patience, stuck }, guard)
@@ -88,7 +88,7 @@ impl Guard {
         if self.0.strong_count() == 0 {
             std::future::pending::<()>().await;
         }
-        "no HTTP/2 so far"
+        "no HTTP/2 preface received"
     }
 }
 

@@ -177,17 +177,17 @@ impl Observed {
         }
         match (code, failure.map(|f| f.reason)) {
             (Code::Ok, _) => line!(Level::INFO, "call succeeded"),
-            (Code::Cancelled, _) => line!(Level::INFO, "call given up by its caller"),
+            (Code::Cancelled, _) => line!(Level::INFO, "call cancelled"),
             // One line told of the circuit; its many calls are no news.
-            (_, Some(Reason::CircuitOpen)) => line!(Level::INFO, "call refused"),
-            (_, Some(Reason::UpstreamCredentials)) if attempts == Some(0) => line!(Level::INFO, "call refused"),
-            (Code::Internal, None) => line!(Level::INFO, "call refused"),
+            (_, Some(Reason::CircuitOpen)) => line!(Level::INFO, "call rejected"),
+            (_, Some(Reason::UpstreamCredentials)) if attempts == Some(0) => line!(Level::INFO, "call rejected"),
+            (Code::Internal, None) => line!(Level::INFO, "call rejected"),
             (Code::Internal | Code::Unknown | Code::DataLoss, _) => line!(Level::ERROR, "call failed"),
             (Code::Unavailable | Code::DeadlineExceeded, _) => line!(Level::WARN, "call failed"),
             (_, Some(Reason::UpstreamAccount | Reason::UpstreamThrottled | Reason::Overloaded)) => {
                 line!(Level::WARN, "call failed")
             }
-            _ => line!(Level::INFO, "call refused"),
+            _ => line!(Level::INFO, "call rejected"),
         }
     }
 }

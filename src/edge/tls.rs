@@ -51,17 +51,17 @@ impl Tls {
         let tls = self.clone();
         let _ = meter
             .f64_observable_gauge("scm_gateway.tls.certificate.time_to_expiry")
-            .with_unit("d")
+            .with_unit("s")
             .with_description(
-                "Days until a certificate of the listener expires: its own, or the first of the clients' authorities",
+                "Time until a certificate of the listener expires: its own, or the first client CA to expire",
             )
             .with_callback(move |gauge| {
                 let (served, now) = (tls.0.borrow(), clock.now());
                 for (certificate, expiry) in [("server", served.server_expiry), ("client_ca", served.client_ca_expiry)]
                 {
                     if let Some(expiry) = expiry {
-                        let days = seconds_between(now, expiry) as f64 / 86_400.0;
-                        gauge.observe(days, &[KeyValue::new("certificate", certificate)]);
+                        gauge
+                            .observe(seconds_between(now, expiry) as f64, &[KeyValue::new("certificate", certificate)]);
                     }
                 }
             })

@@ -39,18 +39,18 @@ pub(super) struct Room {
     stranger: Arc<str>,
     listed: Arc<Callers>,
     /// What a stream may hold in its window.
-    stream_window: usize,
+    initial_stream_window_size: usize,
 }
 
 impl Room {
-    pub(super) fn new(limits: &config::Unfinished, stream_window: u32, listed: Arc<Callers>) -> Self {
+    pub(super) fn new(limits: &config::Unfinished, initial_stream_window_size: u32, listed: Arc<Callers>) -> Self {
         Self {
             all: Arc::new(Semaphore::new(limits.max)),
             callers: Shares::new(limits.max_per_caller),
             strangers: Shares::new(limits.max.div_ceil(STRANGERS)),
             stranger: "".into(),
             listed,
-            stream_window: stream_window as usize,
+            initial_stream_window_size: initial_stream_window_size as usize,
         }
     }
 }
@@ -90,7 +90,7 @@ where
         let counted_ahead = path.starts_with(GRPC_OWN);
         let ahead = match counted_ahead {
             false => 0,
-            true if path.starts_with(REFLECTION) => self.room.stream_window,
+            true if path.starts_with(REFLECTION) => self.room.initial_stream_window_size,
             true => QUESTION,
         };
         if let Err(limit) = held.more(UNFINISHED_CALL + size(request.headers()) + ahead) {
@@ -141,9 +141,9 @@ impl Held {
         let caller = caller.unwrap_or(&nobody);
         let own = match caller.identity() {
             _ if room.listed.may_look(caller).is_err() => {
-                Some((room.strangers.none_yet(&room.stranger), "max_unfinished"))
+                Some((room.strangers.none_yet(&room.stranger), "memory_quota"))
             }
-            Some(identity) => Some((room.callers.none_yet(identity), "max_unfinished_per_caller")),
+            Some(identity) => Some((room.callers.none_yet(identity), "memory_quota_per_caller")),
             None => None,
         };
         Self { all: room.all.clone().try_acquire_many_owned(0).expect("it is never closed"), own }
@@ -156,7 +156,7 @@ impl Held {
         {
             return Err(limit);
         }
-        if take(&mut self.all, bytes) { Ok(()) } else { Err("max_unfinished") }
+        if take(&mut self.all, bytes) { Ok(()) } else { Err("memory_quota") }
     }
 
     /// Parts with so many of its bytes.

@@ -46,21 +46,21 @@ impl Reloads {
 
     fn new(counter: Counter<u64>, failing: Gauge<u64>, of: KeyValue) -> Self {
         let reloads = Self { counter, failing, of };
-        reloads.count("used", 0);
-        reloads.count("failed", 0);
+        reloads.count("success", 0);
+        reloads.count("failure", 0);
         reloads.is_failing(false);
         reloads
     }
 
     /// What changed is in use now.
     pub(crate) fn used(&self) {
-        self.count("used", 1);
+        self.count("success", 1);
         self.is_failing(false);
     }
 
     /// What changed cannot be used.
     pub(crate) fn failed(&self) {
-        self.count("failed", 1);
+        self.count("failure", 1);
         self.is_failing(true);
     }
 

@@ -145,8 +145,8 @@ impl Outcomes {
         let failed = result.is_err();
         if failed { &outcome.failed } else { &outcome.exported }.fetch_add(count as u64, Relaxed);
         match (outcome.failing.swap(failed, Relaxed), failed) {
-            (false, true) => tracing::warn!(what, "telemetry cannot be exported and is lost"),
-            (true, false) => tracing::info!(what, "telemetry is exported again"),
+            (false, true) => tracing::warn!(what, "telemetry export failed, data is lost"),
+            (true, false) => tracing::info!(what, "telemetry export recovered"),
             _ => {}
         }
     }

@@ -100,7 +100,7 @@ fn start_as(form: Form, writer: impl Write + Send + 'static, filter: Option<&str
     };
     tracing_subscriber::registry().with(filter).with(lines.with_filter(filter_fn(is_fit))).init();
     if broken {
-        tracing::warn!("RUST_LOG is not a filter that can be read: logging at info");
+        tracing::warn!("RUST_LOG is not a valid filter: using info");
     }
     Log(guard)
 }

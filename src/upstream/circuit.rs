@@ -1,5 +1,5 @@
 //! The circuit in front of an SCM that is not there: after some failed calls in a row it opens, and one call at a time
-//! looks whether SCM is back.
+//! looks whether circuit closed.
 
 use std::{sync::Mutex, time::Duration};
 
@@ -102,14 +102,14 @@ impl Circuit {
         let mut state = self.lock();
         *state = match (*state, probe, verdict) {
             (State::Probing { .. }, true, Verdict::Alive) => {
-                tracing::info!(project_id = self.project_id, "SCM is back");
+                tracing::info!(project_id = self.project_id, "circuit closed");
                 State::Closed { failures: 0 }
             }
             (State::Probing { wait, .. }, true, Verdict::Down) => self.open((wait * 2).min(self.policy.max_open)),
             (State::Probing { wait, .. }, true, Verdict::Unknown) => State::Open { until: clock::steady(), wait },
             (State::Closed { .. }, false, Verdict::Alive) => State::Closed { failures: 0 },
             (State::Closed { failures }, false, Verdict::Down) if failures + 1 >= self.policy.failures => {
-                tracing::warn!(project_id = self.project_id, "SCM is not available: calls end here but for a probe");
+                tracing::warn!(project_id = self.project_id, "circuit opened");
                 self.open(self.policy.open)
             }
             (State::Closed { failures }, false, Verdict::Down) => State::Closed { failures: failures + 1 },

@@ -108,12 +108,12 @@ impl Key {
             let Some((credentials, guard)) = self.lock().clone() else {
                 let waited = timeout_at(deadline, replaced).await;
                 let none = || Error::new(Reason::UpstreamCredentials, Progress::NotSent);
-                waited.map_err(|_| Error { cause: Some("no key yet"), ..none() })?;
+                waited.map_err(|_| Error { cause: Some("no credentials"), ..none() })?;
                 continue;
             };
             let settled = guard.settled.notified();
             if clock::steady() > deadline {
-                return Err(Error::too_late("deadline too short to send"));
+                return Err(Error::too_late("deadline too short"));
             }
             match guard.lock().admit(clock::steady()) {
                 Ok(Some(admission)) => {
@@ -127,7 +127,7 @@ impl Key {
                 tokio::select! { () = settled => {}, () = replaced => {} }
             };
             let waited = timeout_at(deadline, changed).await;
-            waited.map_err(|_| Error::too_late("key not proven yet"))?;
+            waited.map_err(|_| Error::too_late("waiting for credential verification"))?;
         }
     }
 
@@ -235,7 +235,7 @@ impl State {
         match verdict {
             Verdict::Accepted if admission.all_refusals == self.all_refusals => {
                 if self.open.is_some() {
-                    tracing::info!("SCM takes the key again");
+                    tracing::info!("access key accepted again");
                 }
                 (self.proven, self.careful, self.refusals, self.open) = (true, false, 0, None);
             }
@@ -256,9 +256,7 @@ impl State {
         self.all_refusals += 1;
         if self.refusals >= REFUSALS {
             if self.open.is_none() {
-                tracing::error!(
-                    "SCM refuses a key again: its projects' calls end here for five minutes, or until it changes"
-                );
+                tracing::error!("access key rejected twice, suspended for 5 minutes");
             }
             self.open = Some(now + OPEN);
         }
@@ -327,7 +325,11 @@ mod tests {
             passes.push(try_admit(&key).await.unwrap());
         }
         let error = key.admit(steady()).await.unwrap_err();
-        assert_eq!((error.reason, error.cause), (Reason::Deadline, Some("key not proven yet")), "its time is over");
+        assert_eq!(
+            (error.reason, error.cause),
+            (Reason::Deadline, Some("waiting for credential verification")),
+            "its time is over"
+        );
         passes.pop().unwrap().settle(Verdict::Unknown);
         passes.push(try_admit(&key).await.unwrap());
         passes.pop().unwrap().settle(Verdict::Accepted);
@@ -483,7 +485,11 @@ mod tests {
         let key = Arc::new(key_of(None));
         assert!(!key.is_usable());
         let error = key.admit(steady()).await.unwrap_err();
-        assert_eq!((error.reason, error.cause), (Reason::UpstreamCredentials, Some("no key yet")), "its time is over");
+        assert_eq!(
+            (error.reason, error.cause),
+            (Reason::UpstreamCredentials, Some("no credentials")),
+            "its time is over"
+        );
         let calls: Vec<_> = (0..100)
             .map(|_| {
                 let key = key.clone();

@@ -34,7 +34,10 @@ impl Skew {
         let Some(seconds) = ahead(headers, now) else { return };
         let before = self.seen.swap(seconds, Relaxed);
         if is_off(seconds) && !is_off(before) {
-            tracing::warn!(seconds, "the clock differs from SCM's: set it, or SCM will refuse signatures");
+            tracing::warn!(
+                seconds,
+                "clock differs from that of SCM by more than 60 s: correct it, SCM rejects signatures at 15 min"
+            );
         }
     }
 

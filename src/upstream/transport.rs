@@ -99,7 +99,7 @@ impl Begun {
     /// What it means that the time is over now.
     pub(super) fn late(&self) -> SendError {
         let begun = self.get();
-        let cause = if begun { "no answer in time" } else { "no connection in time" };
+        let cause = if begun { "no response in time" } else { "no connection in time" };
         SendError { kind: Broken::Late { begun }, cause }
     }
 }
@@ -199,7 +199,7 @@ impl Transport {
         };
         match body {
             Ok(Some(body)) => Ok(RawReply { status, headers, body }),
-            Ok(None) => Err(SendError { kind: Broken::TooLarge(status, headers), cause: "more than 1 MiB" }),
+            Ok(None) => Err(SendError { kind: Broken::TooLarge(status, headers), cause: "response larger than 1 MiB" }),
             Err(_) if refused => Ok(RawReply { status, headers, body: Bytes::new() }),
             Err(SendError { kind: Broken::Lost(_), cause }) => {
                 Err(SendError { kind: Broken::Lost(Some((status, headers))), cause })
@@ -232,7 +232,10 @@ impl MetadataTransport {
             let status = response.status().as_u16();
             match read(response.into_body(), MAX_METADATA).await? {
                 Some(body) => Ok((status, Zeroizing::new(body.into()))),
-                None => Err(SendError { kind: Broken::TooLarge(status, HeaderMap::new()), cause: "more than 64 KiB" }),
+                None => Err(SendError {
+                    kind: Broken::TooLarge(status, HeaderMap::new()),
+                    cause: "response larger than 64 KiB",
+                }),
             }
         };
         match timeout(METADATA_TIMEOUT, answered).await {
@@ -277,7 +280,7 @@ fn request(method: Method, url: String, headers: HeaderMap, body: Outgoing) -> R
 }
 
 fn no_url(_: InvalidUri) -> SendError {
-    SendError { kind: Broken::Connect, cause: "no URL" }
+    SendError { kind: Broken::Connect, cause: "invalid URL" }
 }
 
 /// The whole body; `None` if it is larger than `most`.

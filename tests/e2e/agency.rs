@@ -47,7 +47,7 @@ async fn assert_no_key(emulator: &Emulator, gateway: &Gateway) {
     assert_eq!(emulator.attempts(), attempts);
 }
 
-const EXPIRY: &str = "scm_gateway_credentials_expiry_seconds{";
+const EXPIRY: &str = "scm_gateway_credentials_time_to_expiry_seconds{";
 
 /// Waits until the key in use is good for so long.
 async fn until_expiry(gateway: &Gateway, is_so: fn(f64) -> bool) {
@@ -107,7 +107,7 @@ async fn while_the_service_is_away_the_key_is_used_until_it_expires_and_then_cal
     let gateway = gateway(&emulator, &service).await;
     assert_eq!(used(&emulator, &gateway).await, "AK1");
     service.answer(500, "");
-    reloaded(&gateway, "failed").await;
+    reloaded(&gateway, "failure").await;
     assert_eq!(used(&emulator, &gateway).await, "AK1", "old, and good");
     until_expiry(&gateway, |left| left == 0.0).await;
     while impatient(&gateway).await.is_ok() {} // it may take a moment more
@@ -136,7 +136,7 @@ async fn recovers_from(of_token: bool, status: u16, body: String) {
     let answer = if of_token { MetadataService::answer_token } else { MetadataService::answer };
     answer(&service, status, &body);
     let gateway = gateway(&emulator, &service).await;
-    reloaded(&gateway, "failed").await;
+    reloaded(&gateway, "failure").await;
     assert_eq!(service.requests()[..], FETCH[..if of_token { 1 } else { 2 }], "{status}");
     service.answer_token(200, TOKEN);
     service.hand_out("2", DAY);

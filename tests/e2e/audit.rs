@@ -62,7 +62,7 @@ async fn a_failure_tells_the_same_and_its_reason() {
     let refused = Reply::json(400, r#"{"error_code":"SCM.0010","error_msg":"p1anted"}"#).header("X-Request-Id", "id-1");
     emulator.script(Step::Reply(refused));
     client(&process.address).await.save_info(of_orders(sample())).await.unwrap_err();
-    let line = process.line("call refused").await;
+    let line = process.line("call rejected").await;
     for (field, value) in [
         ("identity", ORDERS),
         ("cert_id", CERT),
@@ -83,7 +83,7 @@ async fn what_is_no_id_is_not_written_down() {
     let mut client = client(&process.address).await;
     let request = SaveInfoRequest { project_id: "p1anted".into(), cert_id: "p1anted phone +86".into(), ..sample() };
     client.save_info(request).await.unwrap_err();
-    let line = process.line("call refused").await;
+    let line = process.line("call rejected").await;
     assert_eq!((&line["status"], &line["reason"]), (&"UNAUTHENTICATED".into(), &"CALLER_UNAUTHENTICATED".into()));
     assert!(["identity", "project_id", "cert_id"].iter().all(|field| line.get(field).is_none()), "{line}");
     assert!(!line.to_string().contains("p1anted"), "{line}");
@@ -97,7 +97,7 @@ async fn what_a_caller_sends_malformed_is_its_own_fault() {
     let mut request = of_orders(sample());
     request.metadata_mut().insert("grpc-timeout", "soon".parse().unwrap());
     client(&process.address).await.save_info(request).await.unwrap_err();
-    let line = process.line("call refused").await;
+    let line = process.line("call rejected").await;
     assert_eq!((&line["level"], &line["status"]), (&"INFO".into(), &"INTERNAL".into()));
     let metrics = process.metrics().await;
     let counted = metrics.lines().find(|line| line.starts_with("rpc_server_call_duration_seconds_count")).unwrap();

@@ -215,7 +215,7 @@ async fn connections_are_spread_over_the_workers_and_calls_on_all_of_them_finish
     let variables = [("SCM_GATEWAY__SERVER__WORKER_THREADS", WORKERS.to_string())];
     let mut process = Process::start(&emulator.endpoint(), &variables.each_ref().map(|(k, v)| (*k, v.as_str()))).await;
     let busy = async |worker: usize| -> f64 {
-        let series = format!("scm_gateway_runtime_busy_seconds_total{{worker=\"{worker}\"");
+        let series = format!("scm_gateway_runtime_worker_busy_duration_seconds_total{{worker=\"{worker}\"");
         value_of(&process.metrics().await, &series)
     };
     let gate = std::sync::Arc::new(tokio::sync::Notify::new());
@@ -396,8 +396,8 @@ async fn the_line_names_what_broke_on_the_way_to_scm() {
         (closed, "connection refused"),
         ("https://scm.invalid".to_owned(), "name not resolved"),
         (plain.endpoint(), "connection reset"),
-        (plain.endpoint().replace("http://", "https://"), "no TLS on the other side"),
-        (untrusted.endpoint(), "certificate of an unknown issuer"),
+        (plain.endpoint().replace("http://", "https://"), "peer does not speak TLS"),
+        (untrusted.endpoint(), "unknown certificate issuer"),
     ] {
         let mut process = Process::start(&endpoint, &[]).await;
         client(&process.address).await.save_info(sample()).await.unwrap_err();
@@ -413,8 +413,8 @@ async fn a_line_of_a_call_that_ran_out_of_time_names_what_it_waited_for() {
     emulator.script(Step::RawThen(b"HTTP/1.1 200 OK\r\nContent-Length: 26\r\n\r\n{".to_vec(), Then::Hang));
     for (endpoint, cause, attempts) in [
         (format!("https://{}", silent.local_addr().unwrap()), "no connection in time", None),
-        (emulator.endpoint(), "no answer in time", Some(1)),
-        (emulator.endpoint(), "no answer in time", Some(1)),
+        (emulator.endpoint(), "no response in time", Some(1)),
+        (emulator.endpoint(), "no response in time", Some(1)),
     ] {
         let mut process = Process::start(&endpoint, &[("SCM_GATEWAY__UPSTREAM__TIMEOUT", "500ms")]).await;
         let status = client(&process.address).await.save_info(sample()).await.unwrap_err();

@@ -16,7 +16,7 @@ fn wait(status: &Status) -> Duration {
 #[tokio::test]
 async fn after_seven_failed_calls_in_a_row_scm_is_left_alone_and_then_probed() {
     let emulator = emulator().await;
-    let variables = [("SCM_GATEWAY__UPSTREAM__ATTEMPTS", "1"), ("SCM_GATEWAY__UPSTREAM__CIRCUIT_OPEN", "200ms")];
+    let variables = [("SCM_GATEWAY__UPSTREAM__ATTEMPTS", "1"), ("SCM_GATEWAY__UPSTREAM__CIRCUIT_BACKOFF", "200ms")];
     let gateway = Gateway::with(&emulator, &variables).await;
     emulator.scripts((0..7).map(|_| Step::Reply(Reply::new(503))));
     for _ in 0..7 {
@@ -138,7 +138,7 @@ async fn those_who_wait_for_their_place_are_held_back_by_a_429_too() {
 #[tokio::test]
 async fn an_scm_that_goes_away_after_a_429_opens_the_circuit() {
     let emulator = emulator().await;
-    let variables = [("SCM_GATEWAY__UPSTREAM__ATTEMPTS", "2"), ("SCM_GATEWAY__UPSTREAM__CIRCUIT_FAILURES", "3")];
+    let variables = [("SCM_GATEWAY__UPSTREAM__ATTEMPTS", "2"), ("SCM_GATEWAY__UPSTREAM__CIRCUIT_MAX_FAILURES", "3")];
     let gateway = Gateway::with(&emulator, &variables).await;
     emulator.script(Step::Reply(Reply::new(429).header("Retry-After", "1")));
     let status = gateway.save(sample()).await.unwrap_err();

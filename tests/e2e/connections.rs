@@ -79,7 +79,7 @@ async fn when_places_run_short_connections_that_say_nothing_give_way() {
         let _ = oldest.read_to_end(&mut Vec::new()).await; // closed for the next one
     }
     let refused = "scm_gateway_connections_refused_total{reason=";
-    assert_eq!(gateway.metric::<usize>(&format!("{refused}\"handshake_limit\"")).await, more);
+    assert_eq!(gateway.metric::<usize>(&format!("{refused}\"handshake_evicted\"")).await, more);
     let mut clients = Vec::new();
     for calls in 1..=16 {
         let mut client = client(&gateway.addresses.server).await;

@@ -81,7 +81,7 @@ async fn ended(frames: &[u8]) {
     let heard = flooded.with([&beginning(&[]), frames].concat(), |heard| heard.lives).await;
     assert_eq!((heard.go_away, heard.lives), (ENHANCE_YOUR_CALM, false), "{:?}", heard.frames.len());
     let counted = async {
-        let floods = "scm_gateway_connections_broken_total{reason=\"flood\"";
+        let floods = "scm_gateway_connections_protocol_errors_total{reason=\"flood\"";
         while value_of::<u64>(&flooded.process.metrics().await, floods) == 0 {}
     };
     timeout(PATIENCE, counted).await.expect("it is counted");

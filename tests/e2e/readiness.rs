@@ -44,7 +44,7 @@ async fn assert_ready(gateway: &Gateway) {
 }
 
 async fn assert_no_usable_credential(gateway: &Gateway) {
-    assert_eq!(gateway.admin("/readyz").await, (503, "not ready: no usable credential\n".into()));
+    assert_eq!(gateway.admin("/readyz").await, (503, "not ready: no usable credentials\n".into()));
     assert_eq!(gateway.admin("/livez").await, (200, "live\n".into()), "starting it again would not help");
 }
 

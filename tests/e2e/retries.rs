@@ -128,7 +128,7 @@ async fn all_attempts_share_one_deadline() {
 async fn repeats_over_all_calls_are_bounded() {
     let emulator = emulator().await;
     // The circuit stays out of the way.
-    let gateway = Gateway::with(&emulator, &[("SCM_GATEWAY__UPSTREAM__CIRCUIT_FAILURES", "1000")]).await;
+    let gateway = Gateway::with(&emulator, &[("SCM_GATEWAY__UPSTREAM__CIRCUIT_MAX_FAILURES", "1000")]).await;
     emulator.scripts((0..200).map(|_| unavailable()));
     let started = std::time::Instant::now();
     let calls = 50;

@@ -68,7 +68,7 @@ async fn a_plain_write_is_used_whole() {
     let (emulator, gateway) = start(&folder).await;
     assert_eq!(used(&emulator, &gateway).await, "AK1");
     write(folder.0.path(), "2");
-    reloaded(&gateway, "used").await;
+    reloaded(&gateway, "success").await;
     assert_eq!(used(&emulator, &gateway).await, "AK2");
     assert!(emulator.refusals().is_empty(), "the parts of a key are never mixed");
 }
@@ -86,7 +86,7 @@ async fn kubernetes_swap_of_a_link_is_used_whole() {
     assert_eq!(used(&emulator, &gateway).await, "AK1");
     symlink("..2", folder.0.path().join("..data_tmp")).unwrap();
     fs::rename(folder.0.path().join("..data_tmp"), folder.0.path().join("..data")).unwrap();
-    reloaded(&gateway, "used").await;
+    reloaded(&gateway, "success").await;
     assert_eq!(used(&emulator, &gateway).await, "AK2");
     assert!(emulator.refusals().is_empty());
 }
@@ -98,10 +98,10 @@ async fn a_file_that_is_empty_or_gone_leaves_the_last_good_key_in_use() {
         write(folder.0.path(), "1");
         let (emulator, gateway) = start(&folder).await;
         spoil(&folder.path("sk"));
-        reloaded(&gateway, "failed").await;
+        reloaded(&gateway, "failure").await;
         assert_eq!(used(&emulator, &gateway).await, "AK1");
         write(folder.0.path(), "2");
-        reloaded(&gateway, "used").await;
+        reloaded(&gateway, "success").await;
         assert_eq!(used(&emulator, &gateway).await, "AK2");
     }
 }
@@ -117,7 +117,7 @@ async fn another_key_ends_the_refusals_of_a_bad_one() {
     }
     assert_eq!(emulator.refusals().len(), 2, "the circuit is open");
     write(folder.0.path(), "2");
-    reloaded(&gateway, "used").await;
+    reloaded(&gateway, "success").await;
     assert_eq!(used(&emulator, &gateway).await, "AK2");
 }
 
@@ -137,10 +137,10 @@ async fn the_vendors_profile_is_used_and_its_changes_too() {
     let gateway = Gateway::start(environment, Clock::system()).await;
     assert_eq!(used(&emulator, &gateway).await, "AK1");
     fs::write(&path, profile("2").replace("[basic]", "[other]")).unwrap();
-    reloaded(&gateway, "failed").await;
+    reloaded(&gateway, "failure").await;
     assert_eq!(used(&emulator, &gateway).await, "AK1");
     fs::write(&path, profile("3")).unwrap();
-    reloaded(&gateway, "used").await;
+    reloaded(&gateway, "success").await;
     assert_eq!(used(&emulator, &gateway).await, "AK3");
     assert!(emulator.refusals().is_empty());
 }

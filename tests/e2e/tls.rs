@@ -116,7 +116,7 @@ async fn another_certificate_is_used_for_new_connections_and_the_old_ones_stay()
 
     let new = Authority::new();
     new.variables(&folder, None); // writes its files
-    counted(&gateway, "scm_gateway_tls_reloads", "used").await;
+    counted(&gateway, "scm_gateway_tls_reloads", "success").await;
 
     let mut late = CertificateServiceClient::new(new.connect(address, None).await.unwrap());
     late.save_info(sample()).await.unwrap();
@@ -132,7 +132,7 @@ async fn a_certificate_without_its_key_is_not_used() {
     let (authority, folder) = (Authority::new(), Folder::new());
     let (_emulator, gateway) = start(&authority, None, &folder, &[]).await;
     fs::write(folder.path("tls.crt"), authority.server().certificate).unwrap();
-    counted(&gateway, "scm_gateway_tls_reloads", "failed").await;
+    counted(&gateway, "scm_gateway_tls_reloads", "failure").await;
     let channel = authority.connect(&gateway.addresses.server, None).await.unwrap();
     CertificateServiceClient::new(channel).save_info(sample()).await.unwrap();
 }
@@ -146,12 +146,12 @@ async fn a_certificate_that_has_expired_is_not_used_instead_of_a_good_one() {
     let expired = authority.issue(vec![dns("localhost")], ExtendedKeyUsagePurpose::ServerAuth, 2021);
     fs::write(folder.path("tls.crt"), expired.certificate).unwrap();
     fs::write(folder.path("tls.key"), expired.key).unwrap();
-    counted(&gateway, "scm_gateway_tls_reloads", "failed").await;
+    counted(&gateway, "scm_gateway_tls_reloads", "failure").await;
     assert_eq!(gateway.metric::<u64>(failing).await, 1);
     let channel = authority.connect(&gateway.addresses.server, None).await.unwrap();
     CertificateServiceClient::new(channel).save_info(sample()).await.unwrap();
     authority.variables(&folder, None); // writes a good one
-    counted(&gateway, "scm_gateway_tls_reloads", "used").await;
+    counted(&gateway, "scm_gateway_tls_reloads", "success").await;
     assert_eq!(gateway.metric::<u64>(failing).await, 0);
 }
 
@@ -174,7 +174,7 @@ async fn another_client_authority_holds_for_new_connections() {
     let (emulator, gateway) = start(&old, Some(&old), &folder, &[]).await;
     let address = &gateway.addresses.server;
     fs::write(folder.path("ca.crt"), &new.pem).unwrap();
-    counted(&gateway, "scm_gateway_tls_reloads", "used").await;
+    counted(&gateway, "scm_gateway_tls_reloads", "success").await;
     let good = old.connect(address, Some(&new.client(vec![uri(ORDERS)]))).await.unwrap();
     CertificateServiceClient::new(good).save_info(sample()).await.unwrap();
     if let Ok(channel) = old.connect(address, Some(&old.client(vec![uri(ORDERS)]))).await {
@@ -184,16 +184,16 @@ async fn another_client_authority_holds_for_new_connections() {
 }
 
 #[tokio::test]
-async fn days_to_expiry_are_a_metric() {
+async fn time_to_expiry_is_a_metric() {
     let (authority, folder) = (Authority::new(), Folder::new());
     let (_emulator, gateway) = start(&authority, Some(&authority), &folder, &[]).await;
     let (_, metrics) = gateway.admin("/metrics").await;
-    let days = |certificate: &str| {
-        let series = format!("scm_gateway_tls_certificate_time_to_expiry_days{{certificate=\"{certificate}\"");
+    let seconds = |certificate: &str| {
+        let series = format!("scm_gateway_tls_certificate_time_to_expiry_seconds{{certificate=\"{certificate}\"");
         value_of::<f64>(&metrics, &series)
     };
-    assert!((365.0..366.0 * 30.0).contains(&days("server")), "2050");
-    assert!(days("client_ca") > days("server"), "4096");
+    assert!((365.0 * 86_400.0..366.0 * 30.0 * 86_400.0).contains(&seconds("server")), "2050");
+    assert!(seconds("client_ca") > seconds("server"), "4096");
 }
 
 #[tokio::test]
@@ -207,10 +207,10 @@ async fn other_trust_roots_hold_for_new_connections_to_scm() {
     assert_status(&status, Code::Unavailable, "UPSTREAM_TLS", Some(1));
 
     folder.file("ca.pem", &new.ca_pem());
-    counted(&gateway, "scm_gateway_tls_reloads", "used").await;
+    counted(&gateway, "scm_gateway_tls_reloads", "success").await;
     gateway.save(sample()).await.unwrap();
     folder.file("ca.pem", "none");
-    counted(&gateway, "scm_gateway_tls_reloads", "failed").await;
+    counted(&gateway, "scm_gateway_tls_reloads", "failure").await;
     gateway.save(sample()).await.unwrap();
     assert_eq!(emulator.attempts(), 2);
 }

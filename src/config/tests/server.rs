@@ -56,12 +56,12 @@ fn half_of_everything_is_ones_share_and_all_of_it_if_there_is_no_other() {
     let unfinished = |file| [server(file).unfinished.max, server(file).unfinished.max_per_caller].map(|b| b >> 20);
     assert_eq!(unfinished(""), [64, 32]);
     assert_eq!(unfinished(one), [64, 64]);
-    assert_eq!(unfinished("[server]\nmax_unfinished = \"5MiB\""), [5, 3], "in whole MiB");
+    assert_eq!(unfinished("[server]\nmemory_quota = \"5MiB\""), [5, 3], "in whole MiB");
     let many = load(None, &with_key(&[("SCM_GATEWAY__SERVER__MAX_IN_FLIGHT", "10000")])).expect("a configuration");
     assert_eq!(many.server.unfinished.max, 313 << 20, "room for twice as many calls");
     let config = good(
         "[server]\nmax_in_flight = 65\nmax_in_flight_per_project = 66\nlame_duck = \"11s\"\n\
-         max_unfinished = \"1MiB\"\nmax_unfinished_per_caller = \"2MiB\"",
+         memory_quota = \"1MiB\"\nmemory_quota_per_caller = \"2MiB\"",
         &with_key(&[]),
     );
     assert_eq!(config.server.unfinished.max_per_caller, 1 << 20);
@@ -71,8 +71,8 @@ fn half_of_everything_is_ones_share_and_all_of_it_if_there_is_no_other() {
         [
             "server.lame_duck: is more than half of drain; it will be 10s",
             "server.max_in_flight_per_project: is more than all may have together; it will be 65",
-            "server.max_unfinished: has room for 64 calls, fewer than max_in_flight",
-            "server.max_unfinished_per_caller: is more than all may have together; it will be 1MiB",
+            "server.memory_quota: has room for 64 calls, fewer than max_in_flight",
+            "server.memory_quota_per_caller: is more than all may have together; it will be 1MiB",
         ]
     );
 }

@@ -100,7 +100,7 @@ pub(super) struct Inbound {
 
 impl Inbound {
     /// From the first byte of a connection on.
-    pub(super) fn new(max_other_frames: u32, now: Instant) -> Self {
+    pub(super) fn new(max_control_frames: u32, now: Instant) -> Self {
         Self {
             part: Part::default(),
             skip: PREFACE,
@@ -108,7 +108,7 @@ impl Inbound {
             begun: false,
             in_field_block: false,
             streams: Streams { last: 0, ended: 0 },
-            allowance: Allowance { most: max_other_frames, left: max_other_frames, renewed: now },
+            allowance: Allowance { most: max_control_frames, left: max_control_frames, renewed: now },
         }
     }
 

@@ -46,7 +46,7 @@ pub(super) fn classify(error: &(dyn StdError + 'static)) -> SendError {
     let of = |kind, cause| SendError { kind, cause };
     let legacy = find::<legacy::Error>(&causes);
     if find::<RefusedByServer>(&causes).is_some() {
-        return of(Broken::Tls, "refused by the other side");
+        return of(Broken::Tls, "handshake rejected by the peer");
     }
     if legacy.is_some_and(legacy::Error::is_connect) {
         return match find::<rustls::Error>(&causes) {
@@ -61,16 +61,16 @@ pub(super) fn classify(error: &(dyn StdError + 'static)) -> SendError {
                 of(Broken::Proxy, "proxy authorization required")
             }
             None if causes.iter().any(|cause| cause.to_string() == PROXY_REFUSES) => {
-                of(Broken::Connect, "refused by the proxy")
+                of(Broken::Connect, "rejected by the proxy")
             }
             None => of(Broken::Connect, io_cause(&causes).unwrap_or("no connection")),
         };
     }
     match find::<hyper::Error>(&causes) {
-        Some(hyper) if hyper.is_canceled() || hyper.is_closed() => of(Broken::Connect, "closed before it was used"),
+        Some(hyper) if hyper.is_canceled() || hyper.is_closed() => of(Broken::Connect, "connection closed before use"),
         _ if legacy.is_some_and(|legacy| legacy.connect_info().is_none()) => of(Broken::Connect, "no connection"),
         Some(hyper) if hyper.is_parse() || causes.iter().any(|cause| is_bad_chunk(*cause)) => {
-            of(Broken::Malformed, "no HTTP")
+            of(Broken::Malformed, "invalid HTTP response")
         }
         _ => of(Broken::Lost(None), io_cause(&causes).unwrap_or("connection closed")),
     }
@@ -87,15 +87,15 @@ pub(super) fn classify_body(error: &(dyn StdError + 'static)) -> SendError {
 fn tls_cause(error: &rustls::Error) -> &'static str {
     use rustls::{CertificateError as Certificate, Error};
     match error {
-        Error::InvalidCertificate(Certificate::UnknownIssuer) => "certificate of an unknown issuer",
+        Error::InvalidCertificate(Certificate::UnknownIssuer) => "unknown certificate issuer",
         Error::InvalidCertificate(Certificate::Expired | Certificate::ExpiredContext { .. }) => "certificate expired",
         Error::InvalidCertificate(Certificate::NotValidForName | Certificate::NotValidForNameContext { .. }) => {
-            "certificate for another name"
+            "certificate name mismatch"
         }
-        Error::InvalidCertificate(_) => "certificate not valid",
-        Error::InvalidMessage(_) => "no TLS on the other side",
-        Error::AlertReceived(alert) if REFUSALS.contains(alert) => "refused by the other side",
-        _ => "no agreement on TLS",
+        Error::InvalidCertificate(_) => "invalid certificate",
+        Error::InvalidMessage(_) => "peer does not speak TLS",
+        Error::AlertReceived(alert) if REFUSALS.contains(alert) => "handshake rejected by the peer",
+        _ => "TLS handshake failed",
     }
 }
 
@@ -110,7 +110,7 @@ fn io_cause(causes: &[&(dyn StdError + 'static)]) -> Option<&'static str> {
         io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => "address unreachable",
         io::ErrorKind::UnexpectedEof => "connection closed",
         io::ErrorKind::TimedOut => "connection timed out",
-        _ => "connection broke",
+        _ => "connection failed",
     })
 }
 

@@ -156,7 +156,7 @@ async fn answered(connection: SendRequest<Bytes>) -> RecvStream {
 #[tokio::test]
 async fn half_sent_requests_hold_so_many_bytes_at_most_and_one_more_is_refused() {
     let emulator = emulator().await;
-    let gateway = Gateway::with(&emulator, &[("SCM_GATEWAY__SERVER__MAX_UNFINISHED", "1MiB")]).await;
+    let gateway = Gateway::with(&emulator, &[("SCM_GATEWAY__SERVER__MEMORY_QUOTA", "1MiB")]).await;
     let mut half_sent = Vec::new();
     let mut refused = None;
     while refused.is_none() {
@@ -199,7 +199,7 @@ async fn half_sent_requests_hold_so_many_bytes_at_most_and_one_more_is_refused()
 /// What a sidecar says of who calls.
 const SIDECAR: [(&str, &str); 8] = [
     ("SCM_GATEWAY__SERVER__TRUST_XFCC", "true"),
-    ("SCM_GATEWAY__SERVER__MAX_UNFINISHED", "2MiB"),
+    ("SCM_GATEWAY__SERVER__MEMORY_QUOTA", "2MiB"),
     ("SCM_GATEWAY__CALLERS__0__IDENTITY", "spiffe://example.org/a"),
     ("SCM_GATEWAY__CALLERS__0__METHODS", "SaveInfo"),
     ("SCM_GATEWAY__CALLERS__0__PROJECTS", "*"),
@@ -269,7 +269,7 @@ async fn neither_strangers_nor_one_caller_keep_the_others_from_calling() {
 #[tokio::test]
 async fn answers_that_nobody_reads_are_bounded_and_one_more_call_is_refused_before_it_is_carried_out() {
     let emulator = emulator().await;
-    let gateway = Gateway::with(&emulator, &[("SCM_GATEWAY__SERVER__MAX_UNFINISHED", "1MiB")]).await;
+    let gateway = Gateway::with(&emulator, &[("SCM_GATEWAY__SERVER__MEMORY_QUOTA", "1MiB")]).await;
     let (send, _ping) = connect(&gateway.addresses.server, 0).await;
     let mut unread = Vec::new();
     for _ in 0..63 {
