@@ -14,10 +14,12 @@ use criterion::{BatchSize, Criterion};
 use prost::Message as _;
 use scm_gateway::{
     error::{Answer, Error, Reason},
-    proto::{CertificateInfo, SaveInfo, SaveInfoRequest, SaveInfoResponse},
-    rest::{RawReply, decode::decode, translate},
-    sign::{Parts, sign},
-    status::render,
+    grpc::status::render,
+    proto::{CertificateInfo, SaveInfoRequest, SaveInfoResponse},
+    scm::{
+        api::{RawReply, decode::decode, methods::SaveInfo, translate},
+        sign::{Parts, sign},
+    },
     validate::check,
 };
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
@@ -104,7 +106,7 @@ fn main() {
         headers: http::HeaderMap::new(),
         body: Bytes::from_static(br#"{"request_info":"success"}"#),
     };
-    part(c, "decode reply", 1, || (), |()| decode::<SaveInfo>(&raw, NOW).unwrap());
+    part(c, "decode reply", 2, || (), |()| decode::<SaveInfo>(&raw, NOW).unwrap());
     let reply = SaveInfoResponse::default();
     part(c, "encode reply", 0, || (), |()| reply.encode_to_vec());
 
@@ -113,9 +115,9 @@ fn main() {
         retry_after: Some(Duration::from_secs(7)),
         ..Error::answered(
             Reason::UpstreamThrottled,
-            Answer { http_status: 429, code: Some("APIG.0308".into()), request_id: None, expired: None },
+            Answer { http_status: 429, code: Some("APIG.0308".into()), request_id: None, clock_skew: None },
         )
     };
-    part(c, "render a status", 17, || refused.clone(), render);
+    part(c, "render a status", 17, || refused.clone(), |error| render(&error));
     c.final_summary();
 }

@@ -40,14 +40,14 @@ pub fn seconds_between(from: SystemTime, to: SystemTime) -> i64 {
     to.duration_since(from).map_or_else(|behind| -whole(behind.duration()), whole)
 }
 
-/// The steady time, for deadlines: stands still where a test pauses the runtime's clock.
+/// The monotonic time, for deadlines: stands still where a test pauses the runtime's clock.
 #[allow(clippy::disallowed_methods, reason = "this is the door")]
-pub fn steady() -> tokio::time::Instant {
+pub fn monotonic() -> tokio::time::Instant {
     tokio::time::Instant::now()
 }
 
-/// The steady time for measuring durations: cheap, and never paused.
+/// The monotonic time for measuring durations: cheap, and never paused.
 #[allow(clippy::disallowed_methods, reason = "this is the door")]
-pub fn stopwatch() -> Instant {
+pub fn instant() -> Instant {
     Instant::now()
 }

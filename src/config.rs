@@ -17,6 +17,7 @@ mod profile;
 mod projects;
 mod raw;
 mod reader;
+pub mod secret;
 mod server;
 mod settings;
 mod telemetry;
@@ -40,11 +41,12 @@ pub use endpoint::Endpoint;
 pub use files::CaFile;
 pub use problems::{Problem, Problems};
 pub use projects::{Project, Projects};
-pub use server::{Connections, Listen, Server, UNFINISHED_CALL, Unfinished};
+pub use server::{CALL_OVERHEAD, Connections, Listen, MemoryQuota, Server};
 pub use settings::{Setting, Settings};
 pub use telemetry::{Batch, Otlp, OtlpProtocol, Sampler, Telemetry};
 pub use tls::{Tls, TlsFiles, TlsMaterial, expiry};
 
+use crate::clock::Clock;
 use reader::{Input, Section};
 
 /// The process environment as the configuration sees it. Only `main` collects it, see [`environment`].
@@ -92,7 +94,7 @@ pub struct Upstream {
     /// How often and how fast a call is repeated.
     pub retry: Retry,
     /// When a project's circuit opens, and for how long.
-    pub circuit: Circuit,
+    pub breaker: Breaker,
     /// The URL of the proxy, perhaps with its user and password; none by default.
     pub proxy: Option<SecretString>,
     /// The metadata service of the ECS, which hands out temporary keys; none by default, and then none is asked.
@@ -105,23 +107,29 @@ pub struct Retry {
     /// Attempts of one call, the first among them; 3 by default.
     pub attempts: u32,
     /// The longest first pause, 50 ms by default; it doubles from attempt to attempt.
-    pub backoff: Duration,
+    pub initial_backoff: Duration,
     /// The longest pause; 2 s by default.
     pub max_backoff: Duration,
 }
 
 /// When a project's circuit opens, and for how long.
 #[derive(Debug, Clone)]
-pub struct Circuit {
+pub struct Breaker {
     /// Failed calls in a row that open it; 7 by default.
-    pub failures: u32,
+    pub max_failures: u32,
     /// How long it stays open at first, 1 s by default; each probe that fails doubles it.
-    pub open: Duration,
+    pub backoff: Duration,
     /// How long it stays open at most; 4 s by default.
-    pub max_open: Duration,
+    pub max_backoff: Duration,
 }
 
-/// Collects the process environment.
+/// Reads the environment of the process: the only place that does.
+#[allow(clippy::disallowed_methods, reason = "the only place that reads the environment")]
+pub fn process_environment() -> Environment {
+    environment(std::env::vars_os())
+}
+
+/// Collects variables.
 ///
 /// What is not UTF-8 is kept with U+FFFD in its place, which no key accepts: it is reported where it matters and
 /// disturbs nobody where it does not.
@@ -135,12 +143,12 @@ pub fn environment(variables: impl Iterator<Item = (OsString, OsString)>) -> Env
 /// # Errors
 ///
 /// All mistakes found. A file that cannot be read or is no TOML is the only one, for lack of anything to check.
-pub fn load(file: Option<&Path>, environment: &Environment) -> Result<Config, Problems> {
+pub fn load(file: Option<&Path>, environment: &Environment, clock: &Clock) -> Result<Config, Problems> {
     let table = table(file)?;
     let mut input = Input::new(environment);
     let (server, admin, upstream, projects, callers) = input.root(table, |root| {
-        let sharers = server::Sharers { callers: root.count("callers"), projects: root.count("projects") };
-        let server = root.section("server", |section| server::read(section, sharers));
+        let counts = server::ShareCounts { callers: root.count("callers"), projects: root.count("projects") };
+        let server = root.section("server", |section| server::read(section, counts, clock));
         let admin = root.section("admin", admin);
         let (upstream, common) = root.section("upstream", upstream);
         let projects = projects::read(root, &common, environment);
@@ -186,7 +194,7 @@ fn admin(section: &mut Section<'_>) -> Admin {
 }
 
 /// Reads `[upstream]`, with what it says for the projects.
-fn upstream(section: &mut Section<'_>) -> (Upstream, projects::Common) {
+fn upstream(section: &mut Section<'_>) -> (Upstream, projects::ProjectDefaults) {
     let upstream = Upstream {
         connect_timeout: section.take("connect_timeout", "3s", values::duration(millis(1)..=secs(60))),
         timeout: section.take("timeout", "10s", values::duration(millis(50)..=secs(300))),
@@ -194,20 +202,20 @@ fn upstream(section: &mut Section<'_>) -> (Upstream, projects::Common) {
         send_project_id: section.take("send_project_id", "true", values::boolean),
         retry: Retry {
             attempts: section.take("attempts", "3", values::integer(1..=10)),
-            backoff: section.take("initial_backoff", "50ms", values::duration(millis(1)..=secs(60))),
+            initial_backoff: section.take("initial_backoff", "50ms", values::duration(millis(1)..=secs(60))),
             max_backoff: section.take("max_backoff", "2s", values::duration(millis(1)..=secs(60))),
         },
-        circuit: Circuit {
-            failures: section.take("circuit_max_failures", "7", values::integer(1..=1000)),
-            open: section.take("circuit_backoff", "1s", values::duration(millis(10)..=secs(300))),
-            max_open: section.take("circuit_max_backoff", "4s", values::duration(millis(10)..=secs(300))),
+        breaker: Breaker {
+            max_failures: section.take("circuit_max_failures", "7", values::integer(1..=1000)),
+            backoff: section.take("circuit_backoff", "1s", values::duration(millis(10)..=secs(300))),
+            max_backoff: section.take("circuit_max_backoff", "4s", values::duration(millis(10)..=secs(300))),
         },
-        proxy: section.optional_shown_as("proxy", endpoint::proxy_shown, endpoint::proxy),
+        proxy: section.optional_redacted("proxy", endpoint::proxy_shown, endpoint::proxy),
         metadata_endpoint: section.optional("metadata_endpoint", endpoint::metadata),
     };
     let endpoint = endpoint::read(section).unwrap_or_else(|| endpoint::default(section));
     let agency = section.origin("metadata_endpoint").is_some();
-    (upstream, projects::Common { endpoint, agency })
+    (upstream, projects::ProjectDefaults { endpoint, agency })
 }
 
 /// An `http://` endpoint is for this machine alone, and a proxy elsewhere would see the key's token and all data.
@@ -215,7 +223,7 @@ fn refuse_plain_proxy(root: &mut Section<'_>, upstream: &Upstream, projects: Opt
     let elsewhere = upstream.proxy.as_ref().is_some_and(|proxy| !endpoint::is_local(proxy));
     if elsewhere && projects.is_some_and(|projects| projects.iter().any(|project| !project.endpoint.https())) {
         let message = "would get requests for an http:// endpoint in plain text; use https:// endpoints with a proxy";
-        root.problem_elsewhere(Problem::new("upstream.proxy", message));
+        root.problem_at(Problem::new("upstream.proxy", message));
     }
 }
 

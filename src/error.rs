@@ -1,63 +1,63 @@
-//! What went wrong with a call and how far its request got. Knows nothing of gRPC: `status.rs` renders it.
+//! The error of a call: its reason and how far the request got. It knows nothing of gRPC; `grpc/status.rs` renders it.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
-/// How long a caller is asked to wait who found no room: as long as an ordinary call takes, and some.
-const OVERLOADED: Duration = Duration::from_secs(1);
+/// How long a caller is asked to wait after the gateway shed its call: longer than an ordinary call takes.
+const OVERLOADED_WAIT: Duration = Duration::from_secs(1);
 
 /// Why a call failed: the `reason` of `google.rpc.ErrorInfo`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Reason {
-    /// A field breaks its rule, by our check or by SCM's.
+    /// A field breaks a rule of the gateway or of SCM.
     InvalidRequest,
-    /// Nothing tells who calls.
+    /// The caller has no identity.
     CallerUnauthenticated,
-    /// The caller may not call this method, or not for this project.
+    /// The caller is not allowed to call this method, or not for this project.
     CallerNotAllowed,
-    /// SCM knows no such certificate.
+    /// SCM has no such certificate.
     CertificateNotFound,
     /// The certificate belongs to another tenant.
     CertificateNotOwned,
-    /// The certificate is in a state that does not allow the call.
+    /// The certificate's state does not allow the call.
     CertificateState,
     /// SCM saw a conflicting change.
     UpstreamConflict,
     /// The cloud account does not allow the call.
     UpstreamAccount,
-    /// The gateway's own key was refused, or it has none.
+    /// SCM rejected the gateway's credentials, or the gateway has none.
     UpstreamCredentials,
-    /// The gateway is not configured for the way to SCM: its endpoint has no such API, or the proxy lets nothing through.
+    /// The endpoint does not serve the API, or the proxy rejects the gateway.
     UpstreamConfiguration,
     /// SCM failed.
     UpstreamError,
     /// SCM throttles the account.
     UpstreamThrottled,
-    /// SCM is not reachable or says that it is not available.
+    /// SCM is unreachable or unavailable.
     UpstreamUnavailable,
-    /// SCM says that its backend took too long.
+    /// SCM's backend timed out.
     UpstreamTimeout,
-    /// No trustworthy TLS connection to SCM.
+    /// There is no trustworthy TLS connection to SCM.
     UpstreamTls,
-    /// SCM's answer is none.
+    /// SCM's response is not valid.
     UpstreamMalformed,
-    /// SCM's answer is larger than the gateway reads.
+    /// SCM's response is larger than the limit.
     UpstreamTooLarge,
-    /// The request of a call that may not be repeated was sent, and no answer says what became of it.
+    /// The request of a call that is not idempotent was sent, and its outcome is unknown.
     UpstreamOutcomeUnknown,
-    /// The circuit in front of SCM is open: nothing is sent.
+    /// The circuit breaker in front of SCM is open, so nothing was sent.
     CircuitOpen,
-    /// The gateway has no room for the call: too many in flight, of all, of a caller or to a project, or too much beside them.
+    /// A limit of the gateway is reached.
     Overloaded,
-    /// The caller's deadline or the gateway's is over.
+    /// The caller's deadline or the gateway's is exceeded.
     Deadline,
-    /// The gateway stops before the call is finished.
+    /// The gateway shut down before the call was finished.
     ShuttingDown,
     /// The gateway has a defect.
     Panic,
 }
 
 impl Reason {
-    /// The word that callers see.
+    /// Returns the name that callers see.
     pub const fn name(self) -> &'static str {
         match self {
             Self::InvalidRequest => "INVALID_REQUEST",
@@ -90,15 +90,15 @@ impl Reason {
 /// How far a request got before the error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
-    /// Provably not one byte of it reached SCM.
+    /// Not one byte of the request was sent.
     NotSent,
-    /// It was sent, at least in part, and no answer came: it may have been carried out.
+    /// The request may have been sent and carried out: there is no response.
     MaybeSent,
-    /// SCM answered.
+    /// SCM responded.
     Answered,
 }
 
-/// One field that breaks its rule.
+/// A field that breaks a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
     /// The proto path, such as `info.sans[2]`.
@@ -107,7 +107,7 @@ pub struct Violation {
     pub description: &'static str,
 }
 
-/// What SCM's answer says of itself.
+/// What an error response of SCM says about itself.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Answer {
     /// The HTTP status.
@@ -116,65 +116,65 @@ pub struct Answer {
     pub code: Option<String>,
     /// The vendor's id of the request.
     pub request_id: Option<String>,
-    /// Where the signature was refused for its date alone: seconds by which the answer's own date is ahead of our clock.
-    pub expired: Option<i64>,
+    /// If the signature was rejected because of its date: seconds by which SCM's clock is ahead.
+    pub clock_skew: Option<i64>,
 }
 
-/// A call that failed.
+/// The error of a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error {
     /// What happened.
     pub reason: Reason,
     /// How far the request got.
     pub progress: Progress,
-    /// The fields refused by the gateway.
+    /// The fields that the gateway rejected.
     pub violations: Vec<Violation>,
-    /// SCM's answer, where there was one.
+    /// SCM's response, if there was one.
     pub answer: Option<Box<Answer>>,
-    /// How long to wait before the call is made again, where that is known: SCM's `Retry-After`, or our own bound.
+    /// How long to wait before a retry, if that is known: SCM's `Retry-After`, or a limit of the gateway.
     pub retry_after: Option<Duration>,
-    /// How many requests were sent or tried.
+    /// The number of attempts.
     pub attempts: u32,
-    /// What broke on the way to SCM, what was waited for, or which limit was reached, in a word of ours: for the operator,
-    /// who has to find it.
+    /// The cause in one of a fixed set of texts, for operators: what failed on the connection to SCM, what the call waited for,
+    /// or which limit was reached.
     pub cause: Option<&'static str>,
 }
 
 impl Error {
-    /// An error without an answer.
+    /// Creates an error without a response.
     pub fn new(reason: Reason, progress: Progress) -> Self {
         let (violations, answer, retry_after) = (Vec::new(), None, None);
         Self { reason, progress, violations, answer, retry_after, attempts: 0, cause: None }
     }
 
-    /// Fields that the gateway refuses.
+    /// Creates the error of a request with invalid fields.
     pub fn invalid(violations: Vec<Violation>) -> Self {
         Self { violations, ..Self::new(Reason::InvalidRequest, Progress::NotSent) }
     }
 
-    /// A call that is not made for now, and how long.
-    pub fn held_back(reason: Reason, wait: Duration) -> Self {
+    /// Creates the error of a call that is not made now, with the time until a retry.
+    pub fn retry_later(reason: Reason, wait: Duration) -> Self {
         Self { retry_after: Some(wait), ..Self::new(reason, Progress::NotSent) }
     }
 
-    /// A call that finds no room here, for this limit: a key of `[server]`, or what the system gives no more of.
+    /// Creates the error of a call over a limit: a key of `[server]`, or a resource of the system.
     pub fn overloaded(limit: &'static str) -> Self {
-        Self { cause: Some(limit), ..Self::held_back(Reason::Overloaded, OVERLOADED) }
+        Self { cause: Some(limit), ..Self::retry_later(Reason::Overloaded, OVERLOADED_WAIT) }
     }
 
-    /// A call whose time was over before anything was sent, and what it waited for.
-    pub fn too_late(cause: &'static str) -> Self {
+    /// Creates the error of a call whose deadline is exceeded before anything was sent, with the cause of the wait.
+    pub fn deadline_before_send(cause: &'static str) -> Self {
         Self { cause: Some(cause), ..Self::new(Reason::Deadline, Progress::NotSent) }
     }
 
-    /// An answer that is an error.
+    /// Creates the error of a response.
     pub fn answered(reason: Reason, answer: Answer) -> Self {
         Self { answer: Some(Box::new(answer)), ..Self::new(reason, Progress::Answered) }
     }
 
-    /// The same, where an attempt before it has failed: what was sent then may have been carried out.
-    pub fn after(self, failed: &Option<Self>) -> Self {
-        let before = failed.as_ref().map_or(Progress::NotSent, |failed| failed.progress);
+    /// Adds what an earlier attempt says about the progress: if that attempt was sent, it may have been carried out.
+    pub fn after(self, earlier: &Option<Self>) -> Self {
+        let before = earlier.as_ref().map_or(Progress::NotSent, |earlier| earlier.progress);
         let progress = match (self.progress, before) {
             (Progress::NotSent, Progress::MaybeSent | Progress::Answered) => Progress::MaybeSent,
             (progress, _) => progress,
@@ -182,22 +182,30 @@ impl Error {
         Self { progress, ..self }
     }
 
-    /// If SCM refused the signature for its date: seconds by which SCM's clock is ahead of ours.
-    pub fn expired(&self) -> Option<i64> {
-        self.answer.as_ref()?.expired
+    /// Returns the seconds by which SCM's clock is ahead, if SCM rejected the signature because of its date.
+    pub fn clock_skew(&self) -> Option<i64> {
+        self.answer.as_ref()?.clock_skew
     }
 }
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.reason.name())
+    }
+}
+
+impl std::error::Error for Error {}
 
 #[cfg(test)]
 mod tests {
     use super::{Error, Progress, Reason};
 
     #[test]
-    fn what_was_sent_before_may_have_been_carried_out_though_the_last_attempt_was_not_sent() {
+    fn an_earlier_sent_attempt_may_have_been_carried_out() {
         let error = |progress| Error::new(Reason::Deadline, progress);
         let after = |last, before: Option<Progress>| error(last).after(&before.map(error)).progress;
         use Progress::{Answered, MaybeSent, NotSent};
-        for (last, before, told) in [
+        for (last, before, expected) in [
             (NotSent, None, NotSent),
             (NotSent, Some(NotSent), NotSent),
             (NotSent, Some(MaybeSent), MaybeSent),
@@ -205,7 +213,7 @@ mod tests {
             (MaybeSent, Some(NotSent), MaybeSent),
             (Answered, Some(MaybeSent), Answered),
         ] {
-            assert_eq!(after(last, before), told, "{last:?} after {before:?}");
+            assert_eq!(after(last, before), expected, "{last:?} after {before:?}");
         }
     }
 }

@@ -20,7 +20,7 @@
 //! |---|---|
 //! | [`config`] | file and environment, typed and checked, every problem at once; beside it only OpenTelemetry's SDK reads variables of its own |
 //! | [`secret`] | credentials: redacted, wiped |
-//! | [`clock`], [`chance`] | the only doors for time and randomness |
+//! | [`clock`], [`jitter`] | the only doors for time and randomness |
 //! | [`proto`] | what `build.rs` printed |
 //! | [`error`] | what happened, and how far the request got; knows no gRPC |
 //! | [`validate`] | what is refused before anything is sent |
@@ -48,30 +48,18 @@
 //! tonic's server is named in edge, service, status, readiness and run; hyper's client in `upstream::transport`, reqwest,
 //! for OTLP, in `telemetry::export`. `src/build` belongs to `build.rs`.
 
-pub mod admin;
-pub mod agency;
-pub mod call;
-pub mod caller;
-pub mod chance;
+pub mod app;
 pub mod clock;
 pub mod config;
-pub mod edge;
 pub mod error;
-pub mod health_check;
-pub mod identity;
+pub mod grpc;
+pub mod jitter;
+pub mod ops;
 pub mod proto;
-pub mod readiness;
-pub mod rest;
-pub mod rotation;
-pub mod run;
-pub mod secret;
-pub mod service;
-pub mod shares;
-pub mod sign;
-pub mod status;
-pub mod telemetry;
-pub mod upstream;
+pub mod reload;
+pub mod runtime;
+pub mod scm;
 pub mod validate;
-pub mod workers;
 
-pub use run::run;
+pub use app::run;
+pub use error::Error;

@@ -1,7 +1,6 @@
-//! The command line: arguments, configuration, signals and exit codes.
+//! The command line: arguments, signals and exit codes.
 
 use std::{
-    ffi::OsString,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -9,12 +8,11 @@ use std::{
 use clap::{Parser, error::ErrorKind};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use scm_gateway::{
+    app,
     clock::Clock,
     config::{self, Config, Environment},
-    health_check,
-    run::{self, run},
-    telemetry,
-    workers::{self, Workers},
+    ops::{health_check, telemetry},
+    runtime::{self, Workers},
 };
 use tokio::{
     runtime::Runtime,
@@ -22,56 +20,57 @@ use tokio::{
     sync::oneshot,
 };
 
-/// A tenth fewer instructions a call than with the system's.
+/// mimalloc takes a tenth fewer instructions a call than the system's allocator.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// `EX_CONFIG` of sysexits.h: the configuration or the command line is wrong, and starting again does not help.
+/// `EX_CONFIG` of sysexits.h: the configuration or the command line is wrong, and a restart does not help.
 const EX_CONFIG: u8 = 78;
 
-/// What `--help` says after the arguments.
+/// The part of `--help` after the arguments.
 const MANUAL: &str = "\
-The least that is needed to start:
+Minimal start:
   export HUAWEICLOUD_SDK_AK=… HUAWEICLOUD_SDK_SK=… HUAWEICLOUD_SDK_PROJECT_ID=…
   scm-gateway
 
-Three ways to configure it, which go together:
-  HUAWEICLOUD_SDK_*          one project and its key, where no file lists projects; or the vendor's profile file
-  --config FILE              every key; needed for several projects, keys in files, lists of callers
-  SCM_GATEWAY__SECTION__KEY  any key of the file, such as SCM_GATEWAY__UPSTREAM__TIMEOUT=5s; wins over it
-  deploy/scm-gateway.toml has every key with its default, and README.md explains them. What is in force, and
-  where it came from, --check tells; it reads all that a start would read, and prints every problem at once.
-  Telemetry goes out with OTEL_EXPORTER_OTLP_ENDPOINT and its like; RUST_LOG filters the log on standard output.
+Configuration, from three sources that can be combined:
+  HUAWEICLOUD_SDK_*          one project and its credentials, if no file lists projects; or the vendor's profile file
+  --config FILE              every key; needed for several projects, credential files, and lists of callers
+  SCM_GATEWAY__SECTION__KEY  any key of the file, such as SCM_GATEWAY__UPSTREAM__TIMEOUT=5s; overrides the file
+  deploy/scm-gateway.toml has every key with its default, and docs/configuration.md explains them. --check reads
+  everything that a start reads, prints every problem at once, or the effective values and their sources.
+  OTEL_EXPORTER_OTLP_ENDPOINT and the other OTEL_* variables export telemetry; RUST_LOG filters the log on
+  standard output.
 
 Addresses:
   127.0.0.1:50051  server.listen  gRPC: calls, health, reflection; plain text, or TLS with [server.tls]
-  127.0.0.1:9464   admin.listen   HTTP: /livez, /readyz, /metrics; --health asks the first of them
+  127.0.0.1:9464   admin.listen   HTTP: /livez, /readyz, /metrics; --health requests /livez
 
 Signals:
-  SIGTERM, SIGINT  calls in flight finish, within server.drain (20s); a second one ends it at once
-  SIGHUP           ends nothing: key files and certificates that change are taken up without it
+  SIGTERM, SIGINT  drain: calls in flight finish, within server.drain (20s); a second signal exits at once
+  SIGHUP           no effect: credential files and certificates are reloaded without it
 
 Exit codes:
-  0         drained; --check found nothing; --health: it lives
-  1         --health: it does not, or nobody answers
-  78        the configuration or the command line is wrong, or an address cannot be listened on
-  143, 130  ended at once by a second SIGTERM or SIGINT";
+  0         drained; --check found no problem; --health: the gateway is live
+  1         --health: the gateway is not live, or does not respond
+  78        the configuration or the command line is wrong, or an address cannot be bound
+  143, 130  exited at once after a second SIGTERM or SIGINT";
 
 /// scm-gateway: gRPC in front of the REST API of Huawei Cloud SSL Certificate Manager (SCM).
 ///
-/// For services that fill in certificate applications and should hold no cloud key: a typed call comes in,
-/// is checked, becomes one signed REST request, and its answer goes back as a reply or a status with details.
+/// For services that fill in certificate applications and should hold no cloud credentials. A typed call is
+/// validated and becomes one signed REST request. Its response returns as a reply or as a status with details.
 /// Every call is traced with OpenTelemetry.
 #[derive(Parser)]
 #[command(name = "scm-gateway", version, verbatim_doc_comment, after_long_help = MANUAL)]
 struct Arguments {
-    /// Read the configuration from this file, TOML
+    /// Read the configuration from this TOML file
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Only check the configuration, and print it; ends with 0 or 78
+    /// Check and print the configuration, then exit with 0 or 78
     #[arg(long)]
     check: bool,
-    /// Ask the gateway that runs with this configuration whether it lives; ends with 0 or 1
+    /// Check that the gateway running with this configuration is live, then exit with 0 or 1
     #[arg(long, conflicts_with = "check")]
     health: bool,
 }
@@ -82,39 +81,33 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => {
             let _ = error.print();
-            let fine = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
-            return ExitCode::from(if fine { 0 } else { EX_CONFIG });
+            let is_success = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+            return ExitCode::from(if is_success { 0 } else { EX_CONFIG });
         }
     };
     raise_file_limit();
-    let environment = config::environment(variables());
+    let environment = config::process_environment();
     if arguments.health {
         return health(arguments.config.as_deref(), &environment);
     }
-    let config = match config::load(arguments.config.as_deref(), &environment) {
+    let config = match config::load(arguments.config.as_deref(), &environment, &Clock::system()) {
         Ok(config) => config,
         Err(problems) => return bad_start(problems),
     };
-    let runtime = match workers::runtime() {
+    let runtime = match runtime::runtime() {
         Ok(runtime) => runtime,
         Err(error) => return bad_start(error),
     };
     let filter = environment.get("RUST_LOG").cloned();
-    drop(environment); // it may hold the key
+    drop(environment); // it may hold credentials
     if arguments.check { check(&runtime, &config) } else { serve(runtime, config, filter.as_deref()) }
 }
 
-/// Takes all file descriptors that the process may have: the usual soft limit of 1,024 is for programs that use
+/// Raises the soft limit of file descriptors to the hard limit. The usual soft limit of 1,024 is for programs that use
 /// select(2).
 fn raise_file_limit() {
     let limit = getrlimit(Resource::Nofile);
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }); // else the soft one holds
-}
-
-/// The one place that reads the process's environment.
-#[allow(clippy::disallowed_methods, reason = "this is the door")]
-fn variables() -> impl Iterator<Item = (OsString, OsString)> {
-    std::env::vars_os()
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }); // on failure the soft limit stays
 }
 
 fn health(file: Option<&Path>, environment: &Environment) -> ExitCode {
@@ -122,22 +115,22 @@ fn health(file: Option<&Path>, environment: &Environment) -> ExitCode {
         Ok(address) => address,
         Err(problems) => return bad_start(problems),
     };
-    match health_check::lives(address) {
+    match health_check::is_live(address) {
         Ok(true) => return ExitCode::SUCCESS,
-        Ok(false) => say(&mut std::io::stderr(), "scm-gateway: it does not say that it lives"),
-        Err(error) => say(&mut std::io::stderr(), format_args!("scm-gateway: admin.listen: {error}")),
+        Ok(false) => print_line(&mut std::io::stderr(), "scm-gateway: not live"),
+        Err(error) => print_line(&mut std::io::stderr(), format_args!("scm-gateway: admin.listen: {error}")),
     }
     ExitCode::FAILURE
 }
 
 fn check(runtime: &Runtime, config: &Config) -> ExitCode {
-    match runtime.block_on(run::check(config)) {
+    match runtime.block_on(app::check(config)) {
         Ok(()) => {
             for warning in &config.warnings {
-                say(&mut std::io::stderr(), format_args!("warning: {warning}"));
+                print_line(&mut std::io::stderr(), format_args!("warning: {warning}"));
             }
-            say(&mut std::io::stdout(), &config.settings);
-            say(&mut std::io::stdout(), "the configuration is good");
+            print_line(&mut std::io::stdout(), &config.settings);
+            print_line(&mut std::io::stdout(), "configuration OK");
             ExitCode::SUCCESS
         }
         Err(error) => bad_start(error),
@@ -150,20 +143,21 @@ fn serve(runtime: Runtime, config: Config, filter: Option<&str>) -> ExitCode {
         tracing::warn!("{warning}");
     }
     let (started, _) = oneshot::channel();
-    let last_lines = run::last_lines(config.server.drain);
+    let flush_timeout = app::log_flush_timeout(config.server.drain);
     let result = runtime.block_on(async {
         let workers = Workers::start(config.server.worker_threads)?;
-        run(config, workers, Clock::system(), started, stop()).await
+        app::run(config, workers, Clock::system(), started, stop()).await
     });
-    runtime.shutdown_background(); // what still runs has had its time
-    log.finish(last_lines);
+    runtime.shutdown_background(); // the drain is over
+    log.flush(flush_timeout);
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => bad_start(error),
     }
 }
 
-/// Takes the signals from now on. Done at the first SIGTERM or SIGINT; the second ends the process. SIGHUP ends nothing.
+/// Handles signals from now on. Completes at the first SIGTERM or SIGINT; the second one exits the process. SIGHUP has no
+/// effect.
 fn stop() -> impl Future<Output = ()> {
     let listen = |kind| signal(kind).expect("the runtime has its signal driver");
     let (mut terminate, mut interrupt) = (listen(SignalKind::terminate()), listen(SignalKind::interrupt()));
@@ -179,19 +173,19 @@ fn stop() -> impl Future<Output = ()> {
         next().await;
         tokio::spawn(async move {
             let again = next().await;
-            std::process::exit(128 + again.as_raw_value()); // as the shell writes a death by signal
+            std::process::exit(128 + again.as_raw_value()); // the shell's exit code for a signal
         });
     }
 }
 
 fn bad_start(problem: impl std::fmt::Display) -> ExitCode {
     for line in problem.to_string().lines() {
-        say(&mut std::io::stderr(), format_args!("scm-gateway: {line}"));
+        print_line(&mut std::io::stderr(), format_args!("scm-gateway: {line}"));
     }
     ExitCode::from(EX_CONFIG)
 }
 
-/// Prints a line; a reader who has gone is no reason to fail.
-fn say(to: &mut impl std::io::Write, line: impl std::fmt::Display) {
+/// Prints a line. Ignores a closed output.
+fn print_line(to: &mut impl std::io::Write, line: impl std::fmt::Display) {
     let _ = writeln!(to, "{line}");
 }

@@ -1,29 +1,22 @@
-//! What `build.rs` printed from `proto/`: messages, the tonic client and service, and each RPC's REST side.
+//! The messages that `build.rs` generates from `proto/`, and their JSON form.
 
-#![allow(missing_docs, unreachable_pub, clippy::all, reason = "printed; its documentation is the proto's")]
+#![allow(missing_docs, unreachable_pub, clippy::all, reason = "generated; its documentation is the proto's")]
 
-tonic::include_proto!("huaweicloud.scm.v1");
+pub(crate) mod json;
 
-include!(concat!(env!("OUT_DIR"), "/binding.rs"));
+include!(concat!(env!("OUT_DIR"), "/huaweicloud.scm.v1.rs"));
+
+include!(concat!(env!("OUT_DIR"), "/messages.rs"));
 
 /// The compiled proto with everything it imports, for server reflection.
 pub const DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptor_set.bin"));
 
 #[cfg(test)]
 mod tests {
-    use super::{CertificateInfo, SaveInfo, SaveInfoRequest};
-    use crate::rest::RestMethod as _;
+    use super::{CertificateInfo, SaveInfoRequest};
 
     #[test]
-    fn the_annotations_bind_the_rpc() {
-        assert_eq!(SaveInfo::RPC, "huaweicloud.scm.v1.CertificateService/SaveInfo");
-        assert_eq!(SaveInfo::TEMPLATE, "/v2/{project_id}/scm/cert/{cert_id}/save");
-        assert_eq!(SaveInfo::HTTP, http::Method::POST);
-        const { assert!(SaveInfo::IDEMPOTENT) }
-    }
-
-    #[test]
-    fn a_message_shows_nothing_of_its_content() {
+    fn debug_output_of_a_message_is_redacted() {
         let info = CertificateInfo { applicant_name: "marker".to_owned(), ..CertificateInfo::default() };
         let request = SaveInfoRequest { info: Some(info), ..SaveInfoRequest::default() };
         assert_eq!(format!("{request:?}"), "SaveInfoRequest([REDACTED])");

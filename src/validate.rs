@@ -8,6 +8,7 @@ mod certificate_info;
 pub mod country;
 pub mod csr;
 pub mod domain;
+pub mod identity;
 pub mod text;
 
 /// A message that can be checked. `build.rs` prints it for plain messages; those with rules of their own have it here.
@@ -90,6 +91,8 @@ impl Violations {
         }
     }
 }
+
+include!(concat!(env!("OUT_DIR"), "/checks.rs"));
 
 #[cfg(test)]
 mod tests {

@@ -8,7 +8,7 @@ use protox::{
     file::{ChainFileResolver, File, FileResolver, GoogleFileResolver, IncludeFileResolver},
 };
 
-#[path = "../src/build/annotations.rs"]
+#[path = "../build/annotations.rs"]
 mod annotations;
 
 /// One file that is not on disk.

@@ -1,4 +1,4 @@
-//! A defect of the gateway, in a process of its own: what is done at a panic is the process's.
+//! A panic in a handler. In a process of its own, because the panic hook belongs to the process.
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
 
@@ -9,20 +9,21 @@ use std::{
 };
 
 use scm_gateway::{
+    clock::Clock,
     config::{self, Config, Environment},
-    edge::{
-        self,
-        connections::{Admission, Connections},
-        listener::Listener,
+    grpc::{
+        connection::{Admission, Connections, listener::Listener},
         routes::Routes,
+        server::Server,
+        service::{
+            certificate_service_client::CertificateServiceClient,
+            certificate_service_server::{CertificateService, CertificateServiceServer},
+        },
+        stack,
     },
-    proto::{
-        ReadInfoRequest, ReadInfoResponse, SaveInfoRequest, SaveInfoResponse,
-        certificate_service_client::CertificateServiceClient,
-        certificate_service_server::{CertificateService, CertificateServiceServer},
-    },
-    telemetry::{Telemetry, log},
-    workers::Workers,
+    ops::telemetry::{Telemetry, log},
+    proto::{ReadInfoRequest, ReadInfoResponse, SaveInfoRequest, SaveInfoResponse},
+    runtime::Workers,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{Code, Request, Response, Status, service, transport::Endpoint};
@@ -64,27 +65,27 @@ fn config() -> Config {
         ("SCM_GATEWAY__SERVER__LISTEN", "127.0.0.1:0"),
     ];
     let environment = Environment::from_iter(variables.map(|(name, value)| (name.to_owned(), value.to_owned())));
-    config::load(None, &environment).unwrap()
+    config::load(None, &environment, &Clock::system()).unwrap()
 }
 
-/// The edge as it is, around such a service; where it listens.
+/// Serves the defective service behind the real stack. Returns its address.
 async fn serve(config: Config, telemetry: Arc<Telemetry>) -> String {
     let routes = Routes::new(CertificateServiceServer::new(Defective), service::Routes::default());
-    let (calls, abandon, most) = (TaskTracker::new(), CancellationToken::new(), Duration::from_secs(10));
-    let stack = edge::stack(routes, telemetry.clone(), calls.clone(), Arc::default(), most, &config.server);
-    let admission = Admission { tls: None, source: config.server.identity, callers: Arc::default() };
-    let connections =
-        Connections::new(admission, &config.server.connections, Workers::here().balancer(), most, &telemetry.meter);
+    let (calls, max_duration) = (TaskTracker::new(), Duration::from_secs(10));
+    let shared = stack::Shared::new(telemetry.clone(), calls.clone(), Arc::default(), max_duration, &config.server);
+    let admission = Admission { tls: None, source: config.server.identity, policy: Arc::default() };
+    let limits = &config.server.connections;
+    let workers = Workers::current().picker();
+    let connections = Arc::new(Connections::new(routes, shared, admission, limits, workers, &telemetry.meter));
     let listener = Listener::bind(&config.server.listen).await.unwrap();
     let address = format!("http://{listener}");
-    tokio::spawn(async move {
-        edge::serve(listener, stack, std::future::pending(), calls, connections, Duration::ZERO, abandon).await;
-    });
+    let server = Server { listener, connections, calls, abort: CancellationToken::new() };
+    tokio::spawn(server.serve(std::future::pending(), Duration::ZERO));
     address
 }
 
 #[tokio::test]
-async fn a_panic_costs_its_own_call_is_counted_and_keeps_its_words() {
+async fn a_panic_fails_its_own_call_and_is_counted() {
     let lines = Lines::default();
     let log = log::start_to(lines.clone(), Some("trace"));
     log::hook_panics();
@@ -107,7 +108,7 @@ async fn a_panic_costs_its_own_call_is_counted_and_keeps_its_words() {
         assert_eq!(count(), number);
         client.read_info(ReadInfoRequest::default()).await.unwrap();
     }
-    log.finish(log::LAST_LINES);
+    log.flush(log::FLUSH_TIMEOUT);
     let log = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
     assert!(!log.contains("p1anted"), "{log}");
     let panics: Vec<_> = log.lines().filter(|line| line.contains(r#""message":"panic""#)).collect();

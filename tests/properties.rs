@@ -8,10 +8,16 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use proptest::{collection::vec, prelude::*};
 use scm_gateway::{
-    proto::{ReadInfo, SaveInfo},
-    rest::{RawReply, decode::decode},
-    sign::{self, Parts, uri},
-    status,
+    grpc::status,
+    proto::SaveInfoResponse,
+    scm::{
+        api::{
+            RawReply,
+            decode::decode,
+            methods::{ReadInfo, SaveInfo},
+        },
+        sign::{self, Parts, uri},
+    },
 };
 
 fn is_encoded(text: &str) -> bool {
@@ -110,13 +116,13 @@ proptest! {
         let saved = decode::<SaveInfo>(&raw, now);
         prop_assert!(saved.is_err() || status == 200);
         if let Ok(decoded) = saved {
-            prop_assert_eq!(decoded.reply.request_info, "success");
+            prop_assert_eq!(decoded.into_reply::<SaveInfoResponse>().request_info, "success");
         }
         if let Err(error) = decode::<ReadInfo>(&raw, now) {
             prop_assert!(error.retry_after.is_none_or(|wait| !wait.is_zero()));
             let code = error.answer.as_ref().and_then(|answer| answer.code.clone());
             prop_assert!(code.is_none_or(|code| (3..=36).contains(&code.len())));
-            prop_assert!(status::render(error).details().len() < 1024);
+            prop_assert!(status::render(&error).details().len() < 1024);
         }
     }
 }

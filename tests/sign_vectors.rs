@@ -5,7 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test")]
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use scm_gateway::sign::{self, Parts, uri};
+use scm_gateway::scm::sign::{self, Parts, uri};
 use serde::Deserialize;
 
 #[derive(Deserialize)]

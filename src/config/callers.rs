@@ -6,7 +6,7 @@ use super::problems::Problem;
 use super::raw::Raw;
 use super::reader::Section;
 use super::{Listen, Projects, Server, values};
-use crate::{identity, proto};
+use crate::{proto, validate::identity};
 
 /// What callers are told apart by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,23 +47,21 @@ pub(super) fn read(root: &mut Section<'_>, server: &Server, projects: Option<&Pr
     let source = server.identity;
     let Some(listed) = root.list("callers", |section| entry(section, source, projects)) else { return Vec::new() };
     match (source, listed.is_empty()) {
-        (IdentitySource::None, false) => root.problem_elsewhere(Problem::new(
+        (IdentitySource::None, false) => root.problem_at(Problem::new(
             "callers",
             "cannot be told apart: set server.tls.client_ca_file, or server.trust_xfcc behind a mesh sidecar, or \
              listen on a Unix socket",
         )),
-        (IdentitySource::ClientCertificate, true) => root.problem_elsewhere(Problem::new(
+        (IdentitySource::ClientCertificate, true) => root.problem_at(Problem::new(
             "callers",
             "is missing; with server.tls.client_ca_file it lists who may call, and all others are refused",
         )),
-        (IdentitySource::None, true) if server.tls.is_some() && !server.listen.is_local() => root.warning_elsewhere(
+        (IdentitySource::None, true) if server.tls.is_some() && !server.listen.is_local() => root.warning_at(
             "callers",
             "is missing: without server.tls.client_ca_file whoever reaches the listener may call",
         ),
-        (IdentitySource::ForwardedHeader, true) => root.warning_elsewhere(
-            "callers",
-            "is missing; with server.trust_xfcc it would list who may call, without it all may",
-        ),
+        (IdentitySource::ForwardedHeader, true) => root
+            .warning_at("callers", "is missing; with server.trust_xfcc it would list who may call, without it all may"),
         _ => {}
     }
     listed.into_iter().flatten().collect()

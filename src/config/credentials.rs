@@ -6,7 +6,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::problems::Problem;
 use super::{Environment, files, profile, values};
-use crate::secret::{Credentials, printable};
+use crate::config::secret::{Credentials, printable};
 
 /// A key has dozens of characters, a security token some thousand.
 pub(super) const LARGEST_SECRET: u64 = 64 * 1024;
@@ -59,22 +59,22 @@ impl KeyFiles {
 }
 
 /// Something to say about one of the files: the key that names it, and the message.
-pub(super) type Remark = (&'static str, String);
+pub(super) type Diagnostic = (&'static str, String);
 
 /// All messages, for who knows the files without their keys.
-pub(super) fn in_one_line(remarks: Vec<Remark>) -> String {
+pub(super) fn in_one_line(remarks: Vec<Diagnostic>) -> String {
     remarks.into_iter().map(|(_, message)| message).collect::<Vec<_>>().join("; ")
 }
 
 /// Takes remarks one by one.
-pub(super) fn note(remarks: Vec<Remark>, mut noted: impl FnMut(&'static str, &str)) {
+pub(super) fn note(remarks: Vec<Diagnostic>, mut noted: impl FnMut(&'static str, &str)) {
     remarks.iter().for_each(|(key, message)| noted(key, message));
 }
 
 /// Reads the files of one key, all of them even if the first is bad.
 ///
 /// With the key come warnings; without it, problems, except about a file that is not named.
-pub(super) fn read(files: &KeyFiles) -> Result<(Credentials, Vec<Remark>), Vec<Remark>> {
+pub(super) fn read(files: &KeyFiles) -> Result<(Credentials, Vec<Diagnostic>), Vec<Diagnostic>> {
     let (mut warnings, mut problems) = (Vec::new(), Vec::new());
     let mut part = |key: &'static str, path: Option<&Path>| {
         let secret = secret(path?).map_err(|message| problems.push((key, message))).ok()?;

@@ -85,11 +85,11 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<Endpoint> {
         }
         // The environment wins over the file, also where it names the other key: a file's key cannot be unset.
         (Some(Origin::Variable), _) => {
-            section.is_overruled("endpoint");
+            section.mark_overridden("endpoint");
             from_region
         }
         (_, Some(_)) => {
-            section.is_overruled("region");
+            section.mark_overridden("region");
             from_endpoint
         }
         _ => from_region,
@@ -98,7 +98,7 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<Endpoint> {
 
 /// The address of the region that is meant if nothing else is said.
 pub(super) fn default(section: &mut Section<'_>) -> Endpoint {
-    section.assume("region", REGIONS[0]);
+    section.record_default("region", REGIONS[0]);
     Endpoint::of_region(REGIONS[0])
 }
 

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{Environment, credentials, files, values};
-use crate::secret::{Credentials, printable};
+use crate::config::secret::{Credentials, printable};
 
 /// The variable that names the file.
 const FILE: &str = "HUAWEICLOUD_SDK_CREDENTIALS_FILE";

@@ -7,7 +7,7 @@ use super::problems::Problem;
 use super::raw::Raw;
 use super::reader::Section;
 use super::{Endpoint, Environment, endpoint, profile, values};
-use crate::secret::Credentials;
+use crate::config::secret::Credentials;
 use crate::validate::text::is_id;
 
 const PROJECT_ID: &str = "HUAWEICLOUD_SDK_PROJECT_ID";
@@ -26,7 +26,7 @@ pub struct Project {
 }
 
 /// What `[upstream]` says for the projects.
-pub(super) struct Common {
+pub(super) struct ProjectDefaults {
     /// Where calls of the projects go that name no endpoint.
     pub(super) endpoint: Endpoint,
     /// Whether the agency of the ECS may be asked for keys.
@@ -61,12 +61,12 @@ impl Projects {
 type Entry = (Option<String>, Option<Project>);
 
 /// Reads the projects and which of them is the default. `None` after a problem, which is noted.
-pub(super) fn read(root: &mut Section<'_>, common: &Common, environment: &Environment) -> Option<Projects> {
+pub(super) fn read(root: &mut Section<'_>, common: &ProjectDefaults, environment: &Environment) -> Option<Projects> {
     let default = root.optional("default_project", values::text);
     let mut entries = root.list("projects", |section| entry(section, common))?;
     refuse_duplicates(root, &entries);
     if entries.is_empty() {
-        entries.push(the_vendors(root, common, environment));
+        entries.push(from_sdk_env(root, common, environment));
     }
     let default = default_id(root, default, &entries);
     let projects = entries.into_iter().map(|(_, project)| project);
@@ -80,7 +80,7 @@ struct Key {
     credentials: Option<Credentials>,
 }
 
-fn entry(section: &mut Section<'_>, common: &Common) -> Entry {
+fn entry(section: &mut Section<'_>, common: &ProjectDefaults) -> Entry {
     let id = section.required("id", "the project's id at the vendor", id);
     let endpoint = endpoint::read(section).unwrap_or_else(|| common.endpoint.clone());
     let key = key(section, common.agency);
@@ -112,18 +112,18 @@ fn key(section: &mut Section<'_>, agency: bool) -> Option<Key> {
 }
 
 /// What the vendor's variables and profile tell.
-struct Found {
+struct Discovered {
     key: Key,
     /// The project that the profile names, and what a problem with it is to be called by.
     project: Option<(String, String)>,
 }
 
 /// The one project without `[[projects]]`. The variable that names it goes before the profile.
-fn the_vendors(root: &mut Section<'_>, common: &Common, environment: &Environment) -> Entry {
+fn from_sdk_env(root: &mut Section<'_>, common: &ProjectDefaults, environment: &Environment) -> Entry {
     let found = find(root, common, environment);
     let id = match (environment.get(PROJECT_ID), &found) {
         (Some(id), _) => checked_id(id).map(Some).map_err(|message| Problem::new(PROJECT_ID, message)),
-        (None, Ok(Found { project: Some((place, id)), .. })) => {
+        (None, Ok(Discovered { project: Some((place, id)), .. })) => {
             checked_id(id).map(Some).map_err(|message| Problem::new(place, message))
         }
         (None, Ok(_)) => Err(Problem::new(PROJECT_ID, credentials::unset())),
@@ -138,36 +138,40 @@ fn the_vendors(root: &mut Section<'_>, common: &Common, environment: &Environmen
         None
     });
     show(root, environment, key.as_ref(), id.as_deref());
-    problems.into_iter().for_each(|problem| root.problem_elsewhere(problem));
+    problems.into_iter().for_each(|problem| root.problem_at(problem));
     (id.clone(), project(id, common.endpoint.clone(), key))
 }
 
 /// Shows which key was found, and for which project.
 fn show(root: &mut Section<'_>, environment: &Environment, key: Option<&Key>, id: Option<&str>) {
     match key.map(|key| &key.source) {
-        Some(KeySource::Profile(path)) => root.setting_elsewhere("profile", &format!("{path:?}"), "the vendor's SDKs"),
+        Some(KeySource::Profile(path)) => root.setting_at("profile", &format!("{path:?}"), "the vendor's SDKs"),
         Some(KeySource::Fixed) => {
             for name in credentials::VARIABLES.iter().filter(|name| environment.contains_key(**name)) {
-                root.setting_elsewhere(name, "[REDACTED]", "environment");
+                root.setting_at(name, "[REDACTED]", "environment");
             }
         }
         Some(KeySource::Agency | KeySource::Files(_)) | None => {}
     }
     let source = if environment.contains_key(PROJECT_ID) { "environment" } else { "profile" };
     if let Some(id) = id {
-        root.setting_elsewhere(PROJECT_ID, &format!("{id:?}"), source);
+        root.setting_at(PROJECT_ID, &format!("{id:?}"), source);
     }
 }
 
 /// Looks for a key as the vendor's SDKs do: in the variables, then in the profile, then, if it may be asked, at the
 /// agency.
-fn find(root: &mut Section<'_>, common: &Common, environment: &Environment) -> Result<Found, Vec<Problem>> {
+fn find(
+    root: &mut Section<'_>,
+    common: &ProjectDefaults,
+    environment: &Environment,
+) -> Result<Discovered, Vec<Problem>> {
     if !credentials::is_in_environment(environment) {
         if let Some((place, path)) = profile::path(environment) {
             return from_profile(root, &place, path).map_err(|problem| vec![problem]);
         }
         if common.agency {
-            return Ok(Found { key: Key { source: KeySource::Agency, credentials: None }, project: None });
+            return Ok(Discovered { key: Key { source: KeySource::Agency, credentials: None }, project: None });
         }
     }
     let credentials = credentials::from_environment(environment).map_err(|mut problems| {
@@ -175,17 +179,17 @@ fn find(root: &mut Section<'_>, common: &Common, environment: &Environment) -> R
         problems.extend(unset.then(|| Problem::new(PROJECT_ID, credentials::unset())));
         problems
     })?;
-    Ok(Found { key: Key { source: KeySource::Fixed, credentials: Some(credentials) }, project: None })
+    Ok(Discovered { key: Key { source: KeySource::Fixed, credentials: Some(credentials) }, project: None })
 }
 
-fn from_profile(root: &mut Section<'_>, place: &str, path: PathBuf) -> Result<Found, Problem> {
+fn from_profile(root: &mut Section<'_>, place: &str, path: PathBuf) -> Result<Discovered, Problem> {
     let profile = profile::read(&path).map_err(|message| Problem::new(place, message))?;
     if let Some(warning) = &profile.warning {
-        root.warning_elsewhere(place, warning);
+        root.warning_at(place, warning);
     }
     let key = Key { source: KeySource::Profile(path), credentials: Some(profile.credentials) };
     let called = |id| (format!("{place}: `project_id`"), id);
-    Ok(Found { key, project: profile.project_id.map(called) })
+    Ok(Discovered { key, project: profile.project_id.map(called) })
 }
 
 fn refuse_duplicates(root: &mut Section<'_>, entries: &[Entry]) {
@@ -193,7 +197,7 @@ fn refuse_duplicates(root: &mut Section<'_>, entries: &[Entry]) {
         let first = entries.iter().position(|(other, _)| other == id).filter(|first| id.is_some() && *first < index);
         if let Some(first) = first {
             let message = format!("is the id of projects[{first}] too");
-            root.problem_elsewhere(Problem::new(format!("projects[{index}].id"), message));
+            root.problem_at(Problem::new(format!("projects[{index}].id"), message));
         }
     }
 }

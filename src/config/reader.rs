@@ -89,14 +89,14 @@ impl Section<'_> {
     pub(super) fn take<T>(&mut self, key: &'static str, default: &str, parse: impl Fn(&Raw) -> Result<T, String>) -> T {
         let value = self.optional(key, &parse);
         if self.origin(key).is_none() {
-            self.assume(key, default);
+            self.record_default(key, default);
         }
         // After a problem the default only serves to read on: the configuration is refused in the end.
         value.unwrap_or_else(|| parse(&Raw::Variable(default.to_owned())).expect("a default is a good value"))
     }
 
     /// Notes the value that a key without one amounts to.
-    pub(super) fn assume(&mut self, key: &'static str, default: &str) {
+    pub(super) fn record_default(&mut self, key: &'static str, default: &str) {
         let value = settings::shown(&Raw::Variable(default.to_owned()));
         self.input.settings.0.push(Setting::new(&format!("{}{key}", self.path), &value, "default"));
     }
@@ -107,11 +107,11 @@ impl Section<'_> {
         key: &'static str,
         parse: impl FnOnce(&Raw) -> Result<T, String>,
     ) -> Option<T> {
-        self.optional_shown_as(key, settings::shown, parse)
+        self.optional_redacted(key, settings::shown, parse)
     }
 
     /// Takes a key whose value is not shown as it is.
-    pub(super) fn optional_shown_as<T>(
+    pub(super) fn optional_redacted<T>(
         &mut self,
         key: &'static str,
         shown: impl FnOnce(&Raw) -> String,
@@ -135,7 +135,7 @@ impl Section<'_> {
     }
 
     /// Takes back that a key has a value: another one goes before it.
-    pub(super) fn is_overruled(&mut self, key: &str) {
+    pub(super) fn mark_overridden(&mut self, key: &str) {
         let assignment = format!("{}{key} = ", self.path);
         self.input.settings.0.retain(|setting| !setting.assignment().starts_with(&assignment));
     }
@@ -232,22 +232,22 @@ impl Section<'_> {
     }
 
     /// Notes a mistake that has no key here.
-    pub(super) fn problem_elsewhere(&mut self, problem: Problem) {
+    pub(super) fn problem_at(&mut self, problem: Problem) {
         self.input.problems.push(problem);
     }
 
     pub(super) fn warning(&mut self, key: &str, message: &str) {
         let place = self.place(key);
-        self.warning_elsewhere(&place, message);
+        self.warning_at(&place, message);
     }
 
     /// Notes a value that has no key here.
-    pub(super) fn setting_elsewhere(&mut self, place: &str, value: &str, source: &str) {
+    pub(super) fn setting_at(&mut self, place: &str, value: &str, source: &str) {
         self.input.settings.0.push(Setting::new(place, value, source));
     }
 
     /// Notes a warning that has no key here.
-    pub(super) fn warning_elsewhere(&mut self, place: &str, message: &str) {
+    pub(super) fn warning_at(&mut self, place: &str, message: &str) {
         self.input.warnings.push(one_line(&format!("{place}: {message}")));
     }
 

@@ -13,6 +13,7 @@ use super::raw::Raw;
 use super::reader::Section;
 use super::tls::{self, Tls};
 use super::{millis, secs, values};
+use crate::clock::Clock;
 
 /// `[server]`: the gRPC listener.
 #[derive(Debug, Clone)]
@@ -38,7 +39,7 @@ pub struct Server {
     /// The longest request message, in bytes; 256 KiB by default.
     pub max_message_size: usize,
     /// What calls may hold that are not over.
-    pub unfinished: Unfinished,
+    pub memory_quota: MemoryQuota,
     /// Whether server reflection is served; it is by default.
     pub reflection: bool,
     /// What the connections may cost.
@@ -47,15 +48,15 @@ pub struct Server {
 
 /// What a call counts for, in bytes, from its first byte until its answer is on its way, beside the bytes of its request
 /// while they come: a stream, a task, an answer.
-pub const UNFINISHED_CALL: usize = 16 * 1024;
+pub const CALL_OVERHEAD: usize = 16 * 1024;
 
 /// What calls may hold that are not over: requests that have not come whole, answers that nobody reads.
 #[derive(Debug, Clone)]
-pub struct Unfinished {
+pub struct MemoryQuota {
     /// Bytes, all together; 64 MiB by default, or twice what `max_in_flight` calls count for if that is more.
-    pub max: usize,
+    pub total: usize,
     /// Those of one caller, where callers are told apart; half of `max` by default, all with a single caller.
-    pub max_per_caller: usize,
+    pub per_caller: usize,
 }
 
 /// What the connections may cost.
@@ -78,10 +79,14 @@ pub struct Connections {
     /// Frames that bring no call further, beyond 20 for each that does and per 10 s; 1,000 by default.
     pub max_control_frames: u32,
     /// Bytes of a message that may be on their way, per call and per connection; 64 KiB and 1 MiB by default.
-    pub windows: (u32, u32),
+    pub initial_stream_window_size: u32,
+    /// The same of a connection.
+    pub initial_connection_window_size: u32,
     /// After how long without a frame the peer is asked whether it is there; and how long it has to answer, and to take
     /// anything of what it is sent; 60 s and 20 s by default.
-    pub keep_alive: (Duration, Duration),
+    pub keep_alive_interval: Duration,
+    /// How long a peer has to acknowledge a PING, and to accept any byte of a response; 20 s by default.
+    pub keep_alive_timeout: Duration,
 }
 
 /// An address for gRPC calls.
@@ -114,7 +119,7 @@ impl fmt::Display for Listen {
 
 /// How many there are to share what the process can do.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Sharers {
+pub(super) struct ShareCounts {
     /// The listed callers; none stands for any number of them.
     pub(super) callers: usize,
     /// The listed projects; none stands for the vendor's one.
@@ -122,11 +127,11 @@ pub(super) struct Sharers {
 }
 
 /// Reads the section.
-pub(super) fn read(section: &mut Section<'_>, sharers: Sharers) -> Server {
+pub(super) fn read(section: &mut Section<'_>, counts: ShareCounts, clock: &Clock) -> Server {
     let listen = section.take("listen", "127.0.0.1:50051", values::listen);
     let plaintext = section.take("plaintext", "false", values::boolean);
     let trust_xfcc = section.take("trust_xfcc", "false", values::boolean);
-    let tls = section.section("tls", tls::section);
+    let tls = section.section("tls", |section| tls::section(section, clock));
     refuse_open_listener(section, &listen, plaintext || tls.any, trust_xfcc);
     if trust_xfcc && tls.client_ca {
         section.problem("trust_xfcc", "and tls.client_ca_file are two ways to tell callers apart; set one of them");
@@ -141,12 +146,12 @@ pub(super) fn read(section: &mut Section<'_>, sharers: Sharers) -> Server {
         lame_duck: lame_duck(section, drain),
         worker_threads: section.take("worker_threads", &cores().to_string(), values::integer(1..=1024)) as usize,
         max_in_flight,
-        max_in_flight_per_caller: share(section, "max_in_flight_per_caller", max_in_flight, sharers.callers == 1),
-        max_in_flight_per_project: share(section, "max_in_flight_per_project", max_in_flight, sharers.projects <= 1),
+        max_in_flight_per_caller: share(section, "max_in_flight_per_caller", max_in_flight, counts.callers == 1),
+        max_in_flight_per_project: share(section, "max_in_flight_per_project", max_in_flight, counts.projects <= 1),
         max_message_size: section.take("max_message_size", "256KiB", values::size(KIB..=16 * MIB)),
-        unfinished: unfinished(section, max_in_flight, sharers),
+        memory_quota: memory_quota(section, max_in_flight, counts),
         reflection: section.take("reflection", "true", values::boolean),
-        connections: connections(section, sharers),
+        connections: connections(section, counts),
     }
 }
 
@@ -195,16 +200,16 @@ fn share_of(
     share.min(all)
 }
 
-fn unfinished(section: &mut Section<'_>, max_in_flight: usize, sharers: Sharers) -> Unfinished {
+fn memory_quota(section: &mut Section<'_>, max_in_flight: usize, counts: ShareCounts) -> MemoryQuota {
     let bytes = values::size(MIB..=4096 * MIB);
-    let default = (64 * MIB as usize).max(max_in_flight * 2 * UNFINISHED_CALL);
+    let default = (64 * MIB as usize).max(max_in_flight * 2 * CALL_OVERHEAD);
     let max = section.take("memory_quota", &in_mib(default), &bytes);
-    let calls = max / UNFINISHED_CALL;
+    let calls = max / CALL_OVERHEAD;
     if calls < max_in_flight {
         section.warning("memory_quota", &format!("has room for {calls} calls, fewer than max_in_flight"));
     }
-    let is_alone = sharers.callers == 1;
-    Unfinished { max, max_per_caller: share_of(section, "memory_quota_per_caller", max, is_alone, bytes, in_mib) }
+    let is_alone = counts.callers == 1;
+    MemoryQuota { total: max, per_caller: share_of(section, "memory_quota_per_caller", max, is_alone, bytes, in_mib) }
 }
 
 /// As a configuration would say it, rounded up.
@@ -224,7 +229,7 @@ fn lame_duck(section: &mut Section<'_>, drain: Duration) -> Duration {
     lame_duck.min(most)
 }
 
-fn connections(section: &mut Section<'_>, sharers: Sharers) -> Connections {
+fn connections(section: &mut Section<'_>, counts: ShareCounts) -> Connections {
     let max = section.take("max_connections", "1000", values::integer(1..=1_000_000)) as usize;
     let most = half_of_file_descriptors();
     if max > most && section.origin("max_connections").is_some() {
@@ -233,20 +238,21 @@ fn connections(section: &mut Section<'_>, sharers: Sharers) -> Connections {
     let max = max.min(most);
     Connections {
         max,
-        max_per_caller: share(section, "max_connections_per_caller", max, sharers.callers == 1),
+        max_per_caller: share(section, "max_connections_per_caller", max, counts.callers == 1),
         max_age: section.take("max_connection_age", "15m", values::duration(secs(1)..=secs(86_400))),
         handshake_timeout: section.take("handshake_timeout", "10s", values::duration(millis(10)..=secs(60))),
         max_concurrent_streams: section.take("max_concurrent_streams", "100", values::integer(1..=10_000)),
         max_header_list_size: section.take("max_header_list_size", "16KiB", values::size(KIB..=MIB)) as u32,
         max_control_frames: section.take("max_control_frames", "1000", values::integer(100..=1_000_000)),
-        windows: (
-            section.take("initial_stream_window_size", "64KiB", values::size(KIB..=16 * MIB)) as u32,
-            section.take("initial_connection_window_size", "1MiB", values::size(64 * KIB..=64 * MIB)) as u32,
-        ),
-        keep_alive: (
-            section.take("keep_alive_interval", "60s", values::duration(secs(1)..=secs(7200))),
-            section.take("keep_alive_timeout", "20s", values::duration(secs(1)..=secs(300))),
-        ),
+        initial_stream_window_size: section.take("initial_stream_window_size", "64KiB", values::size(KIB..=16 * MIB))
+            as u32,
+        initial_connection_window_size: section.take(
+            "initial_connection_window_size",
+            "1MiB",
+            values::size(64 * KIB..=64 * MIB),
+        ) as u32,
+        keep_alive_interval: section.take("keep_alive_interval", "60s", values::duration(secs(1)..=secs(7200))),
+        keep_alive_timeout: section.take("keep_alive_timeout", "20s", values::duration(secs(1)..=secs(300))),
     }
 }
 

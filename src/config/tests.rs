@@ -17,7 +17,7 @@ use secrecy::ExposeSecret;
 use std::path::PathBuf;
 
 use super::*;
-use crate::secret::Credentials;
+use crate::config::secret::Credentials;
 
 const MARKER: &str = "s3cr3t";
 const SERVER_KEYS: &str = "`listen`, `plaintext`, `trust_xfcc`, `tls`, `max_in_flight`, `drain`, `lame_duck`, \
@@ -67,6 +67,11 @@ fn with_key(more: &[(&str, &str)]) -> Environment {
     ]);
     environment.extend(variables(more));
     environment
+}
+
+/// Loads with the system clock.
+fn load(file: Option<&Path>, environment: &Environment) -> Result<Config, Problems> {
+    super::load(file, environment, &Clock::system())
 }
 
 fn load_text(text: &str, environment: &Environment) -> Result<Config, Problems> {

@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 use x509_parser::parse_x509_certificate;
 
-use super::credentials::{self, Remark, in_one_line, note};
+use super::credentials::{self, Diagnostic, in_one_line, note};
 use super::files::{self, Content};
 use super::reader::Section;
 use super::values;
@@ -50,9 +50,9 @@ const EXPIRED: &str = "holds a certificate that has expired";
 
 impl TlsMaterial {
     /// Whether clients refuse the listener's certificate for its date.
-    fn has_expired(&self) -> bool {
+    fn has_expired(&self, clock: &Clock) -> bool {
         let expiry = self.certified_key.cert.first().and_then(expiry);
-        expiry.is_some_and(|expiry| expiry < Clock::system().now())
+        expiry.is_some_and(|expiry| expiry < clock.now())
     }
 }
 
@@ -81,9 +81,9 @@ impl TlsFiles {
     /// # Errors
     ///
     /// What is wrong with the files: then what was read before stays good, better than a certificate that has expired.
-    pub fn read(&self) -> Result<TlsMaterial, String> {
+    pub fn read(&self, clock: &Clock) -> Result<TlsMaterial, String> {
         let (material, _) = read(self).map_err(in_one_line)?;
-        match material.has_expired() {
+        match material.has_expired(clock) {
             false => Ok(material),
             true => Err(format!("{} {EXPIRED}", values::shown(&self.certificate))),
         }
@@ -92,19 +92,19 @@ impl TlsFiles {
 
 /// What the section says: `tls` is `None` without one, or after a problem, which is noted.
 #[derive(Default)]
-pub(super) struct Given {
+pub(super) struct TlsSection {
     pub(super) any: bool,
     pub(super) client_ca: bool,
     pub(super) tls: Option<Tls>,
 }
 
-pub(super) fn section(section: &mut Section<'_>) -> Given {
+pub(super) fn section(section: &mut Section<'_>, clock: &Clock) -> TlsSection {
     let certificate = section.optional("cert_file", values::path);
     let key = section.optional("key_file", values::path);
     let client_ca = section.optional("client_ca_file", values::path);
     let given = |key: &&str| section.origin(key).is_some();
     if !["cert_file", "key_file", "client_ca_file"].iter().any(given) {
-        return Given::default();
+        return TlsSection::default();
     }
     let asks = given(&"client_ca_file");
     section.expect("cert_file", "the file with the server's certificate and its chain, in PEM");
@@ -114,17 +114,17 @@ pub(super) fn section(section: &mut Section<'_>) -> Given {
         let read = read(&files).map_err(|problems| note(problems, |key, text| section.problem(key, text)));
         let (material, warnings) = read.ok()?;
         note(warnings, |key, text| section.warning(key, text));
-        if material.has_expired() {
+        if material.has_expired(clock) {
             section.warning("cert_file", EXPIRED);
         }
         Some(Tls { files, material })
     });
-    Given { any: true, client_ca: asks, tls }
+    TlsSection { any: true, client_ca: asks, tls }
 }
 
 /// Reads all of the files, even if the first is bad. What was read comes with warnings.
-fn read(files: &TlsFiles) -> Result<(TlsMaterial, Vec<Remark>), Vec<Remark>> {
-    let mut reading = Reading::default();
+fn read(files: &TlsFiles) -> Result<(TlsMaterial, Vec<Diagnostic>), Vec<Diagnostic>> {
+    let mut reading = TlsLoader::default();
     let chain = reading.part("cert_file", &files.certificate, |content| files::certificates(&content.bytes));
     let key = reading.part("key_file", &files.key, private_key);
     let client_ca = files
@@ -150,13 +150,13 @@ fn private_key(content: &Content) -> Result<PrivateKeyDer<'static>, String> {
 
 /// What was found on the way through the files.
 #[derive(Default)]
-struct Reading {
+struct TlsLoader {
     digest: Sha256,
-    problems: Vec<Remark>,
-    warnings: Vec<Remark>,
+    problems: Vec<Diagnostic>,
+    warnings: Vec<Diagnostic>,
 }
 
-impl Reading {
+impl TlsLoader {
     fn part<T>(
         &mut self,
         key: &'static str,

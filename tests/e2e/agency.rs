@@ -14,7 +14,7 @@ use crate::{
         process::Process,
         sample,
     },
-    rotation::{account, reloaded, used},
+    reload::{account, reloaded, used},
 };
 
 const DAY: Duration = Duration::from_secs(24 * 3600);

@@ -29,7 +29,7 @@ async fn output(mut command: Command) -> (i32, String, String) {
 /// A check that found nothing.
 fn assert_good((code, text, errors): (i32, String, String)) {
     assert_eq!((code, errors.as_str()), (0, ""));
-    assert_eq!(text.lines().last(), Some("the configuration is good"));
+    assert_eq!(text.lines().last(), Some("configuration OK"));
 }
 
 #[tokio::test]
@@ -129,7 +129,7 @@ async fn check_prints_the_values_and_where_they_came_from() {
 #[tokio::test]
 async fn on_a_terminal_the_log_is_for_people() {
     let mut command = Command::new("script"); // runs it on a terminal of its own
-    let told = format!("echo $$; exec {}", env!("CARGO_BIN_EXE_scm-gateway"));
+    let told = format!("echo $$; exec {}", crate::harness::process::binary_path().display());
     command.args(["--quiet", "--return", "--command", &told, "/dev/null"]);
     command.env_clear().envs(environment("http://127.0.0.1:9", &[])).env("PATH", "/usr/bin:/bin").kill_on_drop(true);
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();

@@ -8,7 +8,7 @@ use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use prost::Message as _;
 use rcgen::SanType;
 use scm_emulator::{SAMPLE_PROJECT, Step};
-use scm_gateway::proto::{SaveInfoRequest, certificate_service_client::CertificateServiceClient};
+use scm_gateway::{grpc::service::certificate_service_client::CertificateServiceClient, proto::SaveInfoRequest};
 use tonic::{Code, Request, Status, transport::Channel};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tonic_reflection::pb::v1::{

@@ -10,7 +10,7 @@ use tonic_types::StatusExt as _;
 
 use crate::harness::{Gateway, assert_status, client, emulator, in_flight, read, sample, value_of};
 
-mod unfinished;
+mod memory_quota;
 
 /// Calls in flight and how many may be, as the metrics say.
 async fn places(gateway: &Gateway) -> [u64; 2] {

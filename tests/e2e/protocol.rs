@@ -51,11 +51,11 @@ async fn a_unix_socket_that_somebody_listens_on_is_left_alone() {
     let _living = std::os::unix::net::UnixListener::bind(&path).unwrap();
     let listen = format!("unix:{}", path.display());
     let environment = crate::harness::environment(&emulator.endpoint(), &[("SCM_GATEWAY__SERVER__LISTEN", &listen)]);
-    let config = scm_gateway::config::load(None, &environment).unwrap();
+    let config = scm_gateway::config::load(None, &environment, &scm_gateway::clock::Clock::system()).unwrap();
     let (started, _addresses) = tokio::sync::oneshot::channel();
     let error = scm_gateway::run(
         config,
-        scm_gateway::workers::Workers::here(),
+        scm_gateway::runtime::Workers::current(),
         scm_gateway::clock::Clock::system(),
         started,
         async {},

@@ -9,7 +9,7 @@ use rustls::{
     pki_types::{CertificateDer, pem::PemObject as _},
 };
 use scm_emulator::{Emulator, Step};
-use scm_gateway::proto::certificate_service_client::CertificateServiceClient;
+use scm_gateway::grpc::service::certificate_service_client::CertificateServiceClient;
 use tokio::{io::AsyncReadExt as _, net::TcpStream, sync::Notify};
 use tokio_rustls::TlsConnector;
 use tonic::Code;
@@ -21,7 +21,7 @@ use crate::{
         pki::{Authority, dns, uri},
         sample, value_of,
     },
-    rotation::counted,
+    reload::counted,
 };
 
 const ORDERS: &str = "spiffe://example.org/ns/web/sa/orders";

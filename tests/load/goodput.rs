@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use scm_emulator::{Emulator, Options};
-use scm_gateway::proto::certificate_service_client::CertificateServiceClient;
+use scm_gateway::grpc::service::certificate_service_client::CertificateServiceClient;
 use tokio::{
     task::JoinSet,
     time::{MissedTickBehavior, interval},

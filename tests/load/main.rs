@@ -3,9 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs, unreachable_pub, reason = "tests")]
 
-#[allow(dead_code, reason = "shared: not every target needs all of it")]
-#[path = "../e2e/harness.rs"]
-mod harness;
+use scm_harness as harness;
 
 mod goodput;
 mod rolling_restart;

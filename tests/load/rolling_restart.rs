@@ -10,7 +10,7 @@ use std::{
 };
 
 use scm_emulator::{Emulator, Options};
-use scm_gateway::proto::certificate_service_client::CertificateServiceClient;
+use scm_gateway::grpc::service::certificate_service_client::CertificateServiceClient;
 use tokio::{
     io::copy_bidirectional,
     net::{TcpListener, TcpStream},
@@ -39,9 +39,9 @@ struct Instance {
 
 /// Gives each connection to the next instance that is ready, as a mesh would.
 #[derive(Clone)]
-struct Balancer(Arc<Mutex<Vec<Arc<Instance>>>>, Arc<AtomicUsize>);
+struct WorkerPicker(Arc<Mutex<Vec<Arc<Instance>>>>, Arc<AtomicUsize>);
 
-impl Balancer {
+impl WorkerPicker {
     /// Starts to listen; the address beside it.
     async fn start() -> (Self, String) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -106,7 +106,7 @@ impl Balancer {
 async fn a_rolling_restart_fails_no_call() {
     let service_time = Duration::from_millis(50);
     let emulator = Emulator::start(Options { service_time, ..Options::default() }).await.unwrap();
-    let (balancer, address) = Balancer::start().await;
+    let (balancer, address) = WorkerPicker::start().await;
     let mut instances = Vec::new();
     for _ in 0..2 {
         instances.push(Process::start(&emulator.endpoint(), &[LAME_DUCK]).await);

@@ -13,7 +13,7 @@ use std::{
 use faults::Fault;
 use futures_util::future::join_all;
 use scm_emulator::{Emulator, Options, Step, Tls};
-use scm_gateway::proto::{SaveInfoRequest, certificate_service_client::CertificateServiceClient};
+use scm_gateway::{grpc::service::certificate_service_client::CertificateServiceClient, proto::SaveInfoRequest};
 use tokio::time::sleep;
 use tonic::{Code, transport::Channel};
 use tonic_types::StatusExt as _;

@@ -26,7 +26,7 @@ fn tls_opens_the_listener_to_other_machines() {
     let config = good(&format!("[server]\nlisten = \"0.0.0.0:1\"\n{}", tls_files(&dir, false)), &with_key(&[]));
     let tls = config.server.tls.expect("TLS");
     assert!(tls.material.client_ca.is_none());
-    assert_eq!(tls.files.read().expect("the same"), tls.material);
+    assert_eq!(tls.files.read(&Clock::system()).expect("the same"), tls.material);
     assert_eq!(config.server.identity, IdentitySource::None);
     assert!(
         config.warnings.len() == 1 && config.warnings[0].starts_with("callers: is missing: without "),
@@ -63,7 +63,7 @@ fn a_certificate_that_has_expired_is_a_warning_at_the_start_and_a_problem_when_i
     assert_eq!(config.warnings, ["server.tls.cert_file: holds a certificate that has expired"]);
     let path = dir.0.path().join("tls.crt");
     let expected = format!("{} holds a certificate that has expired", path.display());
-    assert_eq!(good_one.server.tls.expect("TLS").files.read().expect_err("it is not used"), expected);
+    assert_eq!(good_one.server.tls.expect("TLS").files.read(&Clock::system()).expect_err("it is not used"), expected);
 }
 
 #[test]

@@ -53,18 +53,18 @@ fn half_of_everything_is_ones_share_and_all_of_it_if_there_is_no_other() {
     ];
     assert_eq!(shares(one, &[&base[..], &more].concat()), (4, 7, 3));
     let server = |file: &str| good(file, &with_key(&base)).server;
-    let unfinished = |file| [server(file).unfinished.max, server(file).unfinished.max_per_caller].map(|b| b >> 20);
+    let unfinished = |file| [server(file).memory_quota.total, server(file).memory_quota.per_caller].map(|b| b >> 20);
     assert_eq!(unfinished(""), [64, 32]);
     assert_eq!(unfinished(one), [64, 64]);
     assert_eq!(unfinished("[server]\nmemory_quota = \"5MiB\""), [5, 3], "in whole MiB");
     let many = load(None, &with_key(&[("SCM_GATEWAY__SERVER__MAX_IN_FLIGHT", "10000")])).expect("a configuration");
-    assert_eq!(many.server.unfinished.max, 313 << 20, "room for twice as many calls");
+    assert_eq!(many.server.memory_quota.total, 313 << 20, "room for twice as many calls");
     let config = good(
         "[server]\nmax_in_flight = 65\nmax_in_flight_per_project = 66\nlame_duck = \"11s\"\n\
          memory_quota = \"1MiB\"\nmemory_quota_per_caller = \"2MiB\"",
         &with_key(&[]),
     );
-    assert_eq!(config.server.unfinished.max_per_caller, 1 << 20);
+    assert_eq!(config.server.memory_quota.per_caller, 1 << 20);
     assert_eq!((config.server.max_in_flight_per_project, config.server.lame_duck), (65, secs(10)));
     assert_eq!(
         config.warnings,

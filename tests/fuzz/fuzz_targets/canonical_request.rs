@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use scm_gateway::sign::{Parts, canonical};
+use scm_gateway::scm::sign::{Parts, canonical};
 
 type Pairs<'a> = Vec<(&'a str, &'a str)>;
 

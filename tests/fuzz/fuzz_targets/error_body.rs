@@ -6,11 +6,7 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
-use scm_gateway::{
-    proto::SaveInfo,
-    rest::{RawReply, decode::decode},
-    status,
-};
+use scm_gateway::{grpc::status, scm::api::{RawReply, decode::decode, methods::SaveInfo}};
 
 fuzz_target!(|input: (u16, &[u8], &[u8])| {
     let (status, retry_after, body) = input;

@@ -1,0 +1,14 @@
+//! The inbound side: the gRPC listener, its layers, and the service behind them. The only directory that names tonic.
+
+pub mod auth;
+pub mod connection;
+pub mod context;
+pub mod gateway;
+pub mod health;
+mod layer;
+mod limit;
+pub mod routes;
+pub mod server;
+pub mod service;
+pub mod stack;
+pub mod status;

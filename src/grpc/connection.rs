@@ -1,0 +1,347 @@
+//! The connections of the listener: their limits, their service, their age and their end.
+
+use std::{error::Error, fmt::Display, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+
+use hyper::server::conn::http2;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use opentelemetry::{
+    KeyValue,
+    metrics::{Counter, Meter},
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit},
+    time::{sleep, timeout_at},
+};
+use tokio_util::{either::Either, sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    auth::{AccessPolicy, Caller, peer, peer::Peer},
+    limit::{
+        UNLISTED_SHARE,
+        keyed_quota::{KeyedPermit, KeyedQuota},
+    },
+    routes::Routes,
+    server::LINGER,
+    service::certificate_service_server::CertificateService,
+    stack::{self, CallService},
+};
+use crate::{
+    clock,
+    config::{self, IdentitySource},
+    jitter,
+    runtime::WorkerPicker,
+    validate::identity,
+};
+
+pub(super) mod handshakes;
+pub(super) mod http2_guard;
+pub mod listener;
+pub mod tls;
+
+use handshakes::{PendingHandshake, PendingHandshakes};
+use http2_guard::{GuardedIo, ProtocolErrors};
+use listener::Stream;
+use tls::Tls;
+
+/// Requests reset before hyper accepted them, per connection. Many impatient callers may share one connection, and h2's
+/// default of 20 would close it for all of them.
+const MAX_PENDING_RESETS: usize = 400;
+
+/// Streams that h2 resets during the life of a connection, for example beyond `max_concurrent_streams`, or for data of a call
+/// that has ended.
+///
+/// With h2's default of 1,024, callers that share a connection would lose their calls: one burst before the client knows
+/// `max_concurrent_streams` causes that many. The memory of each reset until it is written bounds them instead.
+const MAX_RESETS: usize = 10_000;
+
+/// How callers are identified and authorized.
+pub struct Admission {
+    /// TLS, if the listener uses it.
+    pub tls: Option<Arc<Tls>>,
+    /// Where the identity of a caller comes from.
+    pub source: IdentitySource,
+    /// Which caller may call what.
+    pub policy: Arc<AccessPolicy>,
+}
+
+/// All connections of the listener.
+pub struct Connections<T> {
+    routes: Routes<T>,
+    shared: stack::Shared,
+    admission: Admission,
+    limits: config::Connections,
+    slots: Arc<Semaphore>,
+    handshakes: PendingHandshakes,
+    unlisted: Semaphore,
+    per_caller: KeyedQuota,
+    workers: WorkerPicker,
+    tasks: TaskTracker,
+    /// Cancelled when every connection has to drain.
+    draining: CancellationToken,
+    /// Cancelled when every connection has to close.
+    closing: CancellationToken,
+    rejected: Counter<u64>,
+    protocol_errors: ProtocolErrors,
+}
+
+/// The permits of an identified connection, returned on drop.
+struct ConnectionPermits<'a> {
+    _unlisted: Option<SemaphorePermit<'a>>,
+    _caller: Option<KeyedPermit>,
+}
+
+/// Why a connection is closed before its first call.
+#[derive(Clone, Copy)]
+enum Rejection {
+    Limit,
+    LimitPerCaller,
+    Tls,
+    HandshakeTimeout,
+    HandshakeEvicted,
+}
+
+impl Rejection {
+    const ALL: [Self; 5] =
+        [Self::Limit, Self::LimitPerCaller, Self::Tls, Self::HandshakeTimeout, Self::HandshakeEvicted];
+
+    /// Returns the `reason` label.
+    fn reason(self) -> &'static str {
+        match self {
+            Self::Limit => "limit",
+            Self::LimitPerCaller => "limit_per_caller",
+            Self::Tls => "tls",
+            Self::HandshakeTimeout => "handshake_timeout",
+            Self::HandshakeEvicted => "handshake_evicted",
+        }
+    }
+}
+
+impl<T: CertificateService> Connections<T> {
+    /// Creates the set of connections, which `workers` serve.
+    pub fn new(
+        routes: Routes<T>,
+        shared: stack::Shared,
+        admission: Admission,
+        limits: &config::Connections,
+        workers: WorkerPicker,
+        meter: &Meter,
+    ) -> Self {
+        let max = limits.max;
+        let slots = Arc::new(Semaphore::new(max));
+        let free = slots.clone();
+        let _ = meter
+            .u64_observable_gauge("scm_gateway.connections.open")
+            .with_description("Open connections of callers")
+            .with_callback(move |gauge| gauge.observe((max - free.available_permits()) as u64, &[]))
+            .build();
+        Self {
+            routes,
+            shared,
+            admission,
+            limits: limits.clone(),
+            slots,
+            handshakes: PendingHandshakes::default(),
+            unlisted: Semaphore::new(max.div_ceil(UNLISTED_SHARE)),
+            per_caller: KeyedQuota::new(limits.max_per_caller),
+            workers,
+            tasks: TaskTracker::new(),
+            draining: CancellationToken::new(),
+            closing: CancellationToken::new(),
+            rejected: rejected(meter),
+            protocol_errors: ProtocolErrors::new(meter),
+        }
+    }
+
+    /// Serves a connection in a task of its own, on the worker with the fewest connections. A connection over the limit is
+    /// closed at once, so that its client can use another instance.
+    pub(super) fn open(self: &Arc<Self>, stream: Stream) {
+        let from = listener::peer(&stream);
+        let Ok(slot) = self.slots.clone().try_acquire_owned() else {
+            return self.reject(from, Rejection::Limit, &"max_connections reached");
+        };
+        let stream = match listener::into_std(stream) {
+            Ok(stream) => stream,
+            Err(error) => return self.reject(from, Rejection::Limit, &error),
+        };
+        if self.slots.available_permits() < self.limits.max / UNLISTED_SHARE {
+            self.handshakes.evict_oldest();
+        }
+        let handshake = self.handshakes.register();
+        let evicted = handshake.evicted.clone();
+        let worker = self.workers.least_loaded();
+        let runtime = worker.runtime.clone();
+        let connections = self.clone();
+        let connection = async move {
+            match listener::from_std(stream) {
+                Ok(stream) => tokio::select! {
+                    () = connections.serve(stream, from, handshake) => {}
+                    () = connections.closing.cancelled() => {}
+                    () = evicted.cancelled() => {
+                        connections.reject(from, Rejection::HandshakeEvicted, &"evicted by a newer connection");
+                    }
+                },
+                Err(error) => connections.reject(from, Rejection::Limit, &error),
+            }
+            drop::<(_, OwnedSemaphorePermit)>((worker, slot));
+        };
+        self.tasks.spawn_on(connection, &runtime);
+    }
+
+    /// Drains every connection and waits until all are closed.
+    pub(super) async fn drain(&self) {
+        self.draining.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// Closes the remaining connections.
+    pub(super) fn close(&self) {
+        self.closing.cancel();
+    }
+
+    async fn serve(&self, stream: Stream, from: Option<SocketAddr>, handshake: PendingHandshake) {
+        let deadline = clock::monotonic() + self.limits.handshake_timeout;
+        let user = match &stream {
+            Either::Right(unix) => unix.peer_cred().ok().and_then(|peer| identity::user(peer.uid())),
+            Either::Left(_) => None,
+        };
+        let stream = match &self.admission.tls {
+            None => Either::Left(stream),
+            Some(tls) => match timeout_at(deadline, tls.acceptor().accept(stream)).await {
+                Ok(Ok(stream)) => Either::Right(stream),
+                Ok(Err(error)) if is_disconnect(&error) => return, // a probe of the port, for example
+                Ok(Err(error)) => return self.reject(from, Rejection::Tls, &error),
+                Err(elapsed) => return self.reject(from, Rejection::HandshakeTimeout, &elapsed),
+            },
+        };
+        let certificate = match &stream {
+            Either::Right(tls) => tls.get_ref().1.peer_certificates().and_then(<[_]>::first),
+            Either::Left(_) => None,
+        };
+        let policy = &self.admission.policy;
+        let peer = match self.admission.source {
+            IdentitySource::PeerUser => Peer::Direct(policy.resolve(user.as_slice())),
+            IdentitySource::ForwardedHeader => Peer::Forwarded(policy.clone()),
+            IdentitySource::ClientCertificate => Peer::Direct(
+                certificate.map(|certificate| peer::of_certificate(certificate, policy)).unwrap_or_default(),
+            ),
+            IdentitySource::None => Peer::Direct(Caller::default()),
+        };
+        let _permits = match self.admit(&peer) {
+            Ok(permits) => permits,
+            Err((rejection, text)) => return self.reject(from, rejection, &text),
+        };
+        // An unlisted caller gets its status, and does not occupy a slot for longer than a handshake.
+        let age = match peer.is_unlisted(policy) {
+            true => self.limits.handshake_timeout,
+            false => jitter::spread(self.limits.max_age),
+        };
+        let draining = CancellationToken::new();
+        let service = stack::stack(self.routes.clone(), &self.shared, peer, draining.clone());
+        let (io, watch) = http2_guard::guard(
+            stream,
+            self.limits.max_control_frames,
+            self.protocol_errors.clone(),
+            handshake,
+            self.limits.keep_alive_timeout,
+        );
+        self.http2(io, service, from, watch.timed_out(deadline), age, draining).await;
+    }
+
+    /// Returns the permits of an identified connection, or why it is rejected.
+    fn admit(&self, peer: &Peer) -> Result<ConnectionPermits<'_>, (Rejection, &'static str)> {
+        let unlisted = match peer.is_unlisted(&self.admission.policy) {
+            true => {
+                Some(self.unlisted.try_acquire().map_err(|_| (Rejection::Limit, "limit of unlisted callers reached"))?)
+            }
+            false => None,
+        };
+        let caller = peer.identity().map(|caller| {
+            let permit = self.per_caller.try_acquire(caller, 1);
+            permit.ok_or((Rejection::LimitPerCaller, "max_connections_per_caller reached"))
+        });
+        Ok(ConnectionPermits { _unlisted: unlisted, _caller: caller.transpose()? })
+    }
+
+    /// Serves HTTP/2 until the connection reaches its `age`, the gateway drains, or the peer closes.
+    async fn http2(
+        &self,
+        io: GuardedIo<impl AsyncRead + AsyncWrite + Send + Unpin + 'static>,
+        service: impl CallService,
+        from: Option<SocketAddr>,
+        handshake_timed_out: impl Future<Output = &'static str>,
+        age: Duration,
+        draining: CancellationToken,
+    ) {
+        let connection = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .auto_date_header(false)
+            .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
+            .max_local_error_reset_streams(MAX_RESETS)
+            .max_concurrent_streams(self.limits.max_concurrent_streams)
+            .max_header_list_size(self.limits.max_header_list_size)
+            .initial_stream_window_size(self.limits.initial_stream_window_size)
+            .initial_connection_window_size(self.limits.initial_connection_window_size)
+            .keep_alive_interval(self.limits.keep_alive_interval)
+            .keep_alive_timeout(self.limits.keep_alive_timeout)
+            .serve_connection(TokioIo::new(io), TowerToHyperService::new(service));
+        let mut connection = pin!(connection);
+        tokio::select! {
+            ended = connection.as_mut() => return self.record_end(from, ended),
+            error = handshake_timed_out => return self.reject(from, Rejection::HandshakeTimeout, &error),
+            () = self.draining.cancelled() => {}
+            // Clients reconnect, perhaps to another instance. The jitter keeps them from doing so at the same time.
+            () = sleep(age) => {}
+        }
+        connection.as_mut().graceful_shutdown(); // GOAWAY: calls that arrived before it finish
+        draining.cancel();
+        tokio::select! {
+            ended = connection => self.record_end(from, ended),
+            () = sleep(self.shared.max_duration() + LINGER), if !self.draining.is_cancelled() => {
+                tracing::debug!(from = from.map(tracing::field::display), "connection did not close in time");
+            }
+        }
+    }
+
+    fn reject(&self, from: Option<SocketAddr>, rejection: Rejection, error: &dyn Display) {
+        let reason = rejection.reason();
+        tracing::debug!(from = from.map(tracing::field::display), reason, %error, "connection rejected");
+        self.rejected.add(1, &[KeyValue::new("reason", reason)]);
+    }
+
+    /// Counts a protocol error that h2 found. The HTTP/2 guard counts its own. A client that disconnects is not counted.
+    fn record_end(&self, from: Option<SocketAddr>, ended: hyper::Result<()>) {
+        let Err(error) = ended else { return };
+        tracing::debug!(from = from.map(tracing::field::display), %error, "connection error");
+        let mut source: Option<&(dyn Error + 'static)> = Some(&error);
+        while let Some(error) = source {
+            let h2 = error.downcast_ref::<h2::Error>().filter(|error| !error.is_io() && !error.is_remote());
+            if let Some(reason) = h2.and_then(h2::Error::reason) {
+                return self.protocol_errors.count(reason);
+            }
+            source = error.source();
+        }
+    }
+}
+
+/// Creates the counter of rejected connections, with a series for each reason, so that a rate sees the first rejection.
+fn rejected(meter: &Meter) -> Counter<u64> {
+    let counter = meter
+        .u64_counter("scm_gateway.connections.refused")
+        .with_description("Connections closed before their first call, by reason")
+        .build();
+    for rejection in Rejection::ALL {
+        counter.add(0, &[KeyValue::new("reason", rejection.reason())]);
+    }
+    counter
+}
+
+/// Returns whether the peer has closed the connection.
+fn is_disconnect(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)
+}

@@ -1,0 +1,203 @@
+//! An I/O wrapper between the socket and h2 that polices HTTP/2.
+//!
+//! It closes a connection that does not complete its handshake in time, breaks the framing of RFC 9113, floods the gateway
+//! with control frames, or does not read what it is sent.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    task::{self, Poll, ready},
+    time::Duration,
+};
+
+use h2::Reason;
+use opentelemetry::{
+    KeyValue,
+    metrics::{Counter, Meter},
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Instant, Sleep, sleep, sleep_until},
+};
+
+use super::handshakes::PendingHandshake;
+use crate::clock;
+
+mod frames;
+
+use frames::{Inbound, Outbound};
+
+/// Counts the connections that are closed because of what their client sent.
+#[derive(Clone)]
+pub(super) struct ProtocolErrors(Counter<u64>);
+
+impl ProtocolErrors {
+    pub(super) fn new(meter: &Meter) -> Self {
+        let counter = meter
+            .u64_counter("scm_gateway.connections.protocol_errors")
+            .with_description("Connections closed because of what their client sent, by reason")
+            .build();
+        let reasons = ["flood", "protocol"].map(|reason| [KeyValue::new("reason", reason)]);
+        reasons.iter().for_each(|reason| counter.add(0, reason)); // so that a rate sees the first error
+        Self(counter)
+    }
+
+    pub(super) fn count(&self, reason: Reason) {
+        let reason = if reason == Reason::ENHANCE_YOUR_CALM { "flood" } else { "protocol" };
+        self.0.add(1, &[KeyValue::new("reason", reason)]);
+    }
+}
+
+/// A guarded stream.
+pub(super) struct GuardedIo<S> {
+    inner: S,
+    protocol_errors: ProtocolErrors,
+    inbound: Inbound,
+    /// The highest stream id that h2 may have processed.
+    last_stream: u32,
+    outbound: Outbound,
+    /// `None` once the handshake is complete.
+    handshake: Option<PendingHandshake>,
+    handshake_completed: Arc<AtomicBool>,
+    write_timeout: Duration,
+    /// The write timeout, while the peer does not read.
+    write_stalled: Option<Pin<Box<Sleep>>>,
+}
+
+/// Knows whether the handshake of a guarded stream is complete.
+pub(super) struct HandshakeWatch {
+    completed: Arc<AtomicBool>,
+}
+
+/// Guards a stream from its first byte on. `handshake` is completed with the HTTP/2 preface. A peer that reads nothing for
+/// `write_timeout` is disconnected.
+pub(super) fn guard<S>(
+    inner: S,
+    max_control_frames: u32,
+    protocol_errors: ProtocolErrors,
+    handshake: PendingHandshake,
+    write_timeout: Duration,
+) -> (GuardedIo<S>, HandshakeWatch) {
+    let completed = Arc::<AtomicBool>::default();
+    let io = GuardedIo {
+        inner,
+        protocol_errors,
+        inbound: Inbound::new(max_control_frames, clock::monotonic()),
+        last_stream: 0,
+        outbound: Outbound::default(),
+        handshake: Some(handshake),
+        handshake_completed: completed.clone(),
+        write_timeout,
+        write_stalled: None,
+    };
+    (io, HandshakeWatch { completed })
+}
+
+impl HandshakeWatch {
+    /// Completes at `deadline` if the handshake is not complete by then, otherwise never.
+    pub(super) async fn timed_out(self, deadline: Instant) -> &'static str {
+        sleep_until(deadline).await;
+        if self.completed.load(Relaxed) {
+            std::future::pending::<()>().await;
+        }
+        "no HTTP/2 preface received"
+    }
+}
+
+impl<S> GuardedIo<S> {
+    /// Completes the handshake when the preface has arrived. Returns false if the handshake has been evicted.
+    fn check_handshake(&mut self) -> bool {
+        if !self.inbound.has_preface() {
+            return true;
+        }
+        let Some(handshake) = self.handshake.take() else { return true };
+        self.handshake_completed.store(true, Relaxed);
+        handshake.complete()
+    }
+
+    /// Passes on the outcome of a write, or times out if the peer has read nothing for too long.
+    fn check_stall(&mut self, written: Poll<io::Result<usize>>, cx: &mut task::Context<'_>) -> Poll<io::Result<usize>> {
+        if written.is_ready() {
+            self.write_stalled = None;
+            return written;
+        }
+        let write_timeout = self.write_timeout;
+        let stalled = self.write_stalled.get_or_insert_with(|| Box::pin(sleep(write_timeout)));
+        stalled.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> GuardedIo<S> {
+    /// Sends GOAWAY with `reason` if the outbound side is at a frame boundary. Best effort: does not wait for the write.
+    fn close(&mut self, reason: Reason, cx: &mut task::Context<'_>) -> io::Error {
+        self.protocol_errors.count(reason);
+        if self.outbound.is_between_frames() {
+            let frame = frames::go_away(self.last_stream, reason);
+            let _ = Pin::new(&mut self.inner).poll_write(cx, &frame);
+            let _ = Pin::new(&mut self.inner).poll_flush(cx);
+        }
+        io::Error::other(h2::Error::from(reason))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for GuardedIo<S> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut task::Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        // h2 has already processed every earlier read. If this one is rejected, h2 never sees its bytes, so no stream in it
+        // is executed and GOAWAY may name the last earlier stream.
+        this.last_stream = this.inbound.last_stream();
+        ready!(Pin::new(&mut this.inner).poll_read(cx, buf))?;
+        let checked = this.inbound.read(&buf.filled()[before..], clock::monotonic());
+        if !this.check_handshake() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())); // h2 has seen no call
+        }
+        Poll::Ready(checked.map_err(|reason| this.close(reason, cx)))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for GuardedIo<S> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut task::Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.inner).poll_write(cx, buf);
+        let written = ready!(this.check_stall(written, cx))?;
+        this.outbound.write(&buf[..written]);
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut task::Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.inner).poll_write_vectored(cx, bufs);
+        let written = ready!(this.check_stall(written, cx))?;
+        let mut remaining = written;
+        for buf in bufs {
+            let size = remaining.min(buf.len());
+            this.outbound.write(&buf[..size]);
+            remaining -= size;
+        }
+        Poll::Ready(Ok(written))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().inner).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,290 @@
+//! Checks a client's HTTP/2 frames by their heads: for what RFC 9113 forbids and h2 accepts or reports with another error,
+//! and for floods of control frames. Section numbers are those of RFC 9113.
+
+use std::time::Duration;
+
+use h2::Reason;
+use tokio::time::Instant;
+
+/// The length of the client's preface (3.4).
+const PREFACE: usize = 24;
+
+/// The lengths of a frame head (4.1) and of a setting (6.5.1).
+const HEAD: usize = 9;
+const SETTING: usize = 6;
+
+// The frame types (6), flags and setting (6.5.2) that are checked.
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const PRIORITY: u8 = 2;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const PUSH_PROMISE: u8 = 5;
+const PING: u8 = 6;
+const WINDOW_UPDATE: u8 = 8;
+const CONTINUATION: u8 = 9;
+const END_STREAM: u8 = 1;
+const ACK: u8 = 1;
+const END_HEADERS: u8 = 4;
+const INITIAL_WINDOW_SIZE: u16 = 4;
+
+/// The largest window (6.9.1).
+const MAX_WINDOW: u32 = (1 << 31) - 1;
+
+/// Control frames that each HEADERS or DATA frame adds to the budget. A client that probes the bandwidth sends a PING for
+/// each frame of a response, and two WINDOW_UPDATEs.
+const DEPOSIT: u32 = 20;
+
+/// In this time the budget of other frames is there again, whatever was sent: quiet connections live long.
+const REFILL_INTERVAL: Duration = Duration::from_secs(10);
+
+/// A few bytes that may arrive in pieces.
+#[derive(Default)]
+struct PartialBytes {
+    bytes: [u8; HEAD],
+    filled: usize,
+}
+
+impl PartialBytes {
+    /// Completes `N` bytes from `input`. Returns `None` if `input` ends before.
+    fn take<const N: usize>(&mut self, input: &mut &[u8]) -> Option<[u8; N]> {
+        let (head, rest) = input.split_at(input.len().min(N - self.filled));
+        self.bytes[self.filled..self.filled + head.len()].copy_from_slice(head);
+        self.filled += head.len();
+        *input = rest;
+        if self.filled < N {
+            return None;
+        }
+        self.filled = 0;
+        self.bytes.first_chunk().copied()
+    }
+}
+
+/// Skips up to `remaining` bytes of `input`.
+fn skip(remaining: &mut usize, input: &mut &[u8]) {
+    let size = input.len().min(*remaining);
+    *remaining -= size;
+    *input = &input[size..];
+}
+
+/// The head of a frame.
+struct Head {
+    length: usize,
+    kind: u8,
+    flags: u8,
+    stream: u32,
+}
+
+impl Head {
+    fn is_ack(&self) -> bool {
+        self.flags & ACK != 0
+    }
+}
+
+impl From<[u8; HEAD]> for Head {
+    fn from([l0, l1, l2, kind, flags, s0, s1, s2, s3]: [u8; HEAD]) -> Self {
+        Self {
+            length: u32::from_be_bytes([0, l0, l1, l2]) as usize,
+            kind,
+            flags,
+            stream: u32::from_be_bytes([s0 & 0x7f, s1, s2, s3]),
+        }
+    }
+}
+
+/// The state of what a client has sent.
+pub(super) struct Inbound {
+    partial: PartialBytes,
+    /// Bytes to skip, of the preface or of a payload.
+    skip: usize,
+    /// Bytes of settings that follow.
+    settings: usize,
+    has_preface: bool,
+    in_field_block: bool,
+    streams: Streams,
+    budget: ControlFrameBudget,
+}
+
+impl Inbound {
+    /// Creates the state of a new connection.
+    pub(super) fn new(max_control_frames: u32, now: Instant) -> Self {
+        Self {
+            partial: PartialBytes::default(),
+            skip: PREFACE,
+            settings: 0,
+            has_preface: false,
+            in_field_block: false,
+            streams: Streams { last: 0, ended: 0 },
+            budget: ControlFrameBudget { max: max_control_frames, tokens: max_control_frames, refilled: now },
+        }
+    }
+
+    /// Returns whether the preface and the head of its SETTINGS have arrived.
+    pub(super) fn has_preface(&self) -> bool {
+        self.has_preface
+    }
+
+    /// Returns the highest stream id that the client has opened.
+    pub(super) fn last_stream(&self) -> u32 {
+        self.streams.last
+    }
+
+    /// Checks the next bytes. The error is the reason to close the connection with.
+    pub(super) fn read(&mut self, mut input: &[u8], now: Instant) -> Result<(), Reason> {
+        while !input.is_empty() {
+            if self.skip > 0 {
+                skip(&mut self.skip, &mut input);
+            } else if self.settings > 0 {
+                let Some(setting) = self.partial.take::<SETTING>(&mut input) else { break };
+                self.settings -= SETTING;
+                check_setting(setting)?;
+            } else {
+                let Some(head) = self.partial.take::<HEAD>(&mut input) else { break };
+                self.check(&head.into(), now)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks a frame by its head, in the order in which RFC 9113 defines the errors, and charges it to the budget.
+    fn check(&mut self, head: &Head, now: Instant) -> Result<(), Reason> {
+        self.check_order(head)?;
+        check_length(head)?;
+        match head.kind {
+            SETTINGS => self.settings = head.length,
+            _ => self.skip = head.length,
+        }
+        self.streams.check_closed(head)?;
+        self.charge(head, now)
+    }
+
+    /// The first frame is SETTINGS (3.4), a field block is contiguous (4.3), and a client does not push (8.4).
+    fn check_order(&mut self, head: &Head) -> Result<(), Reason> {
+        let is_preface = head.kind == SETTINGS && !head.is_ack();
+        let is_contiguous = self.in_field_block == (head.kind == CONTINUATION);
+        if !(self.has_preface || is_preface) || !is_contiguous || head.kind == PUSH_PROMISE {
+            return Err(Reason::PROTOCOL_ERROR);
+        }
+        self.has_preface = true;
+        self.in_field_block = matches!(head.kind, HEADERS | CONTINUATION) && head.flags & END_HEADERS == 0;
+        Ok(())
+    }
+
+    /// Charges a control frame to the budget. Frames of a call add to the budget.
+    fn charge(&mut self, head: &Head, now: Instant) -> Result<(), Reason> {
+        match head.kind {
+            HEADERS => self.budget.deposit(),
+            DATA if head.length > 0 || head.flags & END_STREAM != 0 => self.budget.deposit(),
+            CONTINUATION => {} // h2 limits them
+            _ => self.budget.withdraw(now)?,
+        }
+        Ok(())
+    }
+}
+
+/// Frames of a fixed format have a fixed length (6.3 to 6.9).
+fn check_length(head: &Head) -> Result<(), Reason> {
+    let fits = match head.kind {
+        PRIORITY => head.length == 5,
+        RST_STREAM | WINDOW_UPDATE => head.length == 4,
+        PING => head.length == 8,
+        SETTINGS if head.is_ack() => head.length == 0,
+        SETTINGS => head.length.is_multiple_of(SETTING),
+        _ => true,
+    };
+    if fits { Ok(()) } else { Err(Reason::FRAME_SIZE_ERROR) }
+}
+
+fn check_setting([i0, i1, value @ ..]: [u8; SETTING]) -> Result<(), Reason> {
+    let is_window = u16::from_be_bytes([i0, i1]) == INITIAL_WINDOW_SIZE;
+    if is_window && u32::from_be_bytes(value) > MAX_WINDOW { Err(Reason::FLOW_CONTROL_ERROR) } else { Ok(()) }
+}
+
+/// The latest streams that the client has half-closed. h2 soon forgets them and reports a late frame as another error.
+struct Streams {
+    last: u32,
+    /// Bit n is set if stream `last` - 2n is half-closed.
+    ended: u128,
+}
+
+impl Streams {
+    fn check_closed(&mut self, head: &Head) -> Result<(), Reason> {
+        if head.stream.is_multiple_of(2) {
+            return Ok(()); // the connection, or not a client's stream: h2 checks these
+        }
+        if head.kind == HEADERS && head.stream > self.last {
+            self.ended = self.ended.checked_shl((head.stream - self.last) / 2).unwrap_or(0);
+            self.last = head.stream;
+        }
+        let Some(age) = self.last.checked_sub(head.stream) else { return Ok(()) };
+        let bit = 1u128.checked_shl(age / 2).unwrap_or(0);
+        match head.kind {
+            DATA | HEADERS if self.ended & bit != 0 => return Err(Reason::STREAM_CLOSED), // 5.1
+            // RST_STREAM does not close: frames of a cancelled call may follow it (grpc-java) and are harmless.
+            DATA | HEADERS if head.flags & END_STREAM != 0 => self.ended |= bit,
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// A token bucket for control frames.
+struct ControlFrameBudget {
+    max: u32,
+    tokens: u32,
+    refilled: Instant,
+}
+
+impl ControlFrameBudget {
+    fn deposit(&mut self) {
+        self.tokens = self.max.min(self.tokens + DEPOSIT);
+    }
+
+    fn withdraw(&mut self, now: Instant) -> Result<(), Reason> {
+        if self.tokens == 0 {
+            if now - self.refilled < REFILL_INTERVAL {
+                return Err(Reason::ENHANCE_YOUR_CALM);
+            }
+            self.tokens = self.max;
+            self.refilled = now;
+        }
+        self.tokens -= 1;
+        Ok(())
+    }
+}
+
+/// The position in the frames that the server sends.
+#[derive(Default)]
+pub(super) struct Outbound {
+    partial: PartialBytes,
+    skip: usize,
+}
+
+impl Outbound {
+    /// Follows the next bytes.
+    pub(super) fn write(&mut self, mut output: &[u8]) {
+        while !output.is_empty() {
+            if self.skip > 0 {
+                skip(&mut self.skip, &mut output);
+            } else if let Some(head) = self.partial.take::<HEAD>(&mut output) {
+                self.skip = Head::from(head).length;
+            }
+        }
+    }
+
+    /// Returns whether another frame may start here.
+    pub(super) fn is_between_frames(&self) -> bool {
+        self.skip == 0 && self.partial.filled == 0
+    }
+}
+
+/// Returns a GOAWAY frame (6.8).
+pub(super) fn go_away(last_stream: u32, reason: Reason) -> [u8; HEAD + 8] {
+    let mut frame = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    frame[HEAD..HEAD + 4].copy_from_slice(&last_stream.to_be_bytes());
+    frame[HEAD + 4..].copy_from_slice(&u32::from(reason).to_be_bytes());
+    frame
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,105 @@
+//! Tests of the guard, on in-memory streams.
+
+use std::{io::ErrorKind, time::Duration};
+
+use opentelemetry::metrics::MeterProvider as _;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    time::{sleep, timeout},
+};
+
+use super::{GuardedIo, HandshakeWatch, ProtocolErrors, guard};
+use crate::{clock::monotonic, grpc::connection::handshakes::PendingHandshakes};
+
+/// For a peer that reads nothing.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// The client's preface and its SETTINGS.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+const PUSH_PROMISE: &[u8] = b"\0\0\x04\x05\x04\0\0\0\x01\0\0\0\x02";
+/// A call that opens stream 1, and the GOAWAY that names it or does not.
+const CALL: &[u8] = b"\0\0\0\x01\x05\0\0\0\x01";
+const GOAWAY_WITH_CALL: &[u8] = b"\0\0\x08\x07\0\0\0\0\0\0\0\0\x01\0\0\0\x01";
+const GOAWAY_WITHOUT_CALL: &[u8] = b"\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\x01";
+
+fn guarded<S>(stream: S) -> (GuardedIo<S>, HandshakeWatch) {
+    let protocol_errors = ProtocolErrors::new(&opentelemetry_sdk::metrics::SdkMeterProvider::default().meter("test"));
+    guard(stream, 1000, protocol_errors, PendingHandshakes::default().register(), WRITE_TIMEOUT)
+}
+
+async fn times_out(bytes: &[u8]) -> bool {
+    let (mut client, server) = tokio::io::duplex(64);
+    let (mut guarded, watch) = guarded(server);
+    client.write_all(bytes).await.unwrap();
+    guarded.read_exact(&mut vec![0; bytes.len()]).await.unwrap();
+    timeout(Duration::from_secs(60), watch.timed_out(monotonic() + Duration::from_secs(10))).await.is_ok()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_beginning_that_is_not_whole_in_time_times_out() {
+    assert!(times_out(b"").await);
+    assert!(times_out(&PREFACE[..PREFACE.len() - 1]).await);
+    assert!(!times_out(PREFACE).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_reads_nothing_is_disconnected() {
+    let (mut client, server) = tokio::io::duplex(64);
+    let (mut guarded, _guard) = guarded(server);
+    let started = monotonic();
+    let read_later = async {
+        sleep(WRITE_TIMEOUT - Duration::from_secs(1)).await;
+        client.read_exact(&mut [0; 64]).await.unwrap();
+        std::future::pending::<()>().await;
+    };
+    let error = tokio::select! {
+        written = guarded.write_all(&[0; 200]) => written.unwrap_err(),
+        () = read_later => unreachable!(),
+    };
+    assert_eq!(error.kind(), ErrorKind::TimedOut);
+    let took = monotonic() - started;
+    assert!(took > WRITE_TIMEOUT && took < WRITE_TIMEOUT * 2, "each read restarts the timeout: {took:?}");
+}
+
+/// What the client of a connection is told that breaks the rules after these bytes of ours.
+async fn told(written: &[u8]) -> Vec<u8> {
+    let (mut client, server) = tokio::io::duplex(1024);
+    let (mut guarded, _overdue) = guarded(server);
+    guarded.write_all(written).await.unwrap();
+    client.write_all(&[PREFACE, PUSH_PROMISE].concat()).await.unwrap();
+    let error = guarded.read(&mut [0; 1024]).await.unwrap_err();
+    let error = error.get_ref().unwrap().downcast_ref::<h2::Error>().unwrap();
+    assert_eq!(error.reason(), Some(h2::Reason::PROTOCOL_ERROR));
+    drop(guarded);
+    let mut told = Vec::new();
+    client.read_to_end(&mut told).await.unwrap();
+    told[written.len()..].to_vec()
+}
+
+#[tokio::test]
+async fn who_breaks_the_rules_is_told_so_between_two_frames() {
+    let settings = b"\0\0\0\x04\0\0\0\0\0";
+    assert_eq!(told(b"").await, GOAWAY_WITHOUT_CALL);
+    assert_eq!(told(settings).await, GOAWAY_WITHOUT_CALL);
+    assert_eq!(told(&settings[..5]).await, b"", "in the midst of a frame it would be read as part of it");
+}
+
+/// A client may make a call again that is said not to have been taken.
+#[tokio::test]
+async fn who_breaks_the_rules_is_told_which_calls_were_taken() {
+    for (first, then, told) in [
+        ([PREFACE, CALL].concat(), PUSH_PROMISE.to_vec(), GOAWAY_WITH_CALL),
+        (PREFACE.to_vec(), [CALL, PUSH_PROMISE].concat(), GOAWAY_WITHOUT_CALL),
+    ] {
+        let (mut client, server) = tokio::io::duplex(1024);
+        let (mut guarded, _overdue) = guarded(server);
+        client.write_all(&first).await.unwrap();
+        guarded.read_exact(&mut vec![0; first.len()]).await.unwrap();
+        client.write_all(&then).await.unwrap();
+        guarded.read(&mut [0; 1024]).await.unwrap_err();
+        drop(guarded);
+        let mut heard = Vec::new();
+        client.read_to_end(&mut heard).await.unwrap();
+        assert_eq!(heard, told);
+    }
+}

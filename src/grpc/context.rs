@@ -1,0 +1,77 @@
+//! The context of one call: its arrival, its deadline, its caller, its trace, and the resource that it names.
+
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use opentelemetry::Context;
+use tokio::time::Instant;
+
+use super::auth::Caller;
+use crate::clock;
+
+/// Kept back from every deadline, so that the caller gets the gateway's response instead of a timeout of its own.
+const RESPONSE_MARGIN: Duration = Duration::from_millis(20);
+
+/// The context of a call. The trace layer creates it, and every layer inside can read it.
+#[derive(Debug)]
+pub struct CallContext {
+    arrived: Instant,
+    trace: Context,
+    caller: Caller,
+    timeout: OnceLock<Duration>,
+    resource: OnceLock<Resource>,
+}
+
+/// The ids that a request names, as far as they may be logged.
+#[derive(Debug)]
+pub struct Resource {
+    /// One of the configured projects.
+    pub project_id: Option<Arc<str>>,
+    /// An id with the form of a certificate's id.
+    pub cert_id: Option<String>,
+}
+
+impl CallContext {
+    /// Creates the context of a call. `trace` has the SERVER span.
+    pub fn new(arrived: Instant, trace: Context, caller: Caller) -> Self {
+        Self { arrived, trace, caller, timeout: OnceLock::new(), resource: OnceLock::new() }
+    }
+
+    /// Stores the timeout that the caller sent.
+    pub fn set_timeout(&self, timeout: Duration) {
+        let _ = self.timeout.set(timeout);
+    }
+
+    /// Returns the trace context with the SERVER span, the parent of the attempts' spans.
+    pub fn trace(&self) -> &Context {
+        &self.trace
+    }
+
+    /// Returns the caller.
+    pub fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// Returns when the result has to be known: after the caller's timeout, at most `max`, less the response margin.
+    pub fn deadline(&self, max: Duration) -> Instant {
+        let timeout = self.timeout.get().map_or(max, |timeout| max.min(*timeout));
+        self.arrived + timeout.saturating_sub(RESPONSE_MARGIN)
+    }
+
+    /// Stores the resource that the request names.
+    pub fn set_resource(&self, resource: Resource) {
+        let _ = self.resource.set(resource);
+    }
+
+    /// Returns the resource that the request names, once the request is complete.
+    pub fn resource(&self) -> Option<&Resource> {
+        self.resource.get()
+    }
+
+    /// Returns the rest of the caller's timeout, if the caller sent one.
+    pub fn remaining(&self) -> Option<Duration> {
+        self.timeout.get().map(|timeout| (self.arrived + *timeout).saturating_duration_since(clock::monotonic()))
+    }
+}

@@ -1,0 +1,133 @@
+//! Publishes the readiness as `grpc.health.v1`.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::sleep;
+use tonic_health::{ServingStatus, server::HealthReporter};
+
+use super::service::certificate_service_server::SERVICE_NAME;
+use crate::ops::readiness::{NotReady, Readiness};
+
+/// How often the readiness is polled for the health service.
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
+
+/// The services with a health status: the whole gateway and its RPC service.
+const SERVICES: [&str; 2] = ["", SERVICE_NAME];
+
+/// The health service, which gets every change of the readiness.
+pub struct Health {
+    readiness: Arc<Readiness>,
+    reporter: HealthReporter,
+    last_reported: Option<Result<(), NotReady>>,
+}
+
+impl Health {
+    /// Creates the service. Until the first [`Health::publish`] it knows only the whole gateway, as serving.
+    pub fn new(readiness: Arc<Readiness>) -> Self {
+        Self { readiness, reporter: HealthReporter::new(), last_reported: None }
+    }
+
+    /// Returns the reporter, which the routes share.
+    pub(super) fn reporter(&self) -> &HealthReporter {
+        &self.reporter
+    }
+
+    /// Publishes every change, forever.
+    pub async fn follow(&mut self) {
+        loop {
+            sleep(POLL_INTERVAL).await;
+            self.publish().await;
+        }
+    }
+
+    /// Publishes NOT_SERVING from now on.
+    pub async fn drain(&mut self) {
+        self.readiness.drain();
+        self.publish().await;
+    }
+
+    /// Ends the health watches, which have received NOT_SERVING.
+    pub async fn end_watches(&mut self) {
+        for service in SERVICES {
+            self.reporter.clear_service_status(service).await;
+        }
+    }
+
+    /// Publishes the readiness if it has changed. A watch gets every status that is set, so an unchanged one is not.
+    pub async fn publish(&mut self) {
+        let now = self.readiness.now();
+        if self.last_reported == Some(now) {
+            return;
+        }
+        match (self.last_reported, now) {
+            (Some(_), Err(NotReady::NoUsableCredential)) => {
+                tracing::warn!("not ready: no project has usable credentials")
+            }
+            (Some(_), Ok(())) => tracing::info!("ready: a project has usable credentials"),
+            _ => {}
+        }
+        let status = if now.is_ok() { ServingStatus::Serving } else { ServingStatus::NotServing };
+        for service in SERVICES {
+            self.reporter.set_service_status(service, status).await;
+        }
+        self.last_reported = Some(now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    };
+
+    use futures_util::StreamExt as _;
+    use tokio::time::timeout;
+    use tonic::Request;
+    use tonic_health::{
+        pb::{HealthCheckRequest, health_check_response::ServingStatus as Status, health_server::Health as _},
+        server::HealthService,
+    };
+
+    use super::{Health, NotReady, POLL_INTERVAL, Readiness, SERVICES};
+
+    #[tokio::test(start_paused = true)]
+    async fn watches_get_changes_and_the_drain() {
+        let usable = Arc::new(AtomicBool::new(true));
+        let readiness = Readiness::new({
+            let usable = usable.clone();
+            move || usable.load(Relaxed)
+        });
+        let mut health = Health::new(readiness.clone());
+        let service = HealthService::from_health_reporter(health.reporter().clone());
+        health.publish().await;
+        let mut watches = Vec::new();
+        for service_name in SERVICES {
+            let request = HealthCheckRequest { service: service_name.to_owned() };
+            watches.push(service.watch(Request::new(request)).await.unwrap().into_inner());
+        }
+        let mut expect_status = async |expected: Option<Status>| {
+            for watch in &mut watches {
+                let next = timeout(POLL_INTERVAL, watch.next()).await.ok().map(|next| next.unwrap().unwrap().status());
+                assert_eq!(next, expected);
+            }
+        };
+        expect_status(Some(Status::Serving)).await;
+        for (is_usable, now, expected) in [
+            (true, Ok(()), None),
+            (false, Err(NotReady::NoUsableCredential), Some(Status::NotServing)),
+            (false, Err(NotReady::NoUsableCredential), None),
+            (true, Ok(()), Some(Status::Serving)),
+            (false, Err(NotReady::NoUsableCredential), Some(Status::NotServing)),
+        ] {
+            usable.store(is_usable, Relaxed);
+            assert_eq!(readiness.now(), now);
+            let _ = timeout(POLL_INTERVAL * 4, health.follow()).await;
+            expect_status(expected).await;
+        }
+        usable.store(true, Relaxed);
+        health.drain().await;
+        assert_eq!(readiness.now(), Err(NotReady::Draining), "with any credentials");
+        expect_status(Some(Status::NotServing)).await;
+    }
+}

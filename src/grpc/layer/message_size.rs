@@ -1,0 +1,55 @@
+//! Corrects tonic's status for a message over the size limit: RESOURCE_EXHAUSTED, as gRPC defines it, with a message that
+//! names the limit.
+
+use std::task::{Context, Poll};
+
+use futures_util::{TryFutureExt as _, future::MapOk};
+use http::{Request, Response};
+use tonic::{Code, Status, body::Body};
+use tower::{Layer, Service, layer::layer_fn};
+
+use crate::{error::Error, grpc::status};
+
+const MESSAGE: &str =
+    "the message is larger than the gateway's limit: max_message_size for calls, 4 KiB for health and reflection";
+
+/// A service with corrected statuses.
+#[derive(Clone)]
+pub(in crate::grpc) struct MessageSize<S>(S);
+
+impl<S> MessageSize<S> {
+    pub(in crate::grpc) fn layer() -> impl Layer<S, Service = Self> + Clone {
+        layer_fn(Self)
+    }
+}
+
+impl<S, B> Service<Request<B>> for MessageSize<S>
+where
+    S: Service<Request<B>, Response = Response<Body>, Error = Error>,
+{
+    type Response = Response<Body>;
+    type Error = Error;
+    type Future = MapOk<S::Future, fn(Response<Body>) -> Response<Body>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        self.0.call(request).map_ok(correct)
+    }
+}
+
+/// Only tonic's decoder answers OUT_OF_RANGE here, for the length of a message, and RESOURCE_EXHAUSTED without a source,
+/// for its decompressed size.
+fn correct(response: Response<Body>) -> Response<Body> {
+    match status::of_response(&response) {
+        Some(status)
+            if status.code() == Code::OutOfRange
+                || status.code() == Code::ResourceExhausted && status::source(status).is_none() =>
+        {
+            Status::resource_exhausted(MESSAGE).into_http()
+        }
+        _ => response,
+    }
+}

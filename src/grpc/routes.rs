@@ -1,0 +1,103 @@
+//! The services that are served: the RPC service, health and reflection, each with its limits.
+
+use std::{convert::Infallible, task};
+
+use bytes::Bytes;
+use futures_util::future::Either;
+use http::{Request, Response};
+use tonic::{body::Body, codec::CompressionEncoding, service};
+use tonic_health::{pb::health_server::HealthServer, server::HealthService};
+use tower::Service;
+
+use crate::{
+    config,
+    grpc::{
+        gateway::Gateway,
+        health::Health,
+        service::certificate_service_server::{CertificateService, CertificateServiceServer, SERVICE_NAME},
+    },
+    proto,
+};
+
+pub use tonic_reflection::server::Error as ReflectionError;
+
+/// The path prefix of gRPC's own services: health and reflection.
+pub(super) const BUILTIN_PREFIX: &str = "/grpc.";
+
+/// The path prefix of reflection, whose calls are streams.
+pub(super) const REFLECTION_PREFIX: &str = "/grpc.reflection.";
+
+/// The longest request to health or reflection, in bytes: a service name and little more.
+pub(super) const MAX_BUILTIN_REQUEST: usize = 4096;
+
+/// Builds the routes. Requests may be compressed; `max_message_size` limits the decompressed size. Responses are never
+/// compressed, because there is little to gain and the length of a compressed secret reveals something of it.
+pub fn all(config: &config::Server, gateway: Gateway, health: &Health) -> Result<Routes<Gateway>, ReflectionError> {
+    // tonic's services have no common trait for these settings.
+    macro_rules! limited {
+        ($service:expr, $size:expr) => {
+            $service.max_decoding_message_size($size).accept_compressed(CompressionEncoding::Gzip)
+        };
+    }
+    let health = HealthServer::new(HealthService::from_health_reporter(health.reporter().clone()));
+    let mut builtin = service::Routes::new(limited!(health, MAX_BUILTIN_REQUEST));
+    if config.reflection {
+        let builder = || {
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(proto::DESCRIPTOR_SET)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        };
+        builtin = builtin
+            .add_service(limited!(builder().build_v1()?, MAX_BUILTIN_REQUEST))
+            .add_service(limited!(builder().build_v1alpha()?, MAX_BUILTIN_REQUEST));
+    }
+    let rpcs = limited!(CertificateServiceServer::new(gateway), config.max_message_size);
+    Ok(Routes::new(rpcs, builtin))
+}
+
+/// The RPC service and gRPC's own services.
+///
+/// The RPC service is found without tonic's router, which would box requests and responses once more: 5,000 instructions
+/// a call. `build.rs` allows only one service. `T` carries out the calls.
+pub struct Routes<T> {
+    rpcs: CertificateServiceServer<T>,
+    builtin: service::Routes,
+}
+
+impl<T> Routes<T> {
+    /// Creates the routes.
+    pub fn new(rpcs: CertificateServiceServer<T>, builtin: service::Routes) -> Self {
+        Self { rpcs, builtin: builtin.prepare() }
+    }
+}
+
+impl<T> Clone for Routes<T> {
+    fn clone(&self) -> Self {
+        Self { rpcs: self.rpcs.clone(), builtin: self.builtin.clone() }
+    }
+}
+
+impl<T, B> Service<Request<B>> for Routes<T>
+where
+    T: CertificateService,
+    B: hyper::body::Body<Data = Bytes, Error = Box<dyn std::error::Error + Send + Sync>> + Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Either<
+        <CertificateServiceServer<T> as Service<Request<B>>>::Future,
+        <service::Routes as Service<Request<B>>>::Future,
+    >;
+
+    fn poll_ready(&mut self, _: &mut task::Context<'_>) -> task::Poll<Result<(), Infallible>> {
+        task::Poll::Ready(Ok(())) // every service is always ready
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let service = request.uri().path().strip_prefix('/').and_then(|path| path.split_once('/'));
+        match service {
+            Some((SERVICE_NAME, _)) => Either::Left(self.rpcs.call(request)),
+            _ => Either::Right(self.builtin.call(request)),
+        }
+    }
+}

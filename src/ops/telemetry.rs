@@ -1,0 +1,146 @@
+//! OpenTelemetry: the tracer, the instruments, their exporters, and the flush at the end.
+//!
+//! Nothing is global: every gateway of a process has its own. Spans are made with the OpenTelemetry API; `tracing` is
+//! for log lines alone (`telemetry/log.rs`).
+
+use std::{sync::Arc, time::Duration};
+
+use opentelemetry::{
+    KeyValue,
+    metrics::{Meter, MeterProvider as _},
+    trace::TracerProvider as _,
+};
+use opentelemetry_sdk::{
+    Resource,
+    metrics::{PeriodicReader, SdkMeterProvider},
+    trace::{BatchConfig, BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracer, SdkTracerProvider},
+};
+
+use crate::config;
+
+pub mod attribute;
+mod durations;
+mod export;
+pub mod reload_metrics;
+pub use durations::{DurationHistogram, LabelSet};
+pub use export::StartError;
+pub mod log;
+pub mod traceparent;
+
+/// The instrumentation scope of everything measured here.
+const SCOPE: &str = "scm-gateway";
+
+/// What is not exported by then, at the end, is lost.
+pub const FLUSH: Duration = Duration::from_secs(2);
+
+/// Bucket bounds in seconds, as the semantic conventions advise for durations of calls.
+const SECONDS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
+
+/// One gateway's telemetry.
+pub struct Telemetry {
+    /// Starts spans.
+    pub tracer: SdkTracer,
+    /// Makes further instruments.
+    pub meter: Meter,
+    traces: SdkTracerProvider,
+    metrics: SdkMeterProvider,
+    registry: prometheus::Registry,
+}
+
+impl Telemetry {
+    /// Sets up what `config` says. Needs a runtime: OTLP/gRPC connections live on it.
+    pub fn start(config: &config::Telemetry) -> Result<Self, export::StartError> {
+        let resource = Resource::builder()
+            .with_service_name(config.service_name.clone())
+            .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
+            .build();
+        let registry = prometheus::Registry::new();
+        let outcomes = export::Outcomes::default();
+        let metrics = meter_provider(config, resource.clone(), &registry, &outcomes)?;
+        let meter = metrics.meter(SCOPE);
+        outcomes.register(&meter);
+        log::register(&meter);
+        let traces = tracer_provider(config, resource, &outcomes)?;
+        Ok(Self { tracer: traces.tracer(SCOPE), meter, traces, metrics, registry })
+    }
+
+    /// A histogram of durations in seconds.
+    pub fn durations<S: LabelSet>(&self, name: &'static str, description: &'static str) -> Arc<DurationHistogram<S>> {
+        let histogram = self.meter.f64_histogram(name).with_unit("s").with_description(description);
+        Arc::new(DurationHistogram::new(histogram.with_boundaries(SECONDS.to_vec()).build()))
+    }
+
+    /// Makes what `config` says and exports nothing: a reader that is dropped would say goodbye to the collector.
+    pub fn check(config: &config::Telemetry) -> Result<Self, export::StartError> {
+        config.traces.as_ref().map(export::spans).transpose()?;
+        config.metrics.as_ref().map(export::metrics).transpose()?;
+        Self::start(&config::Telemetry { traces: None, metrics: None, ..config.clone() })
+    }
+
+    /// All metrics in Prometheus' text format.
+    pub fn prometheus_text(&self) -> Result<String, prometheus::Error> {
+        prometheus::TextEncoder::new().encode_to_string(&self.registry.gather())
+    }
+
+    /// Exports what is left, within `time` altogether.
+    pub async fn shutdown(&self, time: Duration) {
+        let (traces, metrics) = (self.traces.clone(), self.metrics.clone());
+        let flush_traces = tokio::task::spawn_blocking(move || traces.shutdown_with_timeout(time));
+        let flush_metrics = tokio::task::spawn_blocking(move || metrics.shutdown_with_timeout(time));
+        let both = async { tokio::join!(flush_traces, flush_metrics) };
+        if tokio::time::timeout(time, both).await.is_err() {
+            tracing::warn!("telemetry flush timed out, the remaining data is lost");
+        }
+    }
+}
+
+fn meter_provider(
+    config: &config::Telemetry,
+    resource: Resource,
+    registry: &prometheus::Registry,
+    outcomes: &export::Outcomes,
+) -> Result<SdkMeterProvider, export::StartError> {
+    let prometheus = opentelemetry_prometheus::exporter().with_registry(registry.clone()).build()?;
+    let mut builder = SdkMeterProvider::builder().with_resource(resource).with_reader(prometheus);
+    if let Some(otlp) = &config.metrics {
+        builder = builder.with_reader(
+            PeriodicReader::builder(outcomes.of(export::metrics(otlp)?)).with_interval(config.metric_interval).build(),
+        );
+    }
+    Ok(builder.build())
+}
+
+/// Without an exporter spans are made all the same: a traceparent goes out, its sampled flag kept.
+fn tracer_provider(
+    config: &config::Telemetry,
+    resource: Resource,
+    outcomes: &export::Outcomes,
+) -> Result<SdkTracerProvider, export::StartError> {
+    let builder = SdkTracerProvider::builder().with_resource(resource);
+    Ok(match &config.traces {
+        Some(otlp) => {
+            let exporter = outcomes.of(export::spans(otlp)?);
+            let processor =
+                outcomes.of(BatchSpanProcessor::builder(exporter).with_batch_config(batch(&config.batch)).build());
+            builder.with_sampler(sampler(&config.sampler)).with_span_processor(processor).build()
+        }
+        None => builder.with_sampler(Sampler::ParentBased(Box::new(Sampler::AlwaysOff))).build(),
+    })
+}
+
+fn batch(config: &config::Batch) -> BatchConfig {
+    BatchConfigBuilder::default()
+        .with_max_queue_size(config.queue)
+        .with_max_export_batch_size(config.export.min(config.queue))
+        .with_scheduled_delay(config.delay)
+        .build()
+}
+
+fn sampler(config: &config::Sampler) -> Sampler {
+    match config {
+        config::Sampler::AlwaysOn => Sampler::AlwaysOn,
+        config::Sampler::AlwaysOff => Sampler::AlwaysOff,
+        config::Sampler::TraceIdRatio(ratio) => Sampler::TraceIdRatioBased(*ratio),
+        config::Sampler::ParentBased(root) => Sampler::ParentBased(Box::new(sampler(root))),
+    }
+}

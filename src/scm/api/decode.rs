@@ -1,0 +1,166 @@
+//! Judges what came back: the reply of a success, or the error that the answer is.
+
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, de::DeserializeOwned};
+
+use super::{Decoded, RawReply, RestMethod, error_codes};
+use crate::{
+    clock::seconds_between,
+    error::{Answer, Error, Reason},
+};
+
+/// Decodes a response received at `now`.
+///
+/// A success is exactly 200 with a JSON object of the right shape that is not an error body.
+pub fn decode<M: RestMethod>(raw: &RawReply, now: SystemTime) -> Result<Decoded, Error> {
+    // Only an object: serde would read a list as the values of the keys.
+    let text = std::str::from_utf8(&raw.body).ok().filter(|text| text.trim_start().starts_with('{'));
+    let error_body = text.and_then(ErrorBody::read);
+    let request_id = request_id(&raw.headers, error_body.as_ref());
+    if raw.status != 200 || error_body.is_some() {
+        return Err(refusal(raw, error_body, request_id, now));
+    }
+    match text.and_then(object::<M::Wire>).map(Into::into).filter(M::acknowledged) {
+        Some(reply) => Ok(Decoded { reply: Box::new(reply), request_id }),
+        None => {
+            let answer = Answer { http_status: raw.status, request_id, ..Answer::default() };
+            Err(Error::answered(Reason::UpstreamMalformed, answer))
+        }
+    }
+}
+
+/// Returns the error that a response other than a success stands for. `now` is needed for `Retry-After` and clock skew.
+fn refusal(raw: &RawReply, body: Option<ErrorBody>, request_id: Option<String>, now: SystemTime) -> Error {
+    let is_expired = raw.status == 401 && body.as_ref().is_some_and(|body| body.expired);
+    let clock_skew = if is_expired { skew_seconds(&raw.headers, now) } else { None };
+    let code = body.and_then(|body| body.code);
+    let reason = error_codes::reason(raw.status, code.as_deref()).unwrap_or(Reason::UpstreamMalformed);
+    let answer = Answer { http_status: raw.status, code, request_id, clock_skew };
+    Error { retry_after: retry_after(&raw.headers, now), ..Error::answered(reason, answer) }
+}
+
+/// What the head of an answer tells whose body was not read to its end.
+pub fn head(status: u16, headers: &http::HeaderMap) -> Answer {
+    Answer { http_status: status, request_id: request_id(headers, None), ..Answer::default() }
+}
+
+/// Reads a JSON object. serde would take an array for one, its entries for the fields.
+fn object<T: DeserializeOwned>(text: &str) -> Option<T> {
+    text.trim_ascii_start().starts_with('{').then(|| serde_json::from_str(text).ok())?
+}
+
+/// What an error body says, whoever wrote it: SCM, the API gateway, IAM or another service of the vendor.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct ErrorBody {
+    code: Option<String>,
+    request_id: Option<String>,
+    expired: bool,
+}
+
+/// The spellings of an error body. A message is looked at for one word and dropped: it may echo key and personal data.
+#[derive(Deserialize)]
+struct ErrorBodyWire {
+    #[serde(alias = "errorCode")]
+    error_code: Option<Code>,
+    #[serde(alias = "errorMsg")]
+    error_msg: Option<Code>,
+    error: Option<Nested>,
+    code: Option<Code>,
+    request_id: Option<Code>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Nested {
+    Object { code: Option<Code> },
+    Other(serde::de::IgnoredAny),
+}
+
+/// A code or id; IAM writes numbers.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Code {
+    Text(String),
+    Number(u64),
+    Other(serde::de::IgnoredAny),
+}
+
+impl ErrorBody {
+    /// `None` where the text is no error body. What cannot be read, as when a key of an error comes twice, is one without
+    /// a code: it must not pass for a success.
+    fn read(text: &str) -> Option<Self> {
+        let Some(body) = object::<ErrorBodyWire>(text) else { return Some(Self::default()) };
+        let named =
+            body.error_code.is_some() || body.error_msg.is_some() || body.error.is_some() || body.code.is_some();
+        let nested = body.error.and_then(|error| match error {
+            Nested::Object { code } => code,
+            Nested::Other(_) => None,
+        });
+        named.then(|| Self {
+            code: [body.error_code, nested, body.code].into_iter().flatten().find_map(Code::into_upstream_code),
+            request_id: body.request_id.and_then(Code::into_request_id),
+            expired: body.error_msg.and_then(Code::text).is_some_and(|message| says_expired(&message)),
+        })
+    }
+}
+
+impl Code {
+    fn text(self) -> Option<String> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::Number(number) => Some(number.to_string()),
+            Self::Other(_) => None,
+        }
+    }
+
+    /// Only what looks like a code is one: anything else could be data.
+    fn into_upstream_code(self) -> Option<String> {
+        self.text().filter(|code| (3..=36).contains(&code.len()) && is_token(code))
+    }
+
+    fn into_request_id(self) -> Option<String> {
+        self.text().filter(|id| is_request_id(id))
+    }
+}
+
+/// The vendor's words for a date that is more than 15 minutes off. Its echo of our request comes after them.
+fn says_expired(message: &str) -> bool {
+    message.to_ascii_lowercase().contains("signature expired")
+}
+
+fn is_token(text: &str) -> bool {
+    text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+}
+
+fn is_request_id(text: &str) -> bool {
+    (1..=128).contains(&text.len()) && is_token(text)
+}
+
+/// The vendor's id of the request: the header's, else the body's.
+fn request_id(headers: &http::HeaderMap, body: Option<&ErrorBody>) -> Option<String> {
+    ["x-request-id", "x-iam-trace-id"]
+        .iter()
+        .find_map(|name| headers.get(*name)?.to_str().ok().filter(|id| is_request_id(id)).map(str::to_owned))
+        .or_else(|| body.and_then(|body| body.request_id.clone()))
+}
+
+/// Seconds by which the `Date` of an answer is ahead of our clock.
+pub fn skew_seconds(headers: &http::HeaderMap, now: SystemTime) -> Option<i64> {
+    let date = httpdate::parse_http_date(headers.get(http::header::DATE)?.to_str().ok()?).ok()?;
+    Some(seconds_between(now, date))
+}
+
+/// `Retry-After` in seconds or as a date; what is past or unreadable counts as none.
+fn retry_after(headers: &http::HeaderMap, now: SystemTime) -> Option<Duration> {
+    let value = headers.get(http::header::RETRY_AFTER)?.to_str().ok()?.trim();
+    let wait = if !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit()) {
+        Duration::from_secs(value.parse().unwrap_or(u64::MAX)) // only too many digits fail to parse
+    } else {
+        httpdate::parse_http_date(value).ok()?.duration_since(now).ok()?
+    };
+    (!wait.is_zero()).then_some(wait)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,127 @@
+//! Answers of every shape, by hand.
+
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue};
+
+use super::{ErrorBody, decode, retry_after};
+use crate::{
+    error::{Error, Reason},
+    proto::SaveInfoResponse,
+    scm::api::{
+        RawReply,
+        methods::{ReadInfo, SaveInfo},
+    },
+};
+
+fn raw(status: u16, body: &str) -> RawReply {
+    RawReply { status, headers: HeaderMap::new(), body: Bytes::copy_from_slice(body.as_bytes()) }
+}
+
+fn refused(status: u16, body: &str) -> Error {
+    decode::<SaveInfo>(&raw(status, body), SystemTime::UNIX_EPOCH).unwrap_err()
+}
+
+fn code(body: &str) -> Option<String> {
+    ErrorBody::read(body).unwrap().code
+}
+
+#[test]
+fn only_a_200_that_says_success_is_one() {
+    let reply = decode::<SaveInfo>(&raw(200, r#"{"request_info":"success","new":{}}"#), SystemTime::UNIX_EPOCH);
+    assert_eq!(reply.unwrap().into_reply::<SaveInfoResponse>().request_info, "success");
+    for body in [
+        "",
+        "{}",
+        "[]",
+        r#"["success"]"#,
+        "null",
+        "success",
+        r#"{"request_info":"failed"}"#,
+        r#"{"request_info":null}"#,
+        r#"{"request_info":1}"#,
+        r#"{"request_info":"success","request_info":"success"}"#,
+        r#"{"request_info":"success","error_code":"SCM.0010","error_code":"SCM.0010"}"#,
+        "\u{feff}{\"request_info\":\"success\"}",
+        "<html></html>",
+    ] {
+        assert_eq!(refused(200, body).reason, Reason::UpstreamMalformed, "{body}");
+    }
+    assert_eq!(refused(201, r#"{"request_info":"success"}"#).reason, Reason::UpstreamMalformed);
+}
+
+#[test]
+fn a_success_has_to_be_utf8_throughout() {
+    let mut reply = raw(200, "");
+    reply.body = Bytes::from_static(b"{\"request_info\":\"success\",\"x\":\"\xff\"}");
+    let error = decode::<SaveInfo>(&reply, SystemTime::UNIX_EPOCH).unwrap_err();
+    assert_eq!(error.reason, Reason::UpstreamMalformed);
+}
+
+#[test]
+fn an_error_body_is_an_error_at_200_too() {
+    assert_eq!(refused(200, r#"{"error_code":"SCM.0010","error_msg":"x"}"#).reason, Reason::CertificateState);
+    let both = r#"{"request_info":"success","error_code":"SCM.0008"}"#;
+    assert_eq!(refused(200, both).reason, Reason::CertificateNotFound);
+    let read = decode::<ReadInfo>(&raw(200, r#"{"error":{"message":"x"}}"#), SystemTime::UNIX_EPOCH);
+    assert_eq!(read.unwrap_err().reason, Reason::UpstreamMalformed);
+}
+
+#[test]
+fn a_code_is_found_in_every_spelling() {
+    assert_eq!(code(r#"{"error_code":"SCM.0008","error_msg":"x"}"#).unwrap(), "SCM.0008");
+    assert_eq!(code(r#"{"errorCode":"SCM.0008","errorMsg":"x"}"#).unwrap(), "SCM.0008");
+    assert_eq!(code(r#"{"code":"SCM.0008","message":"x"}"#).unwrap(), "SCM.0008");
+    assert_eq!(code(r#"{"error":{"code":401,"message":"x","title":"Unauthorized"}}"#).unwrap(), "401");
+    assert_eq!(code(r#"{"error":{"message":"x","title":"Unauthorized"}}"#), None);
+    assert_eq!(code(r#"{"error":"x","code":"SCM.0008"}"#).unwrap(), "SCM.0008");
+}
+
+#[test]
+fn what_does_not_look_like_a_code_is_none() {
+    for code_ in ["ab", "0123456789012345678901234567890123456", "SCM 0008", "SCM.0008\\n", "é.0008", ""] {
+        assert_eq!(code(&format!(r#"{{"error_code":"{code_}"}}"#)), None, "{code_}");
+    }
+    assert_eq!(code(r#"{"error_code":{"a":1},"error_msg":1}"#), None);
+}
+
+#[test]
+fn the_request_id_is_the_headers_else_the_bodys() {
+    let body = r#"{"error_code":"APIG.0101","error_msg":"x","request_id":"of-the-body"}"#;
+    let mut reply = raw(404, body);
+    let id = |reply: &RawReply| {
+        let error = decode::<SaveInfo>(reply, SystemTime::UNIX_EPOCH).unwrap_err();
+        error.answer.unwrap().request_id
+    };
+    assert_eq!(id(&reply).unwrap(), "of-the-body");
+    reply.headers.insert("x-iam-trace-id", HeaderValue::from_static("of-iam"));
+    assert_eq!(id(&reply).unwrap(), "of-iam");
+    reply.headers.insert("x-request-id", HeaderValue::from_static("of-the-header"));
+    assert_eq!(id(&reply).unwrap(), "of-the-header");
+    reply.headers.insert("x-request-id", HeaderValue::from_static("not an id"));
+    assert_eq!(id(&reply).unwrap(), "of-iam");
+}
+
+#[test]
+fn retry_after_is_read_as_seconds_or_date() {
+    let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777); // Sun, 06 Nov 1994 08:49:37 GMT
+    let wait = |value: &'static str| {
+        let headers = HeaderMap::from_iter([(http::header::RETRY_AFTER, HeaderValue::from_static(value))]);
+        retry_after(&headers, now).map(|wait| wait.as_secs())
+    };
+    assert_eq!(wait("7"), Some(7));
+    assert_eq!(wait("3600"), Some(3600));
+    assert_eq!(wait("99999999999999999999999999"), Some(u64::MAX));
+    assert_eq!(wait("Sun, 06 Nov 1994 08:49:47 GMT"), Some(10));
+    for none in ["0", "", "-1", "1.5", "soon", "Sun, 06 Nov 1994 08:49:27 GMT"] {
+        assert_eq!(wait(none), None, "{none}");
+    }
+}
+
+#[test]
+fn depth_and_size_of_a_body_cost_no_stack() {
+    let deep = "[".repeat(100_000);
+    assert_eq!(refused(200, &deep).reason, Reason::UpstreamMalformed);
+    assert_eq!(refused(503, &format!("{{\"error\":{deep}")).reason, Reason::UpstreamUnavailable);
+}

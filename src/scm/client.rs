@@ -1,0 +1,161 @@
+//! The client of SCM: the outbound stack around each call.
+//!
+//! Outermost first: deadline, throttle and circuit breaker of the project (`project.rs`), retry (`retry.rs`), signing
+//! permit (`credentials.rs`), span and `traceparent` of the attempt (`attempt.rs`), signature (`sign/`), transport
+//! (`transport.rs`). Each attempt signs the request again, so no signature is kept.
+//!
+//! Only [`Upstream::call`] is generic over the RPC. Everything below it works on [`UnsignedRequest`] and [`Decoded`].
+
+use std::{sync::Arc, time::Duration};
+
+use opentelemetry::Context;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::api::{Decoded, RestMethod, UnsignedRequest};
+use crate::{
+    clock::{self, Clock},
+    config,
+    error::Error,
+    ops::telemetry::{DurationHistogram, Telemetry},
+};
+
+mod attempt;
+mod breaker;
+mod clock_skew;
+mod metrics;
+pub mod project;
+mod retry;
+mod throttle;
+pub mod transport;
+
+use attempt::{Attempt, AttemptOutcome};
+use breaker::Outcome;
+use project::{Project, Projects};
+use retry::{Budget, Decision, RetryState};
+use transport::Transport;
+
+/// The client of SCM. All calls share one.
+pub struct Upstream {
+    projects: Arc<Projects>,
+    transport: Arc<Transport>,
+    telemetry: Arc<Telemetry>,
+    durations: Arc<DurationHistogram<AttemptOutcome>>,
+    clock: Clock,
+    timeout: Duration,
+    send_project_id: bool,
+    retry: config::Retry,
+    budget: Budget,
+    shutdown: CancellationToken,
+}
+
+/// What the caller of [`Upstream::call`] decides for one call.
+pub struct CallOptions<'a> {
+    /// When the result has to be known: the limit for permits, attempts and backoff together.
+    pub deadline: Instant,
+    /// The span that the attempts' spans belong to.
+    pub parent: &'a Context,
+}
+
+impl Upstream {
+    /// Creates a client for `workers` worker threads. Cancelling `shutdown` aborts the attempts in flight.
+    pub fn new(
+        config: &config::Upstream,
+        projects: &config::Projects,
+        telemetry: Arc<Telemetry>,
+        clock: Clock,
+        workers: usize,
+        shutdown: CancellationToken,
+    ) -> Result<Self, transport::BuildError> {
+        let projects = Arc::new(Projects::new(projects, config));
+        metrics::register_metrics(&telemetry.meter, &projects);
+        Ok(Self {
+            projects,
+            transport: Arc::new(Transport::new(config, workers)?),
+            durations: telemetry.durations("http.client.request.duration", "Duration of a request to SCM, in seconds"),
+            telemetry,
+            clock,
+            timeout: config.timeout,
+            send_project_id: config.send_project_id,
+            retry: config.retry.clone(),
+            budget: retry::budget(),
+            shutdown,
+        })
+    }
+
+    /// Returns the projects that calls can be made for.
+    pub fn projects(&self) -> &Arc<Projects> {
+        &self.projects
+    }
+
+    /// Returns the transport, for reloads of its trust roots.
+    pub fn transport(&self) -> &Arc<Transport> {
+        &self.transport
+    }
+
+    /// Returns `[upstream] timeout`, the limit of every call.
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// Sends a request to SCM, with retries. Returns the reply and the vendor's id of the request. Sends nothing after the
+    /// deadline.
+    pub async fn call<M: RestMethod>(
+        &self,
+        request: &UnsignedRequest,
+        project: &Arc<Project>,
+        options: &CallOptions<'_>,
+    ) -> Result<(M::Reply, Option<String>), Error> {
+        let mut decoded = self.call_with_retries(request, project, options).await?;
+        let request_id = decoded.request_id.take();
+        Ok((decoded.into_reply(), request_id))
+    }
+
+    async fn call_with_retries(
+        &self,
+        request: &UnsignedRequest,
+        project: &Arc<Project>,
+        options: &CallOptions<'_>,
+    ) -> Result<Decoded, Error> {
+        if options.deadline <= clock::monotonic() {
+            return Err(Error::deadline_before_send("deadline too short"));
+        }
+        let permit = project.try_acquire()?;
+        retry::deposit(&self.budget);
+        let idempotent = request.method.idempotent;
+        let mut retry = RetryState::new(&self.retry, &self.budget, idempotent, options.deadline);
+        let result = self.retry_loop(request, project, options, &mut retry).await;
+        permit.record(Outcome::of(&result).or_else(|| retry.previous_outcome()));
+        result.map_err(|error| retry::finalize(error, idempotent))
+    }
+
+    /// Makes attempts until one succeeds or its failure is final.
+    async fn retry_loop(
+        &self,
+        request: &UnsignedRequest,
+        project: &Arc<Project>,
+        options: &CallOptions<'_>,
+        retry: &mut RetryState<'_>,
+    ) -> Result<Decoded, Error> {
+        loop {
+            let now = self.clock.now();
+            project.clock_skew.check_for_jump(now, clock::monotonic(), || project.credentials.reverify());
+            let permit = project.credentials.permit(options.deadline).await.map_err(|error| retry.give_up(error))?;
+            // A cooldown may have started during the wait. The failure of a previous attempt says more than the cooldown.
+            project.try_send().map_err(|throttled| retry.previous_or(throttled))?;
+            let number = retry.start_attempt();
+            let clock_offset = project.clock_skew.offset();
+            let attempt = Attempt { request, project, options, number, clock_offset };
+            let error = match self.attempt(&attempt, permit).await {
+                Ok(decoded) => return Ok(decoded),
+                Err(error) => error,
+            };
+            let apply_offset = |measured| project.clock_skew.apply_offset(measured, clock_offset);
+            match retry.fail(error, apply_offset) {
+                Decision::Retry(backoff) => sleep(backoff).await,
+                Decision::Resign => {}
+                Decision::GiveUp(error) => return Err(error),
+            }
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! One attempt: signs a request, sends it, and records what the response says.
+
+use std::{
+    panic::resume_unwind,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, error::Elapsed, timeout_at},
+};
+
+use super::{
+    CallOptions, Upstream, clock_skew,
+    project::Project,
+    transport::{OutgoingRequest, SendError, SendErrorKind, Transport, WriteStarted},
+};
+use crate::{
+    clock::{self, Clock},
+    error::{Error, Progress, Reason},
+    ops::telemetry::traceparent,
+    scm::{
+        api::{Decoded, RawReply, UnsignedRequest, decode},
+        credentials::{AuthOutcome, SigningPermit},
+        sign::signed_request::{self, KeyMaterial},
+    },
+};
+
+mod span;
+
+pub(super) use span::AttemptOutcome;
+use span::AttemptSpan;
+
+/// The input of one attempt.
+pub(super) struct Attempt<'a> {
+    pub(super) request: &'a UnsignedRequest,
+    pub(super) project: &'a Arc<Project>,
+    pub(super) options: &'a CallOptions<'a>,
+    /// The first attempt of a call is 1.
+    pub(super) number: u32,
+    /// Seconds added to the local clock.
+    pub(super) clock_offset: i64,
+}
+
+impl Upstream {
+    /// Makes one attempt.
+    pub(super) async fn attempt(&self, attempt: &Attempt<'_>, permit: SigningPermit) -> Result<Decoded, Error> {
+        let Attempt { request, project, options, .. } = *attempt;
+        let span = AttemptSpan::start(self, attempt);
+        let _throttle_guard = project.throttle.attempt();
+        let now = clock_skew::corrected(self.clock.now(), attempt.clock_offset);
+        let mut signed = signed_request::sign(
+            request,
+            &project.endpoint,
+            self.send_project_id.then_some(&*project.id),
+            permit.credentials(),
+            now,
+        );
+        if let Some(traceparent) = traceparent::header(&span.context) {
+            signed.headers.insert(traceparent::TRACEPARENT, traceparent);
+        }
+        let key_material = signed.key_material(permit.credentials());
+        let is_unverified = permit.is_unverified();
+        let result = match self.transport.prepare(signed) {
+            Err(error) => Err(classify_send_error(error)),
+            Ok((request, write_started)) => {
+                let exchange = Exchange {
+                    transport: self.transport.clone(),
+                    project: project.clone(),
+                    clock: self.clock.clone(),
+                    decode: attempt.request.method.decode,
+                    deadline: options.deadline,
+                    permit,
+                    key_material,
+                };
+                // Boxed, because the future is large and would be copied into each future around it.
+                let exchange = Box::pin(exchange.run(request, write_started.clone()));
+                let response = async {
+                    if is_unverified {
+                        await_response(exchange, &write_started, options.deadline, self.timeout).await
+                    } else {
+                        let response = timeout_at(options.deadline, exchange).await;
+                        response.unwrap_or_else(|Elapsed { .. }| Err(timeout(&write_started)))
+                    }
+                };
+                self.until_shutdown(attempt.request.method.idempotent, &write_started, response).await
+            }
+        };
+        span.end(&result);
+        result
+    }
+
+    /// Runs `response` until the gateway aborts the calls in flight.
+    async fn until_shutdown(
+        &self,
+        idempotent: bool,
+        write_started: &WriteStarted,
+        response: impl Future<Output = Result<Decoded, Error>>,
+    ) -> Result<Decoded, Error> {
+        tokio::select! {
+            biased;
+            result = response => result,
+            () = self.shutdown.cancelled() => Err(match write_started.get() {
+                false => Error::new(Reason::ShuttingDown, Progress::NotSent),
+                true if idempotent => Error::new(Reason::ShuttingDown, Progress::MaybeSent),
+                true => Error::new(Reason::UpstreamOutcomeUnknown, Progress::MaybeSent),
+            }),
+        }
+    }
+}
+
+/// A signed request, with the permit that it was signed with.
+struct Exchange {
+    transport: Arc<Transport>,
+    project: Arc<Project>,
+    clock: Clock,
+    decode: fn(&RawReply, SystemTime) -> Result<Decoded, Error>,
+    deadline: Instant,
+    permit: SigningPermit,
+    key_material: KeyMaterial,
+}
+
+impl Exchange {
+    /// Sends the request, reads the response, and records the result before the permit is released.
+    async fn run(self, request: OutgoingRequest, write_started: WriteStarted) -> Result<Decoded, Error> {
+        let sent = self.transport.send(request, &write_started, self.deadline).await;
+        let result = match sent {
+            Ok(raw) => {
+                let received = self.clock.now();
+                self.project.clock_skew.observe(&raw.headers, received);
+                self.redact((self.decode)(&raw, received))
+            }
+            Err(error) => self.redact(Err(classify_send_error(error))),
+        };
+        // First the throttle: a call that waits for the permit must see the cooldown.
+        self.project.throttle.record(&result);
+        self.permit.record(AuthOutcome::of(&result));
+        result
+    }
+
+    /// Removes a request id or error code that is in truth a part of the key material.
+    fn redact(&self, mut result: Result<Decoded, Error>) -> Result<Decoded, Error> {
+        let mut is_key_material = |text: &mut String| self.key_material.overlaps(text);
+        match &mut result {
+            Ok(decoded) => {
+                decoded.request_id.take_if(&mut is_key_material);
+            }
+            Err(Error { answer: Some(answer), .. }) => {
+                answer.request_id.take_if(&mut is_key_material);
+                answer.code.take_if(&mut is_key_material);
+            }
+            Err(_) => {}
+        }
+        result
+    }
+}
+
+/// Runs an exchange with unverified credentials in a task of its own.
+///
+/// After the caller has gone or its deadline is exceeded, the task keeps waiting for the response, at most for `limit`, and
+/// holds the permit until then, because SCM counts a rejection either way. A request whose write has not started is not
+/// sent: it would arrive after whatever its caller does next.
+async fn await_response(
+    exchange: impl Future<Output = Result<Decoded, Error>> + Send + 'static,
+    write_started: &WriteStarted,
+    deadline: Instant,
+    limit: Duration,
+) -> Result<Decoded, Error> {
+    let task = tokio::spawn(timeout_at(clock::monotonic() + limit, exchange));
+    let mut task = DetachOnceSent { task, write_started: write_started.clone() };
+    match timeout_at(deadline, &mut task.task).await {
+        Ok(Ok(Ok(result))) => result,
+        Ok(Err(panic)) if panic.is_panic() => resume_unwind(panic.into_panic()),
+        _ => Err(timeout(write_started)),
+    }
+}
+
+/// A task that is aborted on drop unless the write of its request has started.
+struct DetachOnceSent<T> {
+    task: JoinHandle<T>,
+    write_started: WriteStarted,
+}
+
+impl<T> Drop for DetachOnceSent<T> {
+    fn drop(&mut self) {
+        if !self.write_started.get() {
+            self.task.abort();
+        }
+    }
+}
+
+fn timeout(write_started: &WriteStarted) -> Error {
+    classify_send_error(write_started.timeout_error())
+}
+
+/// Converts a failure to get a whole response into the error of the attempt.
+fn classify_send_error(error: SendError) -> Error {
+    let unsent = |reason| Error::new(reason, Progress::NotSent);
+    let classified = match error.kind {
+        SendErrorKind::Connect => unsent(Reason::UpstreamUnavailable),
+        SendErrorKind::FileLimit => Error::overloaded(error.cause),
+        SendErrorKind::Tls => unsent(Reason::UpstreamTls),
+        SendErrorKind::Proxy => unsent(Reason::UpstreamConfiguration),
+        SendErrorKind::Timeout { sent: false } => unsent(Reason::Deadline),
+        SendErrorKind::Timeout { sent: true } => Error::new(Reason::Deadline, Progress::MaybeSent),
+        SendErrorKind::ConnectionLost(head) => {
+            let answer = head.map(|(status, headers)| Box::new(decode::head(status, &headers)));
+            Error { answer, ..Error::new(Reason::UpstreamUnavailable, Progress::MaybeSent) }
+        }
+        SendErrorKind::Malformed => Error::new(Reason::UpstreamMalformed, Progress::MaybeSent),
+        SendErrorKind::TooLarge(status, headers) => {
+            Error::answered(Reason::UpstreamTooLarge, decode::head(status, &headers))
+        }
+    };
+    Error { cause: Some(error.cause), ..classified }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::breaker::Outcome,
+        {SendError, SendErrorKind, classify_send_error},
+    };
+    use crate::error::{Progress, Reason};
+
+    #[test]
+    fn a_request_may_have_been_sent_once_its_write_started() {
+        let classify = |kind| {
+            let error = classify_send_error(SendError { kind, cause: "" });
+            (error.reason, error.progress)
+        };
+        let lost = SendErrorKind::ConnectionLost(None);
+        assert_eq!(classify(lost), (Reason::UpstreamUnavailable, Progress::MaybeSent));
+        assert_eq!(classify(SendErrorKind::Connect), (Reason::UpstreamUnavailable, Progress::NotSent));
+        assert_eq!(classify(SendErrorKind::Timeout { sent: true }), (Reason::Deadline, Progress::MaybeSent));
+        assert_eq!(classify(SendErrorKind::Timeout { sent: false }), (Reason::Deadline, Progress::NotSent));
+    }
+
+    #[test]
+    fn a_file_limit_does_not_count_against_scm() {
+        let error = classify_send_error(SendError { kind: SendErrorKind::FileLimit, cause: "out of file descriptors" });
+        assert_eq!((error.reason, error.progress), (Reason::Overloaded, Progress::NotSent));
+        assert!(error.retry_after.is_some());
+        assert_eq!(Outcome::of(&Err::<(), _>(error)), Outcome::Ignored);
+    }
+}

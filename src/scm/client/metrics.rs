@@ -1,0 +1,38 @@
+//! Gauges of the outbound stack: circuit breakers and clock skew, per project.
+
+use std::sync::Arc;
+
+use opentelemetry::{KeyValue, metrics::Meter};
+
+use super::project::Projects;
+
+/// Registers the gauges. They are read at each collection.
+pub(super) fn register_metrics(meter: &Meter, projects: &Arc<Projects>) {
+    let (circuits, skews) = (projects.clone(), projects.clone());
+    meter
+        .u64_observable_gauge("scm_gateway.circuit.open")
+        .with_description("1 while calls of the project are rejected without a request to SCM")
+        .with_callback(move |gauge| {
+            for project in circuits.iter() {
+                let states =
+                    [("upstream", project.breaker.is_open()), ("credentials", project.credentials.is_suspended())];
+                for (circuit, open) in states {
+                    let labels =
+                        [KeyValue::new("scm.project_id", project.id.clone()), KeyValue::new("circuit", circuit)];
+                    gauge.observe(u64::from(open), &labels);
+                }
+            }
+        })
+        .build();
+    meter
+        .i64_observable_gauge("scm_gateway.clock.skew")
+        .with_unit("s")
+        .with_description("How far SCM's clock is ahead, by the Date of its last response")
+        .with_callback(move |gauge| {
+            for project in skews.iter() {
+                let labels = [KeyValue::new("scm.project_id", project.id.clone())];
+                gauge.observe(project.clock_skew.seconds(), &labels);
+            }
+        })
+        .build();
+}

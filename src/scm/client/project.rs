@@ -1,0 +1,96 @@
+//! A project as calls see it: its endpoint, its credentials, and the limits in front of SCM.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use super::{
+    breaker::{Breaker, BreakerPermit},
+    clock_skew::ClockSkew,
+    throttle::Throttle,
+};
+use crate::{
+    config::{self, Endpoint, secret::Credentials},
+    error::{Error, Reason},
+    scm::credentials::{LiveCredentials, LockoutGuards},
+};
+
+/// One project.
+#[derive(Debug)]
+pub struct Project {
+    /// The project's id.
+    pub id: Arc<str>,
+    pub(super) endpoint: Endpoint,
+    pub(super) credentials: LiveCredentials,
+    pub(super) breaker: Breaker,
+    pub(super) throttle: Throttle,
+    pub(super) clock_skew: ClockSkew,
+}
+
+impl Project {
+    fn new(project: &config::Project, breaker: &config::Breaker, guards: &Arc<LockoutGuards>) -> Self {
+        Self {
+            id: project.id.as_str().into(),
+            endpoint: project.endpoint.clone(),
+            credentials: LiveCredentials::new(project.credentials.clone(), guards.clone()),
+            breaker: Breaker::new(project.id.clone(), breaker.clone()),
+            throttle: Throttle::default(),
+            clock_skew: ClockSkew::default(),
+        }
+    }
+
+    /// Replaces the credentials. Without credentials, calls wait for the next ones.
+    pub fn replace_credentials(&self, credentials: Option<Credentials>) {
+        self.credentials.replace(credentials);
+    }
+
+    /// Returns a permit for a call, or the error of a cooldown or an open circuit breaker.
+    pub(super) fn try_acquire(&self) -> Result<BreakerPermit<'_>, Error> {
+        self.throttle.check().map_err(throttled)?;
+        self.breaker.try_acquire().map_err(|wait| Error::retry_later(Reason::CircuitOpen, wait))
+    }
+
+    /// Returns an error if a cooldown has started since [`Project::try_acquire`].
+    pub(super) fn try_send(&self) -> Result<(), Error> {
+        self.throttle.try_acquire().map_err(throttled)
+    }
+}
+
+fn throttled(wait: Duration) -> Error {
+    Error::retry_later(Reason::UpstreamThrottled, wait)
+}
+
+/// All projects, and the default one.
+#[derive(Debug)]
+pub struct Projects {
+    by_id: BTreeMap<String, Arc<Project>>,
+    default: Arc<Project>,
+}
+
+impl Projects {
+    pub(super) fn new(projects: &config::Projects, config: &config::Upstream) -> Self {
+        let guards = Arc::<LockoutGuards>::default();
+        let new = |project: &config::Project| Arc::new(Project::new(project, &config.breaker, &guards));
+        let by_id = projects.iter().map(|project| (project.id.clone(), new(project))).collect::<BTreeMap<_, _>>();
+        let default = by_id[&projects.default_project().id].clone();
+        Self { by_id, default }
+    }
+
+    /// Returns the project with this id.
+    pub fn get(&self, id: &str) -> Option<&Arc<Project>> {
+        self.by_id.get(id)
+    }
+
+    /// Returns the project of calls that name none.
+    pub fn default_project(&self) -> &Arc<Project> {
+        &self.default
+    }
+
+    /// Returns whether any project has credentials that are not suspended.
+    pub fn has_usable_credentials(&self) -> bool {
+        self.iter().any(|project| project.credentials.is_usable())
+    }
+
+    /// Returns all projects, ordered by id.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Project>> {
+        self.by_id.values()
+    }
+}

@@ -1,0 +1,283 @@
+//! Decides whether a failed attempt is retried, and after what backoff.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tower::retry::budget::{Budget as _, TpsBudget};
+
+use super::breaker::Outcome;
+use crate::{
+    clock,
+    config::Retry,
+    error::{Error, Progress, Reason},
+    jitter,
+};
+
+/// HTTP statuses that say that the request was not processed, or that its outcome is unknown.
+const RETRYABLE_STATUSES: [u16; 4] = [408, 502, 503, 504];
+
+/// The retries of all calls together: at most a fifth of the calls of the last second, plus ten.
+pub(super) type Budget = TpsBudget;
+
+/// Creates the budget that all calls share.
+pub(super) fn budget() -> Budget {
+    TpsBudget::new(Duration::from_secs(1), 10, 0.2)
+}
+
+/// Counts a call, which raises the number of allowed retries.
+pub(super) fn deposit(budget: &Budget) {
+    budget.deposit();
+}
+
+/// What to do after a failed attempt.
+#[derive(Debug, PartialEq)]
+pub(super) enum Decision {
+    /// Make another attempt after this backoff.
+    Retry(Duration),
+    /// Make another attempt at once, with a date that is corrected by the clock skew.
+    Resign,
+    /// Return this error to the caller.
+    GiveUp(Error),
+}
+
+/// The attempts of one call so far.
+pub(super) struct RetryState<'a> {
+    policy: &'a Retry,
+    budget: &'a Budget,
+    idempotent: bool,
+    deadline: Instant,
+    attempts: u32,
+    resigned: bool,
+    /// The failure of the last attempt that was followed by another one.
+    previous: Option<Error>,
+}
+
+impl<'a> RetryState<'a> {
+    /// Creates the state of a call before its first attempt.
+    pub(super) fn new(policy: &'a Retry, budget: &'a Budget, idempotent: bool, deadline: Instant) -> Self {
+        Self { policy, budget, idempotent, deadline, attempts: 0, resigned: false, previous: None }
+    }
+
+    /// Counts an attempt and returns its number; the first is 1.
+    pub(super) fn start_attempt(&mut self) -> u32 {
+        self.attempts += 1;
+        self.attempts
+    }
+
+    /// Decides what follows a failed attempt. `apply_offset` stores a measured clock skew and returns whether signing
+    /// again can help.
+    pub(super) fn fail(&mut self, error: Error, apply_offset: impl FnOnce(i64) -> bool) -> Decision {
+        let error = self.give_up(error);
+        // The only retry after a 401: the clock was wrong, and now the offset is known.
+        if !self.resigned && error.clock_skew().is_some_and(apply_offset) {
+            self.resigned = true;
+            return Decision::Resign;
+        }
+        match self.backoff(&error, clock::monotonic()) {
+            Some(backoff) => {
+                self.previous = Some(error);
+                Decision::Retry(backoff)
+            }
+            None => Decision::GiveUp(error),
+        }
+    }
+
+    /// Returns the error of the call when no further attempt is made: with the number of attempts, and `MaybeSent` if an
+    /// earlier attempt was sent.
+    pub(super) fn give_up(&self, error: Error) -> Error {
+        Error { attempts: self.attempts, ..error }.after(&self.previous)
+    }
+
+    /// Returns the failure of the previous attempt, or `error` if there was none.
+    pub(super) fn previous_or(&self, error: Error) -> Error {
+        self.previous.clone().unwrap_or_else(|| self.give_up(error))
+    }
+
+    /// Returns what the previous attempt says about SCM, if there was one.
+    pub(super) fn previous_outcome(&self) -> Option<Outcome> {
+        self.previous.as_ref().map(Outcome::from)
+    }
+
+    /// Returns the backoff before the next attempt, or `None` if there is none: exponential with full jitter, at least
+    /// `Retry-After`, and only if it ends before the deadline.
+    fn backoff(&self, error: &Error, now: Instant) -> Option<Duration> {
+        if error.attempts >= self.policy.attempts || !is_retryable(error, self.idempotent) {
+            return None;
+        }
+        let doubled = self.policy.initial_backoff.saturating_mul(1 << error.attempts.saturating_sub(1).min(16));
+        let jittered = jitter::full(doubled.min(self.policy.max_backoff));
+        let backoff = jittered.max(error.retry_after.unwrap_or_default());
+        (now.checked_add(backoff)? < self.deadline && self.budget.withdraw()).then_some(backoff)
+    }
+}
+
+/// Returns whether a call with this failure may be retried at all.
+fn is_retryable(error: &Error, idempotent: bool) -> bool {
+    match error.progress {
+        Progress::NotSent => error.reason == Reason::UpstreamUnavailable,
+        Progress::MaybeSent => idempotent && error.reason == Reason::UpstreamUnavailable,
+        Progress::Answered => {
+            idempotent
+                && matches!(error.reason, Reason::UpstreamUnavailable | Reason::UpstreamTimeout)
+                && error.answer.as_ref().is_some_and(|answer| RETRYABLE_STATUSES.contains(&answer.http_status))
+        }
+    }
+}
+
+/// Converts the last attempt's error into the error of the call: for a call that is not idempotent, an ambiguous failure
+/// becomes UPSTREAM_OUTCOME_UNKNOWN.
+pub(super) fn finalize(error: Error, idempotent: bool) -> Error {
+    let is_ambiguous = !idempotent && is_retryable(&error, true) && !is_retryable(&error, false);
+    if is_ambiguous { Error { reason: Reason::UpstreamOutcomeUnknown, ..error } } else { error }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::{Instant, advance};
+    use tower::retry::budget::Budget as _;
+
+    use super::{Decision, RetryState, budget, finalize, is_retryable};
+    use crate::{
+        clock::monotonic,
+        config::Retry,
+        error::{Answer, Error, Progress, Reason},
+    };
+
+    fn answered(status: u16, reason: Reason) -> Error {
+        Error::answered(reason, Answer { http_status: status, ..Answer::default() })
+    }
+
+    #[test]
+    fn only_ambiguous_failures_become_outcome_unknown() {
+        let lost = Error::new(Reason::UpstreamUnavailable, Progress::MaybeSent);
+        let unsent = Error::new(Reason::UpstreamUnavailable, Progress::NotSent);
+        for (error, ambiguous) in [
+            (lost, true),
+            (answered(503, Reason::UpstreamUnavailable), true),
+            (answered(504, Reason::UpstreamTimeout), true),
+            (unsent, false),
+            (answered(404, Reason::CertificateNotFound), false),
+            (answered(429, Reason::UpstreamThrottled), false),
+        ] {
+            let reason = if ambiguous { Reason::UpstreamOutcomeUnknown } else { error.reason };
+            assert_eq!(finalize(error.clone(), false), Error { reason, ..error.clone() });
+            assert_eq!(finalize(error.clone(), true), error);
+        }
+    }
+
+    #[test]
+    fn unsent_requests_are_retryable_for_every_method() {
+        let error = Error::new(Reason::UpstreamUnavailable, Progress::NotSent);
+        assert!(is_retryable(&error, true) && is_retryable(&error, false));
+        let error = Error::new(Reason::UpstreamTls, Progress::NotSent);
+        assert!(!is_retryable(&error, true) && !is_retryable(&error, false));
+    }
+
+    #[test]
+    fn ambiguous_failures_are_retryable_if_idempotent() {
+        for error in [
+            Error::new(Reason::UpstreamUnavailable, Progress::MaybeSent),
+            answered(408, Reason::UpstreamUnavailable),
+            answered(502, Reason::UpstreamUnavailable),
+            answered(503, Reason::UpstreamUnavailable),
+            answered(504, Reason::UpstreamTimeout),
+        ] {
+            assert!(is_retryable(&error, true) && !is_retryable(&error, false), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn other_failures_are_not_retryable() {
+        for error in [
+            answered(400, Reason::InvalidRequest),
+            answered(400, Reason::UpstreamUnavailable),
+            answered(401, Reason::UpstreamCredentials),
+            answered(429, Reason::UpstreamThrottled),
+            answered(500, Reason::UpstreamError),
+            answered(502, Reason::CertificateNotFound),
+            answered(200, Reason::UpstreamMalformed),
+            answered(200, Reason::UpstreamTooLarge),
+            Error::new(Reason::UpstreamOutcomeUnknown, Progress::MaybeSent),
+            Error::new(Reason::Deadline, Progress::MaybeSent),
+        ] {
+            assert!(!is_retryable(&error, true), "{error:?}");
+        }
+    }
+
+    const POLICY: Retry =
+        Retry { attempts: 8, initial_backoff: Duration::from_millis(50), max_backoff: Duration::from_secs(2) };
+
+    /// Returns the backoff after `attempts` attempts, the last of which failed with `error`.
+    fn backoff(attempts: u32, error: &Error, deadline: Instant) -> Option<Duration> {
+        let budget = budget();
+        let mut retry = RetryState::new(&POLICY, &budget, true, deadline);
+        retry.attempts = attempts;
+        match retry.fail(error.clone(), |_| false) {
+            Decision::Retry(backoff) => Some(backoff),
+            _ => None,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn backoff_is_exponential_with_full_jitter() {
+        let error = answered(503, Reason::UpstreamUnavailable);
+        for (attempts, max) in [(1, 50), (2, 100), (3, 200), (6, 1600), (7, 2000)] {
+            let backoffs: Vec<_> =
+                (0..200).map(|_| backoff(attempts, &error, monotonic() + Duration::from_secs(60)).unwrap()).collect();
+            assert!(backoffs.iter().all(|backoff| *backoff <= Duration::from_millis(max)), "{attempts}");
+            assert!(backoffs.iter().any(|backoff| *backoff > Duration::from_millis(max * 3 / 4)), "{attempts}");
+            assert!(backoffs.iter().any(|backoff| *backoff < Duration::from_millis(max / 4)), "{attempts}");
+        }
+        assert_eq!(backoff(8, &error, monotonic() + Duration::from_secs(60)), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn backoff_honors_retry_after_and_the_deadline() {
+        let retry_after = Some(Duration::from_secs(3));
+        let error = Error { retry_after, ..answered(503, Reason::UpstreamUnavailable) };
+        assert_eq!(backoff(1, &error, monotonic() + Duration::from_secs(4)), Some(Duration::from_secs(3)));
+        assert_eq!(backoff(1, &error, monotonic() + Duration::from_secs(3)), None);
+        let forever = Error { retry_after: Some(Duration::MAX), ..error };
+        assert_eq!(backoff(1, &forever, monotonic() + Duration::from_secs(4)), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_earlier_sent_attempt_makes_the_call_maybe_sent() {
+        let budget = budget();
+        let mut retry = RetryState::new(&POLICY, &budget, true, monotonic() + Duration::from_secs(60));
+        retry.start_attempt();
+        let decision = retry.fail(answered(503, Reason::UpstreamUnavailable), |_| false);
+        assert!(matches!(decision, Decision::Retry(_)));
+        let error = retry.give_up(Error::deadline_before_send("no credentials"));
+        assert_eq!((error.progress, error.attempts), (Progress::MaybeSent, 1));
+        let throttled = Error::new(Reason::UpstreamThrottled, Progress::NotSent);
+        assert_eq!(retry.previous_or(throttled).reason, Reason::UpstreamUnavailable);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_is_signed_again_once() {
+        let budget = budget();
+        let mut retry = RetryState::new(&POLICY, &budget, false, monotonic() + Duration::from_secs(60));
+        let skewed = Answer { http_status: 401, clock_skew: Some(1200), ..Answer::default() };
+        let error = Error::answered(Reason::UpstreamCredentials, skewed);
+        retry.start_attempt();
+        assert_eq!(retry.fail(error.clone(), |_| true), Decision::Resign);
+        retry.start_attempt();
+        assert_eq!(retry.fail(error.clone(), |_| true), Decision::GiveUp(Error { attempts: 2, ..error }));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn retries_are_a_fifth_of_the_calls_plus_ten_a_second() {
+        let budget = budget();
+        let granted = |budget: &super::Budget| (0..1000).filter(|_| budget.withdraw()).count();
+        assert_eq!(granted(&budget), 10);
+        (0..100).for_each(|_| super::deposit(&budget));
+        assert_eq!(granted(&budget), 20);
+        advance(Duration::from_secs(2)).await;
+        assert_eq!(granted(&budget), 10);
+        advance(Duration::from_secs(3600)).await;
+        assert_eq!(granted(&budget), 10);
+    }
+}

@@ -1,0 +1,269 @@
+//! HTTP/1.1 over TLS with hyper's client.
+//!
+//! The client follows no redirect, because a redirect would carry signed headers to another host. It resends nothing that
+//! was sent, because each attempt needs a date and signature of its own.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderValue, Method, Request, Uri,
+    header::{ACCEPT, CONTENT_LENGTH, PROXY_AUTHORIZATION, USER_AGENT},
+    uri::{InvalidUri, Scheme},
+};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use hyper::body::{Body as _, Incoming};
+use hyper_util::{
+    client::legacy::{
+        self,
+        connect::{CaptureConnection, HttpConnector, capture_connection},
+    },
+    rt::{TokioExecutor, TokioTimer},
+};
+use rustls::pki_types::CertificateDer;
+use secrecy::ExposeSecret as _;
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout, timeout_at},
+};
+use zeroize::Zeroizing;
+
+use crate::{
+    clock, config,
+    runtime::PerWorker,
+    scm::{api::RawReply, sign::signed_request::SignedRequest},
+};
+
+mod connector;
+mod send_error;
+
+use connector::{Connector, Resolver};
+pub(in crate::scm) use send_error::{SendError, SendErrorKind};
+use send_error::{classify, classify_body};
+
+const AGENT: HeaderValue = HeaderValue::from_static(concat!("scm-gateway/", env!("CARGO_PKG_VERSION")));
+const ANYTHING: HeaderValue = HeaderValue::from_static("*/*");
+
+/// The largest response body of SCM.
+const MAX_BODY: usize = 1024 * 1024;
+
+/// The largest response body of the metadata service.
+const MAX_METADATA: usize = 64 * 1024;
+
+/// The timeout of a request to the metadata service.
+const METADATA_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long the body of an error response is waited for. The head decides, the body refines.
+const ERROR_BODY_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Kept back from the deadline while an error body is waited for, so that the head is not lost with the body.
+const HEAD_MARGIN: Duration = Duration::from_millis(5);
+
+/// An idle connection is closed after this time.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The idle connections of all workers together.
+const MAX_IDLE: usize = 512;
+
+/// The client cannot be built as configured.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// `[upstream] ca_file` or the system's trust roots cannot be used.
+    #[error("upstream.ca_file: no trust roots: install the system's CA certificates or name a file of your own")]
+    TrustRoots,
+    /// `[upstream] proxy` is not a proxy URL.
+    #[error("upstream.proxy: expects a URL such as \"http://proxy.example:3128\"")]
+    Proxy,
+}
+
+type Client<C> = legacy::Client<C, Full<Bytes>>;
+
+/// A client for each worker, because the worker that opened a connection drives it.
+type Clients = PerWorker<Client<Connector>>;
+
+/// Tells whether hyper has assigned a connection to a request, which it does right before it writes the request.
+#[derive(Clone)]
+pub(super) struct WriteStarted(CaptureConnection);
+
+impl WriteStarted {
+    /// Returns whether any byte of the request may have been written.
+    pub(super) fn get(&self) -> bool {
+        self.0.connection_metadata().is_some()
+    }
+
+    /// Returns the error of a request whose deadline is exceeded.
+    pub(super) fn timeout_error(&self) -> SendError {
+        let sent = self.get();
+        let cause = if sent { "no response in time" } else { "no connection in time" };
+        SendError { kind: SendErrorKind::Timeout { sent }, cause }
+    }
+
+    /// Keeps the connection of the request from being used again.
+    fn poison(&self) {
+        if let Some(connection) = &*self.0.connection_metadata() {
+            connection.poison();
+        }
+    }
+}
+
+/// A request that is ready to be sent.
+pub(super) struct OutgoingRequest(Request<Full<Bytes>>);
+
+/// The connections to SCM.
+pub struct Transport {
+    config: config::Upstream,
+    workers: usize,
+    resolver: Resolver,
+    clients: watch::Sender<Arc<Clients>>,
+    /// The credentials for a proxy that reads plain-text requests.
+    proxy_authorization: Option<HeaderValue>,
+}
+
+impl Transport {
+    /// Creates a client for `workers` worker threads.
+    pub fn new(config: &config::Upstream, workers: usize) -> Result<Self, BuildError> {
+        let roots = config.ca.as_ref().map_or(&[][..], |ca| &ca.certificates);
+        let resolver = Resolver::default();
+        let connector = connector(config, roots, &resolver)?;
+        let proxy_authorization = connector.proxy_authorization().cloned();
+        let clients = watch::Sender::new(clients(&connector, workers));
+        Ok(Self { config: config.clone(), workers, resolver, clients, proxy_authorization })
+    }
+
+    /// Replaces the trust roots that are used in addition to the system's. Requests in flight keep their connections.
+    pub fn set_trust_roots(&self, roots: &[CertificateDer<'static>]) -> Result<(), BuildError> {
+        let connector = connector(&self.config, roots, &self.resolver)?;
+        self.clients.send_replace(clients(&connector, self.workers));
+        Ok(())
+    }
+
+    /// Builds the HTTP request, and the signal that tells whether its write has started.
+    pub(super) fn prepare(&self, signed: SignedRequest) -> Result<(OutgoingRequest, WriteStarted), SendError> {
+        let mut request = request(signed.method, signed.url, signed.headers, signed.body).map_err(invalid_url)?;
+        if let Some(authorization) = &self.proxy_authorization
+            && request.uri().scheme() == Some(&Scheme::HTTP)
+        {
+            request.headers_mut().insert(PROXY_AUTHORIZATION, authorization.clone());
+        }
+        let write_started = WriteStarted(capture_connection(&mut request));
+        Ok((OutgoingRequest(request), write_started))
+    }
+
+    /// Sends a request and reads the whole response, if possible before the deadline.
+    pub(super) async fn send(
+        &self,
+        request: OutgoingRequest,
+        write_started: &WriteStarted,
+        deadline: Instant,
+    ) -> Result<RawReply, SendError> {
+        let clients = self.clients.borrow().clone();
+        let response = clients.local().request(request.0).await.map_err(|error| {
+            let error = classify(&error);
+            if let SendErrorKind::ConnectionLost(_) = error.kind {
+                write_started.poison();
+            }
+            error
+        });
+        let (head, body) = response?.into_parts();
+        let (status, headers) = (head.status.as_u16(), head.headers);
+        let is_error = status >= 400;
+        let body = read(body, MAX_BODY);
+        // The head of an error says enough: a slow body is not waited for, and a broken body changes nothing.
+        let body = if is_error {
+            let until = (clock::monotonic() + ERROR_BODY_TIMEOUT).min(deadline - HEAD_MARGIN);
+            timeout_at(until, body).await.unwrap_or(Ok(Some(Bytes::new())))
+        } else {
+            body.await
+        };
+        match body {
+            Ok(Some(body)) => Ok(RawReply { status, headers, body }),
+            Ok(None) => {
+                Err(SendError { kind: SendErrorKind::TooLarge(status, headers), cause: "response larger than 1 MiB" })
+            }
+            Err(_) if is_error => Ok(RawReply { status, headers, body: Bytes::new() }),
+            Err(SendError { kind: SendErrorKind::ConnectionLost(_), cause }) => {
+                Err(SendError { kind: SendErrorKind::ConnectionLost(Some((status, headers))), cause })
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// A client of the metadata service: plain HTTP, without a proxy, one connection a request.
+pub(in crate::scm) struct MetadataTransport(Client<HttpConnector>);
+
+impl MetadataTransport {
+    /// Creates the client.
+    pub(in crate::scm) fn new() -> Self {
+        Self(legacy::Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build_http())
+    }
+
+    /// Sends a request without a body. Returns the status and the body of the response, which holds secrets.
+    pub(in crate::scm) async fn send(
+        &self,
+        method: Method,
+        url: String,
+        headers: HeaderMap,
+    ) -> Result<(u16, Zeroizing<Vec<u8>>), SendError> {
+        let mut request = request(method, url, headers, Bytes::new()).map_err(invalid_url)?;
+        let write_started = WriteStarted(capture_connection(&mut request));
+        let response = async {
+            let response = self.0.request(request).await.map_err(|error| classify(&error))?;
+            let status = response.status().as_u16();
+            match read(response.into_body(), MAX_METADATA).await? {
+                Some(body) => Ok((status, Zeroizing::new(body.into()))),
+                None => {
+                    let kind = SendErrorKind::TooLarge(status, HeaderMap::new());
+                    Err(SendError { kind, cause: "response larger than 64 KiB" })
+                }
+            }
+        };
+        timeout(METADATA_TIMEOUT, response).await.unwrap_or_else(|_| Err(write_started.timeout_error()))
+    }
+}
+
+fn connector(
+    config: &config::Upstream,
+    roots: &[CertificateDer<'static>],
+    resolver: &Resolver,
+) -> Result<Connector, BuildError> {
+    let proxy = config.proxy.as_ref().map(|proxy| proxy.expose_secret());
+    Connector::new(roots, proxy, config.connect_timeout, resolver)
+}
+
+fn clients(connector: &Connector, workers: usize) -> Arc<Clients> {
+    Arc::new(PerWorker::new(workers, || {
+        legacy::Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .pool_max_idle_per_host(MAX_IDLE.div_ceil(workers))
+            .build(connector.clone())
+    }))
+}
+
+fn request(method: Method, url: String, headers: HeaderMap, body: Bytes) -> Result<Request<Full<Bytes>>, InvalidUri> {
+    let url = Uri::try_from(url)?;
+    let mut request = Request::new(Full::new(body));
+    let length = request.body().size_hint().lower();
+    *request.method_mut() = method;
+    *request.uri_mut() = url;
+    *request.headers_mut() = headers;
+    let headers = request.headers_mut();
+    headers.insert(CONTENT_LENGTH, length.into()); // hyper leaves out a length of 0
+    headers.insert(ACCEPT, ANYTHING);
+    headers.insert(USER_AGENT, AGENT);
+    Ok(request)
+}
+
+fn invalid_url(_: InvalidUri) -> SendError {
+    SendError { kind: SendErrorKind::Connect, cause: "invalid URL" }
+}
+
+/// Reads a whole body. Returns `None` if the body is larger than `max`.
+async fn read(body: Incoming, max: usize) -> Result<Option<Bytes>, SendError> {
+    match Limited::new(body, max).collect().await {
+        Ok(body) => Ok(Some(body.to_bytes())),
+        Err(error) if error.is::<LengthLimitError>() => Ok(None),
+        Err(error) => Err(classify_body(&*error)),
+    }
+}

@@ -1,0 +1,245 @@
+//! Runs a gateway in front of the emulator, with clients of it, and reads statuses, metrics and logs.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs, reason = "test code")]
+
+use std::{collections::BTreeMap, fmt::Debug, str::FromStr, time::SystemTime};
+
+use hyper_util::{
+    client::legacy::{self, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use scm_emulator::{Emulator, Options, SAMPLE_ACCESS_KEY, SAMPLE_PROJECT, SAMPLE_SECRET_KEY, Step};
+use scm_gateway::{
+    app::{Addresses, StartError, run},
+    clock::Clock,
+    config::{self, Environment},
+    grpc::service::certificate_service_client::CertificateServiceClient,
+    proto::{CertificateInfo, ReadInfoRequest, SaveInfoRequest, SaveInfoResponse},
+    runtime::Workers,
+};
+use tokio::{sync::oneshot, task::JoinHandle};
+use tonic::{
+    Code, Response, Status,
+    transport::{Channel, Endpoint},
+};
+use tonic_types::StatusExt as _;
+
+pub mod folder;
+pub mod metadata_service;
+pub mod otlp_sink;
+pub mod pki;
+pub mod process;
+pub mod raw;
+pub mod suite_log;
+
+/// A client without time of its own.
+pub type Patient = legacy::Client<HttpConnector, tonic::body::Body>;
+
+pub const CERT: &str = "scs1481110651012";
+
+/// A running gateway. Dropped, it stops.
+pub struct Gateway {
+    pub addresses: Addresses,
+    pub client: CertificateServiceClient<Channel>,
+    stop: Option<oneshot::Sender<()>>,
+    run: JoinHandle<Result<(), StartError>>,
+}
+
+impl Gateway {
+    /// Behind it the emulator; beside that the defaults.
+    pub async fn of(emulator: &Emulator) -> Self {
+        Self::with(emulator, &[]).await
+    }
+
+    /// With these variables set.
+    pub async fn with(emulator: &Emulator, variables: &[(&str, &str)]) -> Self {
+        Self::start(environment(&emulator.endpoint(), variables), Clock::system()).await
+    }
+
+    pub async fn start(environment: Environment, clock: Clock) -> Self {
+        suite_log::start();
+        let config = config::load(None, &environment, &clock).unwrap();
+        let (started, addresses) = oneshot::channel();
+        let (stop, stopped) = oneshot::channel();
+        let run = tokio::spawn(run(config, Workers::current(), clock, started, async {
+            let _ = stopped.await;
+        }));
+        let addresses = addresses.await.unwrap();
+        let client = CertificateServiceClient::new(endpoint(&addresses.server).connect_lazy());
+        Self { addresses, client, stop: Some(stop), run }
+    }
+
+    pub async fn save(&self, request: SaveInfoRequest) -> Result<Response<SaveInfoResponse>, Status> {
+        self.client.clone().save_info(request).await
+    }
+
+    pub async fn channel(&self) -> Channel {
+        channel(&self.addresses.server).await
+    }
+
+    pub fn patient_client(&self) -> CertificateServiceClient<Patient> {
+        patient_client(&self.addresses.server)
+    }
+
+    /// Begins to drain.
+    pub fn stop(&mut self) {
+        let _ = self.stop.take().unwrap().send(());
+    }
+
+    /// Waits until it has drained.
+    pub async fn stopped(&mut self) {
+        (&mut self.run).await.unwrap().unwrap();
+    }
+
+    /// The value of the first series of its metrics that begins so.
+    pub async fn metric<T: FromStr<Err: Debug>>(&self, series: &str) -> T {
+        value_of(&self.admin("/metrics").await.1, series)
+    }
+
+    /// Status and body of an admin page.
+    pub async fn admin(&self, path: &str) -> (u16, String) {
+        let response = reqwest::get(format!("http://{}{path}", self.addresses.admin)).await.unwrap();
+        let (status, text) = (response.status().as_u16(), response.text().await.unwrap());
+        if path == "/metrics" {
+            suite_log::add_metrics(&text);
+        }
+        (status, text)
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        self.run.abort();
+    }
+}
+
+/// An address as the gateway tells it.
+fn endpoint(address: &str) -> Endpoint {
+    match address.starts_with("unix:") {
+        true => Endpoint::from_shared(address.to_owned()).unwrap().origin("http://localhost".parse().unwrap()),
+        false => Endpoint::from_shared(format!("http://{address}")).unwrap(),
+    }
+}
+
+pub async fn channel(address: &str) -> Channel {
+    endpoint(address).connect().await.unwrap()
+}
+
+pub async fn client(address: &str) -> CertificateServiceClient<Channel> {
+    CertificateServiceClient::new(channel(address).await)
+}
+
+/// A client that leaves deadlines to the server: tonic's channel would answer in its stead.
+pub fn patient_client(address: &str) -> CertificateServiceClient<Patient> {
+    let http = legacy::Client::builder(TokioExecutor::new()).http2_only(true).build_http();
+    CertificateServiceClient::with_origin(http, format!("http://{address}").parse().unwrap())
+}
+
+/// The least that is needed, on ports that the system chooses.
+pub fn environment(endpoint: &str, variables: &[(&str, &str)]) -> Environment {
+    let mut environment: Environment = BTreeMap::from_iter(
+        [
+            ("HUAWEICLOUD_SDK_AK", SAMPLE_ACCESS_KEY),
+            ("HUAWEICLOUD_SDK_SK", SAMPLE_SECRET_KEY),
+            ("HUAWEICLOUD_SDK_PROJECT_ID", SAMPLE_PROJECT),
+            ("SCM_GATEWAY__SERVER__LISTEN", "127.0.0.1:0"),
+            ("SCM_GATEWAY__SERVER__LAME_DUCK", "0s"),
+            ("SCM_GATEWAY__ADMIN__LISTEN", "127.0.0.1:0"),
+            ("SCM_GATEWAY__UPSTREAM__ENDPOINT", endpoint),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned())),
+    );
+    environment.extend(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+    environment
+}
+
+/// A message with its prefix: the flag says whether it is compressed (gRPC over HTTP/2, "Messages").
+pub fn framed(flag: u8, message: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(message.len()).unwrap().to_be_bytes();
+    [&[flag][..], &length, message].concat()
+}
+
+/// The value of the first series of a page of metrics that begins so. What counts is read as a whole number.
+pub fn value_of<T: FromStr<Err: Debug>>(page: &str, series: &str) -> T {
+    let line = page.lines().find(|line| line.starts_with(series)).unwrap_or_else(|| panic!("{series} in {page}"));
+    line.rsplit(' ').next().unwrap().parse().unwrap()
+}
+
+/// A call that has come to SCM, where this step awaits it.
+pub async fn in_flight(
+    emulator: &Emulator,
+    step: Step,
+    mut client: CertificateServiceClient<Channel>,
+) -> JoinHandle<Result<Response<SaveInfoResponse>, Status>> {
+    let before = emulator.attempts();
+    emulator.script(step);
+    let call = tokio::spawn(async move { client.save_info(sample()).await });
+    emulator.wait_for_attempts(before + 1).await;
+    call
+}
+
+pub async fn emulator() -> Emulator {
+    Emulator::start(Options::default()).await.unwrap()
+}
+
+/// A clock that stands at 2022-08-09T04:05:06Z.
+pub fn standing() -> SystemTime {
+    SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_660_017_906)
+}
+
+/// The values of the vendor's page.
+pub fn sample_info() -> CertificateInfo {
+    CertificateInfo {
+        domain: "www.xzz.com".into(),
+        company_name: "Huawei Chengdu branch".into(),
+        company_unit: Some("Human Resource Dept".into()),
+        company_province: "Sichuan".into(),
+        company_city: "Chengdu".into(),
+        country: "CN".into(),
+        applicant_name: "Tom".into(),
+        applicant_phone: "13212345678".into(),
+        applicant_email: "9997342346@qq.com".into(),
+        contact_name: Some("Jacky".into()),
+        contact_phone: Some("13512345678".into()),
+        contact_email: Some("jk@jk.ff".into()),
+        agree_privacy_protection: true,
+        ..CertificateInfo::default()
+    }
+}
+
+pub fn sample() -> SaveInfoRequest {
+    SaveInfoRequest { project_id: String::new(), cert_id: CERT.into(), info: Some(sample_info()) }
+}
+
+pub fn read() -> ReadInfoRequest {
+    ReadInfoRequest { project_id: String::new(), cert_id: CERT.into() }
+}
+
+/// A status as far as a client acts on it.
+#[derive(Debug, PartialEq)]
+pub struct Seen {
+    pub code: Code,
+    pub reason: String,
+    pub metadata: BTreeMap<String, String>,
+}
+
+pub fn seen(status: &Status) -> Seen {
+    let details = status.get_error_details();
+    let info = details.error_info().expect("every error of ours has an ErrorInfo").clone();
+    assert_eq!(info.domain, "scm-gateway");
+    Seen { code: status.code(), reason: info.reason, metadata: info.metadata.into_iter().collect() }
+}
+
+/// Asserts status, reason and number of attempts.
+pub fn assert_status(status: &Status, code: Code, reason: &str, attempts: Option<u32>) {
+    let seen = seen(status);
+    assert_eq!((seen.code, seen.reason.as_str()), (code, reason), "{status:?}");
+    assert_eq!(seen.metadata.get("attempts").cloned(), attempts.map(|n| n.to_string()), "attempts of {status:?}");
+}
+
+/// The refused fields, by proto path, in the order of the status.
+pub fn fields(status: &Status) -> Vec<String> {
+    let details = status.get_error_details();
+    let request = details.bad_request().expect("refused fields are named");
+    request.field_violations.iter().map(|v| v.field.clone()).collect()
+}

@@ -1,0 +1,81 @@
+//! An authority that issues certificates for servers and clients, and connections that show them.
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    SanType, date_time_ymd,
+};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Error, Identity};
+
+use crate::folder::Folder;
+
+pub struct Authority {
+    pub pem: String,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+/// A certificate and its key, in PEM.
+pub struct Issued {
+    pub certificate: String,
+    pub key: String,
+}
+
+pub fn uri(uri: &str) -> SanType {
+    SanType::URI(uri.try_into().unwrap())
+}
+
+pub fn dns(name: &str) -> SanType {
+    SanType::DnsName(name.try_into().unwrap())
+}
+
+impl Authority {
+    pub fn new() -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        Self { pem: certificate.pem(), issuer: Issuer::new(params, key) }
+    }
+
+    /// For the gateway, good until 2050.
+    pub fn server(&self) -> Issued {
+        self.issue(vec![dns("localhost")], ExtendedKeyUsagePurpose::ServerAuth, 2050)
+    }
+
+    /// For a client with these names, whose CN is `admin`.
+    pub fn client(&self, names: Vec<SanType>) -> Issued {
+        self.issue(names, ExtendedKeyUsagePurpose::ClientAuth, 2050)
+    }
+
+    pub fn issue(&self, names: Vec<SanType>, usage: ExtendedKeyUsagePurpose, until: i32) -> Issued {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, "admin");
+        params.subject_alt_names = names;
+        params.extended_key_usages = vec![usage];
+        params.not_before = date_time_ymd(2020, 1, 1);
+        params.not_after = date_time_ymd(until, 1, 1);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        Issued { certificate: certificate.pem(), key: key.serialize_pem() }
+    }
+
+    /// The variables of `[server.tls]`, after writing its files.
+    pub fn variables(&self, folder: &Folder, client_ca: Option<&str>) -> Vec<(&'static str, String)> {
+        let server = self.server();
+        let mut variables = vec![
+            ("SCM_GATEWAY__SERVER__TLS__CERT_FILE", folder.file("tls.crt", &server.certificate)),
+            ("SCM_GATEWAY__SERVER__TLS__KEY_FILE", folder.file("tls.key", &server.key)),
+        ];
+        variables.extend(client_ca.map(|pem| ("SCM_GATEWAY__SERVER__TLS__CLIENT_CA_FILE", folder.file("ca.crt", pem))));
+        variables
+    }
+
+    /// A connection to a gateway with a certificate of this authority.
+    pub async fn connect(&self, address: &str, client: Option<&Issued>) -> Result<Channel, Error> {
+        let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&self.pem)).domain_name("localhost");
+        if let Some(Issued { certificate, key }) = client {
+            tls = tls.identity(Identity::from_pem(certificate, key));
+        }
+        Endpoint::from_shared(format!("https://{address}")).unwrap().tls_config(tls).unwrap().connect().await
+    }
+}

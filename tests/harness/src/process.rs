@@ -1,0 +1,139 @@
+//! The real binary in a process of its own.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Stdio,
+};
+
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader, Lines},
+    process::{Child, ChildStdout, Command},
+};
+
+use crate::{environment, suite_log, value_of};
+
+/// Returns the path of the binary, which cargo builds with the tests: beside the folder of the test programs.
+pub fn binary_path() -> PathBuf {
+    let tests = std::env::current_exe().unwrap();
+    tests.parent().and_then(Path::parent).unwrap().join("scm-gateway")
+}
+
+pub fn binary(variables: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(binary_path());
+    command.env_clear().envs(variables.iter().copied()).kill_on_drop(true).stdin(Stdio::null());
+    command
+}
+
+/// A gateway in a process of its own, and its log.
+pub struct Process {
+    pub child: Child,
+    pub address: String,
+    pub admin: String,
+    lines: Option<Lines<BufReader<ChildStdout>>>,
+    pub log: Vec<String>,
+}
+
+impl Process {
+    pub async fn start(endpoint: &str, variables: &[(&str, &str)]) -> Self {
+        Self::spawn(binary(&[]), endpoint, variables).await
+    }
+
+    /// With so many file descriptors.
+    pub async fn with_descriptors(most: u32, endpoint: &str, variables: &[(&str, &str)]) -> Self {
+        let mut shell = Command::new("/bin/sh");
+        shell.arg("-c").arg(format!("ulimit -n {most}; exec \"$0\"")).arg(binary_path());
+        shell.env_clear().kill_on_drop(true).stdin(Stdio::null());
+        Self::spawn(shell, endpoint, variables).await
+    }
+
+    async fn spawn(mut command: Command, endpoint: &str, variables: &[(&str, &str)]) -> Self {
+        let mut child = command.envs(environment(endpoint, variables)).stdout(Stdio::piped()).spawn().unwrap();
+        let lines = child.stdout.take().map(|stdout| BufReader::new(stdout).lines());
+        let (address, admin) = (String::new(), String::new());
+        let mut process = Self { child, address, admin, lines, log: Vec::new() };
+        let serving = process.line("serving").await;
+        let named = |name| serving[name].as_str().unwrap().to_owned();
+        (process.address, process.admin) = (named("listen"), named("admin"));
+        process
+    }
+
+    /// The next line with this message.
+    pub async fn line(&mut self, message: &str) -> serde_json::Value {
+        loop {
+            let line = self.next_line().await.expect("the line comes before the log ends");
+            let json: serde_json::Value = serde_json::from_str(&line).expect("every line is JSON");
+            self.log.push(line);
+            if json["message"].as_str().is_some_and(|text| text.starts_with(message)) {
+                return json;
+            }
+        }
+    }
+
+    async fn next_line(&mut self) -> Option<String> {
+        let line = self.lines.as_mut()?.next_line().await.unwrap()?;
+        suite_log::add(&line);
+        Some(line)
+    }
+
+    /// What it logs from here on is read, and only the suite's log keeps it.
+    pub fn read_log(&mut self) {
+        let mut lines = self.lines.take().unwrap();
+        tokio::spawn(async move {
+            while let Some(line) = lines.next_line().await.unwrap() {
+                suite_log::add(&line);
+            }
+        });
+    }
+
+    /// Nobody reads what it logs from here on.
+    pub fn close_log(&mut self) {
+        self.lines = None;
+    }
+
+    /// A file of it in `/proc`.
+    pub fn proc(&self, file: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/{file}", self.child.id().unwrap()))
+    }
+
+    pub async fn metrics(&self) -> String {
+        let page = reqwest::get(format!("http://{}/metrics", self.admin)).await.unwrap().text().await.unwrap();
+        suite_log::add_metrics(&page);
+        page
+    }
+
+    /// The value of a metric without labels.
+    pub async fn metric(&self, name: &str) -> u64 {
+        value_of(&self.metrics().await, &format!("{name}{{"))
+    }
+
+    /// KiB of memory at the most so far.
+    pub fn peak_memory(&self) -> u64 {
+        self.memory("VmHWM:")
+    }
+
+    /// KiB of memory, by its name in proc(5).
+    pub fn memory(&self, name: &str) -> u64 {
+        let status = std::fs::read_to_string(self.proc("status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.trim().strip_suffix(" kB").unwrap().parse().unwrap()
+    }
+
+    /// How many file descriptors are open.
+    pub fn descriptors(&self) -> usize {
+        std::fs::read_dir(self.proc("fd")).unwrap().count()
+    }
+
+    pub fn signal(&self, name: &str) {
+        let pid = self.child.id().unwrap().to_string();
+        let sent = std::process::Command::new("kill").args(["-s", name, &pid]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// Waits for the end; the code, and the rest of the log.
+    pub async fn end(mut self) -> (Option<i32>, Vec<String>) {
+        while let Some(line) = self.next_line().await {
+            self.log.push(line);
+        }
+        (self.child.wait().await.unwrap().code(), self.log)
+    }
+}
