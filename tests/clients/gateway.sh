@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs a command beside an emulator and a gateway, which listen where the README says, in a network namespace of its own:
-# gateway.sh TARGET_FOLDER COMMAND… The logs of both go to the working directory.
+# Runs a command next to an emulator and a gateway on their default addresses, in a separate network namespace.
+# Usage: gateway.sh TARGET_DIRECTORY COMMAND… The logs of both go to the working directory.
 set -euo pipefail
 target="$1"
 
@@ -16,7 +16,7 @@ await() {
     grep -qs "$1" "$2" && return
     sleep 0.1
   done
-  echo "no $1 in $2"
+  echo "timed out waiting for $1 in $2"
   exit 1
 }
 

@@ -1,7 +1,7 @@
-"""Compares the README's programs with the files that they are cut from: readme.py [--write].
+"""Compares the code blocks of README.md and docs/ with the files that they show: readme.py [--write].
 
-A block of code after `<!-- tests/clients/FILE -->` is that file; after `<!-- tests/clients/FILE NAME -->` it is what lies
-in the file between `# README: NAME` and `# README: end`. `--write` puts the files' text into the README.
+A code block after `<!-- tests/clients/FILE -->` shows that file. A block after `<!-- tests/clients/FILE NAME -->` shows the
+lines of the file between `# docs: NAME` and `# docs: end`. `--write` updates the pages.
 """
 
 import re
@@ -9,32 +9,50 @@ import sys
 import textwrap
 from pathlib import Path
 
-README = Path("README.md")
+PAGES = [Path("README.md"), Path("docs/clients.md"), *sorted(Path("docs/clients").glob("*.md"))]
 BLOCK = re.compile(r"^<!-- (tests/clients/\S+)(?: ([^\n]+))? -->\n```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+MARKER = re.compile(r"^<!-- tests/clients/", re.MULTILINE)
+# Languages of programs: every block in one of them needs a marker.
+PROGRAM = re.compile(r"^```(python|go|java|js|rust)$", re.MULTILINE)
 
 
 def text_of(file, region):
-    """What the README has to show."""
+    """Returns the text that the page must show."""
     text = Path(file).read_text(encoding="utf-8")
     if region:
-        found = re.search(rf"^ *# README: {region}\n(.*?)^ *# README: end$", text, re.MULTILINE | re.DOTALL)
+        found = re.search(rf"^ *# docs: {re.escape(region)}\n(.*?)^ *# docs: end$", text, re.MULTILINE | re.DOTALL)
+        if not found:
+            sys.exit(f"{file} has no region `# docs: {region}`")
         text = textwrap.dedent(found[1])
     return text
 
 
-def main():
-    readme = README.read_text(encoding="utf-8")
-    cut = BLOCK.sub(lambda m: m[0][: m.start(4) - m.start()] + text_of(m[1], m[2]) + "```", readme)
+def check(page):
+    """Compares or rewrites one page. Returns the languages of its programs."""
+    text = page.read_text(encoding="utf-8")
+    expected = BLOCK.sub(lambda m: m[0][: m.start(4) - m.start()] + text_of(m[1], m[2]) + "```", text)
     if "--write" in sys.argv:
-        README.write_text(cut, encoding="utf-8")
-    elif cut != readme:
-        sys.exit("README.md shows something else than tests/clients: `tests/clients/readme.py --write` cuts it anew")
-    # Every program is cut from a file.
-    programs = re.findall(r"^```(?:python|go|java|js)$", readme, re.MULTILINE)
-    shown = [m[3] for m in BLOCK.finditer(readme) if f"```{m[3]}" in programs]
-    if len(programs) != len(shown) or not shown:
-        sys.exit(f"README.md has {len(programs)} programs, and {len(shown)} say which file they are")
-    print(f"README.md: {len(shown)} programs, as they lie in tests/clients")
+        page.write_text(expected, encoding="utf-8")
+    elif expected != text:
+        sys.exit(f"{page} differs from tests/clients: run `python3 tests/clients/readme.py --write`")
+    blocks = list(BLOCK.finditer(text))
+    if len(blocks) != len(MARKER.findall(text)):
+        sys.exit(f"{page} has a marker without a code block")
+    programs = PROGRAM.findall(text)
+    shown = [m[3] for m in blocks if m[3] in programs]
+    if len(programs) != len(shown):
+        sys.exit(f"{page} has {len(programs)} programs, but {len(shown)} with a marker")
+    if page.parent.name == "clients" and not shown:
+        sys.exit(f"{page} shows no program")
+    return shown
+
+
+def main():
+    shown = [program for page in PAGES for program in check(page)]
+    missing = {"python", "go", "java", "js", "rust"} - set(shown)
+    if missing:
+        sys.exit(f"no page shows a program in {', '.join(sorted(missing))}")
+    print(f"{len(PAGES)} pages show {len(shown)} programs of tests/clients")
 
 
 main()

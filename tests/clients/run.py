@@ -1,6 +1,6 @@
-"""Runs the clients against the gateway and compares what they print.
+"""Runs the clients against the gateway and compares their output with expected.txt.
 
-Usage: run.py TARGET_FOLDER TOOLS_FOLDER [CLIENT…], from the root of the repository. `run.sh` installs what it needs.
+Usage: run.py TARGET_DIRECTORY TOOLS_DIRECTORY [CLIENT…], from the root of the repository. `run.sh` installs the dependencies.
 """
 
 import json
@@ -17,10 +17,10 @@ TARGET, TOOLS, *ONLY = sys.argv[1:]
 HERE = Path("tests/clients")
 GO = Path("target/tools/go").absolute()
 EXPECTED = (HERE / "expected.txt").read_text().splitlines()
-# What a client's libraries cannot do.
+# Lines of expected.txt that a language's libraries do not support.
 MISSING = {"node": ["reflection"], "ruby": ["reflection"], "java": ["reflection"], "cpp": ["reflection"]}
 PROTO = "huaweicloud/scm/v1/certificate_service.proto"
-# Besides Google's own: the details of errors, and health.
+# Also compiled for Java and C++: annotations, error details and health.
 OTHERS = ["google/api/annotations.proto", "google/api/http.proto", "google/rpc/status.proto",
           "google/rpc/error_details.proto", "grpc/health/v1/health.proto"]
 JARS = ("grpc-api grpc-context grpc-core grpc-netty grpc-protobuf grpc-protobuf-lite grpc-stub guava protobuf perfmark-api "
@@ -29,7 +29,7 @@ JARS = ("grpc-api grpc-context grpc-core grpc-netty grpc-protobuf grpc-protobuf-
 
 
 def protoc(folder, *arguments, env=None):
-    """Generates code from the proto, and from those that come with gRPC."""
+    """Generates code from the gateway's proto and Google's protos."""
     folder.mkdir()
     subprocess.run(["protoc", "-I", "proto", "-I", f"{TOOLS}/proto", *arguments], check=True, env=env)
 
@@ -81,26 +81,26 @@ def go(folder):
     return [str(made / "client")], {}
 
 
-# Each by its language, with what has to be there.
+# Language -> build function and the program that it requires.
 CLIENTS = {"python": (python, f"{TOOLS}/bin/python"), "node": (node, "node"), "ruby": (ruby, "grpc_ruby_plugin"),
            "java": (java, "grpc_java_plugin"), "cpp": (cpp, "grpc_cpp_plugin"), "go": (go, f"{GO}/debian13/usr/bin/protoc-gen-go-grpc")}
 
 
 def commands(folder):
-    """How each client is started; those whose language is not here are named and left out."""
+    """Yields name, command and environment of each client. Skips and reports languages that are not installed."""
     for name, (make, needs) in CLIENTS.items():
         if ONLY and name not in ONLY:
             continue
         if not shutil.which(needs):
-            print(f"no {needs}: the client in {name} was not run")
-            assert not os.environ.get("CI"), "where CI runs it can be had"
+            print(f"{needs} not found: skipped the {name} client")
+            assert not os.environ.get("CI"), "CI must run every client"
             continue
         command, variables = make(folder)
         yield name, command, {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "GRPC_VERBOSITY": "NONE", **variables}
 
 
 def run(command, variables, *arguments):
-    """What a client prints."""
+    """Returns the lines that a client prints."""
     done = subprocess.run([*command, *arguments], env=variables, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout.splitlines()
@@ -124,17 +124,17 @@ def main():
             assert printed == expected, f"{name} printed\n" + "\n".join(printed)
             until(f"the trace of {name} in the log", lambda: any(
                 json.loads(line).get("trace_id") == trace for line in log.read_text().splitlines()))
-            print(f"{name}: all {len(printed)} lines as expected, and its trace in the log")
+            print(f"{name}: all {len(printed)} lines as expected, and the log has its trace")
 
-        # A call in flight holds the gateway while it drains; others are told to go elsewhere.
+        # A call in flight keeps the gateway draining. New calls get UNAVAILABLE.
         holder = subprocess.Popen([*clients[0][1], address, ""], env=clients[0][2], stdout=subprocess.DEVNULL,
                                   stderr=subprocess.DEVNULL)
         process.send_signal(signal.SIGTERM)
-        until("the drain", lambda: "stopping" in log.read_text())
+        until("the drain", lambda: "draining" in log.read_text())
         for name, command, environment in clients:
             printed = run(command, environment, address, "", "drain")
             assert printed == ["drain: UNAVAILABLE"], f"{name} printed {printed}"
-        print("all: UNAVAILABLE from a gateway that drains")
+        print("all: UNAVAILABLE from a draining gateway")
         holder.kill()
         assert process.wait(30) == 0
         lab.running.remove(process)

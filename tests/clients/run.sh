@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Clients in other languages, made from the proto alone, call the real gateway: each has to print what expected.txt says.
-# `run.sh python` runs one. CONTRIBUTING.md says more.
+# Runs clients in other languages, generated from the proto, against the real gateway. Each must print the lines of
+# expected.txt. `run.sh python` runs one. See CONTRIBUTING.md.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 . tests/tools.sh
@@ -8,11 +8,11 @@ go="$PWD/target/tools/go"
 
 venv clients grpcio-tools==1.85.1 grpcio-status==1.85.1 grpcio-health-checking==1.85.1 grpcio-reflection==1.85.1
 if [ ! -d "$tools/proto" ]; then
-  # Ruby, Java and C++ of Debian; without them those clients are left out, and said to be.
+  # Ruby, Java and C++ of Debian. Without them run.py skips these clients and reports the skip.
   packages ruby ruby-grpc ruby-grpc-tools protobuf-compiler-grpc libgrpc++-dev libprotobuf-dev pkg-config "${grpc_java[@]}" ||
-    echo "not all packages could be installed"
-  # The protos that come with gRPC are there too, for those whose libraries do not bring them.
-  command -v npm >/dev/null || { echo "no npm: no client was run"; exit 0; }
+    echo "some packages could not be installed"
+  # Google's protos, for the languages whose libraries do not contain them.
+  command -v npm >/dev/null || { echo "npm not found: skipped all clients"; exit 0; }
   npm install --silent --no-fund --no-audit --prefix "$tools/node" @grpc/grpc-js@1.14 @grpc/proto-loader@0.8 \
     google-proto-files@5 grpc-health-check@2 >/dev/null
   mkdir -p "$tools/proto/grpc/health/v1"

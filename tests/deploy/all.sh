@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs what deploy/README.md says tests each file of deploy/, and fails if a file there has no line.
+# Runs the tests that the table of deploy/README.md names, and fails if a file of deploy/ has no row.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -8,10 +8,10 @@ git ls-files deploy | grep -v '^deploy/README.md$' | while read -r file; do
   while read -r row; do
     case "${file#deploy/}" in "$row"*) covered=yes ;; esac
   done < <(sed -n 's/^| `\([^`]*\)`.*/\1/p' deploy/README.md)
-  [ -n "$covered" ] || { echo "$file has no line in deploy/README.md"; exit 1; }
+  [ -n "$covered" ] || { echo "$file has no row in deploy/README.md"; exit 1; }
 done
 
-# Each command once, in the order of the table.
+# Runs each command once, in the order of the table.
 sed -n '/^| `/p' deploy/README.md | grep -o '`\(tests/deploy/[a-z_]*\.sh\|cargo test [a-z:]*\)`' | tr -d '`' | awk '!seen[$0]++' |
   while read -r command; do
     printf '\n-- %s\n' "$command"

@@ -1,5 +1,6 @@
-# Sourced by the tests that start the gateway elsewhere: an emulated SCM for it, questions to it, and the commands of
-# deploy/README.md. Sets `target` and `folder`, which is removed at the end; `at_exit` adds a command to the end.
+# Sourced by the tests that start the gateway in a container or under systemd. Provides an emulated SCM, calls of the
+# gateway, and the commands of deploy/README.md. Sets `target` and `folder`, which is removed on exit; `at_exit` adds a
+# command that runs on exit.
 
 target="$(realpath -m "${CARGO_TARGET_DIR:-target}")"
 folder="$(mktemp -d)"
@@ -7,7 +8,7 @@ ends=("rm -rf '$folder'")
 at_exit() { ends=("$1" "${ends[@]}"); }
 trap 'for end in "${ends[@]}"; do eval "$end" >/dev/null 2>&1 || true; done' EXIT
 
-# The blocks of a language (sh, toml) below a heading of deploy/README.md.
+# Prints the code blocks of a language (sh, toml) below a heading of deploy/README.md.
 commands_of() {
   awk -v heading="## $1" -v fence="\`\`\`${2:-sh}" '
     /^## / { here = $0 == heading; found += here }
@@ -16,7 +17,7 @@ commands_of() {
     END { exit !found }' deploy/README.md
 }
 
-# Starts the emulator with these arguments; `printed` has the variables that it tells a gateway to have.
+# Starts the emulator with these arguments; `printed` returns a variable that it prints for the gateway.
 emulator() {
   cargo build --locked --quiet --example scm-emulator
   : >"$folder/emulator"
@@ -34,15 +35,15 @@ ready() {
   echo "not ready at $1" && return 1
 }
 
-# What a method at this address answers to a message.
+# Calls a method at this address with a message, and prints the reply.
 ask() {
   npx --yes @bufbuild/buf@1.75.0 curl --reflect --protocol grpc --http2-prior-knowledge --data "$3" "http://$1/$2"
 }
 
-# Whether gRPC health at this address says SERVING.
+# Checks that gRPC health at this address reports SERVING.
 serving() { ask "$1" grpc.health.v1.Health/Check '{}' | grep '"SERVING"' >/dev/null; }
 
-# A SaveInfo at this address.
+# Calls SaveInfo at this address.
 save() {
   ask "$1" huaweicloud.scm.v1.CertificateService/SaveInfo \
     '{"cert_id": "scs1481110651012", "info": {"domain": "www.xzz.com", "country": "CN", "applicant_name": "Tom",

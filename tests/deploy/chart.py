@@ -1,7 +1,7 @@
-"""The chart's renders and values: renders as they were accepted, values documented, used, and refused where they must be.
+"""Tests the renders and values of the chart: golden renders, documented and used values, rejected values.
 
-Usage: chart.py HELM FOLDER [--accept], from the root of the repository. `chart.sh` installs what it needs. Leaves each
-render as FOLDER/NAME.yaml for the checks that look at objects.
+Usage: chart.py HELM FOLDER [--accept], from the root of the repository. `chart.sh` installs the tools. Writes each
+render to FOLDER/NAME.yaml for the checks of objects.
 """
 
 import copy
@@ -23,10 +23,10 @@ PLAIN = Path("deploy/kubernetes/scm-gateway.yaml")
 SHIPPED = {name: CHART / f"values-{name}.yaml" for name in ("istio", "linkerd", "mtls")}
 OPTIONS_IN = {path.name.removesuffix(".in.yaml"): path for path in sorted(HERE.glob("*.in.yaml"))}
 INPUTS = {"default": CHART / "values.yaml", **SHIPPED, **OPTIONS_IN}
-# Sections of the configuration -> keys that the chart sets itself, from other values.
+# Section of the configuration -> keys that the chart sets from other values.
 OWN_KEYS = {"server": {"listen", "plaintext", "trust_xfcc", "drain", "lame_duck"}, "upstream": set()}
 
-# A value that cannot be meant, beside values that are right -> what the refusal has to say.
+# Invalid values -> text that the error message contains.
 PROJECT = {"id": "one", "existingSecret": "one"}
 SPARE = {"projects": [PROJECT, {"id": "two", "existingSecret": "two"}]}
 CALLER = {"identity": "x.example.org", "methods": ["SaveInfo"], "projects": ["*"]}
@@ -41,7 +41,7 @@ REFUSED = [
     ({"projects": [{**PROJECT, "endpoint": "http://scm.example.org"}]}, "'/projects/0/endpoint'"),
     ({"projects": [{**PROJECT, "endpoint": "https://scm.example.org", "region": "cn-north-4"}]}, "'/projects/0'"),
     (SPARE, "'/defaultProject'"),
-    ({**SPARE, "defaultProject": "three"}, "defaultProject is none of projects[].id"),
+    ({**SPARE, "defaultProject": "three"}, "defaultProject must be one of projects[].id"),
     ({"replicas": 0}, "'/replicas'"),
     ({"image": {"digest": "latest"}}, "'/image/digest'"),
     ({"image": {"pullPolicy": "Sometimes"}}, "'/image/pullPolicy'"),
@@ -77,7 +77,7 @@ def helm(*arguments):
 
 
 def template(values):
-    """What the chart makes of these values, a file or a dict."""
+    """Renders the chart with these values, a file or a dict."""
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
         if isinstance(values, dict):
             yaml.safe_dump(values, file)
@@ -87,23 +87,23 @@ def template(values):
 
 
 def golden(path, text):
-    """Compares with what was accepted."""
+    """Compares a text with the accepted one."""
     if "--accept" in OPTIONS:
         path.write_text(text)
     known = path.read_text() if path.exists() else ""
     difference = "\n".join(difflib.unified_diff(known.splitlines(), text.splitlines(), str(path), "now", lineterm=""))
-    assert not difference, f"{difference}\n(`tests/deploy/chart.sh --accept` if that is meant)"
+    assert not difference, f"{difference}\n(`tests/deploy/chart.sh --accept` accepts the change)"
 
 
 def without_copies(text):
-    """A render without the documents that copy a file; another check compares those."""
+    """Returns a render without the documents that copy a file, because chart_fits.py compares those."""
     parts = re.split(r"^(?=---$)", text, flags=re.MULTILINE)
     copies = re.compile(r"^# Source: .*/(prometheusrule|dashboard)\.yaml$", re.MULTILINE)
     return "".join(part for part in parts if not copies.search(part))
 
 
 def check_renders():
-    """The chart lints, and renders as it did when somebody last looked."""
+    """The chart lints, and its renders equal the golden ones."""
     for name, values in INPUTS.items():
         linted = helm("lint", "--strict", str(CHART), "-f", str(values))
         assert linted.returncode == 0, linted.stdout + linted.stderr
@@ -111,21 +111,21 @@ def check_renders():
         assert done.returncode == 0, f"{name}: {done.stderr}"
         (Path(FOLDER) / f"{name}.yaml").write_text(done.stdout)
         if name == "default":
-            head = "# The chart's default render, for those who want no Helm; `tests/deploy/chart.sh --accept` writes it.\n"
+            head = "# The chart's default render, for use without Helm. Written by `tests/deploy/chart.sh --accept`.\n"
             golden(PLAIN, head + done.stdout)
         else:
             golden(HERE / f"{name}.out.yaml", without_copies(done.stdout))
 
 
 def check_refused():
-    """Values that cannot be meant are refused, for that reason."""
+    """Invalid values are rejected with the right message."""
     for bad, reason in REFUSED:
         done = template(bad)
-        assert done.returncode != 0 and reason in done.stderr, f"{bad}: {done.stderr or 'taken'}"
+        assert done.returncode != 0 and reason in done.stderr, f"{bad}: {done.stderr or 'accepted'}"
 
 
 def comment_above(lines, at):
-    """The comment that ends above a line; the first of a list's entry stands behind its dash."""
+    """Returns the comment above a line. In a list entry, the first comment follows the dash."""
     words = []
     while at > 0 and re.match(r"\s*(- )?#", lines[at - 1]):
         at -= 1
@@ -134,14 +134,14 @@ def comment_above(lines, at):
 
 
 def documented(node, schema, lines, path=""):
-    """(path, default or None for a section, comment) of each value, by the keys of values.yaml; the schema has the same."""
+    """Yields (path, default or None for a section, comment) of each value. The schema must have the same keys."""
     known = schema["properties"].keys() - {"global"}
     keys = [key.value for key, _ in node.value]
-    assert known == set(keys), f"{path}: {known ^ set(keys)} is in values.yaml or in its schema, not in both"
+    assert known == set(keys), f"{path}: {known ^ set(keys)} is missing in values.yaml or in its schema"
     for key, value in node.value:
         here, inner = f"{path}{key.value}", schema["properties"][key.value]
         comment = comment_above(lines, key.start_mark.line)
-        assert comment, f"{here} is not explained"
+        assert comment, f"{here} has no comment"
         if "items" in inner and value.value and "properties" in inner["items"]:
             yield here, None, comment
             yield from documented(value.value[0], inner["items"], lines, f"{here}[].")
@@ -151,18 +151,18 @@ def documented(node, schema, lines, path=""):
         else:
             entry = inner.get("items", {})
             for name in entry.get("required", []) if entry.get("additionalProperties") is False else []:
-                assert f"`{name}" in comment or f"{{{name}:" in comment, f"{here} does not say {name}"
+                assert f"`{name}" in comment or f"{{{name}:" in comment, f"the comment of {here} does not mention {name}"
             yield here, yaml.safe_load(yaml.serialize(value)), comment
 
 
 def values_documented():
-    """The rows of every value."""
+    """Returns the documentation of every value."""
     text = (CHART / "values.yaml").read_text()
     return list(documented(yaml.compose(text), json.loads((CHART / "values.schema.json").read_text()), text.splitlines()))
 
 
 def check_documented():
-    """Every value is explained, the README has the same table, and the configuration's keys are those of the gateway."""
+    """Every value has a comment, the README has the same table, and the configuration keys are those of the gateway."""
     table = ["| value | default | meaning |", "|---|---|---|"]
     for path, default, comment in values_documented():
         shown = "" if default is None else f"`{json.dumps(default, ensure_ascii=False)}`"
@@ -176,11 +176,11 @@ def check_documented():
     for section, own in OWN_KEYS.items():
         have = schema[section]["properties"].keys() | own
         want = set(re.findall(r"^(?:# )?([a-z_]+) = ", gateway[section], re.MULTILINE))
-        assert have == want, f"config.{section}: {have ^ want} is in the schema or in deploy/scm-gateway.toml, not in both"
+        assert have == want, f"config.{section}: {have ^ want} is missing in the schema or in deploy/scm-gateway.toml"
 
 
 def leave_out(values, path):
-    """These values without one, or None if they do not have it."""
+    """Returns these values without one of them, or None if it is not set."""
     values = copy.deepcopy(values)
     at = values
     *way, last = path.replace("[]", ".[]").split(".")
@@ -192,7 +192,7 @@ def leave_out(values, path):
 
 
 def check_used():
-    """No value is without effect: left out, the render is another or refused."""
+    """Every value has an effect: without it, the render differs or is rejected."""
     inputs = [(yaml.safe_load(path.read_text()), (Path(FOLDER) / f"{name}.yaml").read_text()) for name, path in INPUTS.items()
               if name != "default"]
     for path, default, _ in values_documented():
@@ -203,10 +203,10 @@ def check_used():
 
 
 def check_commands():
-    """The commands of the READMEs are right, with `template` for `install`."""
+    """The commands of the READMEs work, with `template` instead of `install`."""
     for readme in (CHART / "README.md", Path("deploy/README.md")):
         commands = re.findall(r"^helm install .*$", readme.read_text().replace("\\\n", ""), re.MULTILINE)
-        assert commands, f"{readme} does not say how to install it"
+        assert commands, f"{readme} has no `helm install` command"
         for command in commands:
             done = helm("template", *shlex.split(command)[2:])
             assert done.returncode == 0, f"{command}: {done.stderr}"

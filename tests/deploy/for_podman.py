@@ -1,4 +1,4 @@
-"""Prints a manifest as `podman play kube` can start it: without ports (it uses the host's network), with a key.
+"""Prints a manifest for `podman play kube`: without ports (the pod uses the host network), and with credentials.
 
 Usage: for_podman.py MANIFEST ACCESS_KEY SECRET_KEY ENDPOINT
 """

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# The image: its Dockerfile is linted, built and run by the commands of deploy/README.md, and looked into. There is no image
-# registry here, so both bases are local stand-ins of the same names: the build image borrows the machine's /usr and Rust,
-# the distroless one is made of Debian's packages.
+# Tests the image: lints the Dockerfile, builds and runs it with the commands of deploy/README.md, and inspects the content.
+# There is no image registry, so local images with the same names replace the bases: the build image uses /usr and Rust of
+# this machine, and the distroless image consists of Debian packages.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 . tests/deploy/podman.sh
@@ -15,7 +15,7 @@ base="$(sed -n 's/^ARG BASE=//p' deploy/Dockerfile)"
 cargo="${CARGO_HOME:-$HOME/.cargo}"
 rustup="${RUSTUP_HOME:-$HOME/.rustup}"
 
-# The stand-ins.
+# The replacements of the base images.
 if ! buildah inspect --type image "$build" >/dev/null 2>&1; then
   mkdir -p "$folder/build/usr" "$folder/build/tmp"
   for link in bin lib lib64 sbin; do ln -s "usr/$link" "$folder/build/$link"; done
@@ -33,7 +33,7 @@ if ! buildah inspect --type image "$base" >/dev/null 2>&1; then
   buildah bud --quiet --isolation chroot -t "$base" -f "$folder/base.containerfile" "$folder/base" >/dev/null
 fi
 
-# The README's docker, with the bases pinned by digest, what the stand-in borrows, and what podman needs here.
+# Replaces `docker` of the README: bases pinned by digest, folders of this machine mounted, and options for podman.
 pinned() { echo "$1@$(podman image inspect --format '{{.Digest}}' "$1")"; }
 docker() {
   case "$1" in
@@ -50,7 +50,7 @@ mkdir -p "$target/image/target"
 eval "$(commands_of 'Build the image')"
 echo "built: $(podman image inspect --format '{{.Size}}' scm-gateway) bytes"
 
-# What is in it: beside the base, the gateway, its licence and its SBOM.
+# The image contains the base, plus the gateway, its license and its SBOM.
 mounted="$(podman image mount scm-gateway)"
 at_exit "podman image unmount --all --force"
 files() { find "$1" -xdev ! -type d -printf '%P\n' | sort; }
@@ -58,9 +58,9 @@ added="$(comm -13 <(files "$(podman image mount "$base")") <(files "$mounted") |
 ours="usr/local/bin/scm-gateway usr/share/doc/scm-gateway/LICENSE usr/share/doc/scm-gateway/sbom.cdx.json"
 [ "$added" = "$ours" ] || { echo "the image adds $added"; exit 1; }
 for shell in sh bash dash busybox; do
-  [ ! -e "$mounted/bin/$shell" ] && [ ! -e "$mounted/usr/bin/$shell" ] || { echo "a shell: $shell"; exit 1; }
+  [ ! -e "$mounted/bin/$shell" ] && [ ! -e "$mounted/usr/bin/$shell" ] || { echo "the image has a shell: $shell"; exit 1; }
 done
-[ -z "$(find "$mounted" -xdev -type f -perm /6000)" ] || { echo "setuid or setgid files"; exit 1; }
+[ -z "$(find "$mounted" -xdev -type f -perm /6000)" ] || { echo "the image has setuid or setgid files"; exit 1; }
 grep -q 'BEGIN CERTIFICATE' "$mounted/etc/ssl/certs/ca-certificates.crt"
 cmp LICENSE "$mounted/usr/share/doc/scm-gateway/LICENSE"
 "$tools/bin/python" tests/deploy/sbom.py "$mounted/usr/share/doc/scm-gateway/sbom.cdx.json"
@@ -70,9 +70,9 @@ label() { configured "index .Config.Labels \"org.opencontainers.image.$1\""; }
 [ "$(label revision)" = "$(git rev-parse HEAD)" ]
 [ "$(label version)" = "$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)" ]
 [ "$(label base.name)" = "$(pinned "$base")" ]
-echo "Nothing beside the gateway, no shell, no setuid, CA roots, licence, labels, bases pinned by digest: hold."
+echo "Content passed: only the gateway, no shell, no setuid, CA roots, license, labels, bases pinned by digest."
 
-# How it runs. CONFIG is the operator's folder; the emulated SCM and the ports are this test's.
+# Runs the image. CONFIG is the operator's folder; the emulated SCM and the ports belong to the test.
 emulator
 address="127.0.0.1:$(free_port)"
 admin="127.0.0.1:$(free_port)"
@@ -95,12 +95,12 @@ grep -q $'^Uid:\t65532\t65532\t65532\t65532$' "/proc/$pid/status"
 for kind in Prm Eff Bnd Amb; do grep -q "^Cap$kind:"$'\t0000000000000000$' "/proc/$pid/status"; done
 grep -q $'^NoNewPrivs:\t1$' "/proc/$pid/status"
 for place in / /tmp /run /var /home; do
-  [[ "$(touch "/proc/$pid/root$place/file" 2>&1)" = *"Read-only file system"* ]] || { echo "$place can be written to"; exit 1; }
+  [[ "$(touch "/proc/$pid/root$place/file" 2>&1)" = *"Read-only file system"* ]] || { echo "$place is writable"; exit 1; }
 done
 podman healthcheck run scm-gateway >/dev/null
 kill -STOP "$pid"
-! podman healthcheck run scm-gateway >/dev/null 2>&1 || { echo "healthy without an answer"; exit 1; }
+! podman healthcheck run scm-gateway >/dev/null 2>&1 || { echo "healthy although it does not answer"; exit 1; }
 kill -CONT "$pid"
 podman stop --time 25 scm-gateway >/dev/null 2>&1
 [ "$(podman inspect --format '{{.State.ExitCode}}' scm-gateway)" = 0 ]
-echo "uid, no capability, read-only everywhere, a SaveInfo, health and its lack, SIGTERM: hold."
+echo "Run passed: uid, no capabilities, read-only file system, SaveInfo, health check, SIGTERM."

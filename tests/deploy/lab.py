@@ -1,4 +1,4 @@
-"""What the tests of the deployment share: programs that are started and ended, and a client made from the proto alone."""
+"""Shared by the deployment tests: starts and stops programs, and generates a client from the proto."""
 
 import os
 import re
@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 class Lab:
-    """Programs in a folder of their own, ended whatever happens."""
+    """Programs in a temporary folder, which are stopped on exit."""
 
     def __init__(self, target):
         self.target = Path(target)
@@ -29,7 +29,7 @@ class Lab:
             process.wait(30)
 
     def start(self, command, **variables):
-        """Starts a program; the file of what it prints, which its process stands beside."""
+        """Starts a program. Returns the file of its output, and its process."""
         log = self.folder / f"{len(self.running)}-{Path(command[0]).name}.log"
         with open(log, "w", encoding="utf-8") as output:
             environment = {"PATH": os.environ["PATH"], **variables}
@@ -38,13 +38,13 @@ class Lab:
         return log, process
 
     def emulator(self, *arguments):
-        """Starts the emulator; the variables that a gateway needs to call it."""
+        """Starts the emulator. Returns the environment variables for a gateway."""
         log, _ = self.start([str(self.target / "debug/examples/scm-emulator"), "--listen", "127.0.0.1:0", *arguments])
         names = until("the emulator's start", lambda: re.findall(r"^export (\w+)=(\S+)$", log.read_text(), re.MULTILINE))
         return {name: value.strip("'") for name, value in names}
 
     def gateway(self, variables):
-        """Starts the gateway on free ports; its address, its admin's, and its process."""
+        """Starts the gateway on free ports. Returns its address, its admin address, and its process."""
         ports = {"SCM_GATEWAY__SERVER__LISTEN": "127.0.0.1:0", "SCM_GATEWAY__ADMIN__LISTEN": "127.0.0.1:0"}
         log, process = self.start([str(self.target / "debug/scm-gateway")], **ports, **variables)
         serving = until("the gateway's start", lambda: re.search(r'"listen":"([^"]+)","admin":"([^"]+)"', log.read_text()))
@@ -52,7 +52,7 @@ class Lab:
 
 
 def until(what, question, seconds=60):
-    """Asks until there is an answer."""
+    """Polls until `question` returns a true value."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         try:
@@ -66,14 +66,14 @@ def until(what, question, seconds=60):
 
 
 def free_port():
-    """A port that nobody listens on."""
+    """Returns a free port."""
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return one.getsockname()[1]
 
 
 def client(folder):
-    """The messages and the stub of the service, generated from the proto."""
+    """Returns messages and stubs of the service, generated from the proto."""
     import grpc_tools
     from grpc_tools import protoc
 
@@ -89,7 +89,7 @@ def client(folder):
 
 
 def sample(messages):
-    """A request that is good."""
+    """Returns a valid request."""
     info = messages.CertificateInfo(domain="www.xzz.com", country="CN", applicant_name="Tom", applicant_phone="1",
                                     applicant_email="a@b.c", agree_privacy_protection=True)
     return messages.SaveInfoRequest(cert_id="scs1481110651012", info=info)

@@ -1,6 +1,6 @@
-"""The gateway behind Envoy: mutual TLS, SPIFFE identities, forged headers, health checks, egress by SNI.
+"""Tests the gateway behind Envoy: mutual TLS, SPIFFE identities, forged headers, health checks, egress by SNI.
 
-Usage: mesh.py TARGET_FOLDER ENVOY, from the root of the repository. `mesh.sh` installs what it needs.
+Usage: mesh.py TARGET_FOLDER ENVOY, from the root of the repository. `mesh.sh` installs the tools.
 """
 
 import json
@@ -25,7 +25,7 @@ def openssl(*arguments):
 
 
 class Authority:
-    """Issues certificates with these names, for an hour."""
+    """A CA for short-lived certificates."""
 
     def __init__(self, folder, name):
         self.folder, self.name = folder, name
@@ -33,7 +33,7 @@ class Authority:
                 f"/CN={name}", "-keyout", f"{folder}/{name}.key", "-out", f"{folder}/{name}.crt")
 
     def issue(self, who, names):
-        """The certificate and key of somebody."""
+        """Returns the files of a new certificate and its key."""
         base = f"{self.folder}/{self.name}-{who}"
         openssl("req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=admin",
                 "-addext", f"subjectAltName={names}", "-keyout", f"{base}.key", "-out", f"{base}.csr")
@@ -43,7 +43,7 @@ class Authority:
 
 
 def sidecar(ports, certificate, key, ca, host):
-    """The configuration that is shipped, with this machine's ports and names."""
+    """Returns the shipped configuration with the ports and names of the test."""
     config = yaml.safe_load(Path("deploy/mesh/envoy-sidecar.yaml").read_text())
     config["admin"]["address"]["socket_address"]["port_value"] = ports["admin"]
     ingress, egress = config["static_resources"]["listeners"]
@@ -62,7 +62,7 @@ def sidecar(ports, certificate, key, ca, host):
 
 
 def status(call):
-    """How a call ends."""
+    """Returns the status of a call."""
     try:
         call()
     except grpc.RpcError as error:
@@ -100,7 +100,7 @@ def main(target, envoy):
             hosts = clusters["scm-gateway"].get("host_statuses", [])
             return hosts and all(not host["health_status"].get("failed_active_health_check") for host in hosts)
 
-        until("the health of the gateway in Envoy's eyes", is_healthy)
+        until("a healthy gateway in Envoy", is_healthy)
 
         def stub(issued):
             root = Path(lab.folder / "ours.crt").read_bytes()
@@ -117,17 +117,17 @@ def main(target, envoy):
         code = grpc.StatusCode
         orders = ours.issue("orders", f"URI:{ORDERS}")
         reports = ours.issue("reports", f"URI:{REPORTS}")
-        assert save(orders) == code.OK, "the caller that is listed"
+        assert save(orders) == code.OK, "a listed caller"
         read = stub(orders)
         assert status(lambda: read.ReadInfo(messages.ReadInfoRequest(cert_id="scs1481110651012"))) == code.PERMISSION_DENIED
-        assert save(reports) == code.PERMISSION_DENIED, "a caller that is not listed"
+        assert save(reports) == code.PERMISSION_DENIED, "an unlisted caller"
         forged = (("x-forwarded-client-cert", f"URI={ORDERS}"),)
-        assert save(reports, metadata=forged) == code.PERMISSION_DENIED, "one that writes the header itself"
-        assert save(orders, metadata=(("x-forwarded-client-cert", f"URI={REPORTS}"),)) == code.OK, "the true one is read"
-        assert save(ours.issue("outside", "URI:spiffe://other.org/x")) == code.PERMISSION_DENIED, "outside of the mesh"
-        assert save(foreign.issue("orders", f"URI:{ORDERS}")) == code.UNAVAILABLE, "of a foreign authority"
+        assert save(reports, metadata=forged) == code.PERMISSION_DENIED, "an unlisted caller with a forged header"
+        assert save(orders, metadata=(("x-forwarded-client-cert", f"URI={REPORTS}"),)) == code.OK, "a listed caller with a forged header"
+        assert save(ours.issue("outside", "URI:spiffe://other.org/x")) == code.PERMISSION_DENIED, "a caller outside of the mesh"
+        assert save(foreign.issue("orders", f"URI:{ORDERS}")) == code.UNAVAILABLE, "a certificate of another CA"
         assert save(None) == code.UNAVAILABLE, "without a certificate"
-        print("In: mutual TLS, SPIFFE identities, forged headers dropped. Holds.")
+        print("Inbound passed: mutual TLS, SPIFFE identities, forged headers dropped.")
 
         def refused_by_sni():
             import socket
@@ -142,16 +142,16 @@ def main(target, envoy):
                 except (ssl.SSLError, ConnectionError):
                     return True
 
-        assert refused_by_sni(), "egress to a host that is not listed"
-        print("Out: SCM's name passes, another does not. Holds.")
+        assert refused_by_sni(), "egress to an unlisted host"
+        print("Outbound passed: only the name of SCM is allowed.")
 
         process.send_signal(signal.SIGTERM)
-        until("the end of its health", lambda: not is_healthy())
-        assert save(orders) in (code.UNAVAILABLE, code.OK), "an instance that drains takes calls or says so"
+        until("an unhealthy gateway in Envoy", lambda: not is_healthy())
+        assert save(orders) in (code.UNAVAILABLE, code.OK), "a draining instance accepts calls or returns UNAVAILABLE"
         assert process.wait(30) == 0
         lab.running.remove(process)
         assert save(orders) == code.UNAVAILABLE
-        print("Health: Envoy takes out a gateway that drains. Holds.")
+        print("Health passed: Envoy removes a draining gateway.")
 
 
 main(*sys.argv[1:])

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A real Envoy as sidecar of the real gateway, by deploy/mesh/envoy-sidecar.yaml: who gets in, as whom, and who gets out.
+# Tests deploy/mesh/envoy-sidecar.yaml with a real Envoy as sidecar of the real gateway: admission, identities, egress.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 . tests/tools.sh

@@ -1,6 +1,6 @@
 """Checks alerts, dashboard, runbook and Collector configuration against the real gateway.
 
-Usage: observability.py TARGET_FOLDER, from the root of the repository. `observability.sh` installs what it needs.
+Usage: observability.py TARGET_FOLDER, from the root of the repository. `observability.sh` installs the tools.
 """
 
 import re
@@ -18,12 +18,12 @@ TARGET = Path(sys.argv[1])
 ALERTS_FILE = Path("deploy/helm/scm-gateway/files/alerts.yaml")
 ALERTS = yaml.safe_load(ALERTS_FILE.read_text())
 RULES = [rule for group in ALERTS["groups"] for rule in group["rules"]]
-# What Prometheus adds to every series that it scrapes.
+# Labels that Prometheus adds to every scraped series.
 SCRAPED = {"job", "instance", "namespace", "pod"}
 
 
 def queries():
-    """Every query, with what it belongs to."""
+    """Yields every query with the name of its owner."""
     for rule in RULES:
         yield rule.get("alert") or rule["record"], rule["expr"]
     for panel in panels():
@@ -32,7 +32,7 @@ def queries():
 
 
 def selectors(expression):
-    """The series that a query selects: name, and the labels it names with their values."""
+    """Returns the series that a query selects: name, and label matchers."""
     found = []
 
     def walk(node):
@@ -52,7 +52,7 @@ def selectors(expression):
 
 
 def real_series():
-    """Name -> label -> values, as the suites saw them in /metrics."""
+    """Returns name -> label -> values, as the test suites recorded them from /metrics."""
     series = {}
     for path in (TARGET / "tmp").glob("*.metrics"):
         for line in path.read_text().splitlines():
@@ -64,9 +64,9 @@ def real_series():
 
 
 def check_names():
-    """Every metric, label and value of a label that a query names is one of ours."""
+    """Every metric, label and label value of a query exists."""
     series = real_series()
-    assert series, "no metrics were noted: run `cargo test` first"
+    assert series, "no metrics were recorded: run `cargo test` first"
     recorded = {rule["record"] for rule in RULES if "record" in rule}
     selected = 0
     for owner, expression in queries():
@@ -85,16 +85,16 @@ def check_names():
             names = {name for name, _ in selectors(expression)} - recorded - {"up"}
             for one in re.split(r",\s*", label):
                 known = one in SCRAPED or any(one in series[name] for name in names)
-                assert known or not names, f"{owner}: by ({one}), which none of its metrics has"
-    assert selected > 40, "the queries were not understood"
+                assert known or not names, f"{owner}: by ({one}), but no metric has this label"
+    assert selected > 40, "the queries were not parsed"
 
 
 def check_runbook():
-    """Every alert has an entry and says where, and every entry is an alert's."""
+    """Every alert links to its runbook entry, and every entry belongs to an alert."""
     text = Path("docs/runbook.md").read_text()
     entries = re.findall(r"^## (\w+)$", text, re.MULTILINE)
     alerts = [rule["alert"] for rule in RULES if "alert" in rule]
-    assert entries == alerts, set(entries) ^ set(alerts) or "another order"
+    assert entries == alerts, set(entries) ^ set(alerts) or "different order"
     for rule in RULES:
         if "alert" in rule:
             notes = rule["annotations"]
@@ -109,7 +109,7 @@ def check_runbook():
 
 
 def check_dashboard():
-    """Every panel says what it shows, from the data source that the reader chose."""
+    """Every panel has a description and uses the selected data source."""
     assert DASHBOARD["uid"] and DASHBOARD["description"]
     for panel in panels():
         assert panel["description"] and panel["datasource"]["uid"] == "$ds", panel["title"]
@@ -118,7 +118,7 @@ def check_dashboard():
 
 
 def check_collector():
-    """The Collector configuration is whole, and receives what the gateway sends by default."""
+    """The Collector configuration is complete and accepts the default protocol of the gateway."""
     collector = yaml.safe_load(Path("deploy/observability/otel-collector.yaml").read_text())
     for name, pipeline in collector["service"]["pipelines"].items():
         for kind in ("receivers", "processors", "exporters"):
@@ -128,7 +128,7 @@ def check_collector():
 
 
 def call(address, folder):
-    """A call that succeeds and one that is refused."""
+    """Makes a call that succeeds and one that is rejected."""
     messages, services = client(folder)
     with grpc.insecure_channel(address) as channel:
         stub = services.CertificateServiceStub(channel)
@@ -140,13 +140,13 @@ def call(address, folder):
 
 
 def check_live():
-    """Prometheus scrapes the gateway, and finds data for what a healthy gateway shows."""
+    """Prometheus has data for every panel of a healthy gateway, and no alert fires."""
     with Lab(TARGET) as lab:
         gateway, admin, _ = lab.gateway(lab.emulator())
         call(gateway, lab.folder)
         prometheus = Prometheus(lab, admin, [ALERTS_FILE])
-        # A panel of what this gateway has not (TLS, temporary keys, failures) may be empty, no other.
-        may_be_empty = {"Temporary keys", "Certificates", "Requests that failed"}
+        # This gateway has no TLS, no temporary credentials and no failures, so these panels may be empty.
+        may_be_empty = {"Temporary credentials", "Certificates", "Requests that failed"}
         for panel in panels():
             if panel["title"] in may_be_empty:
                 continue
@@ -162,4 +162,4 @@ def check_live():
 
 for check in (check_names, check_runbook, check_dashboard, check_collector, check_live):
     check()
-    print(f"{check.__doc__.splitlines()[0]} Holds.")
+    print(f"Passed: {check.__doc__.splitlines()[0]}")

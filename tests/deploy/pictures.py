@@ -1,8 +1,8 @@
-"""Draws docs/trace.svg and docs/dashboard.svg from what the real gateway does, or compares them with that.
+"""Draws docs/trace.svg and docs/dashboard.svg from spans and metrics of the real gateway, or checks the existing ones.
 
-Usage: pictures.py TARGET_FOLDER [--write], from the root of the repository. `pictures.sh` installs what it needs.
-Without --write the gateway does the same again, only for a shorter time, and the pictures have to say the same: names
-of spans, their attributes, titles of panels, legends. What was measured may differ.
+Usage: pictures.py TARGET_FOLDER [--write], from the root of the repository. `pictures.sh` installs the tools.
+Without --write the gateway runs the same calls for a shorter time, and the pictures must contain the same names of
+spans, attributes, panel titles and legends. Measured values may differ.
 """
 
 import difflib
@@ -27,16 +27,16 @@ from lab import Lab, client, sample, until
 TARGET, *OPTIONS = sys.argv[1:]
 WRITE = "--write" in OPTIONS
 PICTURES = (Path("docs/trace.svg"), Path("docs/dashboard.svg"))
-# As the W3C writes it.
+# The example of the W3C specification.
 TRACE_ID, CALLER = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
-# For how long there are calls, and from when on SCM is not available for a sixth of that.
+# Duration of the calls, and start of the outage of SCM, which takes a sixth of it.
 SECONDS = 60 if WRITE else 18
 OUTAGE = SECONDS // 2
-RATE_INTERVAL = "4s"  # what Grafana takes where Prometheus scrapes each second
+RATE_INTERVAL = "4s"  # Grafana's value for a scrape interval of one second
 
 
 class Server(ThreadingHTTPServer):
-    """An HTTP server on a free port, in threads of its own."""
+    """An HTTP server on a free port, with its own threads."""
 
     daemon_threads = True
 
@@ -47,7 +47,7 @@ class Server(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Reads a request, and writes an answer."""
+    """Reads a request, and writes a response."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -68,7 +68,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Collector(Server):
-    """Takes traces by OTLP over HTTP."""
+    """Receives traces by OTLP over HTTP."""
 
     def __init__(self):
         self.spans = spans = []
@@ -84,7 +84,7 @@ class Collector(Server):
 
 
 class Entrance(Server):
-    """Stands before the emulator, and can say that SCM is not available: for so many requests, or until told otherwise."""
+    """A proxy in front of the emulator that answers the next `refusals` requests with 503."""
 
     def __init__(self, emulator):
         self.refusals = 0
@@ -101,7 +101,7 @@ class Entrance(Server):
                 connection = HTTPConnection(address, timeout=10)
                 connection.request("POST", self.path, body, dict(self.headers))
                 reply = connection.getresponse()
-                # Lengths and connections are each side's own.
+                # These headers belong to one connection.
                 own = ("content-length", "connection", "transfer-encoding", "date", "server")
                 headers = [(name, value) for name, value in reply.getheaders() if name.lower() not in own]
                 self.answer(reply.status, headers, reply.read())
@@ -111,12 +111,12 @@ class Entrance(Server):
 
 
 def value_of(attribute):
-    """The value of an attribute of OTLP."""
+    """Returns the value of an OTLP attribute."""
     return str(getattr(attribute.value, attribute.value.WhichOneof("value")))
 
 
 def draw_trace(stub, messages, collector, entrance):
-    """One call, whose first attempt finds SCM not available."""
+    """Draws the trace of a call whose first attempt fails with 503."""
     entrance.refusals = 1
     stub.SaveInfo(sample(messages), timeout=5, metadata=[("traceparent", f"00-{TRACE_ID}-{CALLER}-01")])
 
@@ -136,12 +136,12 @@ def draw_trace(stub, messages, collector, entrance):
         "failed": span.status.code == Status.STATUS_CODE_ERROR,
         "attributes": {attribute.key: value_of(attribute) for attribute in span.attributes},
     } for span in found]
-    return svg.trace("One call's trace: SCM is not available at first, and the gateway asks again",
+    return svg.trace("Trace of one call: SCM is not available at first, and the gateway retries",
                      f"trace {TRACE_ID}, continued from the caller's span {CALLER}", spans)
 
 
 def calls(stub, messages, entrance):
-    """Calls for SECONDS: more and fewer, some of them the caller's mistake, and for a while SCM is not available."""
+    """Makes calls for SECONDS at a varying rate, with some caller mistakes and an outage of SCM."""
     unknown, bad = sample(messages), sample(messages)
     unknown.cert_id, bad.cert_id = "scs0000000000404", "!"
     begin, made, waiting = time.monotonic(), 0, []
@@ -156,12 +156,12 @@ def calls(stub, messages, entrance):
 
 
 def legend(target, labels):
-    """What Grafana writes into the legend."""
+    """Returns the legend as Grafana renders it."""
     return re.sub(r"\{\{(\w+)\}\}", lambda found: labels.get(found[1], ""), target["legendFormat"])
 
 
 def draw_dashboard(stub, messages, entrance, prometheus):
-    """The dashboard's first row, after some calls."""
+    """Draws the first row of the dashboard."""
     begin = time.time()
     calls(stub, messages, entrance)
     begin, seconds = begin + 5, SECONDS - 5
@@ -176,12 +176,12 @@ def draw_dashboard(stub, messages, entrance, prometheus):
                 points = [(float(at) - begin, float(value)) for at, value in one["values"]]
                 series[legend(target, one["metric"])] = points
         shown.append({"title": panel["title"], "unit": panel["fieldConfig"]["defaults"]["unit"], "series": series})
-    described = f"The row “{title}” of the dashboard, over {seconds} seconds in whose middle SCM is not available."
+    described = f"The row “{title}” of the dashboard over {seconds} seconds, with an outage of SCM in the middle."
     return svg.row(title, described, seconds, shown)
 
 
 def words(picture):
-    """What a picture says, without measures and without the port and the ids of the day."""
+    """Returns the texts of a picture, without measured values, ports and random IDs."""
     texts = [one.text for one in xml.fromstring(picture).iter("{http://www.w3.org/2000/svg}text") if one.get("class") is None]
     return [re.sub(r"\b[0-9a-f]{16,}\b|(?<=server\.port = )\d+", "#", text) for text in texts]
 
@@ -197,18 +197,18 @@ def main():
         messages, services = client(lab.folder)
         with grpc.insecure_channel(address) as channel:
             stub = services.CertificateServiceStub(channel)
-            stub.SaveInfo(sample(messages), timeout=5)  # the first one connects
+            stub.SaveInfo(sample(messages), timeout=5)  # opens the connection
             drawn = [draw_trace(stub, messages, collector, entrance)]
             drawn.append(draw_dashboard(stub, messages, entrance, Prometheus(lab, admin)))
     differences = []
     for path, picture in zip(PICTURES, drawn, strict=True):
         if WRITE:
             path.write_text(picture)
-        assert f"]({path})" in Path("README.md").read_text(), f"README.md does not show {path}"
+        assert f"]({path.name})" in Path("docs/telemetry.md").read_text(), f"docs/telemetry.md does not show {path}"
         differences += difflib.unified_diff(words(path.read_text()), words(picture), str(path), "now", lineterm="")
     if differences:
-        sys.exit("\n".join(differences) + "\n(`tests/deploy/pictures.sh --write` draws it anew)")
-    print("The pictures say what the gateway does.")
+        sys.exit("\n".join(differences) + "\n(`tests/deploy/pictures.sh --write` redraws it)")
+    print("The pictures match the gateway.")
 
 
 main()

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The pictures of the documentation, docs/*.svg: that they say what the real gateway does, by its spans and by a real
-# Prometheus. `pictures.sh --write` draws them anew.
+# Compares the pictures of the documentation, docs/*.svg, with spans of the real gateway and data of a real Prometheus.
+# `pictures.sh --write` redraws them.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 target="${CARGO_TARGET_DIR:-target}"
@@ -8,8 +8,8 @@ target="${CARGO_TARGET_DIR:-target}"
 
 if ! command -v prometheus >/dev/null; then
   packages prometheus || {
-    echo "no Prometheus to be had: the pictures were not looked at"
-    [ -z "${CI:-}" ] || exit 1 # there it can be had
+    echo "Prometheus is not available: the pictures were not checked"
+    [ -z "${CI:-}" ] || exit 1 # CI must have it
     exit 0
   }
 fi

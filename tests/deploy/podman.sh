@@ -1,14 +1,14 @@
-# Sourced by the tests that run containers: what they need, and podman without systemd and a registry.
+# Sourced by the tests that run containers. Installs their tools, and configures podman without systemd and a registry.
 
 . tests/tools.sh
-unshare --mount true 2>/dev/null || { echo "no right to make namespaces: no container was run"; exit 0; }
+unshare --mount true 2>/dev/null || { echo "namespaces are not permitted: no container was run"; exit 0; }
 needed=(buildah podman crun mmdebstrap catatonit)
 if ! type "${needed[@]}" >/dev/null 2>&1; then
-  command -v apt-get >/dev/null || { echo "no podman, and no apt-get to get it with: no container was run"; exit 0; }
+  command -v apt-get >/dev/null || { echo "podman is missing and apt-get is not available: no container was run"; exit 0; }
   packages "${needed[@]}"
 fi
 
-# crun wants one kind of cgroups, and this may be a machine with both: a mount namespace of our own has one.
+# crun needs a single cgroup version, but this machine may have both. A private mount namespace has only one.
 if [ -z "${IN_NAMESPACE:-}" ]; then
   exec unshare -m sh -c 'umount /sys/fs/cgroup/unified 2>/dev/null; IN_NAMESPACE=1 exec "$0"' "$PWD/tests/deploy/${0##*/}"
 fi
@@ -19,7 +19,7 @@ storage=(--root "$target/image/storage" --runroot "$target/image/run" --storage-
 buildah() { command buildah "${storage[@]}" "$@"; }
 podman() { command podman "${storage[@]}" --runtime crun --cgroup-manager cgroupfs --events-backend file "$@"; }
 
-# The container that holds a pod together, which podman would fetch.
+# The pause container of a pod, which podman would pull from a registry.
 if ! podman image exists localhost/pause 2>/dev/null; then
   mkdir -p "$folder/pause"
   install "$(command -v catatonit)" "$folder/pause/catatonit"

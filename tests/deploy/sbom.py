@@ -1,4 +1,4 @@
-"""The SBOM of the image: valid CycloneDX, and it lists what Cargo.lock locks.
+"""Checks the SBOM of the image: valid CycloneDX, and only packages of Cargo.lock.
 
 Usage: sbom.py FILE, from the root of the repository.
 """
@@ -23,4 +23,4 @@ listed = {component["purl"] for component in sbom["components"]}
 assert listed <= locked, listed - locked
 for name in ("tonic", "hyper", "rustls", "aws-lc-sys"):
     assert any(purl.startswith(f"pkg:cargo/{name}@") for purl in listed), name
-print(f"The SBOM is valid CycloneDX {sbom['specVersion']} and lists {len(listed)} packages, all of them locked.")
+print(f"The SBOM is valid CycloneDX {sbom['specVersion']} and lists {len(listed)} packages, all of Cargo.lock.")

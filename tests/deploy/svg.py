@@ -1,18 +1,18 @@
-"""Draws the two pictures of docs/: a trace as a waterfall, and a row of the dashboard. No more than data in, text out."""
+"""Draws the pictures of docs/ as SVG text: a trace as a waterfall, and a row of the dashboard."""
 
 import math
 from itertools import groupby
 from xml.sax.saxutils import escape
 
 WIDTH = 900
-# On a sheet of its own, so that it can be read on a white page and on a dark one.
+# An opaque background, so that the picture is readable on light and dark pages.
 PAPER, EDGE, GRID, TEXT, FAINT = "#fcfcfa", "#d0d4d9", "#e4e6e9", "#1f2328", "#59636e"
 LINES = ("#2563a8", "#c2410c", "#2e7d32", "#7b3fa0", "#9a6b00", "#00707a")
 SERVER, CLIENT, FAILED = "#2563a8", "#2e7d32", "#c62828"
 
 
 class Sheet:
-    """A picture in the making."""
+    """A picture that is being drawn."""
 
     def __init__(self, title, description, by="tests/deploy/pictures.sh"):
         self.title, self.description, self.by, self.parts = title, description, by, []
@@ -27,22 +27,22 @@ class Sheet:
         self.parts.append(f'<text x="{x:g}" y="{y:g}" font-size="{size}" fill="{fill}"{more}>{escape(text)}</text>')
 
     def measure(self, x, y, text, anchor="start"):
-        """What differs from one run to the next: `words` leaves it out."""
+        """Adds a measured value, which `words` ignores."""
         self.text(x, y, text, 10, FAINT, f' class="measure" text-anchor="{anchor}"')
 
     def svg(self, height):
-        """The whole, of this height."""
+        """Returns the picture with this height."""
         return "\n".join([
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height:g}" width="{WIDTH}" height="{height:g}" '
             'role="img" font-family="ui-monospace, SFMono-Regular, Menlo, Consolas, monospace" fill="none">',
             f"<title>{escape(self.title)}</title>", f"<desc>{escape(self.description)}</desc>",
-            f"<!-- Drawn by {self.by} from what the gateway really did. -->",
+            f"<!-- Drawn by {self.by} from measurements of the gateway. -->",
             f'<rect x=".5" y=".5" width="{WIDTH - 1}" height="{height - 1:g}" rx="8" fill="{PAPER}" stroke="{EDGE}"/>',
             *self.parts, "</svg>", ""])
 
 
 def ticks(most, wanted=4):
-    """Round numbers from 0 to at least `most`."""
+    """Returns round numbers from 0 to at least `most`."""
     step = 10 ** math.floor(math.log10(most / wanted))
     step *= next(factor for factor in (1, 2, 5, 10) if factor * step * wanted >= most * 0.999)
     return [step * number for number in range(math.ceil(most / step - 0.001) + 1)]
@@ -53,8 +53,8 @@ def milliseconds(seconds):
 
 
 def trace(title, description, spans):
-    """Spans, each with `name`, `kind`, `start` and `end` in seconds from the beginning of the trace, `failed`, and
-    `attributes` by name; the outermost first."""
+    """Draws spans, the outermost first. Each has `name`, `kind`, `start` and `end` in seconds since the start of the trace,
+    `failed`, and `attributes` by name."""
     sheet = Sheet(title, description)
     left, right = 420, WIDTH - 30
     marks = ticks(max(span["end"] for span in spans), 5)
@@ -83,7 +83,7 @@ def trace(title, description, spans):
     return sheet.svg(bottom + 14)
 
 
-# Units of Grafana that the dashboard uses -> how a number of them is written.
+# Grafana unit -> format of a number.
 UNITS = {
     "reqps": lambda value: f"{value:.3g}/s",
     "percentunit": lambda value: f"{value * 100:.3g} %",
@@ -92,7 +92,7 @@ UNITS = {
 
 
 def row(title, description, seconds, panels):
-    """Panels side by side over the same time, each with `title`, `unit` and `series`: name -> list of (second, value)."""
+    """Draws panels side by side over the same time, each with `title`, `unit` and `series`: name -> list of (second, value)."""
     sheet = Sheet(title, description)
     sheet.text(20, 30, title, 13, more=' font-weight="bold"')
     step = (WIDTH - 20) / len(panels)

@@ -1,20 +1,20 @@
 #!/usr/bin/env bash
-# The systemd unit, really started: a second systemd, in namespaces beside the machine's own, where the commands of
-# deploy/README.md install the gateway. Needs the right to make namespaces.
+# Starts the systemd unit: a second systemd runs in its own namespaces, where the commands of deploy/README.md install the
+# gateway. Needs permission to create namespaces.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 . tests/tools.sh
 
-unshare --mount true 2>/dev/null || { echo "no right to make namespaces: the unit was not started"; exit 0; }
+unshare --mount true 2>/dev/null || { echo "namespaces are not permitted: the unit was not started"; exit 0; }
 if [ ! -x /lib/systemd/systemd ]; then
-  command -v apt-get >/dev/null || { echo "no systemd, and no apt-get to get it with: the unit was not started"; exit 0; }
+  command -v apt-get >/dev/null || { echo "systemd is missing and apt-get is not available: the unit was not started"; exit 0; }
   packages systemd
 fi
 . tests/deploy/calls.sh
 cargo build --locked --quiet --bin scm-gateway
 emulator
 
-# What the operator has at hand. The emulated SCM and the ports are this test's.
+# The operator's files. The emulated SCM and the ports belong to the test.
 mkdir -p "$folder/hand/deploy" "$folder/space" "$folder/units/scm-gateway.service.d"
 cp "$target/debug/scm-gateway" "$folder/hand"
 cp -r deploy/systemd "$folder/hand/deploy"
@@ -26,13 +26,13 @@ printed HUAWEICLOUD_SDK_SK >"$folder/hand/sk"
   commands_of systemd toml | sed "s/^id = .*/id = \"$(printed HUAWEICLOUD_SDK_PROJECT_ID)\"/"
 } >"$folder/hand/scm-gateway.toml"
 
-# The targets that the unit stands among, and a file for its log in place of the journal.
+# The targets that the unit depends on, and a log file instead of the journal.
 for one in sysinit basic network-online shutdown multi-user; do
   printf '[Unit]\nDefaultDependencies=no\n' >"$folder/units/$one.target"
 done
 printf '[Service]\nStandardOutput=append:%s\nStandardError=inherit\n' "$folder/log" >"$folder/units/scm-gateway.service.d/log.conf"
 
-# What is installed stays in `space`, and vanishes with the namespaces.
+# Installed files are in `space`, and disappear with the namespaces.
 unshare --mount --pid --uts --ipc --cgroup --fork --mount-proc bash -c '
   set -eu
   mount --make-rshared /
@@ -43,7 +43,7 @@ unshare --mount --pid --uts --ipc --cgroup --fork --mount-proc bash -c '
   mount -t tmpfs tmpfs /etc/systemd/system
   mount -t tmpfs tmpfs /run
   if [ "$(stat --file-system --format %T /sys/fs/cgroup)" != cgroup2fs ]; then
-    # systemd makes this folder read-only: not the one that it would share with the machine.
+    # systemd makes this folder read-only, so it must not be the folder of the machine.
     mount -t tmpfs tmpfs /sys/fs/cgroup
     mkdir /sys/fs/cgroup/systemd
     mount -t cgroup -o none,name=systemd cgroup /sys/fs/cgroup/systemd
@@ -52,15 +52,15 @@ unshare --mount --pid --uts --ipc --cgroup --fork --mount-proc bash -c '
   exec /lib/systemd/systemd --system --unit=multi-user.target --log-target=null --show-status=no
 ' "$folder" >"$folder/systemd" 2>&1 &
 outside=$!
-at_exit 'rmdir /sys/fs/cgroup/*/{init.scope,system.slice}' # empty ones that it leaves; those of a machine's own are not
-at_exit "kill -KILL \$(pgrep --parent $outside); wait $outside" # unshare heeds no SIGTERM
+at_exit 'rmdir /sys/fs/cgroup/*/{init.scope,system.slice}' # removes the empty cgroups that it leaves; those of the machine are not empty
+at_exit "kill -KILL \$(pgrep --parent $outside); wait $outside" # unshare ignores SIGTERM
 inside() { nsenter --target "$(pgrep --parent "$outside")" --mount --pid --uts --ipc --cgroup -- "$@"; }
 show() { inside systemctl show scm-gateway --property "$1" --value; }
 
 for _ in $(seq 100); do inside systemctl is-active --quiet multi-user.target 2>/dev/null && break; sleep 0.1; done
 inside systemctl is-active --quiet multi-user.target || { echo "systemd did not start"; cat "$folder/systemd"; exit 1; }
 
-# Where the gateway listens, once it has started so many times.
+# Prints the addresses of the gateway after its n-th start.
 started() {
   for _ in $(seq 100); do [ "$(grep -c '"listen"' "$folder/log")" = "$1" ] && break; sleep 0.1; done
   sed -n 's/.*"listen":"\([^"]*\)","admin":"\([^"]*\)".*/\1 \2/p' "$folder/log" | tail -n 1
@@ -73,12 +73,12 @@ save "$address"
 pid="$(show MainPID)"
 status="$(inside cat "/proc/$pid/status")"
 user="$(sed -n 's/^Uid:\t\([0-9]*\)\t.*/\1/p' <<<"$status")"
-[ "$user" -ge 61184 ] # those of DynamicUser=
+[ "$user" -ge 61184 ] # the range of DynamicUser=
 grep -q $'^CapBnd:\t0000000000000000$' <<<"$status"
 grep -q $'^NoNewPrivs:\t1$' <<<"$status"
 grep -q $'^Seccomp:\t2$' <<<"$status"
 [ "$(inside stat --format '%u %a' /run/credentials/scm-gateway.service/sk)" = "$user 400" ]
-echo "It starts without privileges, its key is for it alone, and a SaveInfo goes through."
+echo "The unit starts without privileges, only its user can read the credentials, and a SaveInfo succeeds."
 
 inside kill -KILL "$pid"
 read -r address admin < <(started 2)
@@ -86,10 +86,10 @@ ready "$admin"
 [ "$(show NRestarts)" = 1 ]
 inside systemctl stop scm-gateway
 [ "$(show ActiveState) $(show ExecMainStatus)" = "inactive 0" ]
-echo "It is started again after a death, and ends with 0 when it is stopped."
+echo "The unit restarts after a crash, and exits with 0 when it is stopped."
 
 inside bash -c 'echo "wrong = 1" >/etc/scm-gateway/scm-gateway.toml'
 inside systemctl start scm-gateway
-sleep 3 # thrice RestartSec
+sleep 3 # three times RestartSec
 [ "$(show ActiveState) $(show ExecMainStatus) $(show NRestarts)" = "failed 78 0" ]
-echo "It is not started again after a wrong configuration."
+echo "The unit does not restart after an invalid configuration."

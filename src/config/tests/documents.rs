@@ -1,50 +1,142 @@
-//! What the sample, the README and the chart say of the configuration is what it is.
+//! Compares the sample file, the documentation and the chart with the configuration that the code reads.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytesize::ByteSize;
 
 use super::*;
 use crate::proto::RPCS;
 
+const PAGE: &str = include_str!("../../../docs/configuration.md");
 const README: &str = include_str!("../../../README.md");
 const SAMPLE: &str = include_str!("../../../deploy/scm-gateway.toml");
+
+/// Keys whose default depends on the machine or on other keys. The page describes these defaults in words.
+const COMPUTED_DEFAULTS: [&str; 5] = [
+    "server.worker_threads",
+    "server.max_in_flight_per_caller",
+    "server.max_in_flight_per_project",
+    "server.memory_quota_per_caller",
+    "server.max_connections_per_caller",
+];
+
+/// A row of a key table in docs/configuration.md.
+struct Row {
+    default: &'static str,
+    range: &'static str,
+}
+
+/// Returns the rows of all key tables of the page by key.
+fn documented() -> BTreeMap<&'static str, Row> {
+    let mut rows = BTreeMap::new();
+    let tables = PAGE.split("\n| key | default | range | meaning |\n").skip(1);
+    for line in tables.flat_map(|table| table.lines().skip(1).take_while(|line| line.starts_with('|'))) {
+        let cells: Vec<_> = line.split('|').map(str::trim).collect();
+        let [_, key, default, range, meaning, _] = cells[..] else { panic!("expected four cells: {line}") };
+        let key = key.strip_prefix('`').and_then(|key| key.strip_suffix('`')).expect("a key in backticks");
+        assert!(!meaning.is_empty(), "{key} has no meaning");
+        assert!(rows.insert(key, Row { default, range }).is_none(), "{key} has two rows");
+    }
+    rows
+}
+
+/// Returns all keys that the code accepts. The problem of an unknown key lists the keys of its section.
+fn known_keys() -> BTreeSet<String> {
+    let text = "x = 1\n[server]\nx = 1\n[server.tls]\nx = 1\n[admin]\nx = 1\n[upstream]\nx = 1\n[[projects]]\nx = 1\n\
+                [[callers]]\nx = 1\n";
+    let problems = problems(text, &Environment::new());
+    let unknown: Vec<_> = problems.iter().filter_map(|line| line.split_once("x: unknown key; ")).collect();
+    assert_eq!(unknown.len(), 7, "{problems:#?}");
+    let mut keys = BTreeSet::new();
+    for (section, known) in unknown {
+        let section = section.replace("[0]", "[]");
+        keys.extend(known.split('`').skip(1).step_by(2).map(|key| format!("{section}{key}")));
+    }
+    let is_section = |key: &str| {
+        let (table, list) = (format!("{key}."), format!("{key}[]."));
+        keys.iter().any(|other| other.starts_with(&table) || other.starts_with(&list))
+    };
+    keys.iter().filter(|key| !is_section(key)).cloned().collect()
+}
+
+/// Returns all keys of the sample, including those in comments.
+fn sample_keys() -> BTreeSet<String> {
+    let (mut keys, mut section) = (BTreeSet::new(), String::new());
+    for line in SAMPLE.lines().map(|line| line.trim_start_matches("# ")) {
+        if let Some(list) = line.strip_prefix("[[").and_then(|line| line.strip_suffix("]]")) {
+            section = format!("{list}[].");
+        } else if let Some(table) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
+            section = format!("{table}.");
+        } else if let Some((key, _)) = line.split_once(" = ")
+            && key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+        {
+            keys.insert(format!("{section}{key}"));
+        }
+    }
+    keys
+}
+
+/// Reads `LOW to HIGH`, two durations, sizes or numbers.
+fn bounds(text: &str) -> Option<[u64; 2]> {
+    let amount = |text: &str| {
+        let number = text.parse().ok();
+        let duration = || u64::try_from(humantime::parse_duration(text).ok()?.as_millis()).ok();
+        number.or_else(duration).or_else(|| text.parse::<ByteSize>().ok().map(|size| size.as_u64()))
+    };
+    let (low, high) = text.split_once(" to ")?;
+    Some([amount(low)?, amount(high)?])
+}
 
 #[test]
 fn the_sample_holds_the_defaults() {
     let [mut sample, mut default] =
         [good(SAMPLE, &with_key(&[])), load(None, &with_key(&[])).expect("a configuration")];
-    // Only where the values came from may differ.
+    // Only the sources of the values may differ.
     let [from_file, by_default] = [&mut sample, &mut default].map(|config| std::mem::take(&mut config.settings));
     assert_eq!(format!("{sample:?}"), format!("{default:?}"));
-    let values =
-        |settings: &Settings| settings.iter().map(Setting::assignment).collect::<std::collections::BTreeSet<_>>();
+    let values = |settings: &Settings| settings.iter().map(Setting::assignment).collect::<BTreeSet<_>>();
     assert_eq!(values(&from_file), values(&by_default));
 }
 
 #[test]
-fn the_sample_and_the_readme_name_every_key() {
-    let text = "x = 1\n[server]\nx = 1\n[server.tls]\nx = 1\n[admin]\nx = 1\n[upstream]\nx = 1\n[[projects]]\nx = 1\n\
-                [[callers]]\nx = 1\n";
-    let problems = problems(text, &Environment::new());
-    let unknown: Vec<_> = problems.iter().filter(|line| line.contains(": unknown key; ")).collect();
-    assert_eq!(unknown.len(), 7, "{problems:#?}");
-    for line in unknown {
-        for key in line.split('`').skip(1).step_by(2) {
-            let is_key = |line: &str| {
-                let line = line.trim_start_matches("# ");
-                line.starts_with(&format!("{key} ="))
-                    || line.starts_with(&format!("[{key}]"))
-                    || line.starts_with(&format!("[server.{key}]"))
-                    || line.starts_with(&format!("[[{key}]]"))
-            };
-            assert!(SAMPLE.lines().any(is_key), "{key}, of {line}");
-            let told = [format!(".{key}`"), format!("`{key}`"), format!(".{key}.")]
-                .iter()
-                .any(|key| README.contains(key.as_str()));
-            assert!(told || line.starts_with("x:"), "README.md does not tell of {key}, of {line}");
+fn page_and_sample_have_exactly_the_known_keys() {
+    let known = known_keys();
+    assert_eq!(documented().into_keys().map(str::to_owned).collect::<BTreeSet<_>>(), known, "docs/configuration.md");
+    assert_eq!(sample_keys(), known, "deploy/scm-gateway.toml");
+}
+
+#[test]
+fn documented_defaults_match_the_code() {
+    let config = load(None, &with_key(&[])).expect("a configuration");
+    let assignments: Vec<_> = config.settings.iter().map(Setting::assignment).collect();
+    let defaults: BTreeMap<_, _> = assignments.iter().filter_map(|line| line.split_once(" = ")).collect();
+    for (key, Row { default, .. }) in documented() {
+        match defaults.get(key).filter(|_| !COMPUTED_DEFAULTS.contains(&key)) {
+            Some(value) => assert_eq!(default, format!("`{value}`"), "{key}"),
+            None => assert!(!default.is_empty() && !default.starts_with('`'), "{key} has no fixed default"),
         }
     }
 }
 
 #[test]
-fn the_whole_sample_is_right_once_the_files_are_there() {
+fn documented_ranges_match_the_code() {
+    let mut compared = 0;
+    for (key, row) in documented() {
+        // Entries of lists have no ranges, and the variables of an entry depend on each other.
+        if !key.contains('.') || key.contains("[]") {
+            continue;
+        }
+        let variable = format!("SCM_GATEWAY__{}", key.replace('.', "__").to_ascii_uppercase());
+        let problems = problems("", &with_key(&[(&variable, "?")]));
+        let expected = problems.iter().find_map(|line| bounds(line.rsplit_once(" from ")?.1));
+        assert_eq!(bounds(row.range), expected, "{key}: {problems:?}");
+        compared += usize::from(expected.is_some());
+    }
+    assert!(compared > 20, "only {compared} keys have a range");
+}
+
+#[test]
+fn the_sample_with_all_keys_is_valid() {
     let dir = Dir::new();
     let key = dir.file("key", "key\n");
     let certificate = rcgen::generate_simple_self_signed(["ca.example".to_owned()]).expect("a certificate");
@@ -77,11 +169,11 @@ fn the_whole_sample_is_right_once_the_files_are_there() {
 }
 
 #[test]
-fn readme_and_chart_know_every_rpc() {
+fn readme_and_chart_list_every_rpc() {
     let chart = include_str!("../../../deploy/helm/scm-gateway/values.schema.json");
     let names: Vec<_> = RPCS.iter().map(|rpc| crate::config::callers::short(rpc)).collect();
     for name in &names {
-        assert!(README.contains(&format!("\n| `{name}` |")), "README.md does not tell of {name}");
+        assert!(README.contains(&format!("\n| `{name}` |")), "README.md has no row for {name}");
     }
     fn methods<'a>(schema: &'a serde_json::Value, found: &mut Vec<&'a serde_json::Value>) {
         found.extend(schema.pointer("/methods/items/enum"));
@@ -93,5 +185,5 @@ fn readme_and_chart_know_every_rpc() {
     }
     let (schema, mut found) = (serde_json::from_str(chart).expect("JSON"), Vec::new());
     methods(&schema, &mut found);
-    assert_eq!(found, [&serde_json::json!(names); 2], "values.schema.json lists other methods");
+    assert_eq!(found, [&serde_json::json!(names); 2], "the methods of values.schema.json differ");
 }

@@ -1,6 +1,6 @@
-// A client in C++, from the proto alone: every way a call can end, read with gRPC's own libraries.
+// A C++ client generated from the proto. It shows every way a call can end, with gRPC's own libraries.
 //
-// Usage: client ADDRESS TRACEPARENT [drain]. It has no client for reflection but generated code, as for any service.
+// Usage: client ADDRESS TRACEPARENT [drain]. C++ has no reflection client library.
 #include <grpcpp/grpcpp.h>
 
 #include <chrono>
@@ -42,7 +42,7 @@ std::string Name(const grpc::Status& status) {
   }
 }
 
-// The detail of this type; an empty one if there is none.
+// Returns the detail of this type, or an empty one.
 template <typename T>
 T Detail(const grpc::Status& status) {
   google::rpc::Status rich;
@@ -87,14 +87,14 @@ int main(int, char** arguments) {
     std::cout << "ReadInfo: " << reply.info().domain() << "\n";
   }
 
-  auto refused = save(Request("!"), 5s);
+  auto rejected = save(Request("!"), 5s);
   std::cout << "BadRequest:";
-  const auto bad = Detail<google::rpc::BadRequest>(refused);
+  const auto bad = Detail<google::rpc::BadRequest>(rejected);
   for (const auto& violation : bad.field_violations()) std::cout << " " << violation.field();
-  const auto info = Detail<google::rpc::ErrorInfo>(refused);
+  const auto info = Detail<google::rpc::ErrorInfo>(rejected);
   std::cout << "\nErrorInfo: " << info.domain() << " " << info.reason() << "\n";
 
-  // One call is all that this gateway takes, and it takes half a second.
+  // This gateway allows one call in flight, and the emulator takes half a second for a reply.
   auto first = std::async(std::launch::async, [&] { return save(Request(), 5s); });
   auto second = save(Request(), 5s);
   auto one = first.get();

@@ -1,4 +1,4 @@
-// A client in Go, from the proto alone: every way a call can end, read with gRPC's own libraries.
+// A Go client generated from the proto. It shows every way a call can end, with gRPC's own libraries.
 //
 // Usage: client ADDRESS TRACEPARENT [drain].
 package main
@@ -22,10 +22,10 @@ import (
 	scm "scm"
 )
 
-// As gRPC writes it.
+// name returns the status code as gRPC writes it.
 func name(err error) code.Code { return code.Code(status.Code(err)) }
 
-// The detail of this type; an empty one if there is none.
+// detail returns the detail of this type, or an empty one.
 func detail[T any](err error) T {
 	for _, any := range status.Convert(err).Details() {
 		if detail, ok := any.(T); ok {
@@ -57,15 +57,15 @@ func main() {
 	must(err)
 	defer conn.Close()
 	client := scm.NewCertificateServiceClient(conn)
-	save := func(certID string, time time.Duration) error {
-		ctx, cancel := context.WithTimeout(context.Background(), time)
+	save := func(certID string, deadline time.Duration) error {
+		ctx, cancel := context.WithTimeout(context.Background(), deadline)
 		defer cancel()
 		_, err := client.SaveInfo(ctx, request(certID))
 		return err
 	}
-	const good, patience = "scs1481110651012", 5 * time.Second
+	const good, timeout = "scs1481110651012", 5 * time.Second
 	if len(os.Args) > 3 {
-		fmt.Println("drain:", name(save(good, patience)))
+		fmt.Println("drain:", name(save(good, timeout)))
 		return
 	}
 
@@ -79,18 +79,18 @@ func main() {
 	must(err)
 	fmt.Println("ReadInfo:", read.GetInfo().GetDomain())
 
-	refused := save("!", patience)
+	rejected := save("!", timeout)
 	fmt.Print("BadRequest:")
-	for _, violation := range detail[*errdetails.BadRequest](refused).GetFieldViolations() {
+	for _, violation := range detail[*errdetails.BadRequest](rejected).GetFieldViolations() {
 		fmt.Print(" ", violation.GetField())
 	}
-	info := detail[*errdetails.ErrorInfo](refused)
+	info := detail[*errdetails.ErrorInfo](rejected)
 	fmt.Println("\nErrorInfo:", info.GetDomain(), info.GetReason())
 
-	// One call is all that this gateway takes, and it takes half a second.
+	// This gateway allows one call in flight, and the emulator takes half a second for a reply.
 	ends := make(chan error, 2)
 	for range [2]int{} {
-		go func() { ends <- save(good, patience) }()
+		go func() { ends <- save(good, timeout) }()
 	}
 	shed := <-ends
 	if other := <-ends; shed == nil {

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Go and grpc-go of Debian 13, unpacked to ./debian13, where they meddle with nothing: those of Debian 12 are too old for
-# what is written today.
+# Unpacks Go and grpc-go of Debian 13 to ./debian13, without installing them. Those of Debian 12 are too old: grpc.NewClient
+# needs grpc-go 1.63.
 set -euo pipefail
 [ ! -d debian13 ] || exit 0
 mkdir -p apt/lists/partial apt/archives/partial

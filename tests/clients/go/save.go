@@ -1,4 +1,4 @@
-// Saves the information of one certificate, or prints what is against it.
+// Saves the information of one certificate, or prints why the call failed.
 package main
 
 import (

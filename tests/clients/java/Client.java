@@ -1,6 +1,6 @@
-// A client in Java, from the proto alone: every way a call can end, read with gRPC's own libraries.
+// A Java client generated from the proto. It shows every way a call can end, with gRPC's own libraries.
 //
-// Usage: java Client ADDRESS TRACEPARENT [drain]. Debian's grpc-java has no client for reflection.
+// Usage: java Client ADDRESS TRACEPARENT [drain]. Debian's grpc-java has no reflection client.
 
 import com.google.protobuf.Any;
 import com.google.rpc.BadRequest;
@@ -52,7 +52,7 @@ class Client {
         throw new AssertionError("the call did not fail");
     }
 
-    // The detail of this type, or null.
+    // Returns the detail of this type, or null.
     static <T extends com.google.protobuf.Message> T detail(Throwable error, Class<T> type) throws Exception {
         var status = StatusProto.fromThrowable(error);
         if (status == null) return null;
@@ -84,14 +84,14 @@ class Client {
             .readInfo(ReadInfoRequest.newBuilder().setCertId("scs1481110651012").build());
         System.out.println("ReadInfo: " + read.getInfo().getDomain());
 
-        var refused = failure(() -> stub.withDeadlineAfter(5, TimeUnit.SECONDS).saveInfo(request("!")));
+        var rejected = failure(() -> stub.withDeadlineAfter(5, TimeUnit.SECONDS).saveInfo(request("!")));
         var fields = new StringBuilder();
-        detail(refused, BadRequest.class).getFieldViolationsList().forEach(v -> fields.append(" ").append(v.getField()));
+        detail(rejected, BadRequest.class).getFieldViolationsList().forEach(v -> fields.append(" ").append(v.getField()));
         System.out.println("BadRequest:" + fields);
-        var info = detail(refused, ErrorInfo.class);
+        var info = detail(rejected, ErrorInfo.class);
         System.out.println("ErrorInfo: " + info.getDomain() + " " + info.getReason());
 
-        // One call is all that this gateway takes, and it takes half a second.
+        // This gateway allows one call in flight, and the emulator takes half a second for a reply.
         var futures = CertificateServiceGrpc.newFutureStub(channel);
         var both = java.util.List.of(futures.withDeadlineAfter(5, TimeUnit.SECONDS).saveInfo(good),
             futures.withDeadlineAfter(5, TimeUnit.SECONDS).saveInfo(good));
@@ -107,13 +107,13 @@ class Client {
             + detail(shed, ErrorInfo.class).getReason());
         System.out.println("RetryInfo: " + detail(shed, RetryInfo.class).getRetryDelay().getSeconds() + " s");
 
-        var late = failure(() -> stub.withDeadlineAfter(200, TimeUnit.MILLISECONDS).saveInfo(good));
-        System.out.println("deadline: " + late.getStatus().getCode());
+        var timedOut = failure(() -> stub.withDeadlineAfter(200, TimeUnit.MILLISECONDS).saveInfo(good));
+        System.out.println("deadline: " + timedOut.getStatus().getCode());
         var context = io.grpc.Context.current().withCancellation();
-        var givenUp = context.call(() -> futures.withDeadlineAfter(5, TimeUnit.SECONDS).saveInfo(good));
+        var cancelled = context.call(() -> futures.withDeadlineAfter(5, TimeUnit.SECONDS).saveInfo(good));
         context.cancel(null);
         try {
-            givenUp.get();
+            cancelled.get();
         } catch (ExecutionException e) {
             System.out.println("cancel: " + Status.fromThrowable(e.getCause()).getCode());
         }

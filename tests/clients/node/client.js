@@ -1,6 +1,6 @@
-// A client in Node, from the proto alone: every way a call can end, read with gRPC's own libraries.
+// A Node client generated from the proto. It shows every way a call can end, with gRPC's own libraries.
 //
-// Usage: client.js ADDRESS TRACEPARENT [drain]; PROTO is the folder of the proto. grpc-js has no client for reflection.
+// Usage: client.js ADDRESS TRACEPARENT [drain]; PROTO is the proto directory. grpc-js has no reflection client.
 const grpc = require("@grpc/grpc-js");
 const loader = require("@grpc/proto-loader");
 const google = require("google-proto-files").getProtoPath("..");
@@ -12,7 +12,7 @@ const { scm } = grpc.loadPackageDefinition(
 const rpc = loader.loadSync(["google/rpc/status.proto", "google/rpc/error_details.proto"], options);
 const { grpc: own } = grpc.loadPackageDefinition(loader.loadSync(require.resolve("grpc-health-check/proto/health/v1/health.proto"), options));
 
-// The details of a failed call by their type: { ErrorInfo: { reason: "…", … }, … }
+// Returns the details of a failed call by type: { ErrorInfo: { reason: "…", … }, … }
 function details(error) {
   const [bytes] = error.metadata.get("grpc-status-details-bin");
   if (!bytes) return {};
@@ -32,7 +32,7 @@ const request = (cert_id = "scs1481110651012") => ({
 
 const client = new scm.v1.CertificateService(address, grpc.credentials.createInsecure());
 
-// Starts a call; its handle, and what it comes to: { reply } or { error }, with the reply's metadata.
+// Starts a call. Returns its handle and a promise of { reply } or { error }, with the initial metadata.
 function start(method, message, { seconds = 5, metadata = new grpc.Metadata() } = {}) {
   let call;
   const end = new Promise((done) => {
@@ -55,11 +55,11 @@ async function main() {
   console.log("request id:", saved.initial.get("x-upstream-request-id").length ? "given" : "missing");
   console.log("ReadInfo:", (await start("ReadInfo", { cert_id: "scs1481110651012" }).end).reply.info.domain);
 
-  const refused = details((await start("SaveInfo", request("!")).end).error);
-  console.log("BadRequest:", ...refused.BadRequest.field_violations.map((violation) => violation.field));
-  console.log("ErrorInfo:", refused.ErrorInfo.domain, refused.ErrorInfo.reason);
+  const rejected = details((await start("SaveInfo", request("!")).end).error);
+  console.log("BadRequest:", ...rejected.BadRequest.field_violations.map((violation) => violation.field));
+  console.log("ErrorInfo:", rejected.ErrorInfo.domain, rejected.ErrorInfo.reason);
 
-  // One call is all that this gateway takes, and it takes half a second.
+  // This gateway allows one call in flight, and the emulator takes half a second for a reply.
   const first = start("SaveInfo", request());
   const second = start("SaveInfo", request());
   const ends = await Promise.all([first.end, second.end]);
@@ -68,9 +68,9 @@ async function main() {
   console.log("RetryInfo:", details(shed.error).RetryInfo.retry_delay.seconds, "s");
 
   console.log("deadline:", code(await start("SaveInfo", request(), { seconds: 0.2 }).end));
-  const given_up = start("SaveInfo", request());
-  given_up.call.cancel();
-  console.log("cancel:", code(await given_up.end));
+  const cancelled = start("SaveInfo", request());
+  cancelled.call.cancel();
+  console.log("cancel:", code(await cancelled.end));
 
   const health = new own.health.v1.Health(address, grpc.credentials.createInsecure());
   const service = "huaweicloud.scm.v1.CertificateService";

@@ -1,4 +1,4 @@
-// Saves the information of one certificate, or prints what is against it.
+// Saves the information of one certificate, or prints why the call failed.
 const grpc = require("@grpc/grpc-js");
 const loader = require("@grpc/proto-loader");
 const google = require("google-proto-files").getProtoPath("..");

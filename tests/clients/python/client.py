@@ -1,6 +1,6 @@
-"""A client in Python, from the proto alone: every way a call can end, read with gRPC's own libraries.
+"""A Python client generated from the proto. It shows every way a call can end, with gRPC's own libraries.
 
-Usage: client.py ADDRESS TRACEPARENT [drain]; the generated code is on PYTHONPATH.
+Usage: client.py ADDRESS TRACEPARENT [drain]. PYTHONPATH has the generated code.
 """
 
 import sys
@@ -25,7 +25,7 @@ def request(cert_id="scs1481110651012"):
 
 
 def failure(call):
-    """The error of a call, and its details by their type."""
+    """Returns the status code of a failed call and its details by type."""
     try:
         call()
     except grpc.RpcError as error:
@@ -57,7 +57,7 @@ with grpc.insecure_channel(ADDRESS) as channel:
     print("ErrorInfo:", details["ErrorInfo"].domain, details["ErrorInfo"].reason)
 
     first = stub.SaveInfo.future(request(), timeout=5)
-    # One call is all that this gateway takes, and it takes half a second.
+    # This gateway allows one call in flight, and the emulator takes half a second for a reply.
     code, details = "", {}
     while code != "RESOURCE_EXHAUSTED":
         code, details = failure(lambda: stub.SaveInfo(request(), timeout=5))

@@ -1,4 +1,4 @@
-"""Saves the information of a certificate over TLS, as whom client.crt and client.key say, or prints the status."""
+"""Saves the information of a certificate over TLS with client.crt and client.key, or prints the status code."""
 
 from pathlib import Path
 
@@ -12,12 +12,15 @@ request = scm.SaveInfoRequest(
         domain="www.xzz.com", country="CN", applicant_name="Tom", applicant_phone="13212345678",
         applicant_email="9997342346@qq.com", agree_privacy_protection=True))
 
-# README: tls
+# docs: tls
 ca, key, certificate = (Path(file).read_bytes() for file in ("ca.crt", "client.key", "client.crt"))
 credentials = grpc.ssl_channel_credentials(ca, key, certificate)
 with grpc.secure_channel("localhost:50051", credentials) as channel:
-    # README: end
+    # docs: end
+    # docs: call
     try:
-        print(scm_grpc.CertificateServiceStub(channel).SaveInfo(request, timeout=5).request_info)
+        reply = scm_grpc.CertificateServiceStub(channel).SaveInfo(request, timeout=5)
+        print(reply.request_info)
     except grpc.RpcError as error:
         print(error.code().name)
+    # docs: end

@@ -1,6 +1,6 @@
-# A client in Ruby, from the proto alone: every way a call can end, read with gRPC's own libraries.
+# A Ruby client generated from the proto. It shows every way a call can end, with gRPC's own libraries.
 #
-# Usage: ruby -I GENERATED client.rb ADDRESS TRACEPARENT [drain]. Ruby's gRPC has no client for reflection.
+# Usage: ruby -I GENERATED client.rb ADDRESS TRACEPARENT [drain]. Ruby's gRPC has no reflection client.
 require "grpc"
 require "google/protobuf/well_known_types"
 require "google/rpc/error_details_pb"
@@ -19,7 +19,7 @@ def request(cert_id = "scs1481110651012")
     applicant_phone: "13212345678", applicant_email: "9997342346@qq.com", agree_privacy_protection: true))
 end
 
-# The error of a call, and its details by their type.
+# Returns the status code of a failed call and its details by type.
 def failure
   yield
   abort "the call did not fail"
@@ -31,32 +31,32 @@ rescue GRPC::BadStatus => error
   [CODES[error.code], details.to_h]
 end
 
-soon = ->(seconds = 5) { Time.now + seconds }
+deadline_in = ->(seconds = 5) { Time.now + seconds }
 stub = CertificateService::Stub.new(address, :this_channel_is_insecure)
 if drain
-  puts "drain: #{failure { stub.save_info(request, deadline: soon.call) }[0]}"
+  puts "drain: #{failure { stub.save_info(request, deadline: deadline_in.call) }[0]}"
   exit
 end
 
-call = stub.save_info(request, deadline: soon.call, metadata: { "traceparent" => traceparent }, return_op: true)
+call = stub.save_info(request, deadline: deadline_in.call, metadata: { "traceparent" => traceparent }, return_op: true)
 puts "SaveInfo: #{call.execute.request_info}"
 puts "request id: #{call.metadata["x-upstream-request-id"] ? "given" : "missing"}"
-puts "ReadInfo: #{stub.read_info(ReadInfoRequest.new(cert_id: "scs1481110651012"), deadline: soon.call).info.domain}"
+puts "ReadInfo: #{stub.read_info(ReadInfoRequest.new(cert_id: "scs1481110651012"), deadline: deadline_in.call).info.domain}"
 
-_, details = failure { stub.save_info(request("!"), deadline: soon.call) }
+_, details = failure { stub.save_info(request("!"), deadline: deadline_in.call) }
 puts "BadRequest: #{details[Google::Rpc::BadRequest].field_violations.map(&:field).join(" ")}"
 puts "ErrorInfo: #{details[Google::Rpc::ErrorInfo].domain} #{details[Google::Rpc::ErrorInfo].reason}"
 
-# One call is all that this gateway takes, and it takes half a second.
-calls = 2.times.map { Thread.new { failure { stub.save_info(request, deadline: soon.call); raise GRPC::Ok } } }
+# This gateway allows one call in flight, and the emulator takes half a second for a reply.
+calls = 2.times.map { Thread.new { failure { stub.save_info(request, deadline: deadline_in.call); raise GRPC::Ok } } }
 code, details = calls.map(&:value).find { |name, _| name == "RESOURCE_EXHAUSTED" }
 puts "overload: #{code} #{details[Google::Rpc::ErrorInfo].reason}"
 puts "RetryInfo: #{details[Google::Rpc::RetryInfo].retry_delay.seconds} s"
 
-puts "deadline: #{failure { stub.save_info(request, deadline: soon.call(0.2)) }[0]}"
-given_up = stub.save_info(request, deadline: soon.call, return_op: true)
-Thread.new { sleep 0.1; given_up.cancel }
-puts "cancel: #{failure { given_up.execute }[0]}"
+puts "deadline: #{failure { stub.save_info(request, deadline: deadline_in.call(0.2)) }[0]}"
+cancelled = stub.save_info(request, deadline: deadline_in.call, return_op: true)
+Thread.new { sleep 0.1; cancelled.cancel }
+puts "cancel: #{failure { cancelled.execute }[0]}"
 
 health = Grpc::Health::V1::Health::Stub.new(address, :this_channel_is_insecure)
 answer = health.check(Grpc::Health::V1::HealthCheckRequest.new(service: "huaweicloud.scm.v1.CertificateService"))

@@ -1,4 +1,4 @@
-{{/* Names, labels, the configuration, and what follows from the projects. */}}
+{{/* Names, labels, the configuration, and values derived from the projects. */}}
 {{- define "scm-gateway.name" -}}
 {{- $name := .Release.Name -}}
 {{- if not (contains .Chart.Name .Release.Name) }}{{ $name = printf "%s-%s" .Release.Name .Chart.Name }}{{ end -}}
@@ -23,7 +23,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 {{- end -}}
 
-{{/* What the schema cannot compare. */}}
+{{/* Checks that the schema cannot express. */}}
 {{- define "scm-gateway.check" -}}
 {{- with .Values.shutdown -}}
 {{- if gt (mul 2 .lameDuck) (int64 .drain) }}{{ fail "shutdown.lameDuck is more than half of shutdown.drain" }}{{ end -}}
@@ -34,17 +34,17 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- $ids := list -}}
 {{- range .Values.projects }}{{ $ids = append $ids .id }}{{ end -}}
 {{- with .Values.defaultProject -}}
-{{- if not (has . $ids) }}{{ fail "defaultProject is none of projects[].id" }}{{ end -}}
+{{- if not (has . $ids) }}{{ fail "defaultProject must be one of projects[].id" }}{{ end -}}
 {{- end -}}
 {{- end -}}
 
-{{/* The port of a URL. */}}
+{{/* Port of a URL. */}}
 {{- define "scm-gateway.port" -}}
 {{- $url := urlParse . -}}
 {{- regexFind ":[0-9]+$" $url.host | trimPrefix ":" | default (eq $url.scheme "https" | ternary "443" "80") -}}
 {{- end -}}
 
-{{/* The projects' addresses, a list of URLs in JSON. */}}
+{{/* Endpoints of the projects, as a JSON list of URLs. */}}
 {{- define "scm-gateway.endpoints" -}}
 {{- $endpoints := list -}}
 {{- range .Values.projects -}}
@@ -55,7 +55,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- $endpoints | uniq | sortAlpha | toJson -}}
 {{- end -}}
 
-{{/* The gateway's configuration. TOML takes JSON's strings, numbers, booleans and lists. */}}
+{{/* Configuration of the gateway. JSON strings, numbers, booleans and lists are valid TOML. */}}
 {{- define "scm-gateway.config" -}}
 {{- with .Values.defaultProject }}
 default_project = {{ . | toJson }}
