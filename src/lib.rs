@@ -1,52 +1,35 @@
-//! scm-gateway: a stateless gRPC service that saves certificate information at Huawei Cloud SCM.
+//! scm-gateway: a stateless gRPC service in front of the REST API of Huawei Cloud SCM.
 //!
-//! One way through the house:
+//! Each call is converted step by step from one type into the next, and the type tells how far the request got. An
+//! `UnsignedRequest` can be signed any number of times. A `SignedRequest` is valid for one attempt and cannot be cloned.
 //!
 //! ```text
-//! pb request ─ validate ─▶ Checked ─ rest::translate ─▶ UnsignedRequest ─ upstream: sign ─▶ SignedRequest ─ transport ─▶ RawReply
-//! pb reply   ◀──────────────────────────────────────────────────────────────────────────── rest::decode ◀──────────────┘
-//! Status     ◀─ status::render ─ Error, from any step
+//! pb request ─ validate ─▶ Checked ─ scm::api ─▶ UnsignedRequest ─ scm::sign ─▶ SignedRequest ─ scm::client ─▶ RawReply
+//! pb reply   ◀───────────────────────────── Decoded ◀───────────────────────────────────────── scm::api::decode ◀─┘
+//! Status     ◀─ grpc::status ─ Error, from any step
 //! ```
 //!
-//! A request turns from one type into the next, and the type says how far it got: an `UnsignedRequest` can be signed
-//! again and again, a `SignedRequest` is good for one attempt and cannot be cloned.
+//! The proto is the source of every fact about the REST side. `build.rs` generates each RPC's [`scm::api::RestMethod`], its
+//! checks and its tonic service from the annotations, so a plain RPC is a proto edit and its tests.
 //!
-//! The proto is the source: `build.rs` prints from its annotations each RPC's [`rest::RestMethod`] and the tonic
-//! service. Adding a plain RPC is a proto edit and its tests.
+//! # Modules
 //!
-//! # Rooms
-//!
-//! | module | what is there |
+//! | module | content |
 //! |---|---|
-//! | [`config`] | file and environment, typed and checked, every problem at once; beside it only OpenTelemetry's SDK reads variables of its own |
-//! | [`secret`] | credentials: redacted, wiped |
-//! | [`clock`], [`jitter`] | the only doors for time and randomness |
-//! | [`proto`] | what `build.rs` printed |
-//! | [`error`] | what happened, and how far the request got; knows no gRPC |
-//! | [`validate`] | what is refused before anything is sent |
-//! | [`rest`] | translate, decode, the vendor's codes |
-//! | [`sign`] | SDK-HMAC-SHA256, pure |
-//! | [`upstream`] | deadline, circuits, repeat, attempt, sign, transport |
-//! | [`shares`] | how much of what all have in common one may have |
-//! | [`identity`] | what may be a caller's name |
-//! | [`caller`] | who calls, and what the list of callers lets them do |
-//! | [`call`] | what accompanies a call beside its message |
-//! | [`service`] | validate → upstream → reply, for any RPC |
-//! | [`status`] | THE table: error → gRPC status |
-//! | [`edge`] | the gRPC listener and its layers |
-//! | [`readiness`] | whether calls are welcome, for `/readyz` and gRPC health |
-//! | [`admin`] | `/livez` `/readyz` `/metrics` |
-//! | [`health_check`] | asks a running gateway whether it lives |
-//! | [`telemetry`] | spans, metrics, log lines |
-//! | [`rotation`] | takes up keys and certificates anew when their files change |
-//! | [`agency`] | fetches temporary keys from the metadata service of an ECS, before the last ones expire |
-//! | [`workers`] | the runtimes, one for each core |
-//! | [`mod@run`] | puts the rooms together |
+//! | [`app`] | builds everything from a configuration, serves, drains |
+//! | [`config`] | file and environment, typed and validated; the only reader of files and environment |
+//! | [`proto`] | the generated messages and their JSON form |
+//! | [`error`] | the error of a call: its reason and how far the request got |
+//! | [`grpc`] | inbound: listener, layers, service, statuses; the only directory that names tonic |
+//! | [`validate`] | the rules of fields, pure |
+//! | [`scm`] | outbound: REST form, signature, client, credentials; the only directory that names hyper's client |
+//! | [`reload`] | reloads of credentials and certificates |
+//! | [`ops`] | admin listener, `--health`, readiness, telemetry |
+//! | [`runtime`] | one runtime for each core |
+//! | [`clock`], [`jitter`] | the only sources of time and of randomness |
 //!
-//! Imports point down, but for the lines that `build.rs` prints into [`proto`] for the rooms above it: run → edge →
-//! service → upstream → {rest, sign} → {proto, error, secret, clock}. `config` hands each room its own small struct.
-//! tonic's server is named in edge, service, status, readiness and run; hyper's client in `upstream::transport`, reqwest,
-//! for OTLP, in `telemetry::export`. `src/build` belongs to `build.rs`.
+//! `grpc` uses `validate` and `scm`; `scm` never uses `grpc`; there are no import cycles, in generated code neither.
+//! `tests/architecture.rs` holds these rules. `docs/architecture.md` shows the layers in order.
 
 pub mod app;
 pub mod clock;

@@ -1,4 +1,4 @@
-//! How connections to SCM are made: TCP, TLS where the scheme says so, perhaps by way of a proxy.
+//! Opens connections to SCM: TCP, TLS for https, through a proxy if one is configured.
 
 use std::{
     error::Error,
@@ -25,15 +25,15 @@ use tower::{Service, ServiceExt as _};
 
 use super::{AGENT, BuildError};
 
-/// A peer that is not there any more is noticed after this time of silence and three times as long.
+/// The idle time before the first TCP keep-alive probe, and the interval of the three probes.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
-/// Names that are looked up at a time.
-const LOOKUPS: usize = 64;
+/// The most concurrent name resolutions.
+const MAX_LOOKUPS: usize = 64;
 
 type Direct = HttpsConnector<HttpConnector<Resolver>>;
 
-/// Makes connections.
+/// Opens connections.
 #[derive(Clone)]
 pub(super) struct Connector {
     direct: Direct,
@@ -42,7 +42,7 @@ pub(super) struct Connector {
 }
 
 impl Connector {
-    /// By this proxy, if there is one. A connection, TLS and all, takes no longer than `timeout`.
+    /// Creates a connector, with a proxy if there is one. `timeout` limits the whole of a connect, TLS included.
     pub(super) fn new(
         roots: &[CertificateDer<'static>],
         proxy: Option<&str>,
@@ -62,21 +62,21 @@ impl Connector {
         Ok(Self { direct, proxy, timeout })
     }
 
-    /// What plain requests tell the proxy of who sends them: nobody but the proxy reads those of a tunnel.
+    /// Returns the `Proxy-Authorization` of plain-text requests, which the proxy reads. Those in a tunnel have none.
     pub(super) fn proxy_authorization(&self) -> Option<&HeaderValue> {
         self.proxy.as_ref().and_then(|(proxy, _)| proxy.basic_auth())
     }
 
     async fn connect(self, to: Uri) -> Result<Stream, Box<dyn Error + Send + Sync>> {
         Ok(match self.proxy {
-            None => Stream { io: Box::new(self.direct.oneshot(to).await?), answered: false, of_proxy: false },
+            None => Stream { io: Box::new(self.direct.oneshot(to).await?), has_read: false, via_proxy: false },
             Some((_, tunnel)) if to.scheme() == Some(&Scheme::HTTPS) => {
-                Stream { io: Box::new(tunnel.oneshot(to).await?), answered: false, of_proxy: false }
+                Stream { io: Box::new(tunnel.oneshot(to).await?), has_read: false, via_proxy: false }
             }
             Some((proxy, _)) => Stream {
                 io: Box::new(self.direct.oneshot(proxy.uri().clone()).await?),
-                answered: false,
-                of_proxy: true,
+                has_read: false,
+                via_proxy: true,
             },
         })
     }
@@ -97,32 +97,34 @@ impl Service<Uri> for Connector {
     }
 }
 
-/// Connections of the system.
+/// Creates the TCP connector.
 fn tcp(timeout: Duration, resolver: &Resolver) -> HttpConnector<Resolver> {
     let mut tcp = HttpConnector::new_with_resolver(resolver.clone());
-    tcp.enforce_http(false); // TLS is somebody else's
+    tcp.enforce_http(false); // the TLS connector around it accepts https
     tcp.set_nodelay(true); // a request is one write
     tcp.set_connect_timeout(Some(timeout));
     tcp.set_keepalive(Some(KEEP_ALIVE));
     tcp.set_keepalive_interval(Some(KEEP_ALIVE));
     tcp.set_keepalive_retries(Some(3));
-    tcp.set_tcp_user_timeout(Some(timeout)); // nor is what was sent acknowledged any later than that
+    tcp.set_tcp_user_timeout(Some(timeout)); // unacknowledged data fails the connection after this time
     tcp
 }
 
-/// Looks names up as the system does. A resolver that is dead keeps a thread for each, long after nobody waits any more:
-/// they must not be all threads that there are for waiting, for files are read on them too.
+/// Resolves names with the system's resolver.
+///
+/// A hanging resolver occupies a blocking thread for each lookup, even after its caller has gone. The limit leaves blocking
+/// threads for the reload of files.
 #[derive(Clone)]
 pub(super) struct Resolver(Arc<Semaphore>);
 
-/// A name that the system does not know, or not now.
+/// A name could not be resolved.
 #[derive(Debug, thiserror::Error)]
 #[error("name not resolved")]
 pub(super) struct NotResolved(#[source] pub(super) io::Error);
 
 impl Default for Resolver {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new(LOOKUPS)))
+        Self(Arc::new(Semaphore::new(MAX_LOOKUPS)))
     }
 }
 
@@ -136,24 +138,24 @@ impl Service<Name> for Resolver {
     }
 
     fn call(&mut self, name: Name) -> Self::Future {
-        let threads = self.0.clone();
+        let lookups = self.0.clone();
         Box::pin(async move {
-            let thread = threads.acquire_owned().await.expect("it is never closed");
-            let look_up = move || {
-                let _thread = thread; // until the system has answered, whoever has gone meanwhile
+            let permit = lookups.acquire_owned().await.expect("the semaphore is never closed");
+            let resolve = move || {
+                let _permit = permit; // held until the system responds, even if the caller has gone
                 (name.as_str(), 0).to_socket_addrs()
             };
-            spawn_blocking(look_up).await.map_err(io::Error::from).flatten().map_err(NotResolved)
+            spawn_blocking(resolve).await.map_err(io::Error::from).flatten().map_err(NotResolved)
         })
     }
 }
 
-/// TLS on connections, where the scheme says so.
+/// Adds TLS for https.
 fn over_tls<C>(tls: &ClientConfig, connections: C) -> HttpsConnector<C> {
     HttpsConnectorBuilder::new().with_tls_config(tls.clone()).https_or_http().enable_http1().wrap_connector(connections)
 }
 
-/// Trusts the system's roots and these.
+/// Creates the TLS configuration, which trusts the system's roots and these.
 fn tls(roots: &[CertificateDer<'static>]) -> Result<ClientConfig, rustls::Error> {
     let provider = Arc::new(default_provider());
     let verifier = Verifier::new_with_extra_roots(roots.iter().cloned(), provider.clone())?;
@@ -161,7 +163,7 @@ fn tls(roots: &[CertificateDer<'static>]) -> Result<ClientConfig, rustls::Error>
     Ok(config.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth())
 }
 
-/// The proxy as its URL says.
+/// Parses the URL of a proxy.
 fn intercept(url: &str) -> Option<Intercept> {
     Matcher::builder().all(url).build().intercept(&Uri::from_static("https://scm"))
 }
@@ -170,8 +172,8 @@ trait Io: Read + Write + Connection + Send {}
 
 impl<T: Read + Write + Connection + Send> Io for T {}
 
-/// Why a server does not go on with a client (RFC 8446 6.2), such as one that shows no certificate.
-pub(super) const REFUSALS: [AlertDescription; 9] = [
+/// The alerts with which a server rejects a client (RFC 8446 6.2), for example one without a certificate.
+pub(super) const REJECTIONS: [AlertDescription; 9] = [
     AlertDescription::AccessDenied,
     AlertDescription::BadCertificate,
     AlertDescription::CertificateExpired,
@@ -183,38 +185,40 @@ pub(super) const REFUSALS: [AlertDescription; 9] = [
     AlertDescription::UnsupportedCertificate,
 ];
 
-/// The server did not want the connection. With TLS 1.3 it says so when the handshake is over for us, and a request is
-/// perhaps on its way to nobody.
+/// The server rejected the client. With TLS 1.3 the alert arrives after the client has finished the handshake and perhaps
+/// written a request, which the server has not read.
 #[derive(Debug, thiserror::Error)]
-#[error("refused by the server")]
-pub(super) struct RefusedByServer;
+#[error("rejected by the server")]
+pub(super) struct RejectedByServer;
 
-fn is_refusal(error: &io::Error) -> bool {
+fn is_rejection(error: &io::Error) -> bool {
     let tls = error.get_ref().and_then(|error| error.downcast_ref());
-    matches!(tls, Some(rustls::Error::AlertReceived(alert)) if REFUSALS.contains(alert))
+    matches!(tls, Some(rustls::Error::AlertReceived(alert)) if REJECTIONS.contains(alert))
 }
 
 /// A connection.
 pub(super) struct Stream {
     io: Box<dyn Io + Unpin>,
-    /// Whether the other side has said anything: then it has read requests.
-    answered: bool,
-    /// Whether the proxy reads the requests, which then name the whole URL.
-    of_proxy: bool,
+    /// Whether the peer has sent anything, and so may have read requests.
+    has_read: bool,
+    /// Whether the proxy reads the requests, which then need the absolute form.
+    via_proxy: bool,
 }
 
 impl Connection for Stream {
     fn connected(&self) -> Connected {
-        self.io.connected().proxy(self.of_proxy)
+        self.io.connected().proxy(self.via_proxy)
     }
 }
 
 impl Read for Stream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
         match ready!(Pin::new(&mut self.io).poll_read(cx, buf)) {
-            Err(error) if !self.answered && is_refusal(&error) => Poll::Ready(Err(io::Error::other(RefusedByServer))),
+            Err(error) if !self.has_read && is_rejection(&error) => {
+                Poll::Ready(Err(io::Error::other(RejectedByServer)))
+            }
             read => {
-                self.answered = true;
+                self.has_read = true;
                 Poll::Ready(read)
             }
         }
@@ -249,21 +253,59 @@ impl Write for Stream {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::{sync::Arc, time::Duration};
 
     use futures_util::FutureExt as _;
-    use tokio::sync::Semaphore;
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+        sync::Semaphore,
+    };
     use tower::Service as _;
 
-    use super::Resolver;
+    use super::{Connector, Resolver};
+    use crate::scm::client::transport::send_error::{TUNNEL_REJECTED, TUNNEL_UNAUTHORIZED};
 
     #[tokio::test]
-    async fn a_name_is_looked_up_when_a_thread_is_free_for_it() {
-        let threads = Arc::new(Semaphore::new(1));
-        let taken = threads.clone().try_acquire_owned().unwrap();
-        let mut looked_up = Resolver(threads).call("127.0.0.1".parse().unwrap());
-        assert!((&mut looked_up).now_or_never().is_none());
+    async fn a_name_is_resolved_when_a_permit_is_free() {
+        let permits = Arc::new(Semaphore::new(1));
+        let taken = permits.clone().try_acquire_owned().unwrap();
+        let mut lookup = Resolver(permits).call("127.0.0.1".parse().unwrap());
+        assert!((&mut lookup).now_or_never().is_none());
         drop(taken);
-        assert_eq!(looked_up.await.unwrap().next(), Some(([127, 0, 0, 1], 0).into()));
+        assert_eq!(lookup.await.unwrap().next(), Some(([127, 0, 0, 1], 0).into()));
+    }
+    /// Returns how the error and its sources are displayed when a proxy answers CONNECT with this status.
+    async fn displayed(status: &str) -> Vec<String> {
+        let proxy = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", proxy.local_addr().unwrap());
+        let mut connector = Connector::new(&[], Some(&url), Duration::from_secs(5), &Resolver::default()).unwrap();
+        let respond = async {
+            let (mut connection, _) = proxy.accept().await.unwrap();
+            let _ = connection.read(&mut [0; 1024]).await.unwrap();
+            connection.write_all(format!("HTTP/1.1 {status}\r\n\r\n").as_bytes()).await.unwrap();
+            connection
+        };
+        let connect = connector.call("https://scm.example".parse().unwrap());
+        let (connected, _connection) = tokio::join!(connect, respond);
+        let error = connected.err().expect("no tunnel");
+        let mut displayed = vec![error.to_string()];
+        let mut source = error.source();
+        while let Some(error) = source {
+            displayed.push(error.to_string());
+            source = error.source();
+        }
+        displayed
+    }
+
+    /// hyper-util's tunnel errors have no public type, so `send_error.rs` recognizes them by their text.
+    #[tokio::test]
+    async fn tunnel_errors_are_displayed_as_expected() {
+        for (status, text) in
+            [("407 Proxy Authentication Required", TUNNEL_UNAUTHORIZED), ("403 Forbidden", TUNNEL_REJECTED)]
+        {
+            let displayed = displayed(status).await;
+            assert!(displayed.iter().any(|line| line == text), "{displayed:?}");
+        }
     }
 }

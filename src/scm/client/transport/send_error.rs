@@ -6,12 +6,12 @@ use http::HeaderMap;
 use hyper_util::client::legacy;
 use rustix::io::Errno;
 
-use super::connector::{NotResolved, REFUSALS, RefusedByServer};
+use super::connector::{NotResolved, REJECTIONS, RejectedByServer};
 
 /// How hyper-util's errors for a proxy's 407, and for any other response than 200, are displayed. They have no type of
 /// their own. A test in `connector.rs` holds these texts.
-const TUNNEL_UNAUTHORIZED: &str = "tunnel error: proxy authorization required";
-const TUNNEL_REJECTED: &str = "tunnel error: unsuccessful";
+pub(super) const TUNNEL_UNAUTHORIZED: &str = "tunnel error: proxy authorization required";
+pub(super) const TUNNEL_REJECTED: &str = "tunnel error: unsuccessful";
 
 /// Why there is no whole response. The cause is one of a fixed set of texts.
 #[derive(Debug)]
@@ -51,7 +51,7 @@ impl SendError {
 pub(super) fn classify(error: &(dyn StdError + 'static)) -> SendError {
     let causes = causes(error);
     let legacy = find::<legacy::Error>(&causes);
-    if find::<RefusedByServer>(&causes).is_some() {
+    if find::<RejectedByServer>(&causes).is_some() {
         SendError::new(SendErrorKind::Tls, "handshake rejected by the peer")
     } else if legacy.is_some_and(legacy::Error::is_connect) {
         classify_connect(&causes)
@@ -112,7 +112,7 @@ fn tls_cause(error: &rustls::Error) -> &'static str {
         }
         Error::InvalidCertificate(_) => "invalid certificate",
         Error::InvalidMessage(_) => "peer does not speak TLS",
-        Error::AlertReceived(alert) if REFUSALS.contains(alert) => "handshake rejected by the peer",
+        Error::AlertReceived(alert) if REJECTIONS.contains(alert) => "handshake rejected by the peer",
         _ => "TLS handshake failed",
     }
 }
