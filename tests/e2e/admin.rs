@@ -1,10 +1,10 @@
-//! `/livez`, `/readyz`, `/metrics`.
+//! The admin listener: `/livez`, `/readyz` and `/metrics`.
 
 use scm_emulator::{Emulator, Step};
 
 use crate::harness::{Gateway, emulator, sample};
 
-/// What the process's own scrape shows.
+/// Returns the body of `/metrics`.
 async fn metrics(gateway: &Gateway) -> String {
     let (status, text) = gateway.admin("/metrics").await;
     assert_eq!(status, 200);
@@ -18,7 +18,7 @@ async fn gateway() -> (Emulator, Gateway) {
 }
 
 #[tokio::test]
-async fn a_running_gateway_is_live_and_ready_whatever_scm_does() {
+async fn gateway_is_live_and_ready_without_scm() {
     let (emulator, gateway) = gateway().await;
     drop(emulator);
     assert_eq!(gateway.admin("/livez").await, (200, "live\n".into()));
@@ -27,7 +27,7 @@ async fn a_running_gateway_is_live_and_ready_whatever_scm_does() {
 }
 
 #[tokio::test]
-async fn only_get_is_taken() {
+async fn only_get_and_head_are_allowed() {
     let (_emulator, gateway) = gateway().await;
     let url = format!("http://{}/livez", gateway.addresses.admin);
     let client = reqwest::Client::new();
@@ -37,7 +37,7 @@ async fn only_get_is_taken() {
 }
 
 #[tokio::test]
-async fn calls_and_requests_are_measured_in_seconds_with_bounded_labels() {
+async fn durations_are_in_seconds_with_bounded_labels() {
     let (emulator, gateway) = gateway().await;
     gateway.save(sample()).await.unwrap();
     emulator.scripts([Step::Close, Step::Close, Step::Close]);
@@ -63,7 +63,7 @@ async fn calls_and_requests_are_measured_in_seconds_with_bounded_labels() {
 }
 
 #[tokio::test]
-async fn a_method_that_a_caller_makes_up_is_no_label() {
+async fn unknown_methods_share_one_label() {
     let (_emulator, gateway) = gateway().await;
     let mut grpc = tonic::client::Grpc::new(gateway.channel().await);
     for name in ["p1anted1", "p1anted2"] {
@@ -80,7 +80,7 @@ async fn a_method_that_a_caller_makes_up_is_no_label() {
 }
 
 #[tokio::test]
-async fn ids_of_a_call_are_no_labels_but_for_the_state_of_configured_projects() {
+async fn ids_are_labels_only_of_configured_projects() {
     let (_emulator, gateway) = gateway().await;
     gateway.save(sample()).await.unwrap();
     let text = metrics(&gateway).await;
@@ -90,7 +90,7 @@ async fn ids_of_a_call_are_no_labels_but_for_the_state_of_configured_projects() 
 }
 
 #[tokio::test]
-async fn a_connection_is_one_question_so_that_nobody_keeps_the_places() {
+async fn connection_closes_after_one_response() {
     let (_emulator, gateway) = gateway().await;
     let response = reqwest::get(format!("http://{}/livez", gateway.addresses.admin)).await.unwrap();
     assert_eq!(response.headers()["connection"], "close");

@@ -1,4 +1,4 @@
-//! Temporary keys from the metadata service of an ECS.
+//! Temporary credentials from the metadata service of an ECS.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::{
         process::Process,
         sample,
     },
-    reload::{account, reloaded, used},
+    reload::{access_key_used, account, reloaded},
 };
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -25,49 +25,50 @@ async fn emulator() -> Emulator {
     Emulator::start(Options { accounts, ..Options::default() }).await.unwrap()
 }
 
-/// A gateway with the agency alone for a key.
+/// Starts a gateway whose only source of credentials is the metadata service.
 async fn gateway(emulator: &Emulator, service: &MetadataService) -> Gateway {
     let mut environment = environment(&emulator.endpoint(), &[service.variable()]);
     environment.retain(|name, _| name != "HUAWEICLOUD_SDK_AK" && name != "HUAWEICLOUD_SDK_SK");
     Gateway::start(environment, Clock::system()).await
 }
 
-/// A call that does not wait long.
-async fn impatient(gateway: &Gateway) -> Result<(), Status> {
+/// Makes a call with a deadline of 200 ms.
+async fn call_with_short_deadline(gateway: &Gateway) -> Result<(), Status> {
     let mut request = Request::new(sample());
     request.set_timeout(Duration::from_millis(200));
     gateway.patient_client().save_info(request).await.map(drop)
 }
 
-/// Such a call ends for want of a key, and nothing is sent.
-async fn assert_no_key(emulator: &Emulator, gateway: &Gateway) {
+/// Asserts that a call fails because there are no credentials, and that nothing is sent.
+async fn assert_no_credentials(emulator: &Emulator, gateway: &Gateway) {
     let attempts = emulator.attempts();
-    let status = impatient(gateway).await.unwrap_err();
+    let status = call_with_short_deadline(gateway).await.unwrap_err();
     assert_status(&status, Code::Internal, "UPSTREAM_CREDENTIALS", None);
     assert_eq!(emulator.attempts(), attempts);
 }
 
 const EXPIRY: &str = "scm_gateway_credentials_time_to_expiry_seconds{";
 
-/// Waits until the key in use is good for so long.
-async fn until_expiry(gateway: &Gateway, is_so: fn(f64) -> bool) {
+/// Waits until the time to expiry of the credentials meets `condition`.
+async fn wait_for_time_to_expiry(gateway: &Gateway, condition: fn(f64) -> bool) {
     for _ in 0..1000 {
-        if is_so(gateway.metric(EXPIRY).await) {
+        if condition(gateway.metric(EXPIRY).await) {
             return;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    panic!("the key is good for {} s", gateway.metric::<f64>(EXPIRY).await);
+    panic!("the credentials expire in {} s", gateway.metric::<f64>(EXPIRY).await);
 }
 
 #[tokio::test]
-async fn calls_wait_for_the_first_key_and_any_number_of_them_costs_one_fetch() {
-    let (emulator, service) = (emulator().await, MetadataService::start().await);
+async fn waiting_calls_share_the_first_fetch() {
+    let emulator = emulator().await;
+    let service = MetadataService::start().await;
     service.hand_out("1", DAY);
     service.open(false);
     let gateway = gateway(&emulator, &service).await;
     service.wait_for_requests(1).await;
-    assert_no_key(&emulator, &gateway).await;
+    assert_no_credentials(&emulator, &gateway).await;
     let calls: Vec<_> = (0..100)
         .map(|_| {
             let mut client = gateway.client.clone();
@@ -88,63 +89,67 @@ async fn calls_wait_for_the_first_key_and_any_number_of_them_costs_one_fetch() {
 }
 
 #[tokio::test]
-async fn another_key_is_taken_before_the_old_one_expires() {
-    let (emulator, service) = (emulator().await, MetadataService::start().await);
+async fn credentials_are_refreshed_before_they_expire() {
+    let emulator = emulator().await;
+    let service = MetadataService::start().await;
     service.hand_out("1", Duration::from_secs(4));
     let gateway = gateway(&emulator, &service).await;
-    assert_eq!(used(&emulator, &gateway).await, "AK1");
+    assert_eq!(access_key_used(&emulator, &gateway).await, "AK1");
     service.hand_out("2", DAY);
-    until_expiry(&gateway, |left| left > 4.0).await;
-    assert_eq!(used(&emulator, &gateway).await, "AK2");
+    wait_for_time_to_expiry(&gateway, |left| left > 4.0).await;
+    assert_eq!(access_key_used(&emulator, &gateway).await, "AK2");
     assert_eq!(service.requests(), [FETCH, FETCH].concat());
     assert!(emulator.refusals().is_empty());
 }
 
 #[tokio::test]
-async fn while_the_service_is_away_the_key_is_used_until_it_expires_and_then_calls_wait_again() {
-    let (emulator, service) = (emulator().await, MetadataService::start().await);
+async fn outage_keeps_credentials_until_they_expire() {
+    let emulator = emulator().await;
+    let service = MetadataService::start().await;
     service.hand_out("1", Duration::from_secs(4));
     let gateway = gateway(&emulator, &service).await;
-    assert_eq!(used(&emulator, &gateway).await, "AK1");
+    assert_eq!(access_key_used(&emulator, &gateway).await, "AK1");
     service.answer(500, "");
     reloaded(&gateway, "failure").await;
-    assert_eq!(used(&emulator, &gateway).await, "AK1", "old, and good");
-    until_expiry(&gateway, |left| left == 0.0).await;
-    while impatient(&gateway).await.is_ok() {} // it may take a moment more
-    assert_no_key(&emulator, &gateway).await;
+    assert_eq!(access_key_used(&emulator, &gateway).await, "AK1", "the previous credentials are still valid");
+    wait_for_time_to_expiry(&gateway, |left| left == 0.0).await;
+    while call_with_short_deadline(&gateway).await.is_ok() {} // the credentials may stay in use for a moment more
+    assert_no_credentials(&emulator, &gateway).await;
     service.hand_out("2", DAY);
-    assert_eq!(used(&emulator, &gateway).await, "AK2", "it waited");
+    assert_eq!(access_key_used(&emulator, &gateway).await, "AK2", "the call waited for the refresh");
     assert!(emulator.refusals().is_empty());
 }
 
 #[tokio::test]
-async fn a_service_without_tokens_is_asked_without() {
+async fn service_without_tokens_gets_no_token() {
     for status in [404, 405] {
-        let (emulator, service) = (emulator().await, MetadataService::start().await);
+        let emulator = emulator().await;
+        let service = MetadataService::start().await;
         service.answer_token(status, "<html>");
         service.hand_out("1", DAY);
         let gateway = gateway(&emulator, &service).await;
-        assert_eq!(used(&emulator, &gateway).await, "AK1");
+        assert_eq!(access_key_used(&emulator, &gateway).await, "AK1");
         assert_eq!(service.requests(), [FETCH[0], "GET /openstack/latest/securitykey"]);
     }
 }
 
-/// Starts with a service that answers so, and is mended then.
-async fn recovers_from(of_token: bool, status: u16, body: String) {
-    let (emulator, service) = (emulator().await, MetadataService::start().await);
+/// Starts with a service that responds like this, and asserts that the gateway recovers once the service works.
+async fn recovers_from(token_request: bool, status: u16, body: String) {
+    let emulator = emulator().await;
+    let service = MetadataService::start().await;
     service.hand_out("1", DAY);
-    let answer = if of_token { MetadataService::answer_token } else { MetadataService::answer };
+    let answer = if token_request { MetadataService::answer_token } else { MetadataService::answer };
     answer(&service, status, &body);
     let gateway = gateway(&emulator, &service).await;
     reloaded(&gateway, "failure").await;
-    assert_eq!(service.requests()[..], FETCH[..if of_token { 1 } else { 2 }], "{status}");
+    assert_eq!(service.requests()[..], FETCH[..if token_request { 1 } else { 2 }], "{status}");
     service.answer_token(200, TOKEN);
     service.hand_out("2", DAY);
-    assert_eq!(used(&emulator, &gateway).await, "AK2", "it is tried again");
+    assert_eq!(access_key_used(&emulator, &gateway).await, "AK2", "the fetch is retried");
 }
 
 #[tokio::test]
-async fn an_answer_that_holds_no_key_is_a_failure_and_no_redirect_is_followed() {
+async fn responses_without_credentials_are_failures() {
     let large = " ".repeat(64 * 1024 + 1);
     let answers = [(302, ""), (401, ""), (500, "{}"), (200, ""), (200, "{ \"credential\": {} }"), (200, &large)];
     let mut cases = JoinSet::new();
@@ -156,8 +161,9 @@ async fn an_answer_that_holds_no_key_is_a_failure_and_no_redirect_is_followed() 
 }
 
 #[tokio::test]
-async fn nobody_is_asked_by_projects_with_keys_of_their_own() {
-    let (emulator, service) = (crate::harness::emulator().await, MetadataService::start().await);
+async fn own_credentials_need_no_metadata_service() {
+    let emulator = crate::harness::emulator().await;
+    let service = MetadataService::start().await;
     let gateway = Gateway::with(&emulator, &[service.variable()]).await;
     gateway.save(sample()).await.unwrap();
     assert!(service.requests().is_empty());
@@ -183,9 +189,9 @@ async fn projects_share_one_fetch() {
     assert_eq!(service.requests(), FETCH);
 }
 
-/// As `secrets.rs` does for everything else.
+/// `secrets.rs` tests the other credentials in the same way.
 #[tokio::test]
-async fn nothing_of_a_key_or_a_token_is_found_in_what_leaves() {
+async fn temporary_credentials_do_not_leak() {
     const MARKERS: [&str; 3] = ["p1anted", "169.254", "securitykey"];
     let planted = Account {
         access_key: "AKp1anted".into(),
@@ -203,9 +209,9 @@ async fn nothing_of_a_key_or_a_token_is_found_in_what_leaves() {
     let mut client = client(&process.address).await;
     client.save_info(sample()).await.unwrap();
     service.answer(200, r#"{"credential":{"access":"p1anted","secret":"p1anted p1anted","securitytoken":"p1anted","expires_at":"p1anted"}}"#);
-    process.line("no other temporary key").await;
+    process.line("temporary credentials refresh failed").await;
     service.answer(403, "p1anted");
-    process.line("the temporary key has expired").await;
+    process.line("temporary credentials expired").await;
     service.answer_token(500, "p1anted");
     let before = service.requests().len();
     service.wait_for_requests(before + 1).await;

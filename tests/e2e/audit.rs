@@ -1,4 +1,4 @@
-//! The line that each call leaves in the log: who did what with which certificate, and how it ended.
+//! The audit line of each call: caller, method, certificate and outcome.
 
 use scm_emulator::{Reply, SAMPLE_PROJECT, Step};
 use scm_gateway::proto::SaveInfoRequest;
@@ -27,7 +27,7 @@ fn of_orders<T>(message: T) -> Request<T> {
 }
 
 #[tokio::test]
-async fn a_success_tells_who_did_what_with_which_certificate() {
+async fn success_is_logged_with_caller_and_certificate() {
     let emulator = emulator().await;
     let mut process = start(&emulator.endpoint()).await;
     let mut client = client(&process.address).await;
@@ -52,15 +52,16 @@ async fn a_success_tells_who_did_what_with_which_certificate() {
     assert_eq!(line["rpc"], "huaweicloud.scm.v1.CertificateService/ReadInfo");
     process.signal("TERM");
     let (_, log) = process.end().await;
-    assert_eq!(log.iter().filter(|line| line.contains("scm_gateway::audit")).count(), 2, "one line a call: {log:?}");
+    assert_eq!(log.iter().filter(|line| line.contains("scm_gateway::audit")).count(), 2, "one line per call: {log:?}");
 }
 
 #[tokio::test]
-async fn a_failure_tells_the_same_and_its_reason() {
+async fn failure_is_logged_with_its_reason() {
     let emulator = emulator().await;
     let mut process = start(&emulator.endpoint()).await;
-    let refused = Reply::json(400, r#"{"error_code":"SCM.0010","error_msg":"p1anted"}"#).header("X-Request-Id", "id-1");
-    emulator.script(Step::Reply(refused));
+    let rejected =
+        Reply::json(400, r#"{"error_code":"SCM.0010","error_msg":"p1anted"}"#).header("X-Request-Id", "id-1");
+    emulator.script(Step::Reply(rejected));
     client(&process.address).await.save_info(of_orders(sample())).await.unwrap_err();
     let line = process.line("call rejected").await;
     for (field, value) in [
@@ -77,7 +78,7 @@ async fn a_failure_tells_the_same_and_its_reason() {
 }
 
 #[tokio::test]
-async fn what_is_no_id_is_not_written_down() {
+async fn invalid_ids_are_not_logged() {
     let emulator = emulator().await;
     let mut process = start(&emulator.endpoint()).await;
     let mut client = client(&process.address).await;
@@ -91,7 +92,7 @@ async fn what_is_no_id_is_not_written_down() {
 }
 
 #[tokio::test]
-async fn what_a_caller_sends_malformed_is_its_own_fault() {
+async fn malformed_metadata_is_not_a_server_error() {
     let emulator = emulator().await;
     let mut process = start(&emulator.endpoint()).await;
     let mut request = of_orders(sample());
@@ -105,7 +106,7 @@ async fn what_a_caller_sends_malformed_is_its_own_fault() {
 }
 
 #[tokio::test]
-async fn a_call_that_finds_no_room_tells_which_limit_it_met() {
+async fn overloaded_call_is_logged_with_its_limit() {
     let emulator = emulator().await;
     let mut process = Process::start(&emulator.endpoint(), &[("SCM_GATEWAY__SERVER__MAX_IN_FLIGHT", "1")]).await;
     let mut client = client(&process.address).await;

@@ -1,4 +1,4 @@
-//! The real binary: arguments, exit codes, signals, log lines.
+//! The binary: arguments, exit codes, signals and log lines.
 
 use std::{
     path::PathBuf,
@@ -26,14 +26,14 @@ async fn output(mut command: Command) -> (i32, String, String) {
     (status.code().unwrap(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
 }
 
-/// A check that found nothing.
-fn assert_good((code, text, errors): (i32, String, String)) {
+/// Asserts that a check found no problem.
+fn assert_check_passed((code, text, errors): (i32, String, String)) {
     assert_eq!((code, errors.as_str()), (0, ""));
     assert_eq!(text.lines().last(), Some("configuration OK"));
 }
 
 #[tokio::test]
-async fn version_ends_with_0_and_a_wrong_argument_with_78() {
+async fn version_exits_with_0_and_a_bad_argument_with_78() {
     let run = |argument: &str| {
         let mut command = binary(&[]);
         command.arg(argument);
@@ -47,26 +47,29 @@ async fn version_ends_with_0_and_a_wrong_argument_with_78() {
 }
 
 #[tokio::test]
-async fn help_teaches_how_to_start_and_what_to_expect() {
+async fn help_explains_start_signals_and_exit_codes() {
     let mut command = binary(&[]);
     command.arg("--help");
     let (code, help, errors) = output(command).await;
     assert_eq!((code, errors.as_str()), (0, ""));
-    let taught = [
-        ("the least", "export HUAWEICLOUD_SDK_AK=… HUAWEICLOUD_SDK_SK=… HUAWEICLOUD_SDK_PROJECT_ID=…\n  scm-gateway\n"),
-        ("a file", "--config <FILE>"),
-        ("variables", "SCM_GATEWAY__SECTION__KEY"),
-        ("every key", "deploy/scm-gateway.toml"),
-        ("a check", "--check"),
+    let expected = [
+        (
+            "minimal start",
+            "export HUAWEICLOUD_SDK_AK=… HUAWEICLOUD_SDK_SK=… HUAWEICLOUD_SDK_PROJECT_ID=…\n  scm-gateway\n",
+        ),
+        ("configuration file", "--config <FILE>"),
+        ("environment variables", "SCM_GATEWAY__SECTION__KEY"),
+        ("sample with every key", "deploy/scm-gateway.toml"),
+        ("check", "--check"),
         ("signals", "SIGHUP"),
         ("exit codes", "\n  78 "),
     ];
-    for (what, words) in taught {
-        assert!(help.contains(words), "{what} in:\n{help}");
+    for (topic, text) in expected {
+        assert!(help.contains(text), "{topic} in:\n{help}");
     }
     assert!(help.lines().all(|line| line.chars().count() <= 120), "too wide for a terminal:\n{help}");
 
-    // Its addresses, and the time to drain, are those of the configuration without more.
+    // The addresses and the drain time are the defaults of the configuration.
     let mut command = binary(&[]);
     command.envs(environment("https://scm.example", &[])).env_remove("SCM_GATEWAY__SERVER__LISTEN");
     command.env_remove("SCM_GATEWAY__ADMIN__LISTEN").arg("--check");
@@ -80,7 +83,7 @@ async fn help_teaches_how_to_start_and_what_to_expect() {
 }
 
 #[tokio::test]
-async fn check_prints_every_problem_at_once_and_ends_with_78() {
+async fn check_prints_every_problem_and_exits_with_78() {
     for arguments in [vec!["--check"], vec![]] {
         let mut command = binary(&[
             ("HUAWEICLOUD_SDK_SK", "p1anted secret"),
@@ -90,72 +93,69 @@ async fn check_prints_every_problem_at_once_and_ends_with_78() {
         command.args(arguments);
         let (code, _, errors) = output(command).await;
         assert_eq!(code, 78);
-        for place in [
+        for key in [
             "HUAWEICLOUD_SDK_AK",
             "HUAWEICLOUD_SDK_SK",
             "HUAWEICLOUD_SDK_PROJECT_ID",
             "SCM_GATEWAY__UPSTREAM__TIMEOUT",
             "SCM_GATEWAY__SERVER__LISEN",
         ] {
-            assert!(
-                errors.lines().any(|line| line.starts_with(&format!("scm-gateway: {place}"))),
-                "{place} in:\n{errors}"
-            );
+            assert!(errors.lines().any(|line| line.starts_with(&format!("scm-gateway: {key}"))), "{key} in:\n{errors}");
         }
         assert!(!errors.contains("p1anted"), "{errors}");
     }
 }
 
 #[tokio::test]
-async fn check_of_a_good_configuration_ends_with_0_and_listens_nowhere() {
+async fn check_of_a_valid_configuration_does_not_listen() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let listen = taken.local_addr().unwrap().to_string();
     let mut command = binary(&[]);
     command.envs(environment("https://scm.example", &[("SCM_GATEWAY__SERVER__LISTEN", &listen)])).arg("--check");
-    assert_good(output(command).await);
+    assert_check_passed(output(command).await);
 }
 
 #[tokio::test]
-async fn check_prints_the_values_and_where_they_came_from() {
+async fn check_prints_values_with_their_sources() {
     let mut command = binary(&[]);
     command.envs(environment("https://scm.example", &[])).arg("--check");
     let (code, text, _) = output(command).await;
     assert_eq!(code, 0);
-    let line = text.lines().find(|line| line.starts_with("upstream.endpoint = ")).expect("the endpoint");
+    let line = text.lines().find(|line| line.starts_with("upstream.endpoint = ")).expect("the endpoint is printed");
     assert!(line.contains("\"https://scm.example\"") && line.ends_with("# SCM_GATEWAY__UPSTREAM__ENDPOINT"), "{line}");
     assert!(!text.contains(SAMPLE_SECRET_KEY), "{text}");
 }
 
 #[tokio::test]
-async fn on_a_terminal_the_log_is_for_people() {
-    let mut command = Command::new("script"); // runs it on a terminal of its own
-    let told = format!("echo $$; exec {}", crate::harness::process::binary_path().display());
-    command.args(["--quiet", "--return", "--command", &told, "/dev/null"]);
+async fn log_on_a_terminal_is_human_readable() {
+    let mut command = Command::new("script"); // runs the gateway on a pseudo-terminal
+    let shell_command = format!("echo $$; exec {}", crate::harness::process::binary_path().display());
+    command.args(["--quiet", "--return", "--command", &shell_command, "/dev/null"]);
     command.env_clear().envs(environment("http://127.0.0.1:9", &[])).env("PATH", "/usr/bin:/bin").kill_on_drop(true);
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let pid = lines.next_line().await.unwrap().unwrap();
     let line = lines.next_line().await.unwrap().unwrap();
-    // It outlives the terminal, as it should: SIGHUP ends nothing.
+    // SIGHUP has no effect, so the gateway outlives the terminal.
     assert!(std::process::Command::new("kill").arg(pid.trim()).status().unwrap().success());
     child.wait().await.unwrap();
     assert!(line.contains(" INFO ") && line.contains("serving") && !line.contains('{'), "{line:?}");
 }
 
 #[tokio::test]
-async fn check_asks_no_metadata_service() {
+async fn check_does_not_request_the_metadata_service() {
     let service = MetadataService::start().await;
     let mut environment =
         environment("https://scm.example", &[("SCM_GATEWAY__UPSTREAM__METADATA_ENDPOINT", &service.endpoint)]);
     environment.retain(|name, _| name != "HUAWEICLOUD_SDK_AK" && name != "HUAWEICLOUD_SDK_SK");
     let mut command = binary(&[]);
     command.envs(environment).arg("--check");
-    assert_good(output(command).await);
+    assert_check_passed(output(command).await);
     assert!(service.requests().is_empty());
 }
 
 #[tokio::test]
-async fn check_says_nothing_to_the_collector() {
+async fn check_does_not_connect_to_the_collector() {
     let collector = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     collector.set_nonblocking(true).unwrap();
     let endpoint = format!("http://{}", collector.local_addr().unwrap());
@@ -166,7 +166,7 @@ async fn check_says_nothing_to_the_collector() {
 }
 
 #[tokio::test]
-async fn a_syntax_error_names_its_line_and_prints_nothing_of_it() {
+async fn syntax_error_names_the_line_but_not_its_text() {
     let folder = Folder::new();
     let path = folder.file("syntax.toml", "[server]\nlisten = p1anted\n");
     let mut command = binary(&[]);
@@ -177,7 +177,7 @@ async fn a_syntax_error_names_its_line_and_prints_nothing_of_it() {
 }
 
 #[tokio::test]
-async fn an_address_in_use_is_a_bad_start_that_names_its_key() {
+async fn address_in_use_is_reported_with_its_key() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let listen = taken.local_addr().unwrap().to_string();
     for (variable, key) in
@@ -192,14 +192,14 @@ async fn an_address_in_use_is_a_bad_start_that_names_its_key() {
 }
 
 #[tokio::test]
-async fn sigterm_lets_calls_in_flight_finish_and_ends_with_0() {
+async fn sigterm_finishes_calls_in_flight_and_exits_with_0() {
     let emulator = emulator().await;
     let mut process = Process::start(&emulator.endpoint(), &[]).await;
     let gate = std::sync::Arc::new(tokio::sync::Notify::new());
     let call = in_flight(&emulator, Step::HangThenServe(gate.clone()), client(&process.address).await).await;
 
     process.signal("TERM");
-    process.line("stopping").await;
+    process.line("draining").await;
     gate.notify_one();
 
     call.await.unwrap().unwrap();
@@ -209,7 +209,7 @@ async fn sigterm_lets_calls_in_flight_finish_and_ends_with_0() {
 }
 
 #[tokio::test]
-async fn connections_are_spread_over_the_workers_and_calls_on_all_of_them_finish() {
+async fn connections_spread_over_workers_and_all_drain() {
     const WORKERS: usize = 3;
     let emulator = emulator().await;
     let variables = [("SCM_GATEWAY__SERVER__WORKER_THREADS", WORKERS.to_string())];
@@ -228,7 +228,7 @@ async fn connections_are_spread_over_the_workers_and_calls_on_all_of_them_finish
     }
 
     process.signal("TERM");
-    process.line("stopping").await;
+    process.line("draining").await;
     for call in calls {
         gate.notify_one();
         call.await.unwrap().unwrap();
@@ -237,24 +237,24 @@ async fn connections_are_spread_over_the_workers_and_calls_on_all_of_them_finish
 }
 
 #[tokio::test]
-async fn the_drain_is_bounded() {
+async fn drain_is_bounded() {
     let emulator = emulator().await;
     let mut process = Process::start(&emulator.endpoint(), &[("SCM_GATEWAY__SERVER__DRAIN", "200ms")]).await;
     let call = in_flight(&emulator, Step::Hang, client(&process.address).await).await;
     process.signal("INT");
-    process.line("stopping").await;
+    process.line("draining").await;
     assert_status(&call.await.unwrap().unwrap_err(), tonic::Code::Unavailable, "SHUTTING_DOWN", Some(1));
     assert_eq!(process.end().await.0, Some(0));
 }
 
 #[tokio::test]
-async fn a_second_signal_ends_it_at_once() {
+async fn second_signal_exits_at_once() {
     for (first, second, code) in [("TERM", "TERM", 128 + 15), ("TERM", "INT", 128 + 2), ("INT", "TERM", 128 + 15)] {
         let emulator = emulator().await;
         let mut process = Process::start(&emulator.endpoint(), &[("SCM_GATEWAY__SERVER__DRAIN", "1h")]).await;
         let call = in_flight(&emulator, Step::Hang, client(&process.address).await).await;
         process.signal(first);
-        process.line("stopping").await;
+        process.line("draining").await;
         process.signal(second);
         assert_eq!(process.end().await.0, Some(code), "{first}, {second}");
         call.await.unwrap().unwrap_err();
@@ -262,7 +262,7 @@ async fn a_second_signal_ends_it_at_once() {
 }
 
 #[tokio::test]
-async fn sighup_ends_nothing() {
+async fn sighup_has_no_effect() {
     let emulator = emulator().await;
     let process = Process::start(&emulator.endpoint(), &[]).await;
     process.signal("HUP");
@@ -273,13 +273,13 @@ async fn sighup_ends_nothing() {
 }
 
 #[tokio::test]
-async fn sighup_is_no_second_signal() {
+async fn sighup_does_not_count_as_second_signal() {
     let emulator = emulator().await;
     let mut process = Process::start(&emulator.endpoint(), &[]).await;
     let gate = std::sync::Arc::new(tokio::sync::Notify::new());
     let call = in_flight(&emulator, Step::HangThenServe(gate.clone()), client(&process.address).await).await;
     process.signal("TERM");
-    process.line("stopping").await;
+    process.line("draining").await;
     process.signal("HUP");
     gate.notify_one();
     call.await.unwrap().unwrap();
@@ -287,9 +287,10 @@ async fn sighup_is_no_second_signal() {
 }
 
 #[tokio::test]
-async fn a_collector_that_never_answers_stops_neither_calls_nor_the_end() {
+async fn hanging_collector_delays_neither_calls_nor_exit() {
     let emulator = emulator().await;
-    let collector = std::net::TcpListener::bind("127.0.0.1:0").unwrap(); // connections are made and nobody takes them
+    // The kernel accepts connections, and nobody serves them.
+    let collector = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = format!("http://{}", collector.local_addr().unwrap());
     for protocol in ["grpc", "http/protobuf"] {
         let variables = [
@@ -306,12 +307,12 @@ async fn a_collector_that_never_answers_stops_neither_calls_nor_the_end() {
         }
         process.signal("TERM");
         let ended = tokio::time::timeout(std::time::Duration::from_secs(10), process.end()).await;
-        assert_eq!(ended.expect("it ends within its drain").0, Some(0), "{protocol}");
+        assert_eq!(ended.expect("the gateway exits within its drain time").0, Some(0), "{protocol}");
     }
 }
 
 #[tokio::test]
-async fn the_environments_proxy_is_not_used() {
+async fn proxy_variables_are_ignored() {
     let emulator = emulator().await;
     let dead = "http://127.0.0.1:1";
     let variables = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"];
@@ -320,19 +321,20 @@ async fn the_environments_proxy_is_not_used() {
 }
 
 #[tokio::test]
-async fn a_log_that_nobody_reads_costs_lines_that_are_counted_and_stops_neither_calls_nor_the_end() {
+async fn unread_log_drops_and_counts_lines() {
     let emulator = emulator().await;
     let mut process = Process::start(&emulator.endpoint(), &[("RUST_LOG", "trace")]).await;
     assert_eq!(process.metric("scm_gateway_log_lines_dropped_total").await, 0);
-    let refused = scm_gateway::proto::SaveInfoRequest { info: None, ..sample() };
+    let invalid = scm_gateway::proto::SaveInfoRequest { info: None, ..sample() };
     let mut calls = Vec::new();
     let client = client(&process.address).await;
     // Far more lines than the pipe and the queue hold.
     for _ in 0..20 {
-        let (mut client, refused) = (client.clone(), refused.clone());
+        let mut client = client.clone();
+        let invalid = invalid.clone();
         calls.push(tokio::spawn(async move {
             for _ in 0..450 {
-                client.save_info(refused.clone()).await.unwrap_err();
+                client.save_info(invalid.clone()).await.unwrap_err();
             }
         }));
     }
@@ -342,31 +344,31 @@ async fn a_log_that_nobody_reads_costs_lines_that_are_counted_and_stops_neither_
     client.clone().save_info(sample()).await.unwrap();
     let dropped = process.metric("scm_gateway_log_lines_dropped_total").await;
     assert!(dropped > 0);
-    client.clone().save_info(refused).await.unwrap_err();
-    assert!(process.metric("scm_gateway_log_lines_dropped_total").await > dropped, "and on it goes");
+    client.clone().save_info(invalid).await.unwrap_err();
+    assert!(process.metric("scm_gateway_log_lines_dropped_total").await > dropped, "lines are still dropped");
     process.signal("TERM");
     assert_eq!(process.child.wait().await.unwrap().code(), Some(0));
 }
 
 #[tokio::test]
-async fn a_log_that_is_closed_stops_nothing() {
+async fn closed_log_stops_neither_calls_nor_exit() {
     let emulator = emulator().await;
     let mut process = Process::start(&emulator.endpoint(), &[]).await;
     process.close_log();
     let mut client = client(&process.address).await;
-    let refused = scm_gateway::proto::SaveInfoRequest { info: None, ..sample() };
+    let invalid = scm_gateway::proto::SaveInfoRequest { info: None, ..sample() };
     for _ in 0..3 {
-        client.save_info(refused.clone()).await.unwrap_err();
+        client.save_info(invalid.clone()).await.unwrap_err();
         client.save_info(sample()).await.unwrap();
     }
     let counted = async { while process.metric("scm_gateway_log_lines_dropped_total").await < 6 {} };
-    tokio::time::timeout(std::time::Duration::from_secs(10), counted).await.expect("each line that is lost is counted");
+    tokio::time::timeout(std::time::Duration::from_secs(10), counted).await.expect("each lost line is counted");
     process.signal("TERM");
     assert_eq!(process.child.wait().await.unwrap().code(), Some(0));
 }
 
 #[tokio::test]
-async fn a_failed_call_is_one_line_with_what_an_operator_needs() {
+async fn failed_call_is_one_line_with_its_details() {
     let emulator = emulator().await;
     let mut process = Process::start(&emulator.endpoint(), &[("HUAWEICLOUD_SDK_SK", "wrong")]).await;
     client(&process.address).await.save_info(sample()).await.unwrap_err();
@@ -383,7 +385,7 @@ async fn a_failed_call_is_one_line_with_what_an_operator_needs() {
 }
 
 #[tokio::test]
-async fn the_line_names_what_broke_on_the_way_to_scm() {
+async fn log_names_the_cause_of_a_connection_failure() {
     let closed = {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         format!("http://{}", listener.local_addr().unwrap())
@@ -406,7 +408,7 @@ async fn the_line_names_what_broke_on_the_way_to_scm() {
 }
 
 #[tokio::test]
-async fn a_line_of_a_call_that_ran_out_of_time_names_what_it_waited_for() {
+async fn log_names_what_a_timed_out_call_waited_for() {
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let emulator = emulator().await;
     emulator.script(Step::Hang);
@@ -424,9 +426,9 @@ async fn a_line_of_a_call_that_ran_out_of_time_names_what_it_waited_for() {
     assert_eq!(emulator.attempts(), 2);
 }
 
-/// The sample of the deployment has every key; a good one starts.
+/// The sample in `deploy/` has every key.
 #[tokio::test]
-async fn the_sample_configuration_passes_its_check() {
+async fn sample_configuration_passes_the_check() {
     let sample: PathBuf = [env!("CARGO_MANIFEST_DIR"), "deploy", "scm-gateway.toml"].iter().collect();
     let mut command = binary(&[]);
     command
@@ -440,22 +442,22 @@ async fn the_sample_configuration_passes_its_check() {
 }
 
 #[tokio::test]
-async fn health_asks_the_gateway_of_the_same_configuration() {
+async fn health_requests_the_configured_admin_address() {
     let emulator = emulator().await;
     let process = Process::start(&emulator.endpoint(), &[]).await;
     let port = process.admin.rsplit(':').next().unwrap();
-    // No key, no project: who asks may have the address alone.
-    let ask = |admin: String| async move {
+    // The health check needs neither credentials nor a project.
+    let check_health = |admin: String| async move {
         let mut command = binary(&[]);
         command.env("SCM_GATEWAY__ADMIN__LISTEN", &admin).arg("--health");
         output(command).await
     };
-    assert_eq!(ask(process.admin.clone()).await, (0, String::new(), String::new()));
-    assert_eq!(ask(format!("0.0.0.0:{port}")).await.0, 0, "one that listens everywhere is asked on loopback");
+    assert_eq!(check_health(process.admin.clone()).await, (0, String::new(), String::new()));
+    assert_eq!(check_health(format!("0.0.0.0:{port}")).await.0, 0, "a wildcard address is requested on loopback");
     let admin = process.admin.clone();
     process.signal("KILL");
     process.end().await;
-    let (code, _, errors) = ask(admin).await;
+    let (code, _, errors) = check_health(admin).await;
     assert_eq!(code, 1);
     assert!(errors.starts_with("scm-gateway: admin.listen: "), "{errors}");
 }

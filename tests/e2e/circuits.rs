@@ -1,4 +1,4 @@
-//! When SCM is down, throttles, or refuses the key: calls end before they reach it.
+//! Circuit breaker, cooldown and suspended credentials: calls are rejected before they reach SCM.
 
 use std::time::Duration;
 
@@ -10,11 +10,11 @@ use tonic_types::StatusExt as _;
 use crate::harness::{Gateway, assert_status, emulator, environment, sample};
 
 fn wait(status: &Status) -> Duration {
-    status.get_error_details().retry_info().expect("it is known how long to wait").retry_delay.unwrap()
+    status.get_error_details().retry_info().expect("the status has RetryInfo").retry_delay.unwrap()
 }
 
 #[tokio::test]
-async fn after_seven_failed_calls_in_a_row_scm_is_left_alone_and_then_probed() {
+async fn seven_failures_open_the_circuit_until_a_probe() {
     let emulator = emulator().await;
     let variables = [("SCM_GATEWAY__UPSTREAM__ATTEMPTS", "1"), ("SCM_GATEWAY__UPSTREAM__CIRCUIT_BACKOFF", "200ms")];
     let gateway = Gateway::with(&emulator, &variables).await;
@@ -32,20 +32,20 @@ async fn after_seven_failed_calls_in_a_row_scm_is_left_alone_and_then_probed() {
     let (_, metrics) = gateway.admin("/metrics").await;
     let open = metrics.lines().find(|line| line.starts_with("scm_gateway_circuit_open") && line.contains("upstream"));
     assert!(open.is_some_and(|line| line.ends_with(" 1")), "{metrics}");
-    tokio::time::sleep(wait(&status)).await; // a client does as RetryInfo says
+    tokio::time::sleep(wait(&status)).await; // the delay of RetryInfo
     gateway.save(sample()).await.unwrap();
     gateway.save(sample()).await.unwrap();
 }
 
-/// The calls' time is over in the midst of an attempt, but the one before it found no way.
+/// The deadline is exceeded during the second attempt. The first one could not connect.
 #[tokio::test]
-async fn a_way_to_scm_that_hangs_opens_it_for_callers_who_wait_longer_than_a_connection_may_take() {
+async fn connect_timeouts_open_the_circuit() {
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("https://{}", silent.local_addr().unwrap());
     let variables = [
         ("SCM_GATEWAY__UPSTREAM__CONNECT_TIMEOUT", "50ms"),
         ("SCM_GATEWAY__UPSTREAM__TIMEOUT", "100ms"),
-        ("SCM_GATEWAY__UPSTREAM__BACKOFF", "1ms"),
+        ("SCM_GATEWAY__UPSTREAM__INITIAL_BACKOFF", "1ms"),
     ];
     let gateway = Gateway::start(environment(&endpoint, &variables), Clock::system()).await;
     for _ in 0..7 {
@@ -57,7 +57,7 @@ async fn a_way_to_scm_that_hangs_opens_it_for_callers_who_wait_longer_than_a_con
 }
 
 #[tokio::test]
-async fn callers_errors_open_nothing() {
+async fn rejected_requests_do_not_open_the_circuit() {
     let emulator = emulator().await;
     let gateway = Gateway::of(&emulator).await;
     emulator.scripts((0..20).map(|_| Step::Reply(Reply::json(400, r#"{"error_code":"SCM.0010","error_msg":"x"}"#))));
@@ -69,7 +69,7 @@ async fn callers_errors_open_nothing() {
 }
 
 #[tokio::test]
-async fn after_a_429_the_project_is_held_back_as_long_as_scm_says() {
+async fn cooldown_after_a_429_lasts_for_retry_after() {
     let emulator = emulator().await;
     let gateway = Gateway::of(&emulator).await;
     emulator.script(Step::Reply(Reply::new(429).header("Retry-After", "1")));
@@ -79,12 +79,12 @@ async fn after_a_429_the_project_is_held_back_as_long_as_scm_says() {
     assert_status(&status, Code::ResourceExhausted, "UPSTREAM_THROTTLED", None);
     assert!(wait(&status) <= Duration::from_secs(1));
     assert_eq!(emulator.attempts(), 1);
-    tokio::time::sleep(wait(&status)).await; // a client does as RetryInfo says
+    tokio::time::sleep(wait(&status)).await; // the delay of RetryInfo
     gateway.save(sample()).await.unwrap();
 }
 
 #[tokio::test]
-async fn five_hundred_calls_with_a_bad_key_never_lock_it() {
+async fn calls_with_a_wrong_secret_never_lock_the_key() {
     let emulator = emulator().await;
     let gateway = Gateway::with(&emulator, &[("HUAWEICLOUD_SDK_SK", "wrong")]).await;
     let calls: Vec<_> = (0..500)
@@ -98,15 +98,15 @@ async fn five_hundred_calls_with_a_bad_key_never_lock_it() {
         assert_eq!(crate::harness::seen(&status).reason, "UPSTREAM_CREDENTIALS");
         assert_eq!(status.code(), Code::Internal);
     }
-    let refused = emulator.refusals().len();
-    assert!((2..=3).contains(&refused), "{refused} refusals; more than five lock the key");
+    let rejected = emulator.refusals().len();
+    assert!((2..=3).contains(&rejected), "{rejected} rejections, and more than five lock the key");
     let status = gateway.save(sample()).await.unwrap_err();
     assert_status(&status, Code::Internal, "UPSTREAM_CREDENTIALS", None);
-    assert_eq!(wait(&status), Duration::from_secs(60), "five minutes, told as the most that is told");
+    assert_eq!(wait(&status), Duration::from_secs(60), "five minutes, limited to the longest wait of RetryInfo");
 }
 
 #[tokio::test]
-async fn a_refusal_of_the_key_whose_body_breaks_off_is_one_and_is_not_repeated() {
+async fn truncated_401_counts_and_is_not_retried() {
     let emulator = emulator().await;
     let gateway = Gateway::of(&emulator).await;
     let cut = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 500\r\n\r\n{".to_vec();
@@ -119,7 +119,7 @@ async fn a_refusal_of_the_key_whose_body_breaks_off_is_one_and_is_not_repeated()
 }
 
 #[tokio::test]
-async fn those_who_wait_for_their_place_are_held_back_by_a_429_too() {
+async fn cooldown_rejects_calls_that_wait_for_a_permit() {
     let emulator = emulator().await;
     let gateway = Gateway::of(&emulator).await;
     emulator.scripts((0..100).map(|_| Step::Reply(Reply::new(429).header("Retry-After", "60"))));
@@ -136,14 +136,14 @@ async fn those_who_wait_for_their_place_are_held_back_by_a_429_too() {
 }
 
 #[tokio::test]
-async fn an_scm_that_goes_away_after_a_429_opens_the_circuit() {
+async fn outage_after_a_429_opens_the_circuit() {
     let emulator = emulator().await;
     let variables = [("SCM_GATEWAY__UPSTREAM__ATTEMPTS", "2"), ("SCM_GATEWAY__UPSTREAM__CIRCUIT_MAX_FAILURES", "3")];
     let gateway = Gateway::with(&emulator, &variables).await;
     emulator.script(Step::Reply(Reply::new(429).header("Retry-After", "1")));
     let status = gateway.save(sample()).await.unwrap_err();
     assert_status(&status, Code::ResourceExhausted, "UPSTREAM_THROTTLED", Some(1));
-    tokio::time::sleep(wait(&status)).await; // a client does as RetryInfo says
+    tokio::time::sleep(wait(&status)).await; // the delay of RetryInfo
     emulator.scripts((0..100).map(|_| Step::Close));
     for _ in 0..3 {
         let status = gateway.save(sample()).await.unwrap_err();
@@ -154,7 +154,7 @@ async fn an_scm_that_goes_away_after_a_429_opens_the_circuit() {
 }
 
 #[tokio::test]
-async fn refusals_that_come_after_their_callers_gave_up_count_all_the_same() {
+async fn rejections_after_the_deadline_count() {
     let emulator = emulator().await;
     let gateway = Gateway::with(&emulator, &[("HUAWEICLOUD_SDK_SK", "wrong")]).await;
     let gate = std::sync::Arc::new(tokio::sync::Notify::new());

@@ -1,4 +1,4 @@
-//! A clock that is off.
+//! Clock skew between the gateway and SCM.
 
 use std::time::{Duration, SystemTime};
 
@@ -8,7 +8,7 @@ use tonic::Code;
 use crate::harness::{Gateway, assert_status, emulator, environment, folder::Folder, sample};
 
 #[tokio::test]
-async fn a_clock_that_is_off_costs_one_attempt_and_the_offset_is_kept() {
+async fn clock_skew_costs_one_attempt_and_is_kept() {
     for minutes in [-20_i64, 20] {
         let emulator = emulator().await;
         let shift = Duration::from_secs(minutes.unsigned_abs() * 60);
@@ -26,7 +26,7 @@ async fn a_clock_that_is_off_costs_one_attempt_and_the_offset_is_kept() {
 }
 
 #[tokio::test]
-async fn a_refusal_for_any_other_reason_is_never_tried_again() {
+async fn other_rejections_are_not_retried() {
     let emulator = emulator().await;
     let time = || SystemTime::now() - Duration::from_secs(300);
     let environment = environment(&emulator.endpoint(), &[("HUAWEICLOUD_SDK_SK", "wrong")]);
@@ -37,7 +37,7 @@ async fn a_refusal_for_any_other_reason_is_never_tried_again() {
 }
 
 #[tokio::test]
-async fn every_call_that_was_refused_for_the_clock_is_signed_anew() {
+async fn every_skewed_call_is_signed_again() {
     let emulator = emulator().await;
     let time = || SystemTime::now() - Duration::from_secs(1200);
     let gateway = Gateway::start(environment(&emulator.endpoint(), &[]), Clock::from_fn(time)).await;
@@ -54,7 +54,7 @@ async fn every_call_that_was_refused_for_the_clock_is_signed_anew() {
 }
 
 #[tokio::test]
-async fn the_date_of_one_endpoint_is_nothing_to_another() {
+async fn clock_skew_is_measured_per_endpoint() {
     use scm_emulator::{Account, Emulator, Options, Reply, Step};
     use scm_gateway::proto::SaveInfoRequest;
     let account = |name: &str| Account {
@@ -64,7 +64,8 @@ async fn the_date_of_one_endpoint_is_nothing_to_another() {
         projects: vec![name.to_owned()],
     };
     let start = |name: &str| Emulator::start(Options { accounts: vec![account(name)], ..Options::default() });
-    let (good, odd) = (start("good").await.unwrap(), start("odd").await.unwrap());
+    let good = start("good").await.unwrap();
+    let odd = start("odd").await.unwrap();
     let folder = Folder::new();
     let file = |name: &str| folder.file(name, name);
     let variables = [
@@ -80,8 +81,8 @@ async fn the_date_of_one_endpoint_is_nothing_to_another() {
     ];
     let variables: Vec<_> = variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let gateway = Gateway::start(environment(&good.endpoint(), &variables), Clock::system()).await;
-    let refusal = r#"{"error_code":"APIG.0301","error_msg":"verify aksk signature fail, signature expired"}"#;
-    odd.script(Step::Reply(Reply::json(401, refusal).header("Date", "Fri, 01 Jan 2100 00:00:00 GMT")));
+    let rejection = r#"{"error_code":"APIG.0301","error_msg":"verify aksk signature fail, signature expired"}"#;
+    odd.script(Step::Reply(Reply::json(401, rejection).header("Date", "Fri, 01 Jan 2100 00:00:00 GMT")));
 
     gateway.save(SaveInfoRequest { project_id: "odd".into(), ..sample() }).await.unwrap_err();
 

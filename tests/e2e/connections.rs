@@ -1,4 +1,4 @@
-//! Connections: how many there may be, and how long one lives.
+//! Connections: their limits and their age.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -21,7 +21,7 @@ use crate::harness::{
     sample,
 };
 
-/// One connection and the task that runs it, which ends with it.
+/// Opens a connection and returns it with the task that drives it.
 async fn connect(address: &str) -> (SendRequest<Full<Bytes>>, JoinHandle<hyper::Result<()>>) {
     let stream = TcpStream::connect(address).await.unwrap();
     let (sender, connection) = handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
@@ -35,14 +35,14 @@ fn save(address: &str) -> http::Request<Full<Bytes>> {
         .unwrap()
 }
 
-/// The `grpc-status` of an answer read to its end.
+/// Reads a response to its end and returns its `grpc-status`.
 async fn status(response: http::Response<Incoming>) -> String {
     let collected = response.into_body().collect().await.unwrap();
     collected.trailers().unwrap()["grpc-status"].to_str().unwrap().to_owned()
 }
 
 #[tokio::test]
-async fn one_connection_too_many_is_closed_at_once_and_a_place_is_given_back() {
+async fn connection_over_the_limit_is_closed_at_once() {
     let emulator = emulator().await;
     let gateway = Gateway::with(&emulator, &[("SCM_GATEWAY__SERVER__MAX_CONNECTIONS", "2")]).await;
     let address = gateway.addresses.server.clone();
@@ -64,22 +64,22 @@ async fn one_connection_too_many_is_closed_at_once_and_a_place_is_given_back() {
 }
 
 #[tokio::test]
-async fn when_places_run_short_connections_that_say_nothing_give_way() {
+async fn oldest_pending_handshakes_are_evicted() {
     let emulator = emulator().await;
     let gateway = Gateway::with(&emulator, &[("SCM_GATEWAY__SERVER__MAX_CONNECTIONS", "16")]).await;
     let connect = async || TcpStream::connect(&gateway.addresses.server).await.unwrap();
     let mut silent = VecDeque::new();
     for _ in 0..14 {
-        silent.push_back(connect().await); // an eighth of the places is left
+        silent.push_back(connect().await); // an eighth of the connections is left
     }
-    let more = 20;
-    for _ in 0..more {
+    let extra = 20;
+    for _ in 0..extra {
         silent.push_back(connect().await);
         let mut oldest = silent.pop_front().unwrap();
-        let _ = oldest.read_to_end(&mut Vec::new()).await; // closed for the next one
+        let _ = oldest.read_to_end(&mut Vec::new()).await; // evicted for the next one
     }
     let refused = "scm_gateway_connections_refused_total{reason=";
-    assert_eq!(gateway.metric::<usize>(&format!("{refused}\"handshake_evicted\"")).await, more);
+    assert_eq!(gateway.metric::<usize>(&format!("{refused}\"handshake_evicted\"")).await, extra);
     let mut clients = Vec::new();
     for calls in 1..=16 {
         let mut client = client(&gateway.addresses.server).await;
@@ -91,7 +91,7 @@ async fn when_places_run_short_connections_that_say_nothing_give_way() {
 }
 
 #[tokio::test]
-async fn an_old_connection_is_told_to_end_and_its_calls_finish() {
+async fn old_connection_gets_goaway_and_its_calls_finish() {
     let emulator = emulator().await;
     let gateway = Gateway::with(&emulator, &[("SCM_GATEWAY__SERVER__MAX_CONNECTION_AGE", "1s")]).await;
     let address = gateway.addresses.server.clone();
@@ -101,77 +101,77 @@ async fn an_old_connection_is_told_to_end_and_its_calls_finish() {
     let running = tokio::spawn(sender.clone().send_request(save(&address)));
     emulator.wait_for_attempts(1).await;
 
-    // Until GOAWAY comes, calls are served; after it, none is taken.
+    // Calls are served until GOAWAY, and none after it.
     let mut served = 0;
     while let Ok(response) = sender.clone().send_request(save(&address)).await {
         assert_eq!(status(response).await, "0");
         served += 1;
     }
-    assert_eq!(emulator.attempts(), 1 + served, "what was not answered was not begun");
+    assert_eq!(emulator.attempts(), 1 + served, "a call without a response was not sent");
     assert!(!running.is_finished());
     gate.notify_one();
     assert_eq!(status(running.await.unwrap().unwrap()).await, "0");
     gateway.save(sample()).await.unwrap();
 }
 
-/// An answer of reflection to a question that never comes.
+/// Opens a reflection stream that never sends a request.
 async fn reflection(gateway: &Gateway) -> Streaming<ServerReflectionResponse> {
     let mut client = ServerReflectionClient::new(gateway.channel().await);
     client.server_reflection_info(tokio_stream::pending()).await.unwrap().into_inner()
 }
 
 #[tokio::test]
-async fn health_watches_and_reflection_end_with_their_connection_and_say_so() {
+async fn streams_of_an_old_connection_end_as_unavailable() {
     let emulator = emulator().await;
     let gateway = Gateway::with(&emulator, &[("SCM_GATEWAY__SERVER__MAX_CONNECTION_AGE", "1s")]).await;
     let mut health = HealthClient::new(gateway.channel().await);
     let mut watch = health.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
-    watch.message().await.unwrap().expect("the first word of a watch");
+    watch.message().await.unwrap().expect("the first status of the watch");
     let mut reflection = reflection(&gateway).await;
     assert_eq!(watch.message().await.unwrap_err().code(), Code::Unavailable);
     assert_eq!(reflection.message().await.unwrap_err().code(), Code::Unavailable);
 }
 
 #[tokio::test]
-async fn reflection_waits_for_a_question_as_long_as_a_call_may_take() {
+async fn reflection_without_a_request_times_out() {
     let emulator = emulator().await;
     let gateway = Gateway::with(&emulator, &[("SCM_GATEWAY__UPSTREAM__TIMEOUT", "100ms")]).await;
     let mut reflection = reflection(&gateway).await;
     assert_eq!(reflection.message().await.unwrap_err().code(), Code::DeadlineExceeded);
 }
 
-/// More than h2 would have taken by itself: a burst before the client hears how many calls there may be at a time.
+/// A burst before the client knows `max_concurrent_streams`, with more resets than h2's default allows.
 #[tokio::test]
-async fn calls_beyond_the_limit_are_refused_and_the_connection_lives() {
+async fn calls_over_the_stream_limit_are_reset() {
     let emulator = emulator().await;
     let gateway = Gateway::of(&emulator).await;
     let call = |n: u32| {
         [frame(HEADERS, END_HEADERS, 2 * n + 1, &save_info()), frame(DATA, 0, 2 * n + 1, &framed(0, &[0; 64])[..8])]
     };
     let burst: Vec<u8> = (0..2000).flat_map(call).flatten().collect();
-    let heard = send(&gateway.addresses.server, &[beginning(&[]), burst].concat()).await;
-    assert_eq!((heard.lives, heard.go_away), (true, None));
-    assert!(heard.count(RST_STREAM) >= 1900, "{}", heard.count(RST_STREAM));
+    let received = send(&gateway.addresses.server, &[beginning(&[]), burst].concat()).await;
+    assert_eq!((received.lives, received.go_away), (true, None));
+    assert!(received.count(RST_STREAM) >= 1900, "{}", received.count(RST_STREAM));
     assert_eq!(emulator.attempts(), 0);
 }
 
-/// Whole, or in the midst of its message.
+/// The reset follows a complete or an incomplete message.
 #[tokio::test]
-async fn a_call_that_is_given_up_as_it_comes_counts_as_cancelled_and_reaches_nobody() {
+async fn call_reset_on_arrival_is_cancelled_and_not_sent() {
     let emulator = emulator().await;
     let gateway = Gateway::of(&emulator).await;
     let message = framed(0, &sample().encode_to_vec());
     let call = |n: u32| {
-        let data = if n.is_multiple_of(2) { (END_STREAM, &message[..]) } else { (0, &message[..20]) };
+        let (flags, data) = if n.is_multiple_of(2) { (END_STREAM, &message[..]) } else { (0, &message[..20]) };
         [
             frame(HEADERS, END_HEADERS, 2 * n + 1, &save_info()),
-            frame(DATA, data.0, 2 * n + 1, data.1),
+            frame(DATA, flags, 2 * n + 1, data),
             frame(RST_STREAM, 0, 2 * n + 1, &[0, 0, 0, 8]),
         ]
     };
     let calls: Vec<u8> = (0..50).flat_map(call).flatten().collect();
-    let heard = send(&gateway.addresses.server, &[beginning(&[]), calls].concat()).await;
-    assert!(heard.lives);
+    let received = send(&gateway.addresses.server, &[beginning(&[]), calls].concat()).await;
+    assert!(received.lives);
     let cancelled = async {
         loop {
             let (_, page) = gateway.admin("/metrics").await;
@@ -184,6 +184,6 @@ async fn a_call_that_is_given_up_as_it_comes_counts_as_cancelled_and_reaches_nob
             }
         }
     };
-    timeout(Duration::from_secs(10), cancelled).await.expect("all are counted, and alike");
+    timeout(Duration::from_secs(10), cancelled).await.expect("all calls are counted as cancelled");
     assert_eq!((emulator.connections(), emulator.attempts()), (0, 0));
 }

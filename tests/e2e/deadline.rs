@@ -1,4 +1,4 @@
-//! Whose time is over, and what that stops.
+//! Deadlines and cancellation, and what they stop.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ fn with_timeout(timeout: Duration) -> Request<scm_gateway::proto::SaveInfoReques
 }
 
 #[tokio::test]
-async fn the_callers_deadline_ends_the_call_and_frees_the_upstream() {
+async fn callers_deadline_ends_the_call_and_its_attempt() {
     let emulator = emulator().await;
     let gateway = Gateway::of(&emulator).await;
     emulator.script(Step::Hang);
@@ -25,7 +25,7 @@ async fn the_callers_deadline_ends_the_call_and_frees_the_upstream() {
 }
 
 #[tokio::test]
-async fn the_gateways_own_time_ends_the_call() {
+async fn upstream_timeout_ends_the_call() {
     let emulator = emulator().await;
     let gateway = Gateway::with(&emulator, &[("SCM_GATEWAY__UPSTREAM__TIMEOUT", "150ms")]).await;
     emulator.script(Step::Hang);
@@ -34,7 +34,7 @@ async fn the_gateways_own_time_ends_the_call() {
 }
 
 #[tokio::test]
-async fn with_too_little_time_left_to_answer_nothing_is_sent() {
+async fn too_short_deadline_sends_nothing() {
     let emulator = emulator().await;
     let gateway = Gateway::of(&emulator).await;
     for timeout in ["20m", "1m", "0n"] {
@@ -47,14 +47,14 @@ async fn with_too_little_time_left_to_answer_nothing_is_sent() {
 }
 
 #[tokio::test]
-async fn a_deadline_that_is_far_away_changes_nothing() {
+async fn very_long_deadline_has_no_effect() {
     let emulator = emulator().await;
     let gateway = Gateway::of(&emulator).await;
     gateway.client.clone().save_info(with_timeout(Duration::from_secs(99_999_999))).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_caller_that_gives_up_frees_the_upstream() {
+async fn cancelled_call_cancels_its_attempt() {
     let emulator = emulator().await;
     let gateway = Gateway::of(&emulator).await;
     emulator.script(Step::Hang);

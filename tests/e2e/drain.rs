@@ -1,4 +1,4 @@
-//! The end of a gateway: calls in flight finish, then nothing is left.
+//! Drain: calls in flight finish, then the gateway stops.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use tonic::Code;
 use crate::harness::{Gateway, assert_status, emulator, in_flight, sample};
 
 #[tokio::test]
-async fn calls_in_flight_finish_and_new_connections_are_refused() {
+async fn drain_finishes_calls_and_refuses_connections() {
     let emulator = emulator().await;
     let mut gateway = Gateway::of(&emulator).await;
     let gate = Arc::new(Notify::new());
@@ -28,7 +28,7 @@ async fn calls_in_flight_finish_and_new_connections_are_refused() {
 }
 
 #[tokio::test]
-async fn calls_that_outlast_the_drain_are_told_to_call_again() {
+async fn calls_that_outlast_the_drain_are_unavailable() {
     let emulator = emulator().await;
     let mut gateway = Gateway::with(&emulator, &[("SCM_GATEWAY__SERVER__DRAIN", "300ms")]).await;
     let call = in_flight(&emulator, Step::Hang, gateway.client.clone()).await;
@@ -41,7 +41,7 @@ async fn calls_that_outlast_the_drain_are_told_to_call_again() {
 }
 
 #[tokio::test]
-async fn a_connection_that_says_nothing_does_not_hold_the_end_up() {
+async fn silent_connection_does_not_delay_the_stop() {
     let emulator = emulator().await;
     let mut gateway = Gateway::with(&emulator, &[("SCM_GATEWAY__SERVER__DRAIN", "1h")]).await;
     let _silent = tokio::net::TcpStream::connect(&gateway.addresses.server).await.unwrap();
@@ -51,7 +51,7 @@ async fn a_connection_that_says_nothing_does_not_hold_the_end_up() {
 }
 
 #[tokio::test]
-async fn a_call_that_comes_while_goaway_is_on_its_way_has_the_whole_drain() {
+async fn call_that_crosses_goaway_has_the_full_drain() {
     let emulator = emulator().await;
     let mut gateway = Gateway::of(&emulator).await;
     gateway.save(sample()).await.unwrap();
@@ -59,13 +59,13 @@ async fn a_call_that_comes_while_goaway_is_on_its_way_has_the_whole_drain() {
     emulator.script(Step::HangThenServe(gate.clone()));
     gateway.stop();
     let mut client = gateway.client.clone();
-    // It may be refused, for the connection may be gone; but once it is taken, it is finished.
+    // The connection may already be closed. If the call is accepted, it finishes.
     let call = tokio::spawn(async move { client.save_info(sample()).await });
-    let taken = tokio::select! {
+    let accepted = tokio::select! {
         () = emulator.wait_for_attempts(2) => true,
         () = gateway.stopped() => false,
     };
-    if taken {
+    if accepted {
         tokio::time::sleep(std::time::Duration::from_millis(1500)).await; // longer than a connection may linger
         gate.notify_one();
         assert_eq!(call.await.unwrap().unwrap().into_inner().request_info, "success");
@@ -73,15 +73,15 @@ async fn a_call_that_comes_while_goaway_is_on_its_way_has_the_whole_drain() {
 }
 
 #[tokio::test]
-async fn for_a_while_after_health_has_turned_calls_are_still_taken() {
+async fn lame_duck_still_accepts_calls() {
     let emulator = emulator().await;
     let mut gateway = Gateway::with(&emulator, &[("SCM_GATEWAY__SERVER__LAME_DUCK", "1s")]).await;
     gateway.stop();
     while gateway.admin("/readyz").await.0 == 200 {
         tokio::task::yield_now().await;
     }
-    let mut late = crate::harness::client(&gateway.addresses.server).await;
-    late.save_info(sample()).await.unwrap();
+    let mut client = crate::harness::client(&gateway.addresses.server).await;
+    client.save_info(sample()).await.unwrap();
     gateway.stopped().await;
     assert!(tokio::net::TcpStream::connect(&gateway.addresses.server).await.is_err());
 }

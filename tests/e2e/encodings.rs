@@ -1,4 +1,4 @@
-//! Compressed requests: gzip is taken, and what it inflates to is bounded.
+//! Compressed requests: gzip is accepted, and the decompressed size is limited.
 
 use std::io::Write as _;
 
@@ -29,8 +29,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// A quarter of a mebibyte that inflates to as many zeros as it can. One mebibyte of them is compressed, its bytes
-/// repeated.
+/// Returns 256 KiB of gzip that decompress to as many zeros as possible: copies of one compressed mebibyte of zeros.
 fn bomb() -> Vec<u8> {
     let mut mebibyte = DeflateEncoder::new(Vec::new(), Compression::best());
     mebibyte.write_all(&vec![0; 1024 * 1024]).unwrap();
@@ -40,7 +39,7 @@ fn bomb() -> Vec<u8> {
     [&head[..], &block.repeat((256 * 1024 - head.len()) / block.len())].concat()
 }
 
-/// Sends these bytes; what comes back, trailers among it.
+/// Sends a body and returns the headers and trailers of the response.
 async fn post(address: &str, path: &str, encoding: Option<&str>, body: Vec<u8>) -> HeaderMap {
     let client = Client::builder(TokioExecutor::new()).http2_only(true).build_http::<Full<bytes::Bytes>>();
     let request = http::Request::post(format!("http://{address}/{path}"))
@@ -60,12 +59,12 @@ fn code(headers: &HeaderMap) -> Code {
 }
 
 #[tokio::test]
-async fn a_compressed_request_is_carried_out_as_any_other_and_its_answer_is_plain() {
+async fn compressed_request_gets_an_uncompressed_response() {
     let emulator = emulator().await;
     let gateway = Gateway::of(&emulator).await;
     gateway.save(sample()).await.unwrap();
-    let zipping = gateway.client.clone().send_compressed(CompressionEncoding::Gzip);
-    zipping.accept_compressed(CompressionEncoding::Gzip).save_info(sample()).await.unwrap();
+    let compressing = gateway.client.clone().send_compressed(CompressionEncoding::Gzip);
+    compressing.accept_compressed(CompressionEncoding::Gzip).save_info(sample()).await.unwrap();
     let journal = emulator.journal();
     assert_eq!(journal[0].body, journal[1].body);
 
@@ -76,24 +75,24 @@ async fn a_compressed_request_is_carried_out_as_any_other_and_its_answer_is_plai
         (Some("identity"), framed(PLAIN, &message)),
         (None, framed(PLAIN, &message)),
     ] {
-        let answer = post(&gateway.addresses.server, SAVE, encoding, body).await;
-        assert_eq!(code(&answer), Code::Ok, "{encoding:?}");
-        assert!(!answer.contains_key("grpc-encoding"), "{answer:?}");
+        let response = post(&gateway.addresses.server, SAVE, encoding, body).await;
+        assert_eq!(code(&response), Code::Ok, "{encoding:?}");
+        assert!(!response.contains_key("grpc-encoding"), "{response:?}");
     }
     assert_eq!(emulator.attempts(), 6);
 }
 
 #[tokio::test]
-async fn an_unknown_encoding_is_unimplemented_and_told_what_is_known() {
+async fn unknown_encoding_is_unimplemented() {
     let emulator = emulator().await;
     let gateway = Gateway::of(&emulator).await;
     for (path, message) in [(SAVE, sample().encode_to_vec()), (HEALTH, Vec::new()), (REFLECTION, Vec::new())] {
         for encoding in ["deflate", "zstd", "snappy", "gzip, gzip", ""] {
-            let answer = post(&gateway.addresses.server, path, Some(encoding), framed(COMPRESSED, &message)).await;
-            assert_eq!(code(&answer), Code::Unimplemented, "{path} {encoding:?}");
-            let mut known: Vec<_> = answer["grpc-accept-encoding"].to_str().unwrap().split(',').collect();
-            known.sort_unstable();
-            assert_eq!(known, ["gzip", "identity"]);
+            let response = post(&gateway.addresses.server, path, Some(encoding), framed(COMPRESSED, &message)).await;
+            assert_eq!(code(&response), Code::Unimplemented, "{path} {encoding:?}");
+            let mut supported: Vec<_> = response["grpc-accept-encoding"].to_str().unwrap().split(',').collect();
+            supported.sort_unstable();
+            assert_eq!(supported, ["gzip", "identity"]);
         }
     }
     assert_eq!(emulator.attempts(), 0);
@@ -101,35 +100,35 @@ async fn an_unknown_encoding_is_unimplemented_and_told_what_is_known() {
 
 /// <https://github.com/grpc/grpc/blob/master/doc/compression.md>: "MUST fail with INTERNAL status".
 #[tokio::test]
-async fn a_flag_without_an_encoding_and_what_is_no_gzip_are_internal() {
+async fn invalid_compression_is_internal() {
     let emulator = emulator().await;
     let gateway = Gateway::of(&emulator).await;
-    let zipped = gzip(&sample().encode_to_vec());
-    let mut corrupt = zipped.clone();
+    let compressed = gzip(&sample().encode_to_vec());
+    let mut corrupt = compressed.clone();
     corrupt[20..40].fill(0xff);
-    let mut wrong_sum = zipped.clone();
-    let sum = wrong_sum.len() - 8;
-    wrong_sum[sum] ^= 1;
-    for (what, encoding, body) in [
-        ("no encoding", None, framed(COMPRESSED, &zipped)),
-        ("identity", Some("identity"), framed(COMPRESSED, &zipped)),
-        ("a flag that is none", Some("gzip"), framed(2, &zipped)),
+    let mut wrong_checksum = compressed.clone();
+    let checksum = wrong_checksum.len() - 8;
+    wrong_checksum[checksum] ^= 1;
+    for (case, encoding, body) in [
+        ("no encoding", None, framed(COMPRESSED, &compressed)),
+        ("identity", Some("identity"), framed(COMPRESSED, &compressed)),
+        ("unknown flag", Some("gzip"), framed(2, &compressed)),
         ("not gzip", Some("gzip"), framed(COMPRESSED, &sample().encode_to_vec())),
-        ("nothing", Some("gzip"), framed(COMPRESSED, b"")),
+        ("empty", Some("gzip"), framed(COMPRESSED, b"")),
         ("corrupt", Some("gzip"), framed(COMPRESSED, &corrupt)),
-        ("wrong sum", Some("gzip"), framed(COMPRESSED, &wrong_sum)),
-        ("cut off", Some("gzip"), framed(COMPRESSED, &zipped[..zipped.len() / 2])),
-        ("no protobuf in it", Some("gzip"), framed(COMPRESSED, &gzip(b"\xff\xff\xff"))),
+        ("wrong checksum", Some("gzip"), framed(COMPRESSED, &wrong_checksum)),
+        ("truncated", Some("gzip"), framed(COMPRESSED, &compressed[..compressed.len() / 2])),
+        ("invalid protobuf", Some("gzip"), framed(COMPRESSED, &gzip(b"\xff\xff\xff"))),
     ] {
-        let answer = post(&gateway.addresses.server, SAVE, encoding, body).await;
-        assert_eq!(code(&answer), Code::Internal, "{what}: {answer:?}");
+        let response = post(&gateway.addresses.server, SAVE, encoding, body).await;
+        assert_eq!(code(&response), Code::Internal, "{case}: {response:?}");
     }
     assert_eq!(emulator.attempts(), 0);
     gateway.save(sample()).await.unwrap();
 }
 
 #[tokio::test]
-async fn the_limit_holds_for_what_a_message_inflates_to() {
+async fn size_limit_applies_to_the_decompressed_message() {
     let emulator = emulator().await;
     let gateway = Gateway::with(&emulator, &[("SCM_GATEWAY__SERVER__MAX_MESSAGE_SIZE", "1KiB")]).await;
     let sized = |size: usize| {
@@ -139,21 +138,21 @@ async fn the_limit_holds_for_what_a_message_inflates_to() {
         assert_eq!(message.len(), size);
         framed(COMPRESSED, &gzip(&message))
     };
-    let answer = post(&gateway.addresses.server, SAVE, Some("gzip"), sized(1024)).await;
-    assert_eq!(code(&answer), Code::InvalidArgument, "it was read: {answer:?}");
-    let answer = post(&gateway.addresses.server, SAVE, Some("gzip"), sized(1025)).await;
-    assert_eq!(code(&answer), Code::ResourceExhausted);
-    assert!(answer["grpc-message"].to_str().unwrap().contains("max_message_size"), "{answer:?}");
-    let ask = HealthCheckRequest { service: "x".repeat(4097) }.encode_to_vec();
-    for body in [framed(COMPRESSED, &gzip(&ask)), framed(PLAIN, &ask)] {
-        let answer = post(&gateway.addresses.server, HEALTH, Some("gzip"), body).await;
-        assert_eq!(code(&answer), Code::ResourceExhausted, "health too: {answer:?}");
+    let response = post(&gateway.addresses.server, SAVE, Some("gzip"), sized(1024)).await;
+    assert_eq!(code(&response), Code::InvalidArgument, "the message was read: {response:?}");
+    let response = post(&gateway.addresses.server, SAVE, Some("gzip"), sized(1025)).await;
+    assert_eq!(code(&response), Code::ResourceExhausted);
+    assert!(response["grpc-message"].to_str().unwrap().contains("max_message_size"), "{response:?}");
+    let check = HealthCheckRequest { service: "x".repeat(4097) }.encode_to_vec();
+    for body in [framed(COMPRESSED, &gzip(&check)), framed(PLAIN, &check)] {
+        let response = post(&gateway.addresses.server, HEALTH, Some("gzip"), body).await;
+        assert_eq!(code(&response), Code::ResourceExhausted, "health has a limit too: {response:?}");
     }
     assert_eq!(emulator.attempts(), 0);
 }
 
 #[tokio::test]
-async fn a_length_over_the_limit_is_refused_before_the_message_has_come() {
+async fn length_over_the_limit_is_rejected_at_once() {
     use futures_util::{StreamExt as _, stream};
     use http_body_util::StreamBody;
     use hyper::body::Frame;
@@ -163,8 +162,8 @@ async fn a_length_over_the_limit_is_refused_before_the_message_has_come() {
     for flag in [PLAIN, COMPRESSED] {
         for length in [256 * 1024 + 1, u32::MAX] {
             let prefix = [&[flag][..], &length.to_be_bytes()].concat();
-            let begun = stream::iter([Ok::<_, std::io::Error>(Frame::data(bytes::Bytes::from(prefix)))]);
-            let body = StreamBody::new(Box::pin(begun.chain(stream::pending())));
+            let start = stream::iter([Ok::<_, std::io::Error>(Frame::data(bytes::Bytes::from(prefix)))]);
+            let body = StreamBody::new(Box::pin(start.chain(stream::pending())));
             let request = http::Request::post(format!("http://{}/{SAVE}", gateway.addresses.server))
                 .header("content-type", "application/grpc")
                 .header("grpc-encoding", "gzip");
@@ -176,7 +175,7 @@ async fn a_length_over_the_limit_is_refused_before_the_message_has_come() {
 }
 
 #[tokio::test]
-async fn health_may_be_asked_in_gzip() {
+async fn health_accepts_gzip() {
     let emulator = emulator().await;
     let gateway = Gateway::of(&emulator).await;
     let mut health = HealthClient::new(gateway.channel().await).send_compressed(CompressionEncoding::Gzip);
@@ -184,7 +183,7 @@ async fn health_may_be_asked_in_gzip() {
 }
 
 #[tokio::test]
-async fn a_bomb_costs_no_more_memory_than_a_message() {
+async fn gzip_bomb_needs_no_more_memory_than_a_message() {
     let bomb = bomb();
     assert!(bomb.len() > 255 * 1024, "{}", bomb.len());
     let emulator = emulator().await;
@@ -195,8 +194,8 @@ async fn a_bomb_costs_no_more_memory_than_a_message() {
     }
     let before = process.peak_memory();
     for _ in 0..10 {
-        let answer = post(&process.address, SAVE, Some("gzip"), framed(COMPRESSED, &bomb)).await;
-        assert_eq!(code(&answer), Code::ResourceExhausted, "{answer:?}");
+        let response = post(&process.address, SAVE, Some("gzip"), framed(COMPRESSED, &bomb)).await;
+        assert_eq!(code(&response), Code::ResourceExhausted, "{response:?}");
     }
     let grown = process.peak_memory() - before;
     assert!(grown < 8 * 1024, "{grown} KiB");

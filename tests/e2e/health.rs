@@ -1,4 +1,4 @@
-//! `grpc.health.v1`.
+//! The health service, `grpc.health.v1`.
 
 use tonic::Code;
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
@@ -7,32 +7,36 @@ use crate::harness::{Gateway, emulator};
 
 const SERVICES: [&str; 2] = ["", "huaweicloud.scm.v1.CertificateService"];
 
-fn of(service: &str) -> HealthCheckRequest {
+fn request(service: &str) -> HealthCheckRequest {
     HealthCheckRequest { service: service.to_owned() }
 }
 
 #[tokio::test]
-async fn the_whole_and_the_service_are_serving() {
+async fn server_and_service_are_serving() {
     let emulator = emulator().await;
     let gateway = Gateway::of(&emulator).await;
     let mut health = HealthClient::new(gateway.channel().await);
     for service in SERVICES {
-        assert_eq!(health.check(of(service)).await.unwrap().into_inner().status(), ServingStatus::Serving, "{service}");
+        assert_eq!(
+            health.check(request(service)).await.unwrap().into_inner().status(),
+            ServingStatus::Serving,
+            "{service}"
+        );
     }
-    assert_eq!(health.check(of("other")).await.unwrap_err().code(), Code::NotFound);
+    assert_eq!(health.check(request("other")).await.unwrap_err().code(), Code::NotFound);
 }
 
 #[tokio::test]
-async fn who_watches_is_told_of_the_end_and_then_let_go() {
+async fn watch_gets_not_serving_and_ends_with_the_drain() {
     let emulator = emulator().await;
     let mut gateway = Gateway::with(&emulator, &[("SCM_GATEWAY__SERVER__DRAIN", "1h")]).await;
     let mut health = HealthClient::new(gateway.channel().await);
-    let mut watch = health.watch(of("")).await.unwrap().into_inner();
+    let mut watch = health.watch(request("")).await.unwrap().into_inner();
     assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
 
     gateway.stop();
 
     assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::NotServing);
-    assert!(watch.message().await.unwrap().is_none(), "the stream ends well");
+    assert!(watch.message().await.unwrap().is_none(), "the stream ends without an error");
     gateway.stopped().await;
 }

@@ -1,5 +1,5 @@
-//! What the network, or an SCM that is broken or hostile, can do to a call: each fault is one test. Whatever it was, the
-//! call ends with the status of the contract after the attempts of the contract, and the next call is good.
+//! Faults of the network and of a broken or hostile SCM, one test each. The call ends with the documented status after
+//! the documented number of attempts, and the next call succeeds.
 
 use std::time::Duration;
 
@@ -20,34 +20,35 @@ mod tls;
 /// The body of a success, 26 bytes.
 const SUCCESS: &str = r#"{"request_info":"success"}"#;
 
-/// The head of an answer with this line of framing.
+/// Returns the head of a response with this header line.
 fn head(line: &str) -> String {
     format!("HTTP/1.1 200 OK\r\n{line}\r\n\r\n")
 }
 
-/// A success as it should be.
+/// Returns a valid success.
 fn success() -> String {
     head("Content-Length: 26") + SUCCESS
 }
 
-/// These bytes, then the connection is closed.
+/// Sends these bytes, then closes the connection.
 fn raw(bytes: impl Into<Vec<u8>>) -> Step {
     Step::Raw(bytes.into())
 }
 
-/// These bytes, and then this.
+/// Sends these bytes, then does `then`.
 fn then(bytes: impl Into<Vec<u8>>, then: Then) -> Step {
     Step::RawThen(bytes.into(), then)
 }
 
-/// A gateway that does not pause between attempts.
+/// Starts a gateway with a backoff of at most 1 ms.
 async fn gateway(endpoint: &str, variables: &[(&str, &str)]) -> Gateway {
-    let mut all = vec![("SCM_GATEWAY__UPSTREAM__BACKOFF", "1ms"), ("SCM_GATEWAY__UPSTREAM__MAX_BACKOFF", "1ms")];
+    let mut all =
+        vec![("SCM_GATEWAY__UPSTREAM__INITIAL_BACKOFF", "1ms"), ("SCM_GATEWAY__UPSTREAM__MAX_BACKOFF", "1ms")];
     all.extend(variables);
     Gateway::start(environment(endpoint, &all), Clock::system()).await
 }
 
-/// SCM and a gateway before it.
+/// An emulator and a gateway in front of it.
 struct Pair {
     emulator: Emulator,
     gateway: Gateway,
@@ -60,7 +61,7 @@ impl Pair {
         Self { emulator, gateway }
     }
 
-    /// A call whose every attempt meets this step.
+    /// Makes a call whose attempts all get this step, and asserts their number.
     async fn call(&self, step: Step, attempts: usize, timeout: Option<Duration>) -> Result<(), Status> {
         let before = self.emulator.attempts();
         self.emulator.scripts(vec![step; attempts]);
@@ -74,16 +75,16 @@ impl Pair {
         result
     }
 
-    /// The call after it: served at its first attempt, by its own answer.
+    /// Asserts that the next call succeeds at its first attempt.
     async fn next_is_good(&self) {
         let before = self.emulator.attempts();
-        let reply = self.gateway.save(sample()).await.expect("the next call is good");
+        let reply = self.gateway.save(sample()).await.expect("the next call succeeds");
         assert_eq!(reply.get_ref().request_info, "success");
         assert_eq!(self.emulator.attempts() - before, 1, "attempts of the next call");
         assert_eq!(self.emulator.refusals().len(), 0);
     }
 
-    async fn refused(&self, step: Step, attempts: usize, code: Code, reason: &str) -> Seen {
+    async fn fails_with(&self, step: Step, attempts: usize, code: Code, reason: &str) -> Seen {
         let status = self.call(step, attempts, None).await.unwrap_err();
         let seen = expect(&status, attempts, code, reason);
         self.next_is_good().await;
@@ -91,11 +92,11 @@ impl Pair {
     }
 
     async fn lost(&self, step: Step) {
-        self.refused(step, 3, Code::Unavailable, "UPSTREAM_UNAVAILABLE").await;
+        self.fails_with(step, 3, Code::Unavailable, "UPSTREAM_UNAVAILABLE").await;
     }
 
     async fn malformed(&self, step: Step) -> Seen {
-        self.refused(step, 1, Code::Internal, "UPSTREAM_MALFORMED").await
+        self.fails_with(step, 1, Code::Internal, "UPSTREAM_MALFORMED").await
     }
 }
 
@@ -103,36 +104,36 @@ fn expect(status: &Status, attempts: usize, code: Code, reason: &str) -> Seen {
     let seen = seen(status);
     assert_eq!((seen.code, seen.reason.as_str()), (code, reason), "{status:?}");
     assert_eq!(seen.metadata["attempts"], attempts.to_string(), "{status:?}");
-    assert!(!format!("{status:?}").contains("p1anted"), "text of the answer in {status:?}");
+    assert!(!format!("{status:?}").contains("p1anted"), "text of the response in {status:?}");
     seen
 }
 
-/// Ends as a success at the first attempt.
-async fn good(step: Step) {
+/// Asserts that the call succeeds at its first attempt.
+async fn succeeds(step: Step) {
     let pair = Pair::new().await;
     pair.call(step, 1, None).await.unwrap();
     pair.next_is_good().await;
 }
 
-/// Sent, then the connection died, and repeating it did not settle it.
+/// Asserts that each attempt loses its connection, and the call fails after its retries.
 async fn lost(step: Step) {
     Pair::new().await.lost(step).await;
 }
 
-/// No answer, and nothing that a repeat would mend.
+/// Asserts that the response is malformed, which is not retried.
 async fn malformed(step: Step) -> Seen {
     Pair::new().await.malformed(step).await
 }
 
-/// More than is read.
+/// Asserts that the response exceeds the size limit.
 async fn too_large(step: Step) {
     let pair = Pair::new().await;
-    pair.refused(step, 1, Code::Internal, "UPSTREAM_TOO_LARGE").await;
-    pair.emulator.wait_for_open_connections(1).await; // the next call's: what would have come is not waited for
+    pair.fails_with(step, 1, Code::Internal, "UPSTREAM_TOO_LARGE").await;
+    pair.emulator.wait_for_open_connections(1).await; // the next call's: the rest of the response is not read
 }
 
-/// Not over before the deadline, which ends the call and the connection.
-async fn overdue(step: Step) {
+/// Asserts that the deadline ends the call and closes the connection.
+async fn times_out(step: Step) {
     let pair = Pair::new().await;
     let status = pair.call(step, 1, Some(Duration::from_millis(200))).await.unwrap_err();
     expect(&status, 1, Code::DeadlineExceeded, "DEADLINE");

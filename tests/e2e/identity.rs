@@ -1,4 +1,4 @@
-//! Who calls, and what they may.
+//! Identification and authorization of callers.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ use crate::harness::{
 
 const ORDERS: &str = "spiffe://example.org/ns/web/sa/orders";
 
-/// The variables of these callers: identity, methods, projects.
+/// Returns the variables of callers with identity, methods and projects.
 fn callers(listed: &[(&str, &str, &str)]) -> Vec<(String, String)> {
     let entries = listed.iter().enumerate().flat_map(|(index, (identity, methods, projects))| {
         [("IDENTITY", identity), ("METHODS", methods), ("PROJECTS", projects)]
@@ -42,7 +42,7 @@ async fn start(emulator: &scm_emulator::Emulator, listed: &[(&str, &str, &str)],
     Gateway::with(emulator, &variables.chain(more.iter().copied()).collect::<Vec<_>>()).await
 }
 
-/// A gateway with mutual TLS in front of these callers.
+/// A gateway with mutual TLS and a list of callers.
 struct Mutual {
     emulator: scm_emulator::Emulator,
     gateway: Gateway,
@@ -56,7 +56,9 @@ impl Mutual {
     }
 
     async fn with(listed: &[(&str, &str, &str)], more: &[(&str, &str)]) -> Self {
-        let (emulator, authority, folder) = (emulator().await, Authority::new(), Folder::new());
+        let emulator = emulator().await;
+        let authority = Authority::new();
+        let folder = Folder::new();
         let variables = authority.variables(&folder, Some(&authority.pem));
         let variables = variables.iter().map(|(name, value)| (*name, value.as_str()));
         let gateway = start(&emulator, listed, &variables.chain(more.iter().copied()).collect::<Vec<_>>()).await;
@@ -73,25 +75,25 @@ impl Mutual {
     }
 }
 
-fn assert_unknown(status: &Status) {
+fn assert_unauthenticated(status: &Status) {
     assert_status(status, Code::Unauthenticated, "CALLER_UNAUTHENTICATED", None);
 }
 
-fn assert_refused(status: &Status) {
+fn assert_not_allowed(status: &Status) {
     assert_status(status, Code::PermissionDenied, "CALLER_NOT_ALLOWED", None);
 }
 
 #[tokio::test]
-async fn a_caller_is_its_certificates_one_uri_and_may_call_what_is_listed() {
+async fn caller_is_the_uri_san_and_calls_listed_methods() {
     let mutual = Mutual::start(&[(ORDERS, "SaveInfo", "*")]).await;
     let mut client = mutual.client(vec![uri(ORDERS), dns("other.example")]).await;
     client.save_info(sample()).await.unwrap();
-    assert_refused(&client.read_info(read()).await.unwrap_err());
+    assert_not_allowed(&client.read_info(read()).await.unwrap_err());
     assert_eq!(mutual.emulator.attempts(), 1);
 }
 
 #[tokio::test]
-async fn another_uri_is_refused_however_alike() {
+async fn similar_uris_are_not_allowed() {
     let mutual = Mutual::start(&[(ORDERS, "SaveInfo", "*")]).await;
     for other in [
         "spiffe://example.org/ns/web/sa/orders2",
@@ -100,48 +102,49 @@ async fn another_uri_is_refused_however_alike() {
         "spiffe://example.org/ns/web/sa",
     ] {
         let mut client = mutual.client(vec![uri(other), dns("orders.example")]).await;
-        assert_refused(&client.save_info(sample()).await.unwrap_err());
+        assert_not_allowed(&client.save_info(sample()).await.unwrap_err());
     }
     assert_eq!(mutual.emulator.attempts(), 0);
 }
 
 #[tokio::test]
-async fn without_a_uri_a_dns_name_counts_in_any_case() {
+async fn dns_san_in_any_case_identifies_without_a_uri() {
     let mutual = Mutual::start(&[("Orders.example", "SaveInfo", "*")]).await;
     mutual.client(vec![dns("first.example"), dns("ORDERS.example")]).await.save_info(sample()).await.unwrap();
-    let mut beside_a_uri = mutual.client(vec![dns("orders.example"), uri("spiffe://example.org/x")]).await;
-    assert_refused(&beside_a_uri.save_info(sample()).await.unwrap_err());
+    let mut with_a_uri = mutual.client(vec![dns("orders.example"), uri("spiffe://example.org/x")]).await;
+    assert_not_allowed(&with_a_uri.save_info(sample()).await.unwrap_err());
     assert_eq!(mutual.emulator.attempts(), 1);
 }
 
 #[tokio::test]
-async fn the_common_name_is_nobody_and_so_are_two_uris_and_no_certificate() {
+async fn common_name_and_two_uris_identify_no_caller() {
     let mutual = Mutual::start(&[("admin", "SaveInfo", "*"), (ORDERS, "SaveInfo", "*")]).await;
     for names in [vec![], vec![uri(ORDERS), uri("spiffe://example.org/other")]] {
-        assert_unknown(&mutual.client(names).await.save_info(sample()).await.unwrap_err());
+        assert_unauthenticated(&mutual.client(names).await.save_info(sample()).await.unwrap_err());
     }
     let channel = mutual.authority.connect(&mutual.gateway.addresses.server, None).await.unwrap();
-    assert_unknown(&CertificateServiceClient::new(channel).save_info(sample()).await.unwrap_err());
+    assert_unauthenticated(&CertificateServiceClient::new(channel).save_info(sample()).await.unwrap_err());
     assert_eq!(mutual.emulator.attempts(), 0);
 }
 
 #[tokio::test]
-async fn the_caller_is_looked_at_before_the_project_and_the_project_before_the_fields() {
+async fn caller_project_and_fields_are_checked_in_order() {
     let mutual = Mutual::start(&[(ORDERS, "SaveInfo", "*")]).await;
     let bad = SaveInfoRequest { project_id: "unknown".into(), cert_id: "!".into(), info: None };
-    let mut stranger = mutual.client(vec![uri("spiffe://example.org/x")]).await;
-    assert_refused(&stranger.save_info(bad.clone()).await.unwrap_err());
-    let mut known = mutual.client(vec![uri(ORDERS)]).await;
-    assert_refused(&known.save_info(bad.clone()).await.unwrap_err());
-    let status = known.save_info(SaveInfoRequest { project_id: SAMPLE_PROJECT.into(), ..bad }).await.unwrap_err();
+    let mut unlisted = mutual.client(vec![uri("spiffe://example.org/x")]).await;
+    assert_not_allowed(&unlisted.save_info(bad.clone()).await.unwrap_err());
+    let mut listed = mutual.client(vec![uri(ORDERS)]).await;
+    assert_not_allowed(&listed.save_info(bad.clone()).await.unwrap_err());
+    let status = listed.save_info(SaveInfoRequest { project_id: SAMPLE_PROJECT.into(), ..bad }).await.unwrap_err();
     assert_status(&status, Code::InvalidArgument, "INVALID_REQUEST", None);
     assert_eq!(mutual.emulator.attempts(), 0);
 }
 
 #[tokio::test]
-async fn a_caller_uses_only_its_projects_the_default_one_too() {
+async fn caller_uses_only_its_listed_projects() {
     let folder = Folder::new();
-    let (ak, sk) = (folder.file("ak", "AK"), folder.file("sk", "SK"));
+    let ak = folder.file("ak", "AK");
+    let sk = folder.file("sk", "SK");
     let emulator = emulator().await;
     let projects = [
         ("SCM_GATEWAY__SERVER__TRUST_XFCC", "true"),
@@ -158,9 +161,9 @@ async fn a_caller_uses_only_its_projects_the_default_one_too() {
         let request = SaveInfoRequest { project_id: project.into(), cert_id: "!".into(), ..sample() };
         gateway.client.clone().save_info(forwarded(request, &format!("URI={ORDERS}"))).await.unwrap_err()
     };
-    assert_refused(&call("first").await);
-    assert_refused(&call("").await);
-    assert_refused(&call("third").await);
+    assert_not_allowed(&call("first").await);
+    assert_not_allowed(&call("").await);
+    assert_not_allowed(&call("third").await);
     assert_status(&call("second").await, Code::InvalidArgument, "INVALID_REQUEST", None);
 }
 
@@ -171,43 +174,44 @@ fn forwarded<T>(message: T, header: &str) -> Request<T> {
 }
 
 #[tokio::test]
-async fn behind_a_sidecar_the_header_tells_and_a_forged_element_does_not() {
+async fn only_the_last_element_of_the_header_identifies() {
     let emulator = emulator().await;
     let gateway = start(&emulator, &[(ORDERS, "SaveInfo", "*")], &[("SCM_GATEWAY__SERVER__TRUST_XFCC", "true")]).await;
     let mut client = gateway.client.clone();
     let sidecar = "By=spiffe://example.org/gateway;Hash=00";
     client.save_info(forwarded(sample(), &format!("{sidecar};URI={ORDERS}"))).await.unwrap();
     let forged = format!("URI={ORDERS},{sidecar};URI=spiffe://example.org/other");
-    assert_refused(&client.save_info(forwarded(sample(), &forged)).await.unwrap_err());
-    for nobody in [sidecar.to_owned(), format!("{sidecar};URI=\"{ORDERS}"), format!("URI={ORDERS},{sidecar}")] {
-        assert_unknown(&client.save_info(forwarded(sample(), &nobody)).await.unwrap_err());
+    assert_not_allowed(&client.save_info(forwarded(sample(), &forged)).await.unwrap_err());
+    for header in [sidecar.to_owned(), format!("{sidecar};URI=\"{ORDERS}"), format!("URI={ORDERS},{sidecar}")] {
+        assert_unauthenticated(&client.save_info(forwarded(sample(), &header)).await.unwrap_err());
     }
-    assert_unknown(&client.save_info(sample()).await.unwrap_err());
+    assert_unauthenticated(&client.save_info(sample()).await.unwrap_err());
     assert_eq!(emulator.attempts(), 1);
 }
 
 #[tokio::test]
-async fn without_trust_the_header_is_nothing() {
+async fn untrusted_header_is_ignored() {
     let mutual = Mutual::start(&[(ORDERS, "SaveInfo", "*")]).await;
     let mut client = mutual.client(vec![uri("spiffe://example.org/x")]).await;
-    assert_refused(&client.save_info(forwarded(sample(), &format!("URI={ORDERS}"))).await.unwrap_err());
+    assert_not_allowed(&client.save_info(forwarded(sample(), &format!("URI={ORDERS}"))).await.unwrap_err());
     assert_eq!(mutual.emulator.attempts(), 0);
 }
 
 #[tokio::test]
-async fn on_a_unix_socket_the_caller_is_its_user() {
-    let (emulator, folder) = (emulator().await, Folder::new());
-    let ours = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(folder.0.path()).unwrap());
-    for (uid, may) in [(ours, true), (ours + 1, false)] {
+async fn unix_socket_identifies_the_peer_user() {
+    let emulator = emulator().await;
+    let folder = Folder::new();
+    let own = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(folder.0.path()).unwrap());
+    for (uid, allowed) in [(own, true), (own + 1, false)] {
         let listen = format!("unix:{}", folder.path(&format!("{uid}.sock")));
         let listed = format!("uid:{uid}");
         let gateway =
             start(&emulator, &[(&listed, "SaveInfo", "*")], &[("SCM_GATEWAY__SERVER__LISTEN", &listen)]).await;
         match gateway.save(sample()).await {
-            Ok(_) => assert!(may),
+            Ok(_) => assert!(allowed),
             Err(status) => {
-                assert!(!may, "{status:?}");
-                assert_refused(&status);
+                assert!(!allowed, "{status:?}");
+                assert_not_allowed(&status);
             }
         }
     }
@@ -215,25 +219,25 @@ async fn on_a_unix_socket_the_caller_is_its_user() {
 }
 
 #[tokio::test]
-async fn health_answers_everybody_and_reflection_those_who_are_listed() {
+async fn health_is_open_and_reflection_needs_a_listed_caller() {
     let mutual = Mutual::start(&[(ORDERS, "SaveInfo", "*")]).await;
-    let question = || ServerReflectionRequest {
+    let request = || ServerReflectionRequest {
         message_request: Some(MessageRequest::ListServices(String::new())),
         ..ServerReflectionRequest::default()
     };
-    let ask = async |channel: &Channel| {
-        let questions = tokio_stream::iter([question()]);
-        ServerReflectionClient::new(channel.clone()).server_reflection_info(questions).await.map(drop)
+    let reflect = async |channel: &Channel| {
+        let requests = tokio_stream::iter([request()]);
+        ServerReflectionClient::new(channel.clone()).server_reflection_info(requests).await.map(drop)
     };
-    let stranger = mutual.authority.connect(&mutual.gateway.addresses.server, None).await.unwrap();
-    HealthClient::new(stranger.clone()).check(HealthCheckRequest::default()).await.unwrap();
-    assert_unknown(&ask(&stranger).await.unwrap_err());
-    assert_refused(&ask(&mutual.channel(vec![dns("x.example")]).await).await.unwrap_err());
-    ask(&mutual.channel(vec![uri(ORDERS)]).await).await.unwrap();
+    let unidentified = mutual.authority.connect(&mutual.gateway.addresses.server, None).await.unwrap();
+    HealthClient::new(unidentified.clone()).check(HealthCheckRequest::default()).await.unwrap();
+    assert_unauthenticated(&reflect(&unidentified).await.unwrap_err());
+    assert_not_allowed(&reflect(&mutual.channel(vec![dns("x.example")]).await).await.unwrap_err());
+    reflect(&mutual.channel(vec![uri(ORDERS)]).await).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_stranger_takes_no_place() {
+async fn unlisted_caller_uses_no_permit() {
     let emulator = emulator().await;
     let variables = [("SCM_GATEWAY__SERVER__TRUST_XFCC", "true"), ("SCM_GATEWAY__SERVER__MAX_IN_FLIGHT", "1")];
     let gateway = start(&emulator, &[(ORDERS, "SaveInfo", "*")], &variables).await;
@@ -243,12 +247,12 @@ async fn a_stranger_takes_no_place() {
     request.set_timeout(Duration::from_secs(60));
     let first = tokio::spawn(async move { client.save_info(request).await });
     emulator.wait_for_attempts(1).await;
-    assert_unknown(&gateway.save(sample()).await.unwrap_err());
+    assert_unauthenticated(&gateway.save(sample()).await.unwrap_err());
     first.abort();
 }
 
 #[tokio::test]
-async fn a_caller_that_floods_leaves_the_others_their_places() {
+async fn one_caller_cannot_use_all_permits() {
     let emulator = emulator().await;
     let variables = [("SCM_GATEWAY__SERVER__TRUST_XFCC", "true"), ("SCM_GATEWAY__SERVER__MAX_IN_FLIGHT", "4")];
     let gateway = start(&emulator, &[(ORDERS, "SaveInfo", "*"), ("b.example", "SaveInfo", "*")], &variables).await;
@@ -271,11 +275,11 @@ async fn a_caller_that_floods_leaves_the_others_their_places() {
 }
 
 #[tokio::test]
-async fn a_caller_leaves_the_others_their_connections() {
+async fn one_caller_cannot_use_all_connections() {
     let listed = [(ORDERS, "SaveInfo", "*"), ("b.example", "SaveInfo", "*")];
     let mutual = Mutual::with(&listed, &[("SCM_GATEWAY__SERVER__MAX_CONNECTIONS", "4")]).await;
-    let mut its_own = [mutual.client(vec![uri(ORDERS)]).await, mutual.client(vec![uri(ORDERS)]).await];
-    for client in &mut its_own {
+    let mut clients = [mutual.client(vec![uri(ORDERS)]).await, mutual.client(vec![uri(ORDERS)]).await];
+    for client in &mut clients {
         client.save_info(sample()).await.unwrap();
     }
     let issued = mutual.authority.client(vec![uri(ORDERS)]);
@@ -283,7 +287,7 @@ async fn a_caller_leaves_the_others_their_connections() {
         let channel = mutual.authority.connect(&mutual.gateway.addresses.server, Some(&issued)).await.ok()?;
         CertificateServiceClient::new(channel).save_info(sample()).await.ok()
     };
-    assert!(third.await.is_none(), "it is closed, at once or at its first call");
+    assert!(third.await.is_none(), "the connection is closed, at once or at its first call");
     mutual.client(vec![dns("b.example")]).await.save_info(sample()).await.unwrap();
     let refused = "scm_gateway_connections_refused_total{reason=\"limit_per_caller\"";
     assert!(mutual.gateway.metric::<u64>(refused).await >= 1);
@@ -291,7 +295,7 @@ async fn a_caller_leaves_the_others_their_connections() {
 }
 
 #[tokio::test]
-async fn no_other_spelling_of_a_path_reaches_a_method_that_is_not_allowed() {
+async fn path_variants_do_not_bypass_authorization() {
     let emulator = emulator().await;
     let variables = [("SCM_GATEWAY__SERVER__TRUST_XFCC", "true")];
     let gateway = start(&emulator, &[(ORDERS, "ReadInfo", "*")], &variables).await;
@@ -320,11 +324,11 @@ async fn no_other_spelling_of_a_path_reaches_a_method_that_is_not_allowed() {
 }
 
 #[tokio::test]
-async fn a_stranger_is_refused_before_its_message_has_come() {
+async fn unlisted_caller_is_rejected_before_its_message() {
     let mutual = Mutual::start(&[(ORDERS, "SaveInfo", "*")]).await;
-    let mut stranger = mutual.client(vec![dns("x.example")]).await;
-    // Longer than any window: it is never sent whole.
+    let mut unlisted = mutual.client(vec![dns("x.example")]).await;
+    // Larger than any window, so the message is never sent completely.
     let request = SaveInfoRequest { cert_id: "x".repeat(16 * 1024 * 1024), ..sample() };
-    assert_refused(&stranger.save_info(request).await.unwrap_err());
+    assert_not_allowed(&unlisted.save_info(request).await.unwrap_err());
     assert_eq!(mutual.emulator.attempts(), 0);
 }

@@ -1,4 +1,4 @@
-//! The gateway from end to end: real sockets, the binary's `run`, the SCM emulator behind it.
+//! End-to-end tests: a gateway on real sockets, with the SCM emulator as its upstream.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs, unreachable_pub, reason = "tests")]
 

@@ -1,11 +1,11 @@
-//! What crosses the gateway beside the message, in either direction.
+//! Metadata that the gateway forwards, in either direction.
 
 use tonic::Request;
 
 use crate::harness::{Gateway, emulator, sample};
 
 #[tokio::test]
-async fn nothing_of_the_callers_metadata_goes_out_but_the_trace() {
+async fn only_the_trace_context_is_forwarded() {
     let emulator = emulator().await;
     let gateway = Gateway::of(&emulator).await;
     let mut request = Request::new(sample());
@@ -33,7 +33,7 @@ async fn nothing_of_the_callers_metadata_goes_out_but_the_trace() {
 }
 
 #[tokio::test]
-async fn an_unsampled_trace_stays_unsampled_and_a_call_without_one_gets_its_own() {
+async fn unsampled_and_missing_traces_are_continued() {
     let emulator = emulator().await;
     let gateway = Gateway::of(&emulator).await;
     let mut request = Request::new(sample());
@@ -49,7 +49,7 @@ async fn an_unsampled_trace_stays_unsampled_and_a_call_without_one_gets_its_own(
 }
 
 #[tokio::test]
-async fn the_vendors_request_id_comes_back() {
+async fn request_id_of_scm_is_returned() {
     let emulator = emulator().await;
     let gateway = Gateway::of(&emulator).await;
     let reply = gateway.save(sample()).await.unwrap();
@@ -58,18 +58,20 @@ async fn the_vendors_request_id_comes_back() {
 }
 
 #[tokio::test]
-async fn our_own_key_is_no_request_id_whatever_scm_says() {
+async fn echoed_credentials_are_not_returned() {
     use scm_emulator::{Reply, SAMPLE_ACCESS_KEY, Step};
     let emulator = emulator().await;
-    let gateway = Gateway::with(&emulator, &[("HUAWEICLOUD_SDK_SECURITY_TOKEN", "a-token-of-ours")]).await;
-    for echoed in [SAMPLE_ACCESS_KEY.to_owned(), SAMPLE_ACCESS_KEY.to_lowercase(), "x.a-token-of-ours.x".to_owned()] {
+    let gateway = Gateway::with(&emulator, &[("HUAWEICLOUD_SDK_SECURITY_TOKEN", "a-token-of-the-gateway")]).await;
+    for echoed in
+        [SAMPLE_ACCESS_KEY.to_owned(), SAMPLE_ACCESS_KEY.to_lowercase(), "x.a-token-of-the-gateway.x".to_owned()]
+    {
         let good = Reply::json(200, r#"{"request_info":"success"}"#);
         let bad = Reply::json(400, &format!(r#"{{"error_code":"{echoed}","error_msg":"x"}}"#));
         emulator.scripts([good, bad].map(|reply| Step::Reply(reply.header("X-Request-Id", &echoed))));
         let reply = gateway.save(sample()).await.unwrap();
         assert!(!reply.metadata().contains_key("x-upstream-request-id"), "{echoed}");
         let status = gateway.save(sample()).await.unwrap_err();
-        let told = format!("{:?}{:?}", status.metadata(), crate::harness::seen(&status)).to_lowercase();
-        assert!(!told.contains(&echoed.to_lowercase()), "{told}");
+        let returned = format!("{:?}{:?}", status.metadata(), crate::harness::seen(&status)).to_lowercase();
+        assert!(!returned.contains(&echoed.to_lowercase()), "{returned}");
     }
 }

@@ -1,4 +1,4 @@
-//! More calls than the gateway takes.
+//! More calls than the gateway's limits allow.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,14 +12,14 @@ use crate::harness::{Gateway, assert_status, client, emulator, in_flight, read, 
 
 mod memory_quota;
 
-/// Calls in flight and how many may be, as the metrics say.
-async fn places(gateway: &Gateway) -> [u64; 2] {
+/// Returns the calls in flight and their limit, from the metrics.
+async fn calls_and_limit(gateway: &Gateway) -> [u64; 2] {
     let (_, metrics) = gateway.admin("/metrics").await;
     ["scm_gateway_calls_in_flight{", "scm_gateway_calls_limit{"].map(|series| value_of(&metrics, series))
 }
 
 #[tokio::test]
-async fn what_finds_no_place_is_refused_at_once_and_a_place_is_given_back() {
+async fn call_over_the_limit_is_rejected_at_once() {
     let emulator = emulator().await;
     let gateway = Gateway::with(&emulator, &[("SCM_GATEWAY__SERVER__MAX_IN_FLIGHT", "1")]).await;
     let gate = Arc::new(Notify::new());
@@ -39,7 +39,7 @@ async fn what_finds_no_place_is_refused_at_once_and_a_place_is_given_back() {
 }
 
 #[tokio::test]
-async fn the_bound_is_the_processs_and_neither_health_nor_the_operator_is_shut_out() {
+async fn limit_is_global_and_exempts_health_and_admin() {
     let emulator = emulator().await;
     let gateway = Gateway::with(&emulator, &[("SCM_GATEWAY__SERVER__MAX_IN_FLIGHT", "3")]).await;
     let gate = Arc::new(Notify::new());
@@ -62,8 +62,8 @@ async fn the_bound_is_the_processs_and_neither_health_nor_the_operator_is_shut_o
         assert_eq!(gateway.admin(path).await.0, 200, "{path}");
     }
 
-    assert!(hanging.iter().all(|call| !call.is_finished()), "refused at once: nobody waited for a place");
-    assert_eq!(emulator.attempts(), 3, "and nothing of it was sent");
+    assert!(hanging.iter().all(|call| !call.is_finished()), "the other calls did not wait for a permit");
+    assert_eq!(emulator.attempts(), 3, "the rejected calls were not sent");
     hanging.iter().for_each(|_| gate.notify_one());
     for call in hanging {
         call.await.unwrap().unwrap();
@@ -72,7 +72,7 @@ async fn the_bound_is_the_processs_and_neither_health_nor_the_operator_is_shut_o
 }
 
 #[tokio::test]
-async fn a_caller_that_gives_up_gives_its_place_back() {
+async fn cancelled_call_releases_its_permit() {
     let emulator = emulator().await;
     let gateway = Gateway::with(&emulator, &[("SCM_GATEWAY__SERVER__MAX_IN_FLIGHT", "1")]).await;
     let first = in_flight(&emulator, Step::Hang, gateway.client.clone()).await;
@@ -82,22 +82,23 @@ async fn a_caller_that_gives_up_gives_its_place_back() {
 }
 
 #[tokio::test]
-async fn the_metrics_show_how_many_places_are_taken() {
+async fn metrics_show_the_calls_in_flight() {
     let emulator = emulator().await;
     let gateway = Gateway::with(&emulator, &[("SCM_GATEWAY__SERVER__MAX_IN_FLIGHT", "7")]).await;
-    assert_eq!(places(&gateway).await, [0, 7]);
+    assert_eq!(calls_and_limit(&gateway).await, [0, 7]);
     let gate = Arc::new(Notify::new());
     emulator.scripts([Step::HangThenServe(gate.clone()), Step::Hang]);
-    let (mut one, mut other) = (gateway.client.clone(), gateway.client.clone());
-    let answered = tokio::spawn(async move { one.save_info(sample()).await });
+    let mut one = gateway.client.clone();
+    let mut other = gateway.client.clone();
+    let served = tokio::spawn(async move { one.save_info(sample()).await });
     emulator.wait_for_attempts(1).await;
-    let given_up = tokio::spawn(async move { other.read_info(read()).await });
+    let cancelled = tokio::spawn(async move { other.read_info(read()).await });
     emulator.wait_for_attempts(2).await;
-    assert_eq!(places(&gateway).await, [2, 7]);
+    assert_eq!(calls_and_limit(&gateway).await, [2, 7]);
     gate.notify_one();
-    answered.await.unwrap().unwrap();
-    assert_eq!(places(&gateway).await, [1, 7]);
-    given_up.abort();
+    served.await.unwrap().unwrap();
+    assert_eq!(calls_and_limit(&gateway).await, [1, 7]);
+    cancelled.abort();
     emulator.wait_for_open_connections(1).await;
-    assert_eq!(places(&gateway).await, [0, 7]);
+    assert_eq!(calls_and_limit(&gateway).await, [0, 7]);
 }

@@ -1,4 +1,4 @@
-//! Which project a call is for, and whose key signs it.
+//! The project of a call, and the credentials that sign its requests.
 
 use scm_emulator::{Account, Emulator, Options, SAMPLE_PROJECT, Step};
 use scm_gateway::{clock::Clock, proto::SaveInfoRequest};
@@ -7,7 +7,7 @@ use tonic::Code;
 use crate::harness::{CERT, Gateway, assert_status, emulator, environment, folder::Folder, sample, sample_info};
 
 #[tokio::test]
-async fn an_empty_project_is_the_default_one_and_may_be_named() {
+async fn empty_project_is_the_default_one() {
     let emulator = emulator().await;
     let gateway = Gateway::of(&emulator).await;
     gateway.save(sample()).await.unwrap();
@@ -17,7 +17,7 @@ async fn an_empty_project_is_the_default_one_and_may_be_named() {
 }
 
 #[tokio::test]
-async fn a_foreign_project_is_refused_before_the_fields_are_looked_at() {
+async fn unknown_project_is_rejected_before_the_fields() {
     let emulator = emulator().await;
     let gateway = Gateway::of(&emulator).await;
     for project_id in ["ffffffffffffffffffffffffffffffff", "../..", " "] {
@@ -28,7 +28,7 @@ async fn a_foreign_project_is_refused_before_the_fields_are_looked_at() {
     assert_eq!(emulator.attempts(), 0);
 }
 
-/// A gateway with the projects `one` and `two`, the default, each with a key of its own.
+/// Starts a gateway with the projects `one` and `two` (the default), each with its own credentials.
 async fn two_projects(more: &[(&str, &str)]) -> (Emulator, Gateway) {
     let account = |access_key: &str, token: Option<&str>, project: &str| Account {
         access_key: access_key.into(),
@@ -56,7 +56,7 @@ async fn two_projects(more: &[(&str, &str)]) -> (Emulator, Gateway) {
 }
 
 #[tokio::test]
-async fn each_project_is_signed_for_with_its_own_key() {
+async fn each_project_uses_its_own_credentials() {
     let (emulator, gateway) = two_projects(&[]).await;
     gateway.save(SaveInfoRequest { project_id: "one".into(), ..sample() }).await.unwrap();
     gateway
@@ -73,7 +73,7 @@ async fn each_project_is_signed_for_with_its_own_key() {
 }
 
 #[tokio::test]
-async fn a_project_whose_scm_hangs_leaves_the_others_their_places() {
+async fn hanging_project_cannot_use_all_permits() {
     let (emulator, gateway) = two_projects(&[("SCM_GATEWAY__SERVER__MAX_IN_FLIGHT", "4")]).await;
     let of_one = || SaveInfoRequest { project_id: "one".into(), ..sample() };
     emulator.scripts([Step::Hang, Step::Hang]);
@@ -92,7 +92,7 @@ async fn a_project_whose_scm_hangs_leaves_the_others_their_places() {
 }
 
 #[tokio::test]
-async fn the_project_header_can_be_switched_off() {
+async fn project_header_can_be_disabled() {
     let emulator = emulator().await;
     let gateway = Gateway::with(&emulator, &[("SCM_GATEWAY__UPSTREAM__SEND_PROJECT_ID", "false")]).await;
     gateway.save(sample()).await.unwrap();
@@ -102,7 +102,7 @@ async fn the_project_header_can_be_switched_off() {
 }
 
 #[tokio::test]
-async fn a_refused_key_is_the_operators_business_and_is_tried_once() {
+async fn rejected_credentials_are_internal_and_not_retried() {
     let emulator = emulator().await;
     let gateway = Gateway::with(&emulator, &[("HUAWEICLOUD_SDK_SK", "wrong")]).await;
     let status = gateway.save(sample()).await.unwrap_err();

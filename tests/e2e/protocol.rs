@@ -1,4 +1,4 @@
-//! What is no good call of any method.
+//! Sockets, handshakes, and requests that are invalid for every method.
 
 use scm_gateway::proto::SaveInfoRequest;
 use tonic::{Code, Request};
@@ -6,7 +6,7 @@ use tonic::{Code, Request};
 use crate::harness::{Gateway, emulator, folder::Folder, framed, sample};
 
 #[tokio::test]
-async fn a_message_over_the_limit_is_resource_exhausted() {
+async fn message_over_the_limit_is_resource_exhausted() {
     let emulator = emulator().await;
     let gateway = Gateway::of(&emulator).await;
     let request = SaveInfoRequest { cert_id: "x".repeat(256 * 1024), ..sample() };
@@ -17,7 +17,7 @@ async fn a_message_over_the_limit_is_resource_exhausted() {
 }
 
 #[tokio::test]
-async fn a_malformed_timeout_is_answered_at_once() {
+async fn malformed_timeout_is_rejected_at_once() {
     let emulator = emulator().await;
     let gateway = Gateway::of(&emulator).await;
     let mut request = Request::new(sample());
@@ -28,11 +28,11 @@ async fn a_malformed_timeout_is_answered_at_once() {
 }
 
 #[tokio::test]
-async fn calls_come_in_by_a_unix_socket_too() {
+async fn unix_socket_serves_calls() {
     let emulator = emulator().await;
     let folder = Folder::new();
     let path = folder.0.path().join("socket");
-    // Left behind by a process that died: replaced.
+    // A process that died left its socket behind, which is replaced.
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     let listen = format!("unix:{}", path.display());
     let mut gateway = Gateway::with(&emulator, &[("SCM_GATEWAY__SERVER__LISTEN", &listen)]).await;
@@ -40,15 +40,15 @@ async fn calls_come_in_by_a_unix_socket_too() {
     gateway.save(sample()).await.unwrap();
     gateway.stop();
     gateway.stopped().await;
-    assert!(!path.exists(), "the socket goes with the listener");
+    assert!(!path.exists(), "the socket is removed with the listener");
 }
 
 #[tokio::test]
-async fn a_unix_socket_that_somebody_listens_on_is_left_alone() {
+async fn unix_socket_in_use_is_not_replaced() {
     let emulator = emulator().await;
     let folder = Folder::new();
     let path = folder.0.path().join("socket");
-    let _living = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
     let listen = format!("unix:{}", path.display());
     let environment = crate::harness::environment(&emulator.endpoint(), &[("SCM_GATEWAY__SERVER__LISTEN", &listen)]);
     let config = scm_gateway::config::load(None, &environment, &scm_gateway::clock::Clock::system()).unwrap();
@@ -67,7 +67,7 @@ async fn a_unix_socket_that_somebody_listens_on_is_left_alone() {
 }
 
 #[tokio::test]
-async fn what_is_not_grpc_is_refused_in_http_and_not_carried_out() {
+async fn non_grpc_request_gets_an_http_status() {
     use http_body_util::{BodyExt as _, Full};
     use hyper_util::{client::legacy::Client, rt::TokioExecutor};
     use prost::Message as _;
@@ -92,21 +92,21 @@ async fn what_is_not_grpc_is_refused_in_http_and_not_carried_out() {
 }
 
 #[tokio::test]
-async fn a_connection_that_does_not_begin_in_time_is_closed_and_others_are_not() {
+async fn incomplete_http2_handshake_is_closed() {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let emulator = emulator().await;
     let gateway = Gateway::with(&emulator, &[("SCM_GATEWAY__SERVER__HANDSHAKE_TIMEOUT", "100ms")]).await;
-    for begun in [&b""[..], b"PRI * HTTP/2.0\r\n\r\nSM"] {
+    for start in [&b""[..], b"PRI * HTTP/2.0\r\n\r\nSM"] {
         let mut stream = tokio::net::TcpStream::connect(&gateway.addresses.server).await.unwrap();
-        stream.write_all(begun).await.unwrap();
+        stream.write_all(start).await.unwrap();
         let mut rest = Vec::new();
         let _ = stream.read_to_end(&mut rest).await; // ends, by a close or a reset
     }
-    gateway.save(sample()).await.expect("the client's own connection is older than that");
+    gateway.save(sample()).await.expect("a complete connection stays open");
 }
 
 #[tokio::test]
-async fn headers_over_the_limit_are_refused() {
+async fn headers_over_the_limit_are_rejected() {
     let emulator = emulator().await;
     let gateway = Gateway::of(&emulator).await;
     let mut request = Request::new(sample());
@@ -117,7 +117,7 @@ async fn headers_over_the_limit_are_refused() {
 }
 
 #[tokio::test]
-async fn two_messages_on_a_unary_call_are_refused_and_not_carried_out() {
+async fn second_message_of_a_unary_call_is_unimplemented() {
     let emulator = emulator().await;
     let gateway = Gateway::of(&emulator).await;
     let mut grpc = tonic::client::Grpc::new(gateway.channel().await);
@@ -126,6 +126,6 @@ async fn two_messages_on_a_unary_call_are_refused_and_not_carried_out() {
     let codec = tonic_prost::ProstCodec::<SaveInfoRequest, scm_gateway::proto::SaveInfoResponse>::default();
     let messages = Request::new(tokio_stream::iter([sample(), sample()]));
     let status = grpc.client_streaming(messages, path, codec).await.unwrap_err();
-    assert_eq!((status.code(), status.message()), (Code::Unimplemented, "a unary call takes one message"));
+    assert_eq!((status.code(), status.message()), (Code::Unimplemented, "a unary call has exactly one message"));
     assert_eq!(emulator.attempts(), 0);
 }

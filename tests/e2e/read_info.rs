@@ -1,4 +1,4 @@
-//! ReadInfo: the second RPC, whose Rust was printed from the proto but for the vendor's spelling.
+//! ReadInfo: the second RPC. Its code is generated from the proto, except the vendor's wire format.
 
 use scm_emulator::{Reply, SAMPLE_PROJECT, Step};
 use scm_gateway::proto::{CertificateInfo, SaveInfoRequest};
@@ -7,7 +7,7 @@ use tonic::Code;
 use crate::harness::{CERT, Gateway, assert_status, emulator, fields, read, sample, sample_info};
 
 #[tokio::test]
-async fn what_was_saved_is_read() {
+async fn saved_information_is_read() {
     let emulator = emulator().await;
     let gateway = Gateway::of(&emulator).await;
     let info = CertificateInfo { sans: vec!["xzz.com".into(), "m.xzz.com".into()], ..sample_info() };
@@ -42,7 +42,7 @@ async fn nulls_and_missing_keys_are_unset_fields() {
 }
 
 #[tokio::test]
-async fn what_was_never_saved_is_not_found() {
+async fn unsaved_information_is_not_found() {
     let emulator = emulator().await;
     let gateway = Gateway::of(&emulator).await;
     let status = gateway.client.clone().read_info(read()).await.unwrap_err();
@@ -50,7 +50,7 @@ async fn what_was_never_saved_is_not_found() {
 }
 
 #[tokio::test]
-async fn a_bad_certificate_id_is_refused_by_checks_that_nobody_wrote_for_this_rpc() {
+async fn invalid_certificate_id_is_rejected() {
     let emulator = emulator().await;
     let gateway = Gateway::of(&emulator).await;
     let request = scm_gateway::proto::ReadInfoRequest { cert_id: "../x".into(), ..read() };

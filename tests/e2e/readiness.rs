@@ -1,4 +1,4 @@
-//! When calls are welcome: `/readyz` and `grpc.health.v1` say the same.
+//! Readiness, by `/readyz` and by `grpc.health.v1`.
 
 use std::{fs, time::Duration};
 
@@ -15,7 +15,7 @@ use crate::harness::{
 
 const SERVICES: [&str; 2] = ["", "huaweicloud.scm.v1.CertificateService"];
 
-/// Those who watch one of the services.
+/// A health watch of each service.
 struct Watch(Vec<Streaming<HealthCheckResponse>>);
 
 impl Watch {
@@ -28,14 +28,14 @@ impl Watch {
         Self(watches)
     }
 
-    /// The next that they are told.
+    /// Returns the next status, which is the same for both services.
     async fn next(&mut self) -> ServingStatus {
-        let mut told = Vec::new();
+        let mut statuses = Vec::new();
         for watch in &mut self.0 {
-            told.push(watch.message().await.unwrap().unwrap().status());
+            statuses.push(watch.message().await.unwrap().unwrap().status());
         }
-        assert_eq!(told[0], told[1]);
-        told[0]
+        assert_eq!(statuses[0], statuses[1]);
+        statuses[0]
     }
 }
 
@@ -43,14 +43,15 @@ async fn assert_ready(gateway: &Gateway) {
     assert_eq!(gateway.admin("/readyz").await, (200, "ready\n".into()));
 }
 
-async fn assert_no_usable_credential(gateway: &Gateway) {
+async fn assert_no_usable_credentials(gateway: &Gateway) {
     assert_eq!(gateway.admin("/readyz").await, (503, "not ready: no usable credentials\n".into()));
-    assert_eq!(gateway.admin("/livez").await, (200, "live\n".into()), "starting it again would not help");
+    assert_eq!(gateway.admin("/livez").await, (200, "live\n".into()), "a restart would not help");
 }
 
 #[tokio::test]
-async fn without_a_first_key_it_is_not_ready_and_with_one_it_is() {
-    let (emulator, service) = (emulator().await, MetadataService::start().await);
+async fn gateway_is_ready_after_the_first_credentials() {
+    let emulator = emulator().await;
+    let service = MetadataService::start().await;
     service.hand_out("1", Duration::from_secs(24 * 3600));
     service.open(false);
     let mut environment = environment(&emulator.endpoint(), &[service.variable()]);
@@ -58,18 +59,18 @@ async fn without_a_first_key_it_is_not_ready_and_with_one_it_is() {
     let mut gateway = Gateway::start(environment, Clock::system()).await;
     let mut watch = Watch::of(&gateway).await;
     assert_eq!(watch.next().await, ServingStatus::NotServing);
-    assert_no_usable_credential(&gateway).await;
+    assert_no_usable_credentials(&gateway).await;
 
     service.open(true);
 
     assert_eq!(watch.next().await, ServingStatus::Serving);
     assert_ready(&gateway).await;
     gateway.stop();
-    assert_eq!(watch.next().await, ServingStatus::NotServing, "the drain is the next they hear");
+    assert_eq!(watch.next().await, ServingStatus::NotServing, "the drain is the next change");
     gateway.stopped().await;
 }
 
-/// Two projects, each with an access key of its own, which is refused at first.
+/// Starts a gateway with two projects, each with its own access key and a wrong secret key.
 async fn two_projects(folder: &Folder) -> (Emulator, Gateway) {
     let account = |name: &str| Account {
         access_key: format!("AK{name}"),
@@ -94,7 +95,7 @@ async fn two_projects(folder: &Folder) -> (Emulator, Gateway) {
 }
 
 #[tokio::test]
-async fn when_the_last_projects_key_is_refused_it_is_not_ready_until_a_key_changes() {
+async fn not_ready_while_all_credentials_are_suspended() {
     let folder = Folder::new();
     let (emulator, gateway) = two_projects(&folder).await;
     let mut watch = Watch::of(&gateway).await;
@@ -107,9 +108,13 @@ async fn when_the_last_projects_key_is_refused_it_is_not_ready_until_a_key_chang
             assert_status(&status, Code::Internal, "UPSTREAM_CREDENTIALS", Some(1));
         }
     }
-    assert_no_usable_credential(&gateway).await;
+    assert_no_usable_credentials(&gateway).await;
     assert_eq!(watch.next().await, ServingStatus::NotServing);
-    assert_eq!(seen(&gateway.save(sample()).await.unwrap_err()).reason, "UPSTREAM_CREDENTIALS", "it serves still");
+    assert_eq!(
+        seen(&gateway.save(sample()).await.unwrap_err()).reason,
+        "UPSTREAM_CREDENTIALS",
+        "the gateway still serves calls"
+    );
     assert_eq!(emulator.attempts(), 4);
 
     fs::write(folder.path("sk2"), "SKtwo").unwrap();
@@ -120,7 +125,7 @@ async fn when_the_last_projects_key_is_refused_it_is_not_ready_until_a_key_chang
 }
 
 #[tokio::test]
-async fn an_scm_that_is_down_is_no_reason() {
+async fn scm_outage_does_not_change_readiness() {
     let emulator = emulator().await;
     let gateway = Gateway::with(&emulator, &[("SCM_GATEWAY__UPSTREAM__ATTEMPTS", "1")]).await;
     emulator.scripts((0..7).map(|_| Step::Reply(Reply::new(503))));

@@ -12,15 +12,15 @@ fn list() -> v1::ServerReflectionRequest {
 }
 
 #[tokio::test]
-async fn the_services_are_told_in_both_versions() {
+async fn both_versions_describe_the_services() {
     let emulator = emulator().await;
     let gateway = Gateway::of(&emulator).await;
     let mut client = v1::server_reflection_client::ServerReflectionClient::new(gateway.channel().await);
     let mut stream = client.server_reflection_info(tokio_stream::iter([list(), list()])).await.unwrap().into_inner();
-    stream.message().await.unwrap().expect("the first of two answers on one stream");
-    let answer = stream.message().await.unwrap().unwrap().message_response.unwrap();
-    let v1::server_reflection_response::MessageResponse::ListServicesResponse(services) = answer else {
-        panic!("a list was asked for");
+    stream.message().await.unwrap().expect("the first of two responses on one stream");
+    let response = stream.message().await.unwrap().unwrap().message_response.unwrap();
+    let v1::server_reflection_response::MessageResponse::ListServicesResponse(services) = response else {
+        panic!("the response is not a list");
     };
     let names: Vec<_> = services.service.iter().map(|service| service.name.as_str()).collect();
     assert!(names.contains(&"huaweicloud.scm.v1.CertificateService"), "{names:?}");
@@ -34,12 +34,12 @@ async fn the_services_are_told_in_both_versions() {
     };
     let mut client = v1alpha::server_reflection_client::ServerReflectionClient::new(gateway.channel().await);
     let mut stream = client.server_reflection_info(tokio_stream::iter([request])).await.unwrap().into_inner();
-    let answer = stream.message().await.unwrap().unwrap().message_response.unwrap();
-    assert!(matches!(answer, v1alpha::server_reflection_response::MessageResponse::FileDescriptorResponse(_)));
+    let response = stream.message().await.unwrap().unwrap().message_response.unwrap();
+    assert!(matches!(response, v1alpha::server_reflection_response::MessageResponse::FileDescriptorResponse(_)));
 }
 
 #[tokio::test]
-async fn it_can_be_switched_off() {
+async fn reflection_can_be_disabled() {
     let emulator = emulator().await;
     let gateway = Gateway::with(&emulator, &[("SCM_GATEWAY__SERVER__REFLECTION", "false")]).await;
     let mut client = v1::server_reflection_client::ServerReflectionClient::new(gateway.channel().await);

@@ -1,4 +1,4 @@
-//! Keys that change under a running gateway.
+//! Reload of credentials while the gateway runs.
 
 use std::{fs, os::unix::fs::symlink, path::Path};
 
@@ -16,7 +16,7 @@ pub fn account(name: &str) -> Account {
     }
 }
 
-/// The three files of a key in a folder.
+/// Writes the three credential files into a folder.
 fn write(folder: &Path, name: &str) {
     fs::create_dir_all(folder).unwrap();
     fs::write(folder.join("ak"), format!("AK{name}\n")).unwrap();
@@ -27,7 +27,9 @@ fn write(folder: &Path, name: &str) {
 async fn start(folder: &Folder) -> (Emulator, Gateway) {
     let options = Options { accounts: vec![account("1"), account("2")], ..Options::default() };
     let emulator = Emulator::start(options).await.unwrap();
-    let (ak, sk, token) = (folder.path("ak"), folder.path("sk"), folder.path("token"));
+    let ak = folder.path("ak");
+    let sk = folder.path("sk");
+    let token = folder.path("token");
     let variables = [
         ("SCM_GATEWAY__PROJECTS__0__ID", SAMPLE_PROJECT),
         ("SCM_GATEWAY__PROJECTS__0__AK_FILE", &ak),
@@ -38,17 +40,18 @@ async fn start(folder: &Folder) -> (Emulator, Gateway) {
     (emulator, gateway)
 }
 
-pub async fn used(emulator: &Emulator, gateway: &Gateway) -> String {
+/// Makes a call and returns the access key that signed its request.
+pub async fn access_key_used(emulator: &Emulator, gateway: &Gateway) -> String {
     gateway.save(sample()).await.unwrap();
     emulator.journal().last().unwrap().access_key.clone()
 }
 
-/// Waits until the metrics say that a change of a key had this outcome.
+/// Waits until the metrics count a reload of credentials with this outcome.
 pub async fn reloaded(gateway: &Gateway, outcome: &str) {
     counted(gateway, "scm_gateway_credentials_reloads", outcome).await;
 }
 
-/// Waits until a metric has counted something with this outcome.
+/// Waits until a metric counts this outcome.
 pub async fn counted(gateway: &Gateway, metric: &str, outcome: &str) {
     let label = format!("outcome=\"{outcome}\"");
     for _ in 0..1000 {
@@ -62,19 +65,19 @@ pub async fn counted(gateway: &Gateway, metric: &str, outcome: &str) {
 }
 
 #[tokio::test]
-async fn a_plain_write_is_used_whole() {
+async fn rewritten_files_are_reloaded_together() {
     let folder = Folder::new();
     write(folder.0.path(), "1");
     let (emulator, gateway) = start(&folder).await;
-    assert_eq!(used(&emulator, &gateway).await, "AK1");
+    assert_eq!(access_key_used(&emulator, &gateway).await, "AK1");
     write(folder.0.path(), "2");
     reloaded(&gateway, "success").await;
-    assert_eq!(used(&emulator, &gateway).await, "AK2");
-    assert!(emulator.refusals().is_empty(), "the parts of a key are never mixed");
+    assert_eq!(access_key_used(&emulator, &gateway).await, "AK2");
+    assert!(emulator.refusals().is_empty(), "old and new credentials are never mixed");
 }
 
 #[tokio::test]
-async fn kubernetes_swap_of_a_link_is_used_whole() {
+async fn kubernetes_link_swap_is_reloaded() {
     let folder = Folder::new();
     write(&folder.0.path().join("..1"), "1");
     write(&folder.0.path().join("..2"), "2");
@@ -83,31 +86,31 @@ async fn kubernetes_swap_of_a_link_is_used_whole() {
         symlink(Path::new("..data").join(name), folder.0.path().join(name)).unwrap();
     }
     let (emulator, gateway) = start(&folder).await;
-    assert_eq!(used(&emulator, &gateway).await, "AK1");
+    assert_eq!(access_key_used(&emulator, &gateway).await, "AK1");
     symlink("..2", folder.0.path().join("..data_tmp")).unwrap();
     fs::rename(folder.0.path().join("..data_tmp"), folder.0.path().join("..data")).unwrap();
     reloaded(&gateway, "success").await;
-    assert_eq!(used(&emulator, &gateway).await, "AK2");
+    assert_eq!(access_key_used(&emulator, &gateway).await, "AK2");
     assert!(emulator.refusals().is_empty());
 }
 
 #[tokio::test]
-async fn a_file_that_is_empty_or_gone_leaves_the_last_good_key_in_use() {
+async fn empty_or_missing_file_keeps_the_credentials() {
     for spoil in [|path: &str| fs::write(path, "").unwrap(), |path: &str| fs::remove_file(path).unwrap()] {
         let folder = Folder::new();
         write(folder.0.path(), "1");
         let (emulator, gateway) = start(&folder).await;
         spoil(&folder.path("sk"));
         reloaded(&gateway, "failure").await;
-        assert_eq!(used(&emulator, &gateway).await, "AK1");
+        assert_eq!(access_key_used(&emulator, &gateway).await, "AK1");
         write(folder.0.path(), "2");
         reloaded(&gateway, "success").await;
-        assert_eq!(used(&emulator, &gateway).await, "AK2");
+        assert_eq!(access_key_used(&emulator, &gateway).await, "AK2");
     }
 }
 
 #[tokio::test]
-async fn another_key_ends_the_refusals_of_a_bad_one() {
+async fn reload_replaces_suspended_credentials() {
     let folder = Folder::new();
     write(folder.0.path(), "1");
     fs::write(folder.0.path().join("sk"), "wrong").unwrap();
@@ -115,10 +118,10 @@ async fn another_key_ends_the_refusals_of_a_bad_one() {
     for _ in 0..5 {
         gateway.save(sample()).await.unwrap_err();
     }
-    assert_eq!(emulator.refusals().len(), 2, "the circuit is open");
+    assert_eq!(emulator.refusals().len(), 2, "the credentials are suspended");
     write(folder.0.path(), "2");
     reloaded(&gateway, "success").await;
-    assert_eq!(used(&emulator, &gateway).await, "AK2");
+    assert_eq!(access_key_used(&emulator, &gateway).await, "AK2");
 }
 
 fn profile(name: &str) -> String {
@@ -126,7 +129,7 @@ fn profile(name: &str) -> String {
 }
 
 #[tokio::test]
-async fn the_vendors_profile_is_used_and_its_changes_too() {
+async fn vendor_profile_is_reloaded() {
     let folder = Folder::new();
     let path = folder.path("credentials");
     fs::write(&path, profile("1")).unwrap();
@@ -135,12 +138,12 @@ async fn the_vendors_profile_is_used_and_its_changes_too() {
     let mut environment = environment(&emulator.endpoint(), &[("HUAWEICLOUD_SDK_CREDENTIALS_FILE", &path)]);
     environment.retain(|name, _| name != "HUAWEICLOUD_SDK_AK" && name != "HUAWEICLOUD_SDK_SK");
     let gateway = Gateway::start(environment, Clock::system()).await;
-    assert_eq!(used(&emulator, &gateway).await, "AK1");
+    assert_eq!(access_key_used(&emulator, &gateway).await, "AK1");
     fs::write(&path, profile("2").replace("[basic]", "[other]")).unwrap();
     reloaded(&gateway, "failure").await;
-    assert_eq!(used(&emulator, &gateway).await, "AK1");
+    assert_eq!(access_key_used(&emulator, &gateway).await, "AK1");
     fs::write(&path, profile("3")).unwrap();
     reloaded(&gateway, "success").await;
-    assert_eq!(used(&emulator, &gateway).await, "AK3");
+    assert_eq!(access_key_used(&emulator, &gateway).await, "AK3");
     assert!(emulator.refusals().is_empty());
 }

@@ -1,4 +1,4 @@
-//! Calls that are made again, and those that are not.
+//! Retries: which failures are retried, when, and how often.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ fn unavailable() -> Step {
 }
 
 #[tokio::test]
-async fn what_fails_for_a_moment_is_not_seen_by_the_caller() {
+async fn transient_failures_are_retried() {
     for step in [
         Step::Close,
         Step::Reset,
@@ -33,7 +33,7 @@ async fn what_fails_for_a_moment_is_not_seen_by_the_caller() {
 }
 
 #[tokio::test]
-async fn a_read_is_repeated_as_a_save_is() {
+async fn read_is_retried_like_a_save() {
     let emulator = emulator().await;
     let gateway = Gateway::of(&emulator).await;
     gateway.save(sample()).await.unwrap();
@@ -43,7 +43,7 @@ async fn a_read_is_repeated_as_a_save_is() {
 }
 
 #[tokio::test]
-async fn what_scm_has_decided_is_not_asked_again() {
+async fn final_responses_are_not_retried() {
     for (status, code, reason) in [
         (400, Code::InvalidArgument, "INVALID_REQUEST"),
         (401, Code::Internal, "UPSTREAM_CREDENTIALS"),
@@ -60,7 +60,7 @@ async fn what_scm_has_decided_is_not_asked_again() {
 }
 
 #[tokio::test]
-async fn the_number_of_attempts_can_be_set() {
+async fn number_of_attempts_is_configurable() {
     let emulator = emulator().await;
     let gateway = Gateway::with(&emulator, &[("SCM_GATEWAY__UPSTREAM__ATTEMPTS", "1")]).await;
     emulator.script(unavailable());
@@ -70,7 +70,7 @@ async fn the_number_of_attempts_can_be_set() {
 }
 
 #[tokio::test]
-async fn every_attempt_has_a_signature_of_its_own() {
+async fn every_attempt_has_its_own_signature() {
     let emulator = emulator().await;
     let time = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
     let ticking = move || {
@@ -90,7 +90,7 @@ async fn every_attempt_has_a_signature_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_wait_that_outlasts_the_deadline_is_not_begun() {
+async fn no_retry_if_the_wait_exceeds_the_deadline() {
     let emulator = emulator().await;
     let gateway = Gateway::of(&emulator).await;
     emulator.script(Step::Reply(Reply::new(503).header("Retry-After", "30")));
@@ -102,7 +102,7 @@ async fn a_wait_that_outlasts_the_deadline_is_not_begun() {
 }
 
 #[tokio::test]
-async fn no_attempt_starts_before_scm_says() {
+async fn retry_waits_for_retry_after() {
     let emulator = emulator().await;
     let gateway = Gateway::of(&emulator).await;
     emulator.script(Step::Reply(Reply::new(503).header("Retry-After", "1")));
@@ -125,9 +125,9 @@ async fn all_attempts_share_one_deadline() {
 }
 
 #[tokio::test]
-async fn repeats_over_all_calls_are_bounded() {
+async fn retry_budget_covers_all_calls() {
     let emulator = emulator().await;
-    // The circuit stays out of the way.
+    // The circuit stays closed.
     let gateway = Gateway::with(&emulator, &[("SCM_GATEWAY__UPSTREAM__CIRCUIT_MAX_FAILURES", "1000")]).await;
     emulator.scripts((0..200).map(|_| unavailable()));
     let started = std::time::Instant::now();
@@ -136,16 +136,17 @@ async fn repeats_over_all_calls_are_bounded() {
         gateway.save(sample()).await.unwrap_err();
     }
     let bound = 10.0 + 0.2 * f64::from(calls) + 10.0 * started.elapsed().as_secs_f64();
-    let repeats = emulator.attempts() - calls as usize;
-    assert!(repeats > 0 && repeats as f64 <= bound, "{repeats} of at most {bound}");
+    let retries = emulator.attempts() - calls as usize;
+    assert!(retries > 0 && retries as f64 <= bound, "{retries} of at most {bound}");
 }
 
 #[tokio::test]
-async fn each_attempt_is_a_span_that_says_which_one_it_was() {
+async fn each_attempt_is_a_span_with_a_resend_count() {
     use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 
     use crate::harness::otlp_sink::{Sink, attribute};
-    let (emulator, sink) = (emulator().await, Sink::grpc().await);
+    let emulator = emulator().await;
+    let sink = Sink::grpc().await;
     let endpoint = format!("http://{}", sink.address);
     let variables = [
         ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
@@ -178,7 +179,7 @@ async fn each_attempt_is_a_span_that_says_which_one_it_was() {
 }
 
 #[tokio::test]
-async fn libraries_that_repeat_calls_are_told_to_wait_or_not_to_bother() {
+async fn pushback_is_negative_beyond_the_deadline() {
     for (timeout, pushback) in
         [(None, "20000"), (Some(Duration::from_secs(25)), "20000"), (Some(Duration::from_secs(8)), "-1")]
     {
@@ -195,35 +196,35 @@ async fn libraries_that_repeat_calls_are_told_to_wait_or_not_to_bother() {
 }
 
 #[tokio::test]
-async fn connections_that_died_while_they_waited_fail_no_call() {
-    const MANY: usize = 40;
+async fn dead_pooled_connections_fail_no_call() {
+    const CALLS: usize = 40;
     let emulator = emulator().await;
     let gateway = Gateway::of(&emulator).await;
-    gateway.save(sample()).await.unwrap(); // a key that is proven may sign for many at a time
+    gateway.save(sample()).await.unwrap(); // verified credentials sign many requests at a time
     let gate = std::sync::Arc::new(tokio::sync::Notify::new());
-    emulator.scripts((0..MANY).map(|_| Step::HangThenServe(gate.clone())));
+    emulator.scripts((0..CALLS).map(|_| Step::HangThenServe(gate.clone())));
     let call = || {
         let mut client = gateway.client.clone();
         tokio::spawn(async move { client.save_info(sample()).await })
     };
-    let calls: Vec<_> = (0..MANY).map(|_| call()).collect();
-    emulator.wait_for_attempts(1 + MANY).await;
+    let calls: Vec<_> = (0..CALLS).map(|_| call()).collect();
+    emulator.wait_for_attempts(1 + CALLS).await;
     gate.notify_waiters();
     for call in calls {
         call.await.unwrap().unwrap();
     }
     let warm = emulator.connections();
-    assert!(warm >= MANY, "{warm} connections wait for work");
+    assert!(warm >= CALLS, "{warm} pooled connections");
 
-    // Each of those that are left is ended by its next request; new ones are served.
+    // The pooled connection is reset at its next request, and a new one is served.
     emulator.script(Step::Reset);
     gateway.save(sample()).await.unwrap();
-    assert_eq!(emulator.attempts(), 1 + MANY + 2);
-    assert_eq!(emulator.connections(), warm + 1, "the repeat has a connection of its own");
+    assert_eq!(emulator.attempts(), 1 + CALLS + 2);
+    assert_eq!(emulator.connections(), warm + 1, "the retry has a new connection");
 }
 
 #[tokio::test]
-async fn the_head_of_a_refusal_is_not_lost_for_its_body() {
+async fn status_is_used_if_the_body_never_ends() {
     let emulator = emulator().await;
     let gateway = Gateway::of(&emulator).await;
     let head = b"HTTP/1.1 404 Not Found\r\nContent-Length: 500\r\n\r\n{".to_vec();

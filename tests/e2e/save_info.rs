@@ -1,4 +1,4 @@
-//! The happy path, byte for byte.
+//! SaveInfo: the request that SCM receives, byte for byte.
 
 use scm_emulator::{Emulator, Options, SAMPLE_PROJECT};
 use scm_gateway::{
@@ -18,7 +18,7 @@ const SAMPLE_BODY: &str = concat!(
 );
 
 #[tokio::test]
-async fn the_sample_goes_out_byte_for_byte() {
+async fn sample_is_sent_byte_for_byte() {
     let emulator = Emulator::start(Options { now: Arc::new(standing), ..Options::default() }).await.unwrap();
     let gateway = Gateway::start(environment(&emulator.endpoint(), &[]), Clock::from_fn(standing)).await;
 
@@ -61,7 +61,7 @@ async fn the_sample_goes_out_byte_for_byte() {
 }
 
 #[tokio::test]
-async fn fields_are_sent_in_the_form_that_scm_reads() {
+async fn fields_are_sent_in_the_wire_format_of_scm() {
     let emulator = emulator().await;
     let gateway = Gateway::of(&emulator).await;
     let info = CertificateInfo {
@@ -86,7 +86,7 @@ async fn fields_are_sent_in_the_form_that_scm_reads() {
 }
 
 #[tokio::test]
-async fn a_csr_is_sent_byte_for_byte() {
+async fn csr_is_sent_byte_for_byte() {
     let emulator = emulator().await;
     let gateway = Gateway::of(&emulator).await;
     let key = rcgen::KeyPair::generate().unwrap();
@@ -101,7 +101,7 @@ async fn a_csr_is_sent_byte_for_byte() {
 }
 
 #[tokio::test]
-async fn saving_again_replaces_the_draft() {
+async fn second_save_replaces_the_draft() {
     let emulator = emulator().await;
     let gateway = Gateway::of(&emulator).await;
     gateway.save(sample()).await.unwrap();
@@ -109,5 +109,5 @@ async fn saving_again_replaces_the_draft() {
     gateway.save(SaveInfoRequest { info: Some(info), ..sample() }).await.unwrap();
 
     assert_eq!(emulator.saved(SAMPLE_PROJECT, CERT).unwrap()["company_city"], "Mianyang");
-    assert_eq!(emulator.connections(), 1, "the connection is used again");
+    assert_eq!(emulator.connections(), 1, "the connection is reused");
 }

@@ -1,4 +1,4 @@
-//! No secret and no personal data leaves by log, span, metric or status: planted markers are looked for in all of them.
+//! No secret or personal data leaks by log, span, metric or status: the test plants markers and searches all of them.
 
 use opentelemetry_proto::tonic::trace::v1::Span;
 use scm_emulator::{Reply, Step};
@@ -6,9 +6,9 @@ use scm_gateway::proto::{CertificateInfo, SaveInfoRequest};
 
 use crate::harness::{client, emulator, otlp_sink::Sink, process::Process, sample, sample_info};
 
-/// Everything that must not be seen anywhere.
+/// Texts that must not appear in any output.
 const MARKERS: [&str; 5] = [
-    "p1anted",              // personal data and the upstream's words
+    "p1anted",              // personal data and texts of SCM
     "EXAMPLEAK0000000000A", // the access key
     "EXAMPLESK/not+a=real", // the secret key
     "Signature=",           // a signature
@@ -16,8 +16,9 @@ const MARKERS: [&str; 5] = [
 ];
 
 #[tokio::test]
-async fn nothing_planted_is_found_in_anything_that_leaves() {
-    let (emulator, sink) = (emulator().await, Sink::grpc().await);
+async fn planted_markers_do_not_leak() {
+    let emulator = emulator().await;
+    let sink = Sink::grpc().await;
     let endpoint = format!("http://{}", sink.address);
     let variables = [
         ("RUST_LOG", "trace"),
@@ -70,9 +71,9 @@ async fn nothing_planted_is_found_in_anything_that_leaves() {
         ("spans", format!("{spans:?}")),
         ("statuses", statuses.iter().map(|s| format!("{s:?} {}", String::from_utf8_lossy(s.details()))).collect()),
     ];
-    for (place, text) in &written {
+    for (output, text) in &written {
         for marker in MARKERS.into_iter().chain([emulator.endpoint().as_str()]) {
-            assert!(!text.contains(marker), "{marker} in the {place}: {text}");
+            assert!(!text.contains(marker), "{marker} in the {output}: {text}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Traces as a collector sees them.
+//! Traces as a collector receives them, and metrics of calls and the runtime.
 
 use opentelemetry_proto::tonic::trace::v1::{Span, span::SpanKind, status::StatusCode};
 use scm_emulator::{Emulator, Reply, Step};
@@ -45,8 +45,9 @@ fn assert_attributes(span: &Span, expected: &[(&str, &str)]) {
 }
 
 #[tokio::test]
-async fn a_stranger_does_not_decide_what_is_traced() {
-    let (emulator, sink) = (emulator().await, Sink::grpc().await);
+async fn unlisted_caller_does_not_decide_sampling() {
+    let emulator = emulator().await;
+    let sink = Sink::grpc().await;
     let endpoint = format!("http://{}", sink.address);
     let variables = [
         ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
@@ -65,7 +66,7 @@ async fn a_stranger_does_not_decide_what_is_traced() {
         request.metadata_mut().insert("x-forwarded-client-cert", format!("DNS={name}").parse().unwrap());
         request
     };
-    client.save_info(of("stranger.example")).await.unwrap_err();
+    client.save_info(of("unlisted.example")).await.unwrap_err();
     client.save_info(of("orders.example")).await.unwrap();
     gateway.stop();
     gateway.stopped().await;
@@ -75,8 +76,9 @@ async fn a_stranger_does_not_decide_what_is_traced() {
 }
 
 #[tokio::test]
-async fn a_call_is_one_server_span_under_the_callers_and_one_client_span_per_attempt() {
-    let (emulator, sink) = (emulator().await, Sink::grpc().await);
+async fn call_and_attempt_are_spans_of_the_callers_trace() {
+    let emulator = emulator().await;
+    let sink = Sink::grpc().await;
     let mut gateway = exporting(&emulator, &sink, "grpc").await;
     let reply = gateway.client.clone().save_info(traced()).await.unwrap();
     let request_id = reply.metadata().get("x-upstream-request-id").unwrap().to_str().unwrap().to_owned();
@@ -86,7 +88,8 @@ async fn a_call_is_one_server_span_under_the_callers_and_one_client_span_per_att
     let spans = sink.trace(TRACE, 2).await;
     assert_eq!(spans.len(), 2);
     assert_eq!(sink.service_name(), "scm-gateway");
-    let (server, client) = (by_kind(&spans, SpanKind::Server), by_kind(&spans, SpanKind::Client));
+    let server = by_kind(&spans, SpanKind::Server);
+    let client = by_kind(&spans, SpanKind::Client);
     assert_eq!(
         (server.name.as_str(), hex(&server.parent_span_id).as_str()),
         ("huaweicloud.scm.v1.CertificateService/SaveInfo", PARENT)
@@ -118,8 +121,9 @@ async fn a_call_is_one_server_span_under_the_callers_and_one_client_span_per_att
 }
 
 #[tokio::test]
-async fn a_callers_mistake_is_no_error_of_the_server_and_a_failure_is() {
-    let (emulator, sink) = (emulator().await, Sink::grpc().await);
+async fn only_server_failures_are_error_spans() {
+    let emulator = emulator().await;
+    let sink = Sink::grpc().await;
     let gateway = exporting(&emulator, &sink, "grpc").await;
     for (status, code, trace) in
         [(400, "SCM.0008", "11111111111111111111111111111111"), (500, "SCM.0007", "22222222222222222222222222222222")]
@@ -129,14 +133,15 @@ async fn a_callers_mistake_is_no_error_of_the_server_and_a_failure_is() {
         request.metadata_mut().insert("traceparent", format!("00-{trace}-{PARENT}-01").parse().unwrap());
         gateway.client.clone().save_info(request).await.unwrap_err();
     }
-    let (emulator_port, template) =
-        (format!("int {}", emulator.address().port()), "/v2/{project_id}/scm/cert/{cert_id}/save");
+    let emulator_port = format!("int {}", emulator.address().port());
+    let template = "/v2/{project_id}/scm/cert/{cert_id}/save";
     let mut gateway = gateway;
     gateway.stop();
     gateway.stopped().await;
 
     let spans = sink.trace("11111111111111111111111111111111", 2).await;
-    let (server, client) = (by_kind(&spans, SpanKind::Server), by_kind(&spans, SpanKind::Client));
+    let server = by_kind(&spans, SpanKind::Server);
+    let client = by_kind(&spans, SpanKind::Client);
     assert_eq!(server.status.clone().unwrap_or_default().code(), StatusCode::Unset);
     assert_eq!(attribute(server, "rpc.response.status_code").unwrap(), "NOT_FOUND");
     assert_eq!(attribute(server, "scm.reason").unwrap(), "CERTIFICATE_NOT_FOUND");
@@ -162,8 +167,9 @@ async fn a_callers_mistake_is_no_error_of_the_server_and_a_failure_is() {
 }
 
 #[tokio::test]
-async fn traces_go_by_http_too() {
-    let (emulator, sink) = (emulator().await, Sink::http().await);
+async fn traces_are_exported_over_http() {
+    let emulator = emulator().await;
+    let sink = Sink::http().await;
     let mut gateway = exporting(&emulator, &sink, "http/protobuf").await;
     gateway.client.clone().save_info(traced()).await.unwrap();
     gateway.stop();
@@ -172,8 +178,9 @@ async fn traces_go_by_http_too() {
 }
 
 #[tokio::test]
-async fn what_is_not_sampled_is_not_exported() {
-    let (emulator, sink) = (emulator().await, Sink::grpc().await);
+async fn unsampled_traces_are_not_exported() {
+    let emulator = emulator().await;
+    let sink = Sink::grpc().await;
     let endpoint = format!("http://{}", sink.address);
     let variables = [
         ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
@@ -190,7 +197,7 @@ async fn what_is_not_sampled_is_not_exported() {
 }
 
 #[tokio::test]
-async fn a_dead_collector_costs_a_counter_and_no_call() {
+async fn unreachable_collector_fails_no_call() {
     let emulator = emulator().await;
     let endpoint = "http://127.0.0.1:1";
     let variables = [("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint), ("OTEL_METRICS_EXPORTER", "none")];
@@ -210,8 +217,9 @@ async fn a_dead_collector_costs_a_counter_and_no_call() {
 }
 
 #[tokio::test]
-async fn a_collector_that_sends_elsewhere_is_not_followed() {
-    let (emulator, elsewhere) = (emulator().await, Sink::http().await);
+async fn redirect_of_the_collector_is_not_followed() {
+    let emulator = emulator().await;
+    let elsewhere = Sink::http().await;
     let collector = crate::harness::emulator().await;
     let location = format!("http://{}/v1/traces", elsewhere.address);
     collector.scripts((0..10).map(|_| Step::Reply(Reply::new(307).header("Location", &*location))));
@@ -230,7 +238,7 @@ async fn a_collector_that_sends_elsewhere_is_not_followed() {
 }
 
 #[tokio::test]
-async fn the_gauge_of_tasks_rises_and_falls_with_what_there_is_to_do() {
+async fn task_gauge_follows_the_open_connections() {
     let emulator = emulator().await;
     let process = Process::start(&emulator.endpoint(), &[]).await;
     let tasks = async || process.metric("scm_gateway_runtime_alive_tasks").await;
@@ -246,7 +254,7 @@ async fn the_gauge_of_tasks_rises_and_falls_with_what_there_is_to_do() {
 }
 
 #[tokio::test]
-async fn what_is_the_accounts_affair_is_no_error_but_counted_by_reason() {
+async fn account_failures_are_counted_by_reason() {
     let emulator = emulator().await;
     let gateway = Gateway::of(&emulator).await;
     for (reply, reason) in [

@@ -1,4 +1,4 @@
-//! TLS of the listener.
+//! TLS of the listener, and reload of certificates and trust roots.
 
 use std::{fs, sync::Arc};
 
@@ -26,7 +26,7 @@ use crate::{
 
 const ORDERS: &str = "spiffe://example.org/ns/web/sa/orders";
 
-/// A gateway with TLS, and with the client authority of `clients` mutual TLS.
+/// Starts a gateway with TLS, or with mutual TLS if `clients` is its client authority.
 async fn start(
     authority: &Authority,
     clients: Option<&Authority>,
@@ -49,8 +49,9 @@ async fn start(
 }
 
 #[tokio::test]
-async fn calls_come_in_by_tls_1_3_and_nothing_older() {
-    let (authority, folder) = (Authority::new(), Folder::new());
+async fn only_tls_1_3_is_accepted() {
+    let authority = Authority::new();
+    let folder = Folder::new();
     let (emulator, gateway) = start(&authority, None, &folder, &[]).await;
     let channel = authority.connect(&gateway.addresses.server, None).await.unwrap();
     CertificateServiceClient::new(channel).save_info(sample()).await.unwrap();
@@ -67,13 +68,14 @@ async fn calls_come_in_by_tls_1_3_and_nothing_older() {
         let connected = TlsConnector::from(Arc::new(config)).connect("localhost".try_into().unwrap(), stream).await;
         assert_eq!(connected.is_ok(), good, "{version:?}");
     }
-    gateway.save(sample()).await.expect_err("plain text is none");
+    gateway.save(sample()).await.expect_err("plain text is rejected");
     assert_eq!(emulator.attempts(), 1);
 }
 
 #[tokio::test]
-async fn a_client_certificate_of_another_authority_or_out_of_its_time_gets_no_connection() {
-    let (authority, folder) = (Authority::new(), Folder::new());
+async fn invalid_client_certificate_gets_no_connection() {
+    let authority = Authority::new();
+    let folder = Folder::new();
     let (emulator, gateway) = start(&authority, Some(&authority), &folder, &[]).await;
     let names = || vec![uri(ORDERS)];
     for bad in [
@@ -81,7 +83,7 @@ async fn a_client_certificate_of_another_authority_or_out_of_its_time_gets_no_co
         authority.issue(names(), ExtendedKeyUsagePurpose::ClientAuth, 2021),
         authority.issue(names(), ExtendedKeyUsagePurpose::ServerAuth, 2050),
     ] {
-        // In TLS 1.3 the client is done before the server has looked at its certificate.
+        // In TLS 1.3 the client completes its handshake before the server verifies its certificate.
         if let Ok(channel) = authority.connect(&gateway.addresses.server, Some(&bad)).await {
             CertificateServiceClient::new(channel).save_info(sample()).await.unwrap_err();
         }
@@ -93,8 +95,9 @@ async fn a_client_certificate_of_another_authority_or_out_of_its_time_gets_no_co
 }
 
 #[tokio::test]
-async fn a_handshake_that_does_not_end_in_time_is_closed() {
-    let (authority, folder) = (Authority::new(), Folder::new());
+async fn incomplete_tls_handshake_is_closed() {
+    let authority = Authority::new();
+    let folder = Folder::new();
     let variables = [("SCM_GATEWAY__SERVER__HANDSHAKE_TIMEOUT", "100ms")];
     let (_emulator, gateway) = start(&authority, None, &folder, &variables).await;
     let mut silent = TcpStream::connect(&gateway.addresses.server).await.unwrap();
@@ -102,15 +105,16 @@ async fn a_handshake_that_does_not_end_in_time_is_closed() {
 }
 
 #[tokio::test]
-async fn another_certificate_is_used_for_new_connections_and_the_old_ones_stay() {
-    let (old, folder) = (Authority::new(), Folder::new());
+async fn reloaded_certificate_applies_to_new_connections() {
+    let old = Authority::new();
+    let folder = Folder::new();
     let (emulator, gateway) = start(&old, None, &folder, &[]).await;
     let address = &gateway.addresses.server;
-    let mut early = CertificateServiceClient::new(old.connect(address, None).await.unwrap());
-    early.save_info(sample()).await.unwrap();
+    let mut old_client = CertificateServiceClient::new(old.connect(address, None).await.unwrap());
+    old_client.save_info(sample()).await.unwrap();
     let gate = Arc::new(Notify::new());
     emulator.script(Step::HangThenServe(gate.clone()));
-    let mut caller = early.clone();
+    let mut caller = old_client.clone();
     let running = tokio::spawn(async move { caller.save_info(sample()).await });
     emulator.wait_for_attempts(2).await;
 
@@ -118,18 +122,19 @@ async fn another_certificate_is_used_for_new_connections_and_the_old_ones_stay()
     new.variables(&folder, None); // writes its files
     counted(&gateway, "scm_gateway_tls_reloads", "success").await;
 
-    let mut late = CertificateServiceClient::new(new.connect(address, None).await.unwrap());
-    late.save_info(sample()).await.unwrap();
-    old.connect(address, None).await.expect_err("the old certificate is gone");
+    let mut new_client = CertificateServiceClient::new(new.connect(address, None).await.unwrap());
+    new_client.save_info(sample()).await.unwrap();
+    old.connect(address, None).await.expect_err("the old certificate is replaced");
     gate.notify_one();
     running.await.unwrap().unwrap();
-    early.save_info(sample()).await.unwrap();
+    old_client.save_info(sample()).await.unwrap();
     assert_eq!(emulator.attempts(), 4);
 }
 
 #[tokio::test]
-async fn a_certificate_without_its_key_is_not_used() {
-    let (authority, folder) = (Authority::new(), Folder::new());
+async fn certificate_without_its_key_is_not_used() {
+    let authority = Authority::new();
+    let folder = Folder::new();
     let (_emulator, gateway) = start(&authority, None, &folder, &[]).await;
     fs::write(folder.path("tls.crt"), authority.server().certificate).unwrap();
     counted(&gateway, "scm_gateway_tls_reloads", "failure").await;
@@ -138,8 +143,9 @@ async fn a_certificate_without_its_key_is_not_used() {
 }
 
 #[tokio::test]
-async fn a_certificate_that_has_expired_is_not_used_instead_of_a_good_one() {
-    let (authority, folder) = (Authority::new(), Folder::new());
+async fn expired_certificate_does_not_replace_a_valid_one() {
+    let authority = Authority::new();
+    let folder = Folder::new();
     let (_emulator, gateway) = start(&authority, None, &folder, &[]).await;
     let failing = "scm_gateway_tls_reload_failing{side=\"listener\"";
     assert_eq!(gateway.metric::<u64>(failing).await, 0);
@@ -150,15 +156,16 @@ async fn a_certificate_that_has_expired_is_not_used_instead_of_a_good_one() {
     assert_eq!(gateway.metric::<u64>(failing).await, 1);
     let channel = authority.connect(&gateway.addresses.server, None).await.unwrap();
     CertificateServiceClient::new(channel).save_info(sample()).await.unwrap();
-    authority.variables(&folder, None); // writes a good one
+    authority.variables(&folder, None); // writes a valid one
     counted(&gateway, "scm_gateway_tls_reloads", "success").await;
     assert_eq!(gateway.metric::<u64>(failing).await, 0);
 }
 
-/// As a balancer looks whether the port is open.
+/// A load balancer checks in this way whether the port is open.
 #[tokio::test]
-async fn who_connects_and_goes_is_no_refusal() {
-    let (authority, folder) = (Authority::new(), Folder::new());
+async fn port_probe_is_not_counted_as_refused() {
+    let authority = Authority::new();
+    let folder = Folder::new();
     let (_emulator, gateway) = start(&authority, None, &folder, &[]).await;
     for _ in 0..5 {
         drop(TcpStream::connect(&gateway.addresses.server).await.unwrap());
@@ -169,8 +176,10 @@ async fn who_connects_and_goes_is_no_refusal() {
 }
 
 #[tokio::test]
-async fn another_client_authority_holds_for_new_connections() {
-    let (old, new, folder) = (Authority::new(), Authority::new(), Folder::new());
+async fn reloaded_client_ca_applies_to_new_connections() {
+    let old = Authority::new();
+    let new = Authority::new();
+    let folder = Folder::new();
     let (emulator, gateway) = start(&old, Some(&old), &folder, &[]).await;
     let address = &gateway.addresses.server;
     fs::write(folder.path("ca.crt"), &new.pem).unwrap();
@@ -185,20 +194,22 @@ async fn another_client_authority_holds_for_new_connections() {
 
 #[tokio::test]
 async fn time_to_expiry_is_a_metric() {
-    let (authority, folder) = (Authority::new(), Folder::new());
+    let authority = Authority::new();
+    let folder = Folder::new();
     let (_emulator, gateway) = start(&authority, Some(&authority), &folder, &[]).await;
     let (_, metrics) = gateway.admin("/metrics").await;
     let seconds = |certificate: &str| {
         let series = format!("scm_gateway_tls_certificate_time_to_expiry_seconds{{certificate=\"{certificate}\"");
         value_of::<f64>(&metrics, &series)
     };
-    assert!((365.0 * 86_400.0..366.0 * 30.0 * 86_400.0).contains(&seconds("server")), "2050");
-    assert!(seconds("client_ca") > seconds("server"), "4096");
+    assert!((365.0 * 86_400.0..366.0 * 30.0 * 86_400.0).contains(&seconds("server")), "expires in 2050");
+    assert!(seconds("client_ca") > seconds("server"), "expires in 4096");
 }
 
 #[tokio::test]
-async fn other_trust_roots_hold_for_new_connections_to_scm() {
-    let (folder, [old, new]) = (Folder::new(), [(); 2].map(|()| scm_emulator::Tls::generate()));
+async fn reloaded_trust_roots_apply_to_new_connections() {
+    let folder = Folder::new();
+    let [old, new] = [(); 2].map(|()| scm_emulator::Tls::generate());
     let ca = folder.file("ca.pem", &old.ca_pem());
     let tls = Some(new.clone());
     let emulator = Emulator::start(scm_emulator::Options { tls, ..scm_emulator::Options::default() }).await.unwrap();
@@ -216,44 +227,46 @@ async fn other_trust_roots_hold_for_new_connections_to_scm() {
 }
 
 #[tokio::test]
-async fn a_connection_without_a_client_certificate_does_not_stay() {
-    let (authority, folder) = (Authority::new(), Folder::new());
+async fn connection_without_client_certificate_is_closed() {
+    let authority = Authority::new();
+    let folder = Folder::new();
     let variables = [("SCM_GATEWAY__SERVER__HANDSHAKE_TIMEOUT", "500ms")];
     let (_emulator, gateway) = start(&authority, Some(&authority), &folder, &variables).await;
     let open = async || gateway.metric::<u64>("scm_gateway_connections_open").await;
-    let known = authority.client(vec![uri(ORDERS)]);
-    let known = authority.connect(&gateway.addresses.server, Some(&known)).await.unwrap();
-    CertificateServiceClient::new(known.clone()).save_info(sample()).await.unwrap();
-    let stranger = authority.connect(&gateway.addresses.server, None).await.unwrap();
-    let status = CertificateServiceClient::new(stranger.clone()).save_info(sample()).await.unwrap_err();
+    let listed = authority.client(vec![uri(ORDERS)]);
+    let listed = authority.connect(&gateway.addresses.server, Some(&listed)).await.unwrap();
+    CertificateServiceClient::new(listed.clone()).save_info(sample()).await.unwrap();
+    let unidentified = authority.connect(&gateway.addresses.server, None).await.unwrap();
+    let status = CertificateServiceClient::new(unidentified.clone()).save_info(sample()).await.unwrap_err();
     assert_status(&status, Code::Unauthenticated, "CALLER_UNAUTHENTICATED", None);
     assert_eq!(open().await, 2);
     while open().await != 1 {}
-    CertificateServiceClient::new(known.clone()).save_info(sample()).await.unwrap();
-    assert_eq!(open().await, 1, "the one that is known has stayed");
+    CertificateServiceClient::new(listed.clone()).save_info(sample()).await.unwrap();
+    assert_eq!(open().await, 1, "the connection of the listed caller stays open");
 }
 
 #[tokio::test]
-async fn strangers_leave_most_connections_to_those_who_are_known() {
-    // Without a certificate, and with one that is not listed, where a single caller is.
+async fn unlisted_callers_share_an_eighth_of_connections() {
+    // A caller without a certificate, and one that is not listed.
     for (certificate, code, reason) in [
         (None, Code::Unauthenticated, "CALLER_UNAUTHENTICATED"),
         (Some("spiffe://example.org/ns/web/sa/unlisted"), Code::PermissionDenied, "CALLER_NOT_ALLOWED"),
     ] {
-        let (authority, folder) = (Authority::new(), Folder::new());
+        let authority = Authority::new();
+        let folder = Folder::new();
         let variables = [("SCM_GATEWAY__SERVER__MAX_CONNECTIONS", "8")];
         let (_emulator, gateway) = start(&authority, Some(&authority), &folder, &variables).await;
         let address = &gateway.addresses.server;
-        let stranger = certificate.map(|name| authority.client(vec![uri(name)]));
-        let first = authority.connect(address, stranger.as_ref()).await.unwrap();
+        let unlisted = certificate.map(|name| authority.client(vec![uri(name)]));
+        let first = authority.connect(address, unlisted.as_ref()).await.unwrap();
         let status = CertificateServiceClient::new(first.clone()).save_info(sample()).await.unwrap_err();
         assert_status(&status, code, reason, None);
-        if let Ok(second) = authority.connect(address, stranger.as_ref()).await {
+        if let Ok(second) = authority.connect(address, unlisted.as_ref()).await {
             let status = CertificateServiceClient::new(second).save_info(sample()).await.unwrap_err();
-            assert_ne!(status.code(), code, "one in eight");
+            assert_ne!(status.code(), code, "unlisted callers have one connection in eight");
         }
-        let known = authority.connect(address, Some(&authority.client(vec![uri(ORDERS)]))).await.unwrap();
-        CertificateServiceClient::new(known).save_info(sample()).await.unwrap();
+        let listed = authority.connect(address, Some(&authority.client(vec![uri(ORDERS)]))).await.unwrap();
+        CertificateServiceClient::new(listed).save_info(sample()).await.unwrap();
         let status = CertificateServiceClient::new(first).save_info(sample()).await.unwrap_err();
         assert_status(&status, code, reason, None);
     }

@@ -1,4 +1,4 @@
-//! What is refused before anything is sent: all at once, by proto path, without values.
+//! Validation before anything is sent: every violation at once, by proto path, without values.
 
 use scm_gateway::proto::{CertificateInfo, SaveInfoRequest};
 use tonic::Code;
@@ -9,7 +9,7 @@ use crate::harness::{Gateway, assert_status, emulator, fields, sample, sample_in
 const MARKER: &str = "p1anted";
 
 #[tokio::test]
-async fn every_bad_field_is_named_at_once_and_no_value_is() {
+async fn every_violation_is_reported_without_values() {
     let emulator = emulator().await;
     let gateway = Gateway::of(&emulator).await;
     let long = |n: usize| Some(MARKER.repeat(n));
@@ -77,11 +77,12 @@ async fn info_is_required() {
     assert_eq!(emulator.attempts(), 0);
 }
 
-/// The one field that a change makes bad, or none.
-async fn refused(change: impl Fn(&mut SaveInfoRequest, &mut CertificateInfo)) -> Vec<String> {
+/// Returns the fields that a change makes invalid.
+async fn violations(change: impl Fn(&mut SaveInfoRequest, &mut CertificateInfo)) -> Vec<String> {
     let emulator = emulator().await;
     let gateway = Gateway::of(&emulator).await;
-    let (mut request, mut info) = (sample(), sample_info());
+    let mut request = sample();
+    let mut info = sample_info();
     change(&mut request, &mut info);
     request.info = Some(info);
     match gateway.save(request).await {
@@ -95,31 +96,31 @@ async fn refused(change: impl Fn(&mut SaveInfoRequest, &mut CertificateInfo)) ->
 }
 
 #[tokio::test]
-async fn the_edges_of_every_rule() {
-    let nothing: [&str; 0] = [];
-    assert_eq!(refused(|_, i| i.company_name = "界".repeat(63)).await, nothing);
-    assert_eq!(refused(|_, i| i.company_name = "界".repeat(64)).await, ["info.company_name"]);
-    assert_eq!(refused(|_, i| i.company_city = String::new()).await, nothing);
-    assert_eq!(refused(|_, i| i.applicant_name = "x".repeat(63)).await, nothing);
-    assert_eq!(refused(|_, i| i.applicant_name = "x".repeat(64)).await, ["info.applicant_name"]);
-    assert_eq!(refused(|_, i| i.applicant_email = "example.huawei.com".into()).await, nothing);
-    assert_eq!(refused(|_, i| i.applicant_phone = "1".repeat(256)).await, ["info.applicant_phone"]);
-    assert_eq!(refused(|_, i| i.contact_email = Some("x".repeat(255))).await, nothing);
-    assert_eq!(refused(|_, i| i.country = "uk".into()).await, ["info.country"]);
-    assert_eq!(refused(|_, i| i.country = "gb".into()).await, nothing);
-    assert_eq!(refused(|_, i| i.sans = vec!["WWW.xzz.com".into()]).await, ["info.sans[0]"]);
-    assert_eq!(refused(|_, i| i.domain = "127.0.0.1".into()).await, ["info.domain"]);
-    assert_eq!(refused(|_, i| i.domain = "localhost".into()).await, ["info.domain"]);
-    assert_eq!(refused(|r, _| r.cert_id = String::new()).await, ["cert_id"]);
-    assert_eq!(refused(|r, _| r.cert_id = "x".repeat(65)).await, ["cert_id"]);
-    assert_eq!(refused(|_, i| i.csr = "-".repeat(5121)).await, ["info.csr"]);
+async fn limits_of_every_rule() {
+    let none: [&str; 0] = [];
+    assert_eq!(violations(|_, i| i.company_name = "界".repeat(63)).await, none);
+    assert_eq!(violations(|_, i| i.company_name = "界".repeat(64)).await, ["info.company_name"]);
+    assert_eq!(violations(|_, i| i.company_city = String::new()).await, none);
+    assert_eq!(violations(|_, i| i.applicant_name = "x".repeat(63)).await, none);
+    assert_eq!(violations(|_, i| i.applicant_name = "x".repeat(64)).await, ["info.applicant_name"]);
+    assert_eq!(violations(|_, i| i.applicant_email = "example.huawei.com".into()).await, none);
+    assert_eq!(violations(|_, i| i.applicant_phone = "1".repeat(256)).await, ["info.applicant_phone"]);
+    assert_eq!(violations(|_, i| i.contact_email = Some("x".repeat(255))).await, none);
+    assert_eq!(violations(|_, i| i.country = "uk".into()).await, ["info.country"]);
+    assert_eq!(violations(|_, i| i.country = "gb".into()).await, none);
+    assert_eq!(violations(|_, i| i.sans = vec!["WWW.xzz.com".into()]).await, ["info.sans[0]"]);
+    assert_eq!(violations(|_, i| i.domain = "127.0.0.1".into()).await, ["info.domain"]);
+    assert_eq!(violations(|_, i| i.domain = "localhost".into()).await, ["info.domain"]);
+    assert_eq!(violations(|r, _| r.cert_id = String::new()).await, ["cert_id"]);
+    assert_eq!(violations(|r, _| r.cert_id = "x".repeat(65)).await, ["cert_id"]);
+    assert_eq!(violations(|_, i| i.csr = "-".repeat(5121)).await, ["info.csr"]);
 }
 
 #[tokio::test]
-async fn a_csr_for_another_domain_is_refused() {
+async fn csr_for_another_domain_is_rejected() {
     let key = rcgen::KeyPair::generate().unwrap();
     let request =
         rcgen::CertificateParams::new(vec!["other.example".to_owned()]).unwrap().serialize_request(&key).unwrap();
     let pem = request.pem().unwrap();
-    assert_eq!(refused(|_, i| i.csr.clone_from(&pem)).await, ["info.csr"]);
+    assert_eq!(violations(|_, i| i.csr.clone_from(&pem)).await, ["info.csr"]);
 }

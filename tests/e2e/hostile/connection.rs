@@ -1,4 +1,4 @@
-//! Connections that are not made, break, hang, drip, or were closed while nobody used them.
+//! Connections that cannot be opened, break, hang, drip, or are closed while idle.
 
 use std::{
     net::{SocketAddr, TcpStream},
@@ -8,10 +8,10 @@ use std::{
 use scm_emulator::{Step, Then};
 use tonic::Code;
 
-use super::{Pair, SUCCESS, expect, gateway, good, head, lost, overdue, raw, success, then};
+use super::{Pair, SUCCESS, expect, gateway, head, lost, raw, succeeds, success, then, times_out};
 use crate::harness::{Gateway, emulator, sample};
 
-/// A call that goes nowhere.
+/// Asserts that a call cannot connect.
 async fn unreachable(endpoint: &str, variables: &[(&str, &str)]) {
     let gateway = gateway(endpoint, variables).await;
     let status = gateway.save(sample()).await.unwrap_err();
@@ -19,7 +19,7 @@ async fn unreachable(endpoint: &str, variables: &[(&str, &str)]) {
 }
 
 #[tokio::test]
-async fn nobody_listens() {
+async fn connection_refused() {
     let emulator = emulator().await;
     let endpoint = emulator.endpoint();
     drop(emulator);
@@ -27,20 +27,20 @@ async fn nobody_listens() {
 }
 
 #[tokio::test]
-async fn the_name_does_not_resolve() {
+async fn name_does_not_resolve() {
     unreachable("https://scm.invalid", &[]).await;
 }
 
-/// A listener whose queue is full: the system does not answer whoever else would connect.
+/// The listener's backlog is full, so the kernel does not answer.
 #[tokio::test]
-async fn the_address_does_not_answer() {
+async fn address_does_not_respond() {
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     let listener = socket.listen(1).unwrap();
     let address = listener.local_addr().unwrap();
     let connect = |_| TcpStream::connect_timeout(&address, Duration::from_millis(50)).ok();
-    let queue: Vec<_> = (0..16).map_while(connect).collect();
-    assert!(queue.len() < 16, "the queue is full");
+    let backlog: Vec<_> = (0..16).map_while(connect).collect();
+    assert!(backlog.len() < 16, "the backlog is full");
     unreachable(&format!("http://{address}"), &[("SCM_GATEWAY__UPSTREAM__CONNECT_TIMEOUT", "50ms")]).await;
 }
 
@@ -85,7 +85,7 @@ async fn reset_after_the_head() {
 }
 
 #[tokio::test]
-async fn closed_after_an_interim_answer() {
+async fn closed_after_an_interim_response() {
     lost(raw("HTTP/1.1 100 Continue\r\n\r\n")).await;
 }
 
@@ -100,43 +100,43 @@ async fn reset_instead_of_the_close_that_ends_the_body() {
 }
 
 #[tokio::test]
-async fn reset_after_the_whole_answer_is_no_failure() {
-    good(then(success(), Then::Reset)).await;
+async fn reset_after_the_complete_response_succeeds() {
+    succeeds(then(success(), Then::Reset)).await;
 }
 
 #[tokio::test]
-async fn closed_after_the_whole_answer_is_no_failure() {
-    good(raw(success())).await;
+async fn closed_after_the_complete_response_succeeds() {
+    succeeds(raw(success())).await;
 }
 
 #[tokio::test]
 async fn hanging_before_the_head() {
-    overdue(Step::Hang).await;
+    times_out(Step::Hang).await;
 }
 
 #[tokio::test]
 async fn hanging_in_the_middle_of_the_head() {
-    overdue(then("HTTP/1.1 200 OK\r\nContent-Le", Then::Hang)).await;
+    times_out(then("HTTP/1.1 200 OK\r\nContent-Le", Then::Hang)).await;
 }
 
 #[tokio::test]
 async fn hanging_after_the_head() {
-    overdue(then(head("Content-Length: 26"), Then::Hang)).await;
+    times_out(then(head("Content-Length: 26"), Then::Hang)).await;
 }
 
 #[tokio::test]
 async fn hanging_in_the_middle_of_the_body() {
-    overdue(then(head("Content-Length: 26") + r#"{"request_"#, Then::Hang)).await;
+    times_out(then(head("Content-Length: 26") + r#"{"request_"#, Then::Hang)).await;
 }
 
 #[tokio::test]
 async fn hanging_instead_of_the_close_that_ends_the_body() {
-    overdue(then(head("X: y") + SUCCESS, Then::Hang)).await;
+    times_out(then(head("X: y") + SUCCESS, Then::Hang)).await;
 }
 
-/// The caller gave no deadline, so ours ends it.
+/// The caller set no deadline, so `upstream.timeout` ends the call.
 #[tokio::test]
-async fn hanging_longer_than_our_own_time() {
+async fn hanging_longer_than_the_upstream_timeout() {
     let emulator = emulator().await;
     let gateway = gateway(&emulator.endpoint(), &[("SCM_GATEWAY__UPSTREAM__TIMEOUT", "500ms")]).await;
     let pair = Pair { emulator, gateway };
@@ -147,24 +147,24 @@ async fn hanging_longer_than_our_own_time() {
 }
 
 #[tokio::test]
-async fn a_head_that_drips_a_byte_a_second() {
-    overdue(Step::Drip { head: Vec::new(), bytes: success().into(), every: Duration::from_secs(1) }).await;
+async fn head_that_drips_a_byte_a_second() {
+    times_out(Step::Drip { head: Vec::new(), bytes: success().into(), every: Duration::from_secs(1) }).await;
 }
 
 #[tokio::test]
-async fn a_body_that_drips_a_byte_a_second() {
+async fn body_that_drips_a_byte_a_second() {
     let head = head("Content-Length: 26").into();
-    overdue(Step::Drip { head, bytes: SUCCESS.into(), every: Duration::from_secs(1) }).await;
+    times_out(Step::Drip { head, bytes: SUCCESS.into(), every: Duration::from_secs(1) }).await;
 }
 
 #[tokio::test]
-async fn an_answer_that_drips_but_comes_in_time_is_good() {
-    good(Step::Drip { head: Vec::new(), bytes: success().into(), every: Duration::from_millis(1) }).await;
+async fn response_that_drips_before_the_deadline_succeeds() {
+    succeeds(Step::Drip { head: Vec::new(), bytes: success().into(), every: Duration::from_millis(1) }).await;
 }
 
-/// SCM closed the connection that was kept for the next call.
+/// SCM closes the connection before the next call.
 #[tokio::test]
-async fn an_idle_connection_closed_between_two_calls() {
+async fn idle_connection_closed_between_two_calls() {
     let pair = Pair::new().await;
     pair.call(raw(success()), 1, None).await.unwrap();
     pair.emulator.wait_for_open_connections(0).await;
@@ -172,9 +172,9 @@ async fn an_idle_connection_closed_between_two_calls() {
     assert_eq!(pair.emulator.connections(), 2);
 }
 
-/// SCM closes it at the very moment at which the next call uses it.
+/// SCM closes the connection while the next call uses it.
 #[tokio::test]
-async fn an_idle_connection_closed_as_the_next_call_uses_it() {
+async fn idle_connection_closed_as_the_next_call_uses_it() {
     let pair = Pair::new().await;
     pair.next_is_good().await;
     pair.emulator.script(Step::CloseUnread);
@@ -183,7 +183,7 @@ async fn an_idle_connection_closed_as_the_next_call_uses_it() {
 }
 
 #[tokio::test]
-async fn a_connection_that_is_kept_is_used_again() {
+async fn idle_connection_is_reused() {
     let pair = Pair::new().await;
     for _ in 0..5 {
         pair.next_is_good().await;
@@ -192,7 +192,7 @@ async fn a_connection_that_is_kept_is_used_again() {
 }
 
 #[tokio::test]
-async fn the_configured_proxy_is_asked() {
+async fn configured_proxy_is_used() {
     use tokio::io::{AsyncBufReadExt as _, BufReader};
     let emulator = emulator().await;
     let proxy = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

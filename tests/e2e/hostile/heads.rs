@@ -1,19 +1,20 @@
-//! Status lines and headers: interim answers, redirects, statuses that are no success, and heads without end.
+//! Status lines and headers: interim responses, redirects, other statuses and endless heads.
 
 use scm_emulator::{Reply, Step, Then};
 
-use super::{Pair, SUCCESS, good, head, malformed, overdue, raw, success, then};
+use super::{Pair, SUCCESS, head, malformed, raw, succeeds, success, then, times_out};
 use crate::harness::emulator;
 
-/// An answer of this status that would be a success if it were a 200.
-async fn no_success(status: u16) {
+/// Asserts that the body of a success with this status is malformed.
+async fn not_a_success(status: u16) {
     let seen = malformed(Step::Reply(Reply::json(status, SUCCESS))).await;
     assert_eq!(seen.metadata["http_status"], status.to_string());
 }
 
-/// Nobody is asked elsewhere, nor here again.
+/// Asserts that a redirect is not followed, neither to another host nor to the same one.
 async fn redirect(status: u16) {
-    let (pair, elsewhere) = (Pair::new().await, emulator().await);
+    let pair = Pair::new().await;
+    let elsewhere = emulator().await;
     for location in [format!("{}/v2/x", elsewhere.endpoint()), "/v2/elsewhere".to_owned()] {
         let reply = Reply::json(status, SUCCESS).header("Location", location);
         let seen = pair.malformed(Step::Reply(reply)).await;
@@ -23,69 +24,69 @@ async fn redirect(status: u16) {
     assert!(pair.emulator.journal().iter().all(|sent| sent.target.ends_with("/save")));
 }
 
-/// Interim answers may come, in any number, before the answer.
+/// Asserts that any number of interim responses may come before the response.
 async fn flood(interim: &str) {
-    good(then(interim.repeat(5_000) + &success(), Then::KeepAlive)).await;
+    succeeds(then(interim.repeat(5_000) + &success(), Then::KeepAlive)).await;
 }
 
 #[tokio::test]
-async fn a_flood_of_100() {
+async fn flood_of_100() {
     flood("HTTP/1.1 100 Continue\r\n\r\n").await;
 }
 
 #[tokio::test]
-async fn a_flood_of_102() {
+async fn flood_of_102() {
     flood("HTTP/1.1 102 Processing\r\n\r\n").await;
 }
 
 #[tokio::test]
-async fn a_flood_of_103() {
+async fn flood_of_103() {
     flood("HTTP/1.1 103 Early Hints\r\nLink: </a>; rel=preload\r\nContent-Length: 9\r\n\r\n").await;
 }
 
 #[tokio::test]
-async fn a_flood_of_103_without_end() {
+async fn endless_flood_of_103() {
     let chunk = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n".repeat(1_000).into();
-    overdue(Step::Endless { head: Vec::new(), chunk }).await;
+    times_out(Step::Endless { head: Vec::new(), chunk }).await;
 }
 
 #[tokio::test]
-async fn a_switch_of_protocols_that_nobody_asked_for() {
-    let answer = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n";
+async fn unrequested_protocol_switch() {
+    let response = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n";
     let pair = Pair::new().await;
-    let seen = pair.malformed(then(answer, Then::Hang)).await;
+    let seen = pair.malformed(then(response, Then::Hang)).await;
     assert_eq!(seen.metadata["http_status"], "101");
     pair.emulator.wait_for_open_connections(1).await;
 }
 
 #[tokio::test]
-async fn a_redirect_301() {
+async fn redirect_301() {
     redirect(301).await;
 }
 
 #[tokio::test]
-async fn a_redirect_302() {
+async fn redirect_302() {
     redirect(302).await;
 }
 
 #[tokio::test]
-async fn a_redirect_303() {
+async fn redirect_303() {
     redirect(303).await;
 }
 
 #[tokio::test]
-async fn a_redirect_307() {
+async fn redirect_307() {
     redirect(307).await;
 }
 
 #[tokio::test]
-async fn a_redirect_308() {
+async fn redirect_308() {
     redirect(308).await;
 }
 
 #[tokio::test]
 async fn status_201() {
-    no_success(201).await;
+    not_a_success(201).await;
 }
 
 #[tokio::test]
@@ -96,7 +97,7 @@ async fn status_204() {
 
 #[tokio::test]
 async fn status_206() {
-    no_success(206).await;
+    not_a_success(206).await;
 }
 
 #[tokio::test]
@@ -107,12 +108,12 @@ async fn status_304() {
 
 #[tokio::test]
 async fn status_600() {
-    no_success(600).await;
+    not_a_success(600).await;
 }
 
 #[tokio::test]
 async fn status_999() {
-    no_success(999).await;
+    not_a_success(999).await;
 }
 
 #[tokio::test]
@@ -126,12 +127,12 @@ async fn status_99() {
 }
 
 #[tokio::test]
-async fn no_http_at_all() {
+async fn not_http() {
     malformed(raw("SSH-2.0-OpenSSH_9.6\r\n\r\n")).await;
 }
 
 #[tokio::test]
-async fn a_body_without_a_head() {
+async fn body_without_a_head() {
     malformed(raw(SUCCESS)).await;
 }
 
@@ -141,23 +142,23 @@ async fn http_2() {
 }
 
 #[tokio::test]
-async fn http_1_0_is_good() {
-    good(raw(format!("HTTP/1.0 200 OK\r\n\r\n{SUCCESS}"))).await;
+async fn http_1_0_succeeds() {
+    succeeds(raw(format!("HTTP/1.0 200 OK\r\n\r\n{SUCCESS}"))).await;
 }
 
 #[tokio::test]
-async fn a_header_without_a_colon() {
+async fn header_without_a_colon() {
     malformed(raw(head("Content-Length 26") + SUCCESS)).await;
 }
 
 #[tokio::test]
-async fn a_header_with_a_nul() {
+async fn header_with_a_nul() {
     malformed(raw(head("X: \0\r\nContent-Length: 26") + SUCCESS)).await;
 }
 
-/// Refused at some 400 KiB.
+/// The limit is about 400 KiB.
 #[tokio::test]
-async fn a_header_of_1_mib() {
+async fn header_of_1_mib() {
     malformed(raw(head(&format!("X: {}\r\nContent-Length: 26", "x".repeat(1024 * 1024))) + SUCCESS)).await;
 }
 
@@ -167,29 +168,29 @@ async fn headers_of_1_mib() {
     malformed(raw(head(&(lines + "Content-Length: 26")) + SUCCESS)).await;
 }
 
-/// Refused at the hundred-and-first.
+/// The limit is 100 headers.
 #[tokio::test]
 async fn ten_thousand_headers() {
     malformed(raw(head(&("X: y\r\n".repeat(10_000) + "Content-Length: 26")) + SUCCESS)).await;
 }
 
 #[tokio::test]
-async fn a_hundred_headers_of_300_kib_are_good() {
+async fn hundred_headers_of_300_kib_succeed() {
     let lines = format!("X: {}\r\n", "x".repeat(3 * 1024)).repeat(99);
-    good(then(head(&(lines + "Content-Length: 26")) + SUCCESS, Then::KeepAlive)).await;
+    succeeds(then(head(&(lines + "Content-Length: 26")) + SUCCESS, Then::KeepAlive)).await;
 }
 
 #[tokio::test]
-async fn a_header_without_end() {
+async fn endless_header() {
     malformed(Step::Endless { head: b"HTTP/1.1 200 OK\r\nX: ".to_vec(), chunk: vec![b'x'; 4096] }).await;
 }
 
 #[tokio::test]
-async fn a_reason_phrase_without_end() {
+async fn endless_reason_phrase() {
     malformed(Step::Endless { head: b"HTTP/1.1 200 ".to_vec(), chunk: vec![b'x'; 4096] }).await;
 }
 
 #[tokio::test]
-async fn empty_lines_without_end() {
+async fn endless_empty_lines() {
     malformed(Step::Endless { head: Vec::new(), chunk: b"\r\n".repeat(1024) }).await;
 }

@@ -1,4 +1,4 @@
-//! TLS connections that are not to be trusted, or none.
+//! TLS connections that fail or cannot be trusted.
 
 use std::{
     sync::{
@@ -28,12 +28,12 @@ use tonic::{Code, Request};
 use super::{Pair, SUCCESS, expect, gateway, head, then};
 use crate::harness::{assert_status, emulator, folder::Folder, pki::Authority, sample};
 
-/// SCM over TLS, and a gateway that trusts this authority.
+/// Starts an emulator with TLS, and a gateway that trusts this authority.
 async fn over_tls(tls: Tls, trusted: &Tls) -> Pair {
     over_tls_with(tls, trusted, None).await
 }
 
-/// The same, perhaps by way of a proxy.
+/// Like [`over_tls`], optionally through a proxy.
 async fn over_tls_with(tls: Tls, trusted: &Tls, proxy: Option<&str>) -> Pair {
     let folder = Folder::new();
     let ca = folder.file("ca.pem", &trusted.ca_pem());
@@ -44,8 +44,8 @@ async fn over_tls_with(tls: Tls, trusted: &Tls, proxy: Option<&str>) -> Pair {
     Pair { emulator, gateway }
 }
 
-/// The head of a request.
-async fn head_of(stream: &mut BufReader<TcpStream>) -> String {
+/// Reads the head of a request.
+async fn read_head(stream: &mut BufReader<TcpStream>) -> String {
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
         stream.read_line(&mut head).await.unwrap();
@@ -53,7 +53,7 @@ async fn head_of(stream: &mut BufReader<TcpStream>) -> String {
     head
 }
 
-/// No request goes out, and nobody tries again.
+/// Asserts that no request is sent and the call is not retried.
 async fn distrusted(tls: Tls, trusted: &Tls) {
     let pair = over_tls(tls, trusted).await;
     let status = pair.gateway.save(sample()).await.unwrap_err();
@@ -62,21 +62,21 @@ async fn distrusted(tls: Tls, trusted: &Tls) {
 }
 
 #[tokio::test]
-async fn a_certificate_of_a_trusted_authority_is_good() {
+async fn trusted_certificate_succeeds() {
     let tls = Tls::generate();
     over_tls(tls.clone(), &tls).await.next_is_good().await;
 }
 
 #[tokio::test]
-async fn a_proxy_is_shown_its_password_and_passes_on_what_it_cannot_read() {
+async fn proxy_gets_its_password_and_tunnels_tls() {
     let proxy = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://user:p%40ss@{}", proxy.local_addr().unwrap());
     let tls = Tls::generate();
     let pair = over_tls_with(tls.clone(), &tls, Some(&url)).await;
     let scm = pair.emulator.address();
-    let passing_on = tokio::spawn(async move {
+    let tunnel = tokio::spawn(async move {
         let mut stream = BufReader::new(proxy.accept().await.unwrap().0);
-        let head = head_of(&mut stream).await;
+        let head = read_head(&mut stream).await;
         stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
         let _ = copy_bidirectional(&mut stream, &mut TcpStream::connect(scm).await.unwrap()).await;
         head
@@ -84,39 +84,40 @@ async fn a_proxy_is_shown_its_password_and_passes_on_what_it_cannot_read() {
     pair.next_is_good().await;
     assert_eq!(pair.emulator.connections(), 1);
     drop(pair);
-    let head = passing_on.await.unwrap().to_lowercase();
+    let head = tunnel.await.unwrap().to_lowercase();
     assert!(head.starts_with(&format!("connect localhost:{} http/1.1\r\n", scm.port())), "{head}");
     assert!(head.contains("proxy-authorization: basic dxnlcjpwqhnz\r\n"), "{head}");
     let agent = concat!("user-agent: scm-gateway/", env!("CARGO_PKG_VERSION"), "\r\n");
     assert!(head.contains(agent), "{head}");
 }
 
-/// The gateway's configuration is wrong: nobody tries again.
+/// The configuration is wrong, so the call is not retried.
 #[tokio::test]
-async fn a_proxy_that_takes_another_password() {
+async fn proxy_that_rejects_the_password() {
     let proxy = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://user:pass@{}", proxy.local_addr().unwrap());
     let tls = Tls::generate();
     let pair = over_tls_with(tls.clone(), &tls, Some(&url)).await;
-    let refusing = tokio::spawn(async move {
+    let rejecting = tokio::spawn(async move {
         for connections in 1.. {
             let mut stream = BufReader::new(proxy.accept().await.unwrap().0);
-            head_of(&mut stream).await;
-            let refusal = b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n";
-            stream.write_all(refusal).await.unwrap();
+            read_head(&mut stream).await;
+            let response = b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n";
+            stream.write_all(response).await.unwrap();
             assert_eq!(connections, 1, "one attempt");
         }
     });
     let status = pair.gateway.save(sample()).await.unwrap_err();
     expect(&status, 1, Code::Internal, "UPSTREAM_CONFIGURATION");
     assert_eq!(pair.emulator.connections(), 0);
-    assert!(!refusing.is_finished());
+    assert!(!rejecting.is_finished());
 }
 
-/// With TLS 1.3 the handshake is over for us before the server says that it wants a certificate of ours.
+/// In TLS 1.3 the client completes its handshake before the server rejects the missing client certificate.
 #[tokio::test]
-async fn that_wants_a_certificate_of_the_gateway() {
-    let (authority, folder) = (Authority::new(), Folder::new());
+async fn server_that_requires_a_client_certificate() {
+    let authority = Authority::new();
+    let folder = Folder::new();
     let issued = authority.server();
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(authority.pem.as_bytes()).unwrap()).unwrap();
@@ -140,7 +141,7 @@ async fn that_wants_a_certificate_of_the_gateway() {
         loop {
             let (socket, _) = listener.accept().await.unwrap();
             accepted.fetch_add(1, Ordering::Relaxed);
-            assert!(acceptor.accept(socket).await.is_err(), "nobody shows a certificate");
+            assert!(acceptor.accept(socket).await.is_err(), "the gateway has no client certificate");
         }
     });
     let ca = folder.file("ca.pem", &authority.pem);
@@ -152,30 +153,30 @@ async fn that_wants_a_certificate_of_the_gateway() {
 }
 
 #[tokio::test]
-async fn of_an_authority_that_is_not_trusted() {
+async fn untrusted_authority() {
     distrusted(Tls::generate(), &Tls::generate()).await;
 }
 
 #[tokio::test]
-async fn self_signed() {
+async fn self_signed_certificate() {
     distrusted(Tls::generate_self_signed(), &Tls::generate()).await;
 }
 
 #[tokio::test]
-async fn expired() {
+async fn expired_certificate() {
     let tls = Tls::generate_expired();
     distrusted(tls.clone(), &tls).await;
 }
 
 #[tokio::test]
-async fn for_another_host() {
+async fn certificate_for_another_host() {
     let tls = Tls::generate_for("other.example");
     distrusted(tls.clone(), &tls).await;
 }
 
-/// Without TLS's own farewell, the end of the connection may be somebody else's work: it is not the end of the body.
+/// Without `close_notify`, somebody else may have ended the connection, so it is not the end of the body.
 #[tokio::test]
-async fn cut_where_the_close_would_end_the_body() {
+async fn cut_instead_of_the_close_that_ends_the_body() {
     let tls = Tls::generate();
     over_tls(tls.clone(), &tls).await.lost(then(head("X: y") + SUCCESS, Then::Cut)).await;
 }
@@ -195,7 +196,7 @@ async fn plain_text_on_the_port() {
     assert_eq!(emulator.journal().len(), 0);
 }
 
-/// What a client sees of a server that answers its first bytes so and then waits, or closes when there is no answer.
+/// Asserts the status for a server that sends `answer` after the ClientHello and then waits, or closes if it is empty.
 async fn handshake(answer: &'static [u8], attempts: usize, reason: &str) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("https://{}", listener.local_addr().unwrap());
@@ -207,7 +208,7 @@ async fn handshake(answer: &'static [u8], attempts: usize, reason: &str) {
             accepted.fetch_add(1, Ordering::Relaxed);
             let mut hello = [0; 4096];
             assert!(socket.read(&mut hello).await.unwrap() > 0);
-            assert_eq!(hello[0], 0x16, "a handshake, and nothing before it");
+            assert_eq!(hello[0], 0x16, "the first record is a handshake");
             socket.write_all(answer).await.unwrap();
             while !answer.is_empty() && matches!(socket.read(&mut hello).await, Ok(1..)) {}
         }
@@ -219,7 +220,7 @@ async fn handshake(answer: &'static [u8], attempts: usize, reason: &str) {
     server.abort();
 }
 
-/// Alert `protocol_version`, as a server says that knows no newer one.
+/// A server without a newer version sends the alert `protocol_version`.
 #[tokio::test]
 async fn tls_1_1_only_by_alert() {
     handshake(b"\x15\x03\x02\0\x02\x02\x46", 1, "UPSTREAM_TLS").await;
@@ -233,11 +234,11 @@ async fn tls_1_1_only_by_server_hello() {
 }
 
 #[tokio::test]
-async fn a_handshake_that_is_refused() {
+async fn rejected_handshake() {
     handshake(b"\x15\x03\x03\0\x02\x02\x28", 1, "UPSTREAM_TLS").await;
 }
 
-/// No connection was made, and the next one may be.
+/// No connection was established, so the attempt is retried.
 #[tokio::test]
 async fn closed_in_the_middle_of_the_handshake() {
     handshake(b"", 3, "UPSTREAM_UNAVAILABLE").await;
@@ -248,34 +249,37 @@ async fn hanging_in_the_middle_of_the_handshake() {
     handshake(b"\x16\x03\x03", 3, "UPSTREAM_UNAVAILABLE").await;
 }
 
-/// A key in doubt is heard out, but what nobody waits for any more is not begun: it would undo what was saved since.
+/// With unverified credentials an attempt outlives its call, but a request whose write has not started is not sent: it
+/// would undo a later save.
 #[tokio::test]
-async fn a_handshake_that_ends_after_its_calls_sends_nothing_of_them() {
-    let (tls, folder) = (Tls::generate(), Folder::new());
+async fn handshake_after_the_end_of_its_calls_sends_nothing() {
+    let tls = Tls::generate();
+    let folder = Folder::new();
     let ca = folder.file("ca.pem", &tls.ca_pem());
     let emulator = Emulator::start(Options { tls: Some(tls), ..Options::default() }).await.unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("https://localhost:{}", listener.local_addr().unwrap().port());
-    let (scm, gate) = (emulator.address(), Arc::new(Semaphore::new(0)));
+    let scm = emulator.address();
+    let gate = Arc::new(Semaphore::new(0));
     let opened = gate.clone();
     tokio::spawn(async move {
         loop {
             let (mut socket, _) = listener.accept().await.unwrap();
             let opened = opened.clone();
             tokio::spawn(async move {
-                let _passing = opened.acquire().await.unwrap();
+                let _permit = opened.acquire().await.unwrap();
                 let _ = copy_bidirectional(&mut socket, &mut TcpStream::connect(scm).await.unwrap()).await;
             });
         }
     });
     let gateway = gateway(&endpoint, &[("SCM_GATEWAY__UPSTREAM__CA_FILE", &ca)]).await;
 
-    let mut late = Request::new(sample());
-    late.set_timeout(Duration::from_millis(200));
-    let status = gateway.patient_client().save_info(late).await.unwrap_err();
+    let mut request = Request::new(sample());
+    request.set_timeout(Duration::from_millis(200));
+    let status = gateway.patient_client().save_info(request).await.unwrap_err();
     assert_status(&status, Code::DeadlineExceeded, "DEADLINE", None);
-    let mut given_up = gateway.client.clone();
-    assert!(timeout(Duration::from_millis(200), given_up.save_info(sample())).await.is_err());
+    let mut cancelled = gateway.client.clone();
+    assert!(timeout(Duration::from_millis(200), cancelled.save_info(sample())).await.is_err());
     gate.add_permits(100);
     for calls in 1..=5 {
         gateway.save(sample()).await.unwrap();

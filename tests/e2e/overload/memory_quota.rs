@@ -1,5 +1,5 @@
-//! Half-sent requests and unread answers, by the hundred: a call is in flight from its complete request to the hand-over
-//! of its answer, so neither keeps a place.
+//! Hundreds of incomplete requests and unread responses. A call is in flight from its complete request to the hand-over
+//! of its response, so neither uses a permit.
 
 use std::{
     future::poll_fn,
@@ -24,14 +24,16 @@ use crate::harness::{self, Gateway, assert_status, emulator, framed, process::Pr
 
 const SAVE_INFO: &str = "http://localhost/huaweicloud.scm.v1.CertificateService/SaveInfo";
 
-/// Streams that one connection takes, and how many of them there are in all.
+/// The streams of a connection.
 const STREAMS: usize = 100;
-const MANY: usize = 600;
+
+/// The calls of a test.
+const CALLS: usize = 600;
 
 const DEADLINE: Duration = Duration::from_secs(4);
 const TIMEOUT: Duration = Duration::from_secs(7);
 
-/// A connection whose answers may be so long before the client has to say that it reads.
+/// Opens a connection with this initial stream window.
 async fn connect(address: &str, window: u32) -> (SendRequest<Bytes>, PingPong) {
     let stream = TcpStream::connect(address).await.unwrap();
     let (send, mut connection) = client::Builder::new().initial_window_size(window).handshake(stream).await.unwrap();
@@ -40,84 +42,86 @@ async fn connect(address: &str, window: u32) -> (SendRequest<Bytes>, PingPong) {
     (send, ping)
 }
 
-/// The head of a message of 256 KiB less one byte.
+/// The prefix of a message of 256 KiB minus one byte.
 const LONG: &[u8] = b"\0\0\x03\xff\xff";
 
-/// A call of which a few bytes came.
-struct HalfSent {
-    answer: ResponseFuture,
-    request: SendStream<Bytes>,
+/// A call whose request is incomplete.
+struct IncompleteCall {
+    response: ResponseFuture,
+    body: SendStream<Bytes>,
 }
 
-impl HalfSent {
-    async fn send(connection: SendRequest<Bytes>, deadline: Option<Duration>) -> Self {
-        Self::begin(connection, deadline, b"\0\0\0").await
+impl IncompleteCall {
+    async fn open(connection: SendRequest<Bytes>, deadline: Option<Duration>) -> Self {
+        Self::start(connection, deadline, b"\0\0\0").await
     }
 
-    async fn begin(connection: SendRequest<Bytes>, deadline: Option<Duration>, begun: &'static [u8]) -> Self {
+    async fn start(connection: SendRequest<Bytes>, deadline: Option<Duration>, bytes: &'static [u8]) -> Self {
         let mut request = Request::post(SAVE_INFO);
         if let Some(deadline) = deadline {
             request = request.header("grpc-timeout", format!("{}S", deadline.as_secs()));
         }
-        Self::begin_with(request, connection, begun).await
+        Self::start_with(request, connection, bytes).await
     }
 
-    async fn begin_with(request: Builder, connection: SendRequest<Bytes>, begun: &'static [u8]) -> Self {
+    async fn start_with(request: Builder, connection: SendRequest<Bytes>, bytes: &'static [u8]) -> Self {
         let request = request.header("content-type", "application/grpc");
         let mut connection = connection.ready().await.unwrap();
-        let (answer, mut body) = connection.send_request(request.body(()).unwrap(), false).unwrap();
-        body.send_data(Bytes::from_static(begun), false).unwrap();
-        Self { answer, request: body }
+        let (response, mut body) = connection.send_request(request.body(()).unwrap(), false).unwrap();
+        body.send_data(Bytes::from_static(bytes), false).unwrap();
+        Self { response, body }
     }
 
-    fn hangs(&mut self) -> bool {
-        (&mut self.answer).now_or_never().is_none()
+    fn is_pending(&mut self) -> bool {
+        (&mut self.response).now_or_never().is_none()
     }
 
-    async fn end(self) -> HeaderMap {
-        self.answer.await.unwrap().headers().clone()
+    async fn response_headers(self) -> HeaderMap {
+        self.response.await.unwrap().headers().clone()
     }
 }
 
-/// Once it is answered, everything sent before has arrived.
-async fn arrived(ping: &mut PingPong) {
+/// Waits until the server has received everything sent before.
+async fn wait_until_received(ping: &mut PingPong) {
     ping.ping(h2::Ping::opaque()).await.unwrap();
 }
 
 #[tokio::test]
-async fn hundreds_of_half_sent_requests_shut_nobody_out_and_end_by_their_deadline() {
+async fn incomplete_requests_use_no_permit_and_time_out() {
     let emulator = emulator().await;
     let variables = [("SCM_GATEWAY__SERVER__MAX_IN_FLIGHT", "1"), ("SCM_GATEWAY__UPSTREAM__TIMEOUT", "7s")];
     let process = Process::start(&emulator.endpoint(), &variables).await;
     let mut good = harness::client(&process.address).await;
     let started = Instant::now();
-    let (mut connections, mut sharing, mut alone) = (Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..MANY / STREAMS {
+    let mut connections = Vec::new();
+    let mut sharing = Vec::new();
+    let mut alone = Vec::new();
+    for _ in 0..CALLS / STREAMS {
         let (send, ping) = connect(&process.address, 65_535).await;
         for _ in 0..STREAMS {
-            sharing.push(HalfSent::send(send.clone(), Some(DEADLINE)).await);
+            sharing.push(IncompleteCall::open(send.clone(), Some(DEADLINE)).await);
         }
         connections.push((send, ping));
     }
-    for _ in 0..MANY {
+    for _ in 0..CALLS {
         let (send, ping) = connect(&process.address, 65_535).await;
-        alone.push(HalfSent::send(send.clone(), None).await);
+        alone.push(IncompleteCall::open(send.clone(), None).await);
         connections.push((send, ping));
     }
     for (_, ping) in &mut connections {
-        arrived(ping).await;
+        wait_until_received(ping).await;
     }
 
-    good.save_info(sample()).await.expect("they take no place");
+    good.save_info(sample()).await.expect("incomplete requests use no permit");
 
-    assert!(sharing.iter_mut().chain(&mut alone).all(HalfSent::hangs), "all of them were there meanwhile");
+    assert!(sharing.iter_mut().chain(&mut alone).all(IncompleteCall::is_pending), "all were open meanwhile");
     for call in sharing {
-        assert_eq!(call.end().await["grpc-status"], "4", "DEADLINE_EXCEEDED");
+        assert_eq!(call.response_headers().await["grpc-status"], "4", "DEADLINE_EXCEEDED");
     }
     assert!(started.elapsed() >= DEADLINE);
-    assert!(alone.iter_mut().all(HalfSent::hangs), "a deadline ends its own call");
+    assert!(alone.iter_mut().all(IncompleteCall::is_pending), "a deadline ends only its own call");
     for call in alone {
-        assert_eq!(call.end().await["grpc-status"], "4", "DEADLINE_EXCEEDED");
+        assert_eq!(call.response_headers().await["grpc-status"], "4", "DEADLINE_EXCEEDED");
     }
     assert!(started.elapsed() >= TIMEOUT);
     good.save_info(sample()).await.unwrap();
@@ -125,67 +129,68 @@ async fn hundreds_of_half_sent_requests_shut_nobody_out_and_end_by_their_deadlin
 }
 
 #[tokio::test]
-async fn hundreds_of_answers_that_nobody_reads_keep_no_place() {
+async fn unread_responses_use_no_permit() {
     let emulator = emulator().await;
     let process = Process::start(&emulator.endpoint(), &[("SCM_GATEWAY__SERVER__MAX_IN_FLIGHT", "1")]).await;
     let mut unread: Vec<(SendRequest<Bytes>, RecvStream)> = Vec::new();
-    for _ in 0..MANY / STREAMS {
+    for _ in 0..CALLS / STREAMS {
         let (send, _) = connect(&process.address, 0).await;
         for _ in 0..STREAMS {
-            unread.push((send.clone(), answered(send.clone()).await));
+            unread.push((send.clone(), unread_response(send.clone()).await));
         }
     }
 
-    harness::client(&process.address).await.save_info(sample()).await.expect("they keep no place");
+    harness::client(&process.address).await.save_info(sample()).await.expect("unread responses use no permit");
 
-    assert!(unread.iter_mut().all(|(_, answer)| answer.data().now_or_never().is_none()), "not one was read");
-    assert_eq!(emulator.attempts(), MANY + 1);
+    assert!(unread.iter_mut().all(|(_, response)| response.data().now_or_never().is_none()), "no response was read");
+    assert_eq!(emulator.attempts(), CALLS + 1);
 }
 
-/// A whole call, up to the head of its answer: the message waits for the window.
-async fn answered(connection: SendRequest<Bytes>) -> RecvStream {
+/// Makes a complete call and reads the head of its response. The message waits for the window.
+async fn unread_response(connection: SendRequest<Bytes>) -> RecvStream {
     let request = Request::post(SAVE_INFO).header("content-type", "application/grpc").body(()).unwrap();
     let mut connection = connection.ready().await.unwrap();
-    let (answer, mut body) = connection.send_request(request, false).unwrap();
+    let (response, mut body) = connection.send_request(request, false).unwrap();
     body.send_data(framed(0, &sample().encode_to_vec()).into(), true).unwrap();
-    let answer = answer.await.unwrap();
-    assert_eq!(answer.headers().get("grpc-status"), None, "a success has its status in the trailers");
-    answer.into_body()
+    let response = response.await.unwrap();
+    assert_eq!(response.headers().get("grpc-status"), None, "a success has its status in the trailers");
+    response.into_body()
 }
 
 #[tokio::test]
-async fn half_sent_requests_hold_so_many_bytes_at_most_and_one_more_is_refused() {
+async fn quota_limits_incomplete_requests() {
     let emulator = emulator().await;
     let gateway = Gateway::with(&emulator, &[("SCM_GATEWAY__SERVER__MEMORY_QUOTA", "1MiB")]).await;
-    let mut half_sent = Vec::new();
-    let mut refused = None;
-    while refused.is_none() {
-        // One after the other, each on a connection of its own, for a window is smaller than what it holds.
+    let mut incomplete = Vec::new();
+    let mut rejected_after = None;
+    while rejected_after.is_none() {
+        // One after the other, each on its own connection, because the connection window is smaller than a message.
         let (send, mut ping) = connect(&gateway.addresses.server, 65_535).await;
-        let mut request = HalfSent::begin(send.clone(), None, LONG).await;
-        let mut body = Bytes::from(vec![0; 200 * 1024]);
-        while !body.is_empty() && request.hangs() {
-            request.request.reserve_capacity(body.len());
-            let room = tokio::select! {
-                room = poll_fn(|cx| request.request.poll_capacity(cx)) => room.unwrap().unwrap(),
-                _ = &mut request.answer => break,
+        let mut call = IncompleteCall::start(send.clone(), None, LONG).await;
+        let mut rest = Bytes::from(vec![0; 200 * 1024]);
+        while !rest.is_empty() && call.is_pending() {
+            call.body.reserve_capacity(rest.len());
+            let capacity = tokio::select! {
+                capacity = poll_fn(|cx| call.body.poll_capacity(cx)) => capacity.unwrap().unwrap(),
+                _ = &mut call.response => break,
             };
-            request.request.send_data(body.split_to(room.min(body.len())), false).unwrap();
-            arrived(&mut ping).await;
+            call.body.send_data(rest.split_to(capacity.min(rest.len())), false).unwrap();
+            wait_until_received(&mut ping).await;
         }
-        match body.is_empty() {
-            true => half_sent.push((send, request)),
-            false => refused = Some(half_sent.len()),
+        if rest.is_empty() {
+            incomplete.push((send, call));
+        } else {
+            rejected_after = Some(incomplete.len());
         }
-        assert!(half_sent.len() < 6, "nothing is refused");
+        assert!(incomplete.len() < 6, "no call is rejected");
     }
-    assert_eq!(refused, Some(4), "of 200 KiB and 16 each, in 1 MiB");
+    assert_eq!(rejected_after, Some(4), "each holds 200 KiB and 16 KiB of overhead, in 1 MiB");
 
     let big = SaveInfoRequest { cert_id: "x".repeat(200 * 1024), ..sample() };
     let status = gateway.save(big.clone()).await.unwrap_err();
     assert_status(&status, Code::ResourceExhausted, "OVERLOADED", None);
     assert!(status.get_error_details().retry_info().is_some());
-    drop(half_sent);
+    drop(incomplete);
     loop {
         let status = gateway.save(big.clone()).await.unwrap_err();
         if status.code() != Code::ResourceExhausted {
@@ -196,7 +201,7 @@ async fn half_sent_requests_hold_so_many_bytes_at_most_and_one_more_is_refused()
     assert_eq!(emulator.attempts(), 0);
 }
 
-/// What a sidecar says of who calls.
+/// The variables of a gateway behind a sidecar, with the callers `a` and `b`.
 const SIDECAR: [(&str, &str); 8] = [
     ("SCM_GATEWAY__SERVER__TRUST_XFCC", "true"),
     ("SCM_GATEWAY__SERVER__MEMORY_QUOTA", "2MiB"),
@@ -208,7 +213,7 @@ const SIDECAR: [(&str, &str); 8] = [
     ("SCM_GATEWAY__CALLERS__1__PROJECTS", "*"),
 ];
 
-/// A call of the caller of this name, or of nobody's.
+/// Returns a request of this caller, or of an unidentified one.
 fn call_by(url: &str, caller: Option<&str>) -> Builder {
     let request = Request::post(url);
     match caller {
@@ -217,47 +222,47 @@ fn call_by(url: &str, caller: Option<&str>) -> Builder {
     }
 }
 
-/// So many half-sent calls, of which so many are there in the end: the others are refused.
-async fn crowd(
+/// Starts incomplete calls and waits until the number of pending ones is expected. The others are rejected.
+async fn fill_quota(
     address: &str,
     url: &str,
     caller: Option<&str>,
     calls: usize,
-    there: RangeInclusive<usize>,
-) -> Vec<HalfSent> {
+    expected: RangeInclusive<usize>,
+) -> Vec<IncompleteCall> {
     let (send, mut ping) = connect(address, 65_535).await;
     let mut all = Vec::new();
     for _ in 0..calls {
-        all.push(HalfSent::begin_with(call_by(url, caller), send.clone(), b"\0\0\0").await);
+        all.push(IncompleteCall::start_with(call_by(url, caller), send.clone(), b"\0\0\0").await);
     }
-    let refused = async {
+    let settled = async {
         loop {
-            arrived(&mut ping).await;
-            all.retain_mut(HalfSent::hangs);
-            if there.contains(&all.len()) {
+            wait_until_received(&mut ping).await;
+            all.retain_mut(IncompleteCall::is_pending);
+            if expected.contains(&all.len()) {
                 return;
             }
         }
     };
-    timeout(Duration::from_secs(30), refused).await.expect("of each so many are there");
+    timeout(Duration::from_secs(30), settled).await.expect("the expected number of calls is pending");
     all
 }
 
 #[tokio::test]
-async fn neither_strangers_nor_one_caller_keep_the_others_from_calling() {
+async fn quota_is_limited_for_unlisted_and_single_callers() {
     let emulator = emulator().await;
     let gateway = Gateway::with(&emulator, &SIDECAR).await;
     let address = &gateway.addresses.server;
-    // Each counts for 16 KiB, and its headers, and a question for 4 KiB more.
-    let _an_eighth = crowd(address, "http://localhost/grpc.health.v1.Health/Check", None, 60, 12..=12).await;
-    let half = crowd(address, SAVE_INFO, Some("a"), 80, 60..=63).await;
+    // Each call counts 16 KiB plus its headers, and a health request 4 KiB more.
+    let _unlisted = fill_quota(address, "http://localhost/grpc.health.v1.Health/Check", None, 60, 12..=12).await;
+    let half = fill_quota(address, SAVE_INFO, Some("a"), 80, 60..=63).await;
 
     let calls = async |caller| {
         let (send, _ping) = connect(address, 65_535).await;
-        let whole = Bytes::from(framed(0, &sample().encode_to_vec()));
-        let mut call = HalfSent::begin_with(call_by(SAVE_INFO, Some(caller)), send, b"").await;
-        call.request.send_data(whole, true).unwrap();
-        call.end().await.get("grpc-status").map(|status| status.to_str().unwrap().to_owned())
+        let message = Bytes::from(framed(0, &sample().encode_to_vec()));
+        let mut call = IncompleteCall::start_with(call_by(SAVE_INFO, Some(caller)), send, b"").await;
+        call.body.send_data(message, true).unwrap();
+        call.response_headers().await.get("grpc-status").map(|status| status.to_str().unwrap().to_owned())
     };
     assert_eq!(calls("a").await.as_deref(), Some("8"), "RESOURCE_EXHAUSTED");
     assert_eq!(calls("b").await, None, "a success has its status in the trailers");
@@ -267,13 +272,13 @@ async fn neither_strangers_nor_one_caller_keep_the_others_from_calling() {
 }
 
 #[tokio::test]
-async fn answers_that_nobody_reads_are_bounded_and_one_more_call_is_refused_before_it_is_carried_out() {
+async fn quota_limits_unread_responses() {
     let emulator = emulator().await;
     let gateway = Gateway::with(&emulator, &[("SCM_GATEWAY__SERVER__MEMORY_QUOTA", "1MiB")]).await;
     let (send, _ping) = connect(&gateway.addresses.server, 0).await;
     let mut unread = Vec::new();
     for _ in 0..63 {
-        unread.push(answered(send.clone()).await);
+        unread.push(unread_response(send.clone()).await);
     }
     let mut status = gateway.save(sample()).await.unwrap_err();
     assert_status(&status, Code::ResourceExhausted, "OVERLOADED", None);
