@@ -1,5 +1,5 @@
-//! The pure parts of a call, one by one: nanoseconds by `cargo bench`, and the allocations of each, which may not become
-//! more. `cargo bench -- --test` only counts them.
+//! Measures the pure parts of a call: the time of each with `cargo bench --bench pure`, and the maximum number of its
+//! allocations. `cargo bench --bench pure -- --test` only counts allocations.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs, reason = "a bench")]
 
@@ -31,7 +31,7 @@ const CSR: &str = include_str!("../tests/csr/rsa_2048.pem");
 const PATH: &str = "/v2/5a9b2cd9d2f8471d84e3ac2ac3d0a2c5/scm/cert/scs1481110651012/save";
 const NOW: SystemTime = SystemTime::UNIX_EPOCH;
 
-/// The values of the vendor's page.
+/// Returns the vendor's example request.
 fn sample() -> SaveInfoRequest {
     let info = CertificateInfo {
         domain: "www.xzz.com".into(),
@@ -56,26 +56,28 @@ fn sample() -> SaveInfoRequest {
     }
 }
 
-/// The same, with a CSR of RSA-2048 for its domain.
+/// Returns the example request with an RSA-2048 CSR for its domain.
 fn with_csr() -> SaveInfoRequest {
     let mut request = sample();
     if let Some(info) = &mut request.info {
-        (info.domain, info.csr) = ("www.example.com".into(), CSR.into());
+        info.domain = "www.example.com".into();
+        info.csr = CSR.into();
     }
     request
 }
 
-/// Measures one part: allocations first, of which there may be so many, then time.
-fn part<I, O>(criterion: &mut Criterion, name: &str, most: usize, prepare: impl Fn() -> I, run: impl Fn(I) -> O) {
-    black_box(run(prepare())); // what is made once and kept is no cost of a call
+/// Measures a part: its allocations, which may not exceed `max`, and then its time.
+fn part<I, O>(criterion: &mut Criterion, name: &str, max: usize, prepare: impl Fn() -> I, run: impl Fn(I) -> O) {
+    black_box(run(prepare())); // one-time initialization is not counted
     let input = prepare();
     let region = Region::new(ALLOCATOR);
     let output = run(input);
     let change = region.change();
     drop(output);
-    let (allocations, bytes) = (change.allocations + change.reallocations, change.bytes_allocated);
+    let allocations = change.allocations + change.reallocations;
+    let bytes = change.bytes_allocated;
     println!("{name}: {allocations} allocations of {bytes} bytes");
-    assert!(allocations <= most, "{name}: {most} allocations were enough");
+    assert!(allocations <= max, "{name}: more than {max} allocations");
     criterion.bench_function(name, |bencher| bencher.iter_batched(&prepare, &run, BatchSize::SmallInput));
 }
 
@@ -110,7 +112,7 @@ fn main() {
     let reply = SaveInfoResponse::default();
     part(c, "encode reply", 0, || (), |()| reply.encode_to_vec());
 
-    let refused = Error {
+    let throttled = Error {
         attempts: 1,
         retry_after: Some(Duration::from_secs(7)),
         ..Error::answered(
@@ -118,6 +120,6 @@ fn main() {
             Answer { http_status: 429, code: Some("APIG.0308".into()), request_id: None, clock_skew: None },
         )
     };
-    part(c, "render a status", 17, || refused.clone(), |error| render(&error));
+    part(c, "render a status", 17, || throttled.clone(), |error| render(&error));
     c.final_summary();
 }

@@ -1,11 +1,11 @@
-//! How several gateways share one account's quota at SCM: `cargo run --release --example scaling` prints the table of
+//! Measures how several gateways share one account's quota at SCM. `cargo bench --bench scaling` prints the table of
 //! `docs/scaling.md`.
 //!
-//! The gateways are real, and so are their sockets; the emulator stands in for SCM, with a quota in windows of time, as
-//! the vendor's API gateway has one. Callers come at a monotonic rate, whatever became of the calls before, and call again
-//! when RetryInfo says so.
+//! Gateways and sockets are real. The emulator replaces SCM, with a quota in fixed time windows as in the vendor's API
+//! gateway. Calls arrive at a constant rate, whatever the outcome of earlier calls, and are retried after the delay in
+//! RetryInfo.
 
-#![allow(clippy::print_stdout, clippy::unwrap_used, clippy::disallowed_methods, missing_docs, reason = "an example")]
+#![allow(clippy::print_stdout, clippy::unwrap_used, clippy::disallowed_methods, missing_docs, reason = "a bench")]
 
 use std::{
     collections::BTreeMap,
@@ -29,21 +29,21 @@ use tokio::{
 use tonic::transport::{Channel, Endpoint};
 use tonic_types::StatusExt as _;
 
-/// What SCM serves.
+/// The quota of the account.
 const QUOTA: Quota = Quota { calls: 200, per: Duration::from_secs(10) };
 const WINDOWS: u32 = 4;
 
-/// The calls that come, in parts of the quota.
+/// The rates of arriving calls, relative to the quota.
 const LOADS: [f64; 3] = [0.8, 1.5, 4.0];
 const INSTANCES: [usize; 4] = [1, 2, 4, 8];
 
-/// A call is given up when it has been refused so often.
-const TRIES: usize = 20;
+/// The maximum number of attempts of a call.
+const MAX_ATTEMPTS: usize = 20;
 
 #[tokio::main]
 async fn main() {
     println!(
-        "| load / quota | gateways | served / quota | refused by SCM / served | held back here / served | least / most served |"
+        "| load / quota | gateways | served / quota | rejected by SCM / served | rejected in cooldown / served | least / most served |"
     );
     println!("|---|---|---|---|---|---|");
     for load in LOADS {
@@ -60,42 +60,45 @@ async fn measure(load: f64, instances: usize) -> String {
         gateways.push(Gateway::start(&emulator).await);
     }
     let started = Instant::now();
-    let (mut calls, mut next) = (JoinSet::new(), (0..instances).cycle());
+    let mut calls = JoinSet::new();
+    let mut next = (0..instances).cycle();
     let mut tick = interval(QUOTA.per.div_f64(f64::from(QUOTA.calls) * load));
     while started.elapsed() < QUOTA.per * WINDOWS {
         tick.tick().await;
         let instance = next.next().unwrap();
         calls.spawn(call(gateways[instance].client.clone(), instance));
     }
-    calls.abort_all(); // who waits now is not served any more
-    let (mut served, mut retry_later) = (vec![0; instances], 0);
+    calls.abort_all();
+    let mut served = vec![0; instances];
+    let mut rejections = 0;
     while let Some(outcome) = calls.join_next().await {
-        if let Ok((instance, good, refusals)) = outcome {
-            served[instance] += usize::from(good);
-            retry_later += refusals;
+        if let Ok((instance, is_served, rejected)) = outcome {
+            served[instance] += usize::from(is_served);
+            rejections += rejected;
         }
     }
-    let all: usize = served.iter().sum();
-    let refused = emulator.attempts() - all;
-    let part = |of: usize, whole: f64| format!("{:.2}", of as f64 / whole);
-    let (least, most) = (*served.iter().min().unwrap(), *served.iter().max().unwrap());
+    let total: usize = served.iter().sum();
+    let rejected_by_scm = emulator.attempts() - total;
+    let ratio = |part: usize, of: f64| format!("{:.2}", part as f64 / of);
+    let min = *served.iter().min().unwrap();
+    let max = *served.iter().max().unwrap();
     [
-        part(all, f64::from(QUOTA.calls * WINDOWS)),
-        part(refused, all as f64),
-        part(retry_later - refused.min(retry_later), all as f64),
-        part(least, most as f64),
+        ratio(total, f64::from(QUOTA.calls * WINDOWS)),
+        ratio(rejected_by_scm, total as f64),
+        ratio(rejections - rejected_by_scm.min(rejections), total as f64),
+        ratio(min, max as f64),
     ]
     .join(" | ")
 }
 
-/// Calls until the call is served: whether it was in the end, and how often it was refused.
+/// Retries a call until it is served. Returns the instance, whether the call was served, and the number of rejections.
 async fn call(mut client: CertificateServiceClient<Channel>, instance: usize) -> (usize, bool, usize) {
-    for refusals in 0..TRIES {
-        let Err(status) = client.save_info(sample()).await else { return (instance, true, refusals) };
-        let wait = status.get_error_details().retry_info().and_then(|info| info.retry_delay);
-        sleep(wait.unwrap_or(Duration::from_secs(1))).await;
+    for rejections in 0..MAX_ATTEMPTS {
+        let Err(status) = client.save_info(sample()).await else { return (instance, true, rejections) };
+        let delay = status.get_error_details().retry_info().and_then(|info| info.retry_delay);
+        sleep(delay.unwrap_or(Duration::from_secs(1))).await;
     }
-    (instance, false, TRIES)
+    (instance, false, MAX_ATTEMPTS)
 }
 
 /// A gateway in this process.
@@ -117,7 +120,8 @@ impl Gateway {
         ];
         let environment = BTreeMap::from_iter(variables.map(|(name, value)| (name.to_owned(), value.to_owned())));
         let config = config::load(None, &environment, &Clock::system()).unwrap();
-        let ((started, addresses), (stop, stopped)) = (oneshot::channel(), oneshot::channel::<()>());
+        let (started, addresses) = oneshot::channel();
+        let (stop, stopped) = oneshot::channel::<()>();
         tokio::spawn(run(config, Workers::current(), Clock::system(), started, async {
             let _ = stopped.await;
         }));

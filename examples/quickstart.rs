@@ -1,12 +1,12 @@
-//! The first five minutes: the gateway with an emulated SCM behind it, three calls, and what became of each.
+//! Runs the gateway in front of an emulated SCM, makes three calls, and shows the result of each.
 //!
-//! `cargo run --example quickstart` ends by itself; with `-- --serve` it stays up to be called.
+//! `cargo run --example quickstart` then ends. With `-- --serve` the gateway keeps running for further calls.
 
 #![allow(
     clippy::print_stdout,
     clippy::unwrap_used,
     missing_docs,
-    reason = "an example prints, and stops at a surprise"
+    reason = "an example that prints, and panics on errors"
 )]
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
@@ -27,7 +27,7 @@ use tonic_types::StatusExt as _;
 
 use scm_harness::otlp_sink::{Sink, attribute};
 
-/// A certificate whose information can still be saved, and one that SCM has issued already.
+/// A certificate whose information can be saved, and a certificate that is already issued.
 const DRAFT: &str = "scs1481110651012";
 const ISSUED: &str = "scs1481110651999";
 
@@ -44,7 +44,7 @@ async fn main() {
     let observer: scm_emulator::Observer = Arc::new(move |answered| {
         if serve {
             println!(
-                "SCM was asked: {} {} -> {:?}",
+                "request to SCM: {} {} -> {:?}",
                 answered.method,
                 answered.path,
                 answered.status.unwrap_or_default()
@@ -58,13 +58,13 @@ async fn main() {
     show(&emulator, &sink).await;
     if serve {
         let emulator = Emulator::start(Options { observer: Some(observer), ..options }).await.unwrap();
-        stay(&emulator, sink.address).await;
+        serve_calls(&emulator, sink.address).await;
     } else {
-        println!("\nNext: `cargo run --example quickstart -- --serve` stays up to be called; README.md says how.");
+        println!("\nNext: `cargo run --example quickstart -- --serve` keeps running and shows how to call it.");
     }
 }
 
-/// Makes the three calls and shows each.
+/// Makes the three calls and shows the result of each.
 async fn show(emulator: &Emulator, sink: &Sink) {
     let (started, addresses) = oneshot::channel();
     let (stop, stopped) = oneshot::channel::<()>();
@@ -87,7 +87,7 @@ async fn show(emulator: &Emulator, sink: &Sink) {
         let answer = client.save_info(call).await;
         shown.push((title, request, answer, emulator.journal().into_iter().nth(before), trace_id));
     }
-    stop.send(()).unwrap(); // the end exports what is left of the traces
+    stop.send(()).unwrap(); // the shutdown exports the remaining spans
     gateway.await.unwrap().unwrap();
 
     for (number, (title, request, answer, sent, trace_id)) in shown.into_iter().enumerate() {
@@ -98,12 +98,12 @@ async fn show(emulator: &Emulator, sink: &Sink) {
             Err(status) => print_status(status),
         }
         let spans = sink.trace(&trace_id, if sent.is_some() { 2 } else { 1 }).await;
-        print_rest(sent.as_ref());
+        print_request(sent.as_ref());
         print_trace(&trace_id, spans);
     }
 }
 
-/// The gateway as its environment would configure it.
+/// Returns the configuration for the emulator and the collector.
 fn configuration(emulator: &Emulator, collector: SocketAddr) -> config::Config {
     let environment = BTreeMap::from(
         [
@@ -124,24 +124,24 @@ fn configuration(emulator: &Emulator, collector: SocketAddr) -> config::Config {
 }
 
 fn calls() -> [(&'static str, SaveInfoRequest); 3] {
-    let good = SaveInfoRequest { project_id: String::new(), cert_id: DRAFT.to_owned(), info: Some(sample()) };
-    let issued = SaveInfoRequest { cert_id: ISSUED.to_owned(), ..good.clone() };
-    let bad = CertificateInfo {
+    let valid = SaveInfoRequest { project_id: String::new(), cert_id: DRAFT.to_owned(), info: Some(sample()) };
+    let issued = SaveInfoRequest { cert_id: ISSUED.to_owned(), ..valid.clone() };
+    let invalid = CertificateInfo {
         domain: "https://www.xzz.com/".to_owned(),
         sans: vec!["xzz.com".to_owned(), "XZZ.com".to_owned()],
         country: "China".to_owned(),
         agree_privacy_protection: false,
         ..sample()
     };
-    let bad = SaveInfoRequest { info: Some(bad), ..good.clone() };
+    let invalid = SaveInfoRequest { info: Some(invalid), ..valid.clone() };
     [
-        ("a SaveInfo that SCM carries out", good),
-        ("a SaveInfo that SCM refuses: the certificate is issued already", issued),
-        ("a SaveInfo that the gateway refuses: nothing is sent", bad),
+        ("a SaveInfo that succeeds", valid),
+        ("a SaveInfo that SCM rejects: the certificate is already issued", issued),
+        ("a SaveInfo that the gateway rejects: nothing is sent", invalid),
     ]
 }
 
-/// The values of the vendor's page.
+/// Returns the values of the vendor's example.
 fn sample() -> CertificateInfo {
     CertificateInfo {
         domain: "www.xzz.com".to_owned(),
@@ -198,44 +198,48 @@ fn code_name(code: Code) -> &'static str {
     }
 }
 
-fn print_rest(sent: Option<&Recorded>) {
+fn print_request(sent: Option<&Recorded>) {
     let Some(sent) = sent else {
         println!("\n  REST    nothing was sent");
         return;
     };
     println!("\n  REST    {} {}", sent.method, sent.target);
     for (name, value) in &sent.headers {
-        let cut = name.eq_ignore_ascii_case("authorization");
-        let value =
-            if cut { value.split("Signature=").next().unwrap().to_owned() + "Signature=…" } else { value.clone() };
+        let value = if name.eq_ignore_ascii_case("authorization") {
+            value.split("Signature=").next().unwrap().to_owned() + "Signature=…"
+        } else {
+            value.clone()
+        };
         println!("          {name}: {value}");
     }
     println!("          {}", String::from_utf8_lossy(&sent.body));
 }
 
-/// The spans of a call under each other, each with its bar of the whole time.
+/// Prints the spans of a call, each with a bar that shows its part of the total time.
 fn print_trace(trace_id: &str, mut spans: Vec<Span>) {
     const WIDTH: u64 = 40;
     spans.sort_by_key(|span| span.start_time_unix_nano);
     let start = spans.iter().map(|span| span.start_time_unix_nano).min().unwrap();
-    let whole = spans.iter().map(|span| span.end_time_unix_nano - start).max().unwrap().max(1);
+    let total = spans.iter().map(|span| span.end_time_unix_nano - start).max().unwrap().max(1);
     println!("\n  trace   {trace_id}");
     for span in &spans {
-        let (from, to) = (span.start_time_unix_nano - start, span.end_time_unix_nano - start);
-        let (left, right) = (from * WIDTH / whole, (to * WIDTH).div_ceil(whole));
+        let from = span.start_time_unix_nano - start;
+        let to = span.end_time_unix_nano - start;
+        let left = from * WIDTH / total;
+        let right = (to * WIDTH).div_ceil(total);
         let bar = format!("{:left$}{}", "", "█".repeat((right - left).max(1) as usize), left = left as usize);
         let indent = if span.kind() == SpanKind::Client { "└ " } else { "" };
         let label = format!("{indent}{}", span.name);
         println!("          {label:<56} │{bar:<40}│ {:>8.3} ms", (to - from) as f64 / 1e6);
-        let status = ["rpc.response.status_code", "scm.reason", "http.response.status_code", "scm.upstream_code"];
-        let told: Vec<_> =
-            status.iter().filter_map(|name| Some(format!("{name}={}", attribute(span, name)?))).collect();
-        println!("          {:<56} │{:40}│ {}", "", "", told.join(" ").replace("=int ", "="));
+        let names = ["rpc.response.status_code", "scm.reason", "http.response.status_code", "scm.upstream_code"];
+        let attributes: Vec<_> =
+            names.iter().filter_map(|name| Some(format!("{name}={}", attribute(span, name)?))).collect();
+        println!("          {:<56} │{:40}│ {}", "", "", attributes.join(" ").replace("=int ", "="));
     }
 }
 
-/// Stays up until Ctrl-C.
-async fn stay(emulator: &Emulator, collector: SocketAddr) {
+/// Serves calls until Ctrl-C.
+async fn serve_calls(emulator: &Emulator, collector: SocketAddr) {
     let (started, addresses) = oneshot::channel();
     let gateway =
         tokio::spawn(run(configuration(emulator, collector), Workers::current(), Clock::system(), started, async {
@@ -243,10 +247,10 @@ async fn stay(emulator: &Emulator, collector: SocketAddr) {
         }));
     let addresses = addresses.await.unwrap();
     let address = &addresses.server;
-    println!("\n━━━ The gateway stays up on {address} (admin on http://{}), until Ctrl-C.", addresses.admin);
+    println!("\n━━━ The gateway serves calls on {address} (admin on http://{}) until Ctrl-C.", addresses.admin);
     println!(
         r#"
-From another terminal, with nothing but npm:
+Call it from another terminal, with npm:
 
   npx --yes @bufbuild/buf curl --protocol grpc --http2-prior-knowledge \
     -d '{{"cert_id": "{DRAFT}", "info": {{"domain": "www.xzz.com", "country": "CN",
@@ -262,7 +266,7 @@ or with grpcurl:
 
   grpcurl -plaintext -d '{{"cert_id": "{DRAFT}"}}' {address} huaweicloud.scm.v1.CertificateService/ReadInfo
 
-and look at it:
+and read its metrics:
 
   curl http://{admin}/metrics
 "#,

@@ -1,4 +1,4 @@
-//! A panic in a handler. In a process of its own, because the panic hook belongs to the process.
+//! A panic in a handler fails only its own call. A separate test target, because the panic hook is process-wide.
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
 
@@ -29,7 +29,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{Code, Request, Response, Status, service, transport::Endpoint};
 use tonic_types::StatusExt as _;
 
-/// Panics with what the caller says.
+/// A service that panics with text of the caller.
 struct Defective;
 
 #[tonic::async_trait]
@@ -43,7 +43,7 @@ impl CertificateService for Defective {
     }
 }
 
-/// A log that can be read.
+/// A log writer whose output can be read.
 #[derive(Clone, Default)]
 struct Lines(Arc<Mutex<Vec<u8>>>);
 
@@ -68,10 +68,11 @@ fn config() -> Config {
     config::load(None, &environment, &Clock::system()).unwrap()
 }
 
-/// Serves the defective service behind the real stack. Returns its address.
+/// Serves the defective service behind the real stack, and returns its address.
 async fn serve(config: Config, telemetry: Arc<Telemetry>) -> String {
     let routes = Routes::new(CertificateServiceServer::new(Defective), service::Routes::default());
-    let (calls, max_duration) = (TaskTracker::new(), Duration::from_secs(10));
+    let calls = TaskTracker::new();
+    let max_duration = Duration::from_secs(10);
     let shared = stack::Shared::new(telemetry.clone(), calls.clone(), Arc::default(), max_duration, &config.server);
     let admission = Admission { tls: None, source: config.server.identity, policy: Arc::default() };
     let limits = &config.server.connections;
@@ -85,7 +86,7 @@ async fn serve(config: Config, telemetry: Arc<Telemetry>) -> String {
 }
 
 #[tokio::test]
-async fn a_panic_fails_its_own_call_and_is_counted() {
+async fn a_panic_fails_only_its_own_call_and_is_counted() {
     let lines = Lines::default();
     let log = log::start_to(lines.clone(), Some("trace"));
     log::hook_panics();

@@ -1,6 +1,6 @@
-//! What holds for every input: of the signer's canonical forms, and of what is made of SCM's answers.
+//! Property tests of the signer's canonical forms, and of the decoding of SCM's responses.
 
-#![allow(clippy::unwrap_used, reason = "a test")]
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::time::{Duration, SystemTime};
 
@@ -24,11 +24,11 @@ fn is_encoded(text: &str) -> bool {
     let mut bytes = text.bytes();
     while let Some(byte) = bytes.next() {
         let upper_hex = |byte: Option<u8>| byte.is_some_and(|b| b.is_ascii_digit() || (b'A'..=b'F').contains(&b));
-        let fine = match byte {
+        let is_valid = match byte {
             b'%' => upper_hex(bytes.next()) && upper_hex(bytes.next()),
             byte => byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte),
         };
-        if !fine {
+        if !is_valid {
             return false;
         }
     }
@@ -39,7 +39,7 @@ fn borrowed(pairs: &[(String, String)]) -> Vec<(&str, &str)> {
     pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
 }
 
-/// Anything like JSON, and like an error body.
+/// Returns bodies: random bytes and text, error bodies, and almost valid JSON.
 fn bodies() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         vec(any::<u8>(), 0..200),
@@ -54,14 +54,14 @@ fn bodies() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn an_encoded_text_is_unreserved_and_decodes_to_itself(text in any::<String>()) {
+    fn encoded_text_is_unreserved_and_round_trips(text in any::<String>()) {
         let encoded = uri::encode(&text);
         prop_assert!(is_encoded(&encoded));
         prop_assert_eq!(percent_encoding::percent_decode_str(&encoded).decode_utf8().unwrap(), text.as_str());
     }
 
     #[test]
-    fn the_signed_path_is_the_sent_path_and_a_slash(segments in vec("[^/]{1,20}", 1..6)) {
+    fn the_signed_path_is_the_sent_path_plus_a_slash(segments in vec("[^/]{1,20}", 1..6)) {
         let sent: String = segments.iter().map(|segment| format!("/{}", uri::encode(segment))).collect();
         prop_assert_eq!(uri::canonical_path(&sent), sent + "/");
     }
@@ -73,7 +73,7 @@ proptest! {
     }
 
     #[test]
-    fn the_order_of_query_and_headers_does_not_matter(
+    fn canonical_form_ignores_query_and_header_order(
         query in vec((any::<String>(), any::<String>()), 0..6),
         headers in proptest::collection::btree_map("[A-Za-z-]{1,12}", "[ -~]{0,20}", 0..6),
     ) {
@@ -102,7 +102,7 @@ proptest! {
     }
 
     #[test]
-    fn any_answer_is_judged_and_shows_nothing_of_itself(
+    fn any_response_is_decoded_within_bounds(
         status in 100_u16..1000,
         body in bodies(),
         retry_after in proptest::option::of("[0-9]{0,25}|[ -~]{0,40}"),

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# The proto: that it reads well, and that no client of what was released is broken. `proto.sh --release` notes what is
-# released, in tests/released.binpb: a clone may be too shallow to look it up.
+# Lints the proto, and checks that it is compatible with the released one. `proto.sh --release` stores the released proto
+# in tests/released.binpb, because a shallow clone may not contain it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-command -v npx >/dev/null || { echo "no npx: the proto was not looked at"; exit 0; }
+command -v npx >/dev/null || { echo "no npx: the proto was not checked"; exit 0; }
 buf() { npx --yes @bufbuild/buf@1.75.0 "$@"; }
 
 buf lint

@@ -1,6 +1,6 @@
-//! Holds every step of the signer against signatures made with the vendor's own SDK.
+//! Compares every step of the signer with signatures of the vendor's own SDK.
 //!
-//! Reads the file that `SIGN_VECTORS` names, by default `tests/sign_vectors.json`.
+//! Reads the file in `SIGN_VECTORS`, by default `tests/sign_vectors.json`.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test")]
 
@@ -47,10 +47,11 @@ fn pairs(owned: &[(String, String)]) -> Vec<(&str, &str)> {
     owned.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
 }
 
-fn hold(vector: &Vector) {
+fn check(vector: &Vector) {
     let Vector { name, ak, sk, request, expected } = vector;
     let body = BASE64_STANDARD.decode(&request.body_base64).unwrap();
-    let (query, headers) = (pairs(&request.query), pairs(&request.headers));
+    let query = pairs(&request.query);
+    let headers = pairs(&request.headers);
     let date = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case(sign::DATE_HEADER)).unwrap().1;
     let parts = Parts { method: &request.method, path: &request.path, query: &query, headers: &headers, body: &body };
 
@@ -70,10 +71,10 @@ fn hold(vector: &Vector) {
 }
 
 #[test]
-fn every_step_agrees_with_the_vendors_sdk() {
+fn every_step_matches_the_vendors_sdk() {
     let default = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sign_vectors.json");
     let path = std::env::var("SIGN_VECTORS").unwrap_or_else(|_| default.to_owned());
     let file: File = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
-    assert!(!file.vectors.is_empty(), "a file without vectors proves nothing");
-    file.vectors.iter().for_each(hold);
+    assert!(!file.vectors.is_empty(), "the file has no vectors");
+    file.vectors.iter().for_each(check);
 }

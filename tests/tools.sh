@@ -1,6 +1,7 @@
-# Sourced: how the scripts of tests/ get what they need.
+# Sourced by the scripts of tests/ to install their tools.
 
-# `venv NAME PACKAGE…` makes a Python with these packages in target/tools/NAME, once, and sets `tools` to that folder.
+# `venv NAME PACKAGE…` creates a Python environment with these packages in target/tools/NAME, once, and sets `tools` to
+# that folder.
 venv() {
   tools="$PWD/target/tools/$1"
   shift
@@ -10,12 +11,12 @@ venv() {
   touch "$tools/installed"
 }
 
-# `packages NAME…` installs packages of Debian; false if one cannot be had.
+# `packages NAME…` installs Debian packages. It fails if one is not available.
 packages() {
   local install=(apt-get install -y -qq --no-install-recommends "$@")
   "${install[@]}" >/dev/null 2>&1 || { apt-get update -qq && "${install[@]}" >/dev/null; }
 }
 
-# What Debian's grpc-java and protoc are made of.
+# The Debian packages of grpc-java and protoc.
 grpc_java=(protobuf-compiler default-jdk-headless protobuf-compiler-grpc-java-plugin libgrpc-java libprotobuf-java
   libnetty-java libperfmark-java libguava-java libjsr305-java libgeronimo-annotation-1.3-spec-java)

@@ -1,4 +1,4 @@
-//! Ten times as many calls as there is capacity for: those that find a place are served as if the others were not there.
+//! Overload: at ten times the capacity, calls with a permit are served as usual, and the others are rejected.
 
 use std::time::{Duration, Instant};
 
@@ -12,22 +12,23 @@ use tonic::{Code, Status, transport::Channel};
 
 use crate::harness::{assert_status, client, process::Process, sample};
 
-/// Places through time: 27 calls a second, whose own work is little beside the time that they wait.
-const PLACES: usize = 8;
+/// Permits divided by service time: 27 calls a second. The CPU time of these calls is negligible.
+const PERMITS: usize = 8;
 const SERVICE_TIME: Duration = Duration::from_millis(300);
-const CAPACITY: f64 = PLACES as f64 / SERVICE_TIME.as_secs_f64();
+const CAPACITY: f64 = PERMITS as f64 / SERVICE_TIME.as_secs_f64();
 
 const LOAD: f64 = 10.0;
 const MEASURED: Duration = Duration::from_secs(6);
-/// Others use the machine too: what a gateway that gives way under load never reaches, a good one reaches in one of these.
-const ROUNDS: usize = 3;
+/// The number of rounds, one of which must reach the expected goodput. Other programs use the machine too, but a gateway
+/// that degrades under load fails every round.
+const MAX_ROUNDS: usize = 3;
 const CONNECTIONS: usize = 4;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn at_ten_times_capacity_goodput_stays_at_nine_tenths() {
+async fn goodput_at_10x_load_is_90_percent_of_capacity() {
     let emulator = Emulator::start(Options { service_time: SERVICE_TIME, ..Options::default() }).await.unwrap();
-    let places = PLACES.to_string();
-    let mut process = Process::start(&emulator.endpoint(), &[("SCM_GATEWAY__SERVER__MAX_IN_FLIGHT", &places)]).await;
+    let permits = PERMITS.to_string();
+    let mut process = Process::start(&emulator.endpoint(), &[("SCM_GATEWAY__SERVER__MAX_IN_FLIGHT", &permits)]).await;
     process.read_log();
     let mut clients = Vec::new();
     for _ in 0..CONNECTIONS {
@@ -36,42 +37,43 @@ async fn at_ten_times_capacity_goodput_stays_at_nine_tenths() {
 
     let mut ratios = Vec::new();
     while ratios.iter().all(|ratio| *ratio < 0.9) {
-        assert!(ratios.len() < ROUNDS, "goodput to capacity: {ratios:?}");
-        let capacity = busy(&clients).await;
+        assert!(ratios.len() < MAX_ROUNDS, "goodput / capacity: {ratios:?}");
+        let capacity = saturate(&clients).await;
         let before = emulator.attempts();
-        let (good, shed, took) = flooded(&clients).await;
-        ratios.push(good as f64 / took.as_secs_f64() / capacity);
+        let (successes, rejected, elapsed) = overload(&clients).await;
+        ratios.push(successes as f64 / elapsed.as_secs_f64() / capacity);
 
-        assert_eq!(emulator.attempts() - before, good, "what is shed is not sent");
-        let offered = (good + shed.len()) as f64 / took.as_secs_f64();
+        assert_eq!(emulator.attempts() - before, successes, "rejected calls are not sent");
+        let offered = (successes + rejected.len()) as f64 / elapsed.as_secs_f64();
         assert!(offered >= 0.8 * LOAD * CAPACITY, "only {offered:.0} calls a second were offered");
-        for status in shed {
+        for status in rejected {
             assert_status(&status, Code::ResourceExhausted, "OVERLOADED", None);
         }
     }
 }
 
-/// Successes a second when every place is always taken and nobody is turned away.
-async fn busy(clients: &[CertificateServiceClient<Channel>]) -> f64 {
+/// Returns the successes a second when every permit is in use and no call is rejected.
+async fn saturate(clients: &[CertificateServiceClient<Channel>]) -> f64 {
     let started = Instant::now();
     let mut callers = JoinSet::new();
-    for caller in 0..PLACES {
+    for caller in 0..PERMITS {
         let mut client = clients[caller % CONNECTIONS].clone();
         callers.spawn(async move {
-            let mut good = 0;
+            let mut successes = 0;
             while started.elapsed() < MEASURED {
                 client.save_info(sample()).await.unwrap();
-                good += 1;
+                successes += 1;
             }
-            good
+            successes
         });
     }
-    let good: usize = callers.join_all().await.into_iter().sum();
-    good as f64 / started.elapsed().as_secs_f64()
+    let successes: usize = callers.join_all().await.into_iter().sum();
+    successes as f64 / started.elapsed().as_secs_f64()
 }
 
-/// Calls that come whether or not the last ones are answered: how many succeeded, what the others got, and the time.
-async fn flooded(clients: &[CertificateServiceClient<Channel>]) -> (usize, Vec<Status>, Duration) {
+/// Makes calls at a fixed rate, without waiting for responses. Returns the number of successes, the statuses of the
+/// other calls, and the elapsed time.
+async fn overload(clients: &[CertificateServiceClient<Channel>]) -> (usize, Vec<Status>, Duration) {
     let started = Instant::now();
     let mut tick = interval(Duration::from_secs_f64(1.0 / (LOAD * CAPACITY)));
     tick.set_missed_tick_behavior(MissedTickBehavior::Burst);
@@ -82,6 +84,6 @@ async fn flooded(clients: &[CertificateServiceClient<Channel>]) -> (usize, Vec<S
         let mut client = next.next().unwrap().clone();
         calls.spawn(async move { client.save_info(sample()).await.map(|_| ()) });
     }
-    let (good, shed): (Vec<_>, Vec<_>) = calls.join_all().await.into_iter().partition(Result::is_ok);
-    (good.len(), shed.into_iter().filter_map(Result::err).collect(), started.elapsed())
+    let (successes, failures): (Vec<_>, Vec<_>) = calls.join_all().await.into_iter().partition(Result::is_ok);
+    (successes.len(), failures.into_iter().filter_map(Result::err).collect(), started.elapsed())
 }

@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# Instructions per call, the steady figure: of the floor, of the gateway, and of the gateway that exports every trace.
-# Beside them stands what tests/load/instructions.tsv keeps; a twentieth more is an error. With --write the file is written
-# anew. With --keep FOLDER callgrind's files stay there, for callgrind_annotate.
+# Counts the instructions per call of the floor, of the gateway, and of the gateway that exports every trace. More than
+# 5 % above tests/load/instructions.tsv is an error. --write updates that file. --keep FOLDER keeps callgrind's files
+# there, for callgrind_annotate.
 #
-# What 3,000 calls take more than 1,000, so that the start cancels out; in user space; without the rounds of SHA-256,
-# for valgrind hides the CPU's own instructions for them. One core, one stream: nothing depends on who comes first.
+# The result is the difference between 3,000 and 1,000 calls, which excludes the start. It covers user space only,
+# without the rounds of SHA-256, because valgrind hides the CPU's own instructions for them. One core and one stream make
+# the order of events deterministic.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-. tests/load/around.sh
+. tests/load/common.sh
 
 command -v valgrind >/dev/null || { . tests/tools.sh && packages valgrind; } ||
   { echo "no valgrind: instructions were not counted"; exit 0; }
@@ -21,8 +22,8 @@ while [ $# -gt 0 ]; do
   shift
 done
 
-# The instructions of a run, by the functions themselves, without those that hash. A name stands where its number does
-# for the first time, be it as a caller or as one that is called.
+# `instructions FILE` sums the self cost of all functions except the hashing ones. callgrind writes a function's name
+# only where its number occurs first, as a caller or a callee.
 instructions() {
   awk -F '[ =]' '/^c?fn=/ { if (NF > 2) hashes[$2] = /sha2|sha256/
                             if ($1 == "fn") hashing = hashes[$2]; next }
@@ -31,7 +32,7 @@ instructions() {
                  END { printf "%.0f\n", sum }' "$1"
 }
 
-# `run NAME CALLS COMMAND…`: so many calls to the command under callgrind.
+# `run NAME CALLS COMMAND…` runs the command under callgrind and makes the calls.
 run() {
   local name="$1" calls="$2"
   shift 2
@@ -40,7 +41,7 @@ run() {
   stop
 }
 
-# `per_call NAME COMMAND…`: sets `cost`.
+# `per_call NAME COMMAND…` sets `cost` to the instructions per call.
 per_call() {
   local name="$1"
   shift
@@ -50,7 +51,7 @@ per_call() {
   cost=$((($(instructions "$keep/$name.3000") - $(instructions "$keep/$name.1000")) / 2000))
 }
 
-around
+start_upstream
 per_call floor "$floor" "$upstream"
 floor_costs="$cost"
 per_call gateway "$gateway"
@@ -58,7 +59,7 @@ plain_costs="$cost"
 OTEL_EXPORTER_OTLP_ENDPOINT="$upstream" per_call traced "$gateway"
 traced_costs="$cost"
 spans="$(count spans)"
-[ "$spans" = 8000 ] || { echo "of 8000 spans $spans arrived" >&2; exit 1; }
+[ "$spans" = 8000 ] || { echo "$spans of 8000 spans arrived" >&2; exit 1; }
 
 stored() { awk -v name="$1" '$1 == name { print $2 }' tests/load/instructions.tsv 2>/dev/null || true; }
 row() { awk -v n="$1" -v i="$2" -v f="$floor_costs" -v s="$(stored "$1")" 'BEGIN { printf "%-8s %12d %8.2f %12s\n", n, i, i / f, s }'; }
@@ -70,10 +71,10 @@ if [ -n "$write" ]; then
   printf '%s\t%s\n' floor "$floor_costs" gateway "$plain_costs" traced "$traced_costs" >tests/load/instructions.tsv
   exit
 fi
-# `bounded NAME COST`: no more than a twentieth above what is stored.
-bounded() {
+# `check_increase NAME COST` fails if the cost is more than 5 % above the stored one.
+check_increase() {
   [ "$2" -le $(($(stored "$1") * 21 / 20)) ] ||
-    { echo "$1: a twentieth more than stored: find out why, or keep it with --write" >&2 && exit 1; }
+    { echo "$1: over 5 % more instructions than stored: find the cause, or store them with --write" >&2 && exit 1; }
 }
-bounded gateway "$plain_costs"
-bounded traced "$traced_costs"
+check_increase gateway "$plain_costs"
+check_increase traced "$traced_costs"

@@ -1,5 +1,4 @@
-//! The binary under load, for as long as it takes to see. A target of its own: no other suite is to use up the machine
-//! meanwhile.
+//! Tests of the real binary under load. A separate target, so that no other suite uses the machine at the same time.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs, unreachable_pub, reason = "tests")]
 

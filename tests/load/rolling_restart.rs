@@ -1,4 +1,4 @@
-//! Two instances behind a balancer are restarted one after the other, and no call fails.
+//! A rolling restart: two instances behind a load balancer are replaced one after the other, and no call fails.
 
 use std::{
     error::Error as _,
@@ -19,30 +19,31 @@ use tokio::{
 };
 use tonic::Status;
 
-use crate::harness::{Patient, patient_client, process::Process, sample};
+use crate::harness::{UntimedTransport, process::Process, sample, untimed_client};
 
 const LAME_DUCK: (&str, &str) = ("SCM_GATEWAY__SERVER__LAME_DUCK", "1s");
 
-/// How often the balancer looks whether an instance is ready.
-const PROBED: Duration = Duration::from_millis(100);
+/// The interval of the load balancer's readiness probes.
+const PROBE_INTERVAL: Duration = Duration::from_millis(100);
 
-/// 100 calls a second, by these many clients with a connection each.
-const BETWEEN_CALLS: Duration = Duration::from_millis(10);
+/// 100 calls a second in total.
+const CALL_INTERVAL: Duration = Duration::from_millis(10);
+/// Each client has its own connection.
 const CLIENTS: usize = 6;
 
-/// An instance, as the balancer knows it.
+/// An instance behind the load balancer.
 struct Instance {
     address: String,
     readyz: String,
     ready: AtomicBool,
 }
 
-/// Gives each connection to the next instance that is ready, as a mesh would.
+/// A load balancer that assigns each connection to the next ready instance, as a mesh does.
 #[derive(Clone)]
-struct WorkerPicker(Arc<Mutex<Vec<Arc<Instance>>>>, Arc<AtomicUsize>);
+struct LoadBalancer(Arc<Mutex<Vec<Arc<Instance>>>>, Arc<AtomicUsize>);
 
-impl WorkerPicker {
-    /// Starts to listen; the address beside it.
+impl LoadBalancer {
+    /// Starts a load balancer and returns it with its address.
     async fn start() -> (Self, String) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
@@ -56,18 +57,19 @@ impl WorkerPicker {
         self.0.lock().unwrap().clone()
     }
 
-    /// Adds an instance, and waits until it was found ready.
+    /// Adds an instance, and waits until a probe succeeds.
     async fn add(&self, process: &Process) {
-        let (address, readyz) = (process.address.clone(), format!("http://{}/readyz", process.admin));
+        let address = process.address.clone();
+        let readyz = format!("http://{}/readyz", process.admin);
         let instance = Arc::new(Instance { address, readyz, ready: AtomicBool::new(false) });
         self.0.lock().unwrap().push(instance.clone());
         while !instance.ready.load(Relaxed) {
-            sleep(PROBED).await;
+            sleep(PROBE_INTERVAL).await;
         }
     }
 
     async fn probe(self) {
-        let mut tick = interval(PROBED);
+        let mut tick = interval(PROBE_INTERVAL);
         loop {
             tick.tick().await;
             for instance in self.instances() {
@@ -97,7 +99,7 @@ impl WorkerPicker {
                     return stream;
                 }
             }
-            sleep(PROBED).await;
+            sleep(PROBE_INTERVAL).await;
         }
     }
 }
@@ -106,7 +108,7 @@ impl WorkerPicker {
 async fn a_rolling_restart_fails_no_call() {
     let service_time = Duration::from_millis(50);
     let emulator = Emulator::start(Options { service_time, ..Options::default() }).await.unwrap();
-    let (balancer, address) = WorkerPicker::start().await;
+    let (balancer, address) = LoadBalancer::start().await;
     let mut instances = Vec::new();
     for _ in 0..2 {
         instances.push(Process::start(&emulator.endpoint(), &[LAME_DUCK]).await);
@@ -115,31 +117,33 @@ async fn a_rolling_restart_fails_no_call() {
     let done = Arc::new(AtomicBool::new(false));
     let calls = tokio::spawn(call(address, done.clone()));
 
-    let mut fresh = Vec::new();
+    let mut replacements = Vec::new();
     for old in instances {
         let answered = emulator.attempts();
-        emulator.wait_for_attempts(answered + 100).await; // both are at work
+        emulator.wait_for_attempts(answered + 100).await; // both instances serve calls
         old.signal("TERM");
         assert_eq!(old.end().await.0, Some(0));
         let mut new = Process::start(&emulator.endpoint(), &[LAME_DUCK]).await;
         new.read_log();
         balancer.add(&new).await;
-        fresh.push(new);
+        replacements.push(new);
     }
     let answered = emulator.attempts();
     emulator.wait_for_attempts(answered + 100).await;
     done.store(true, Relaxed);
 
     let results = calls.await.unwrap();
-    let (calls, failed): (_, Vec<_>) = (results.len(), results.into_iter().filter_map(Result::err).collect());
+    let calls = results.len();
+    let failed: Vec<_> = results.into_iter().filter_map(Result::err).collect();
     assert!(failed.is_empty(), "{} of {calls} failed: {failed:?}", failed.len());
-    assert_eq!(emulator.attempts(), calls, "none was made twice");
+    assert_eq!(emulator.attempts(), calls, "no call was sent twice");
 }
 
-/// Calls at their pace until it is done.
+/// Makes calls at a fixed rate until `done`, and returns their results.
 async fn call(address: String, done: Arc<AtomicBool>) -> Vec<Result<(), Status>> {
-    let clients: Vec<_> = (0..CLIENTS).map(|_| patient_client(&address)).collect();
-    let (mut calls, mut tick) = (JoinSet::new(), interval(BETWEEN_CALLS));
+    let clients: Vec<_> = (0..CLIENTS).map(|_| untimed_client(&address)).collect();
+    let mut calls = JoinSet::new();
+    let mut tick = interval(CALL_INTERVAL);
     let mut next = clients.iter().cycle();
     while !done.load(Relaxed) {
         tick.tick().await;
@@ -148,19 +152,19 @@ async fn call(address: String, done: Arc<AtomicBool>) -> Vec<Result<(), Status>>
     calls.join_all().await
 }
 
-/// A call, made again if it never left the client, which this client sees to itself, or if the server says that it has
-/// not touched it: gRPC's libraries repeat both, at once and out of sight.
-async fn save(mut client: CertificateServiceClient<Patient>) -> Result<(), Status> {
+/// Makes a call, and retries it if the server did not process it, as gRPC libraries do transparently. The client itself
+/// retries a call that it has not sent.
+async fn save(mut client: CertificateServiceClient<UntimedTransport>) -> Result<(), Status> {
     loop {
         match client.save_info(sample()).await {
-            Err(status) if is_untouched(&status) => {}
+            Err(status) if is_unprocessed(&status) => {}
             other => return other.map(|_| ()),
         }
     }
 }
 
-/// Whether the call came behind the last one of which GOAWAY says that it counts (RFC 9113, 6.8).
-fn is_untouched(status: &Status) -> bool {
+/// Returns whether the call's stream is above the last stream id of a GOAWAY (RFC 9113, 6.8).
+fn is_unprocessed(status: &Status) -> bool {
     let mut cause = status.source();
     while let Some(error) = cause {
         if error.downcast_ref::<h2::Error>().is_some_and(|error| error.is_go_away() && error.is_remote()) {

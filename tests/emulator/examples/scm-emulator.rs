@@ -1,4 +1,4 @@
-//! The emulator on its own, for people: `cargo run -p scm-emulator --example scm-emulator`.
+//! Runs the emulator for manual use: `cargo run -p scm-emulator --example scm-emulator`.
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
@@ -11,22 +11,22 @@ use std::time::Duration;
 use scm_emulator::{Account, Answered, Emulator, Options, Reply, SAMPLE_PROJECT, Step, Tls};
 
 const HELP: &str = "\
-Emulates the SCM endpoint: verifies signatures and keeps what is saved, in memory.
+Emulates the SCM endpoint: verifies signatures and keeps drafts in memory.
 
 Usage: scm-emulator [--listen ADDR] [--tls FILE] [--key AK:SK] [--delay MS]
 
   --listen ADDR   address and port to listen on [default: 127.0.0.1:18080]
-  --tls FILE      speak TLS, as localhost and 127.0.0.1, and write the authority's certificate to FILE
-  --key AK:SK     the key to sign with, in place of the made-up one
-  --delay MS      how long the usual service of a request takes, in milliseconds [default: 0]
-  --help          this text
+  --tls FILE      use TLS, as localhost and 127.0.0.1, and write the authority's certificate to FILE
+  --key AK:SK     accept these credentials instead of the invented ones
+  --delay MS      delay before each response, in milliseconds [default: 0]
+  --help          show this text
 
-It knows every certificate id of scs and 13 digits. Some are there to fail:
+Every certificate id of scs and 13 digits exists. Some always fail:
   scs0000000000403   belongs to another tenant
   scs0000000000404   does not exist
-  scs0000000000412   is issued: nothing can be saved any more
-  scs0000000000429   is throttled, for a second
-  scs0000000000504   is never answered for";
+  scs0000000000412   is already issued: a save is rejected
+  scs0000000000429   is throttled: retry after a second
+  scs0000000000504   never gets a response";
 
 struct Arguments {
     listen: SocketAddr,
@@ -35,9 +35,11 @@ struct Arguments {
     service_time: Duration,
 }
 
-/// `None` where help is asked for.
+/// Parses the arguments. Returns `None` for `--help`.
 fn arguments(mut args: impl Iterator<Item = String>) -> Result<Option<Arguments>, String> {
-    let (mut listen, mut authority, mut account) = ("127.0.0.1:18080".to_owned(), None, Account::sample());
+    let mut listen = "127.0.0.1:18080".to_owned();
+    let mut authority = None;
+    let mut account = Account::sample();
     let mut service_time = Duration::ZERO;
     while let Some(argument) = args.next() {
         let mut value = || args.next().ok_or(format!("{argument} needs a value"));
@@ -48,7 +50,8 @@ fn arguments(mut args: impl Iterator<Item = String>) -> Result<Option<Arguments>
             "--key" => {
                 let key = value()?;
                 let (access_key, secret_key) = key.split_once(':').ok_or("--key expects AK:SK")?;
-                (account.access_key, account.secret_key) = (access_key.to_owned(), secret_key.to_owned());
+                account.access_key = access_key.to_owned();
+                account.secret_key = secret_key.to_owned();
             }
             "--delay" => {
                 let milliseconds = value()?.parse().map_err(|_| "--delay expects milliseconds")?;
@@ -57,17 +60,17 @@ fn arguments(mut args: impl Iterator<Item = String>) -> Result<Option<Arguments>
             _ => return Err(format!("unknown argument {argument}")),
         }
     }
-    let listen = listen.parse().map_err(|_| format!("{listen} is no address with a port"))?;
+    let listen = listen.parse().map_err(|_| format!("--listen expects an address with a port, not {listen}"))?;
     Ok(Some(Arguments { listen, authority, account, service_time }))
 }
 
 fn print_request(answered: &Answered) {
     let status = answered.status.map_or("-".to_owned(), |status| status.to_string());
-    let refusal = answered.refusal.map_or(String::new(), |reason| format!(" refused: {reason}"));
-    println!("{} {} {status}{refusal}", answered.method, answered.path);
+    let rejection = answered.refusal.map_or(String::new(), |reason| format!(" rejected: {reason}"));
+    println!("{} {} {status}{rejection}", answered.method, answered.path);
 }
 
-/// The certificates of the help's list.
+/// Returns the options for the certificates that the help text lists.
 fn failing() -> Options {
     let throttled = r#"{"error_code": "APIG.0308", "error_msg": "The throttling threshold has been reached"}"#;
     let throttled = Reply::json(429, throttled).header("Retry-After", "1");
@@ -93,7 +96,7 @@ async fn run(Arguments { listen, authority, account, service_time }: Arguments) 
     let options = Options { listen, tls, accounts, service_time, observer: Some(Arc::new(print_request)), ..failing() };
     let emulator = Emulator::start(options).await?;
     let endpoint = emulator.endpoint();
-    println!("listening on {endpoint}; made-up credentials to call it with:");
+    println!("listening on {endpoint}; the gateway's environment:");
     println!("export HUAWEICLOUD_SDK_AK='{access_key}'");
     println!("export HUAWEICLOUD_SDK_SK='{secret_key}'");
     println!("export HUAWEICLOUD_SDK_PROJECT_ID='{SAMPLE_PROJECT}'");

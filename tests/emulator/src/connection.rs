@@ -1,4 +1,4 @@
-//! One connection: its requests one after the other, each verified, recorded and then served or scripted.
+//! Serves a connection: each request is verified, recorded, and then served or answered by the script.
 
 use std::io;
 use std::sync::Arc;
@@ -11,16 +11,16 @@ use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use crate::http::{self, Broken, Request};
-use crate::iam::Refusal;
+use crate::http::{self, Request, RequestError};
+use crate::iam::Rejection;
 use crate::journal::{Answered, Recorded, Refused};
 use crate::script::{Reply, Step, Then};
 use crate::{Account, Shared, scm};
 
-/// How long a client that was told off may go on sending before the connection is dropped.
+/// How long the bytes of a client are read after its request was rejected, before the connection is dropped.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// A byte stream that knows its socket.
+/// A byte stream with access to its socket.
 trait Wire: AsyncRead + AsyncWrite + Unpin + Send {
     fn socket(&self) -> &TcpStream;
 }
@@ -37,18 +37,17 @@ impl Wire for TlsStream<TcpStream> {
     }
 }
 
-/// Whether the connection takes another request.
+/// What happens to the connection after a request.
 #[derive(PartialEq)]
 enum Next {
     KeepAlive,
     Close,
-    /// Drop the stream as it is, without a farewell of TLS.
+    /// Drop the stream without TLS's close_notify.
     Drop,
 }
 
-/// Serves an accepted socket to its end.
+/// Serves an accepted socket until it is closed.
 pub(crate) async fn run(socket: TcpStream, shared: Arc<Shared>) {
-    // Small answers go out at once.
     let _ = socket.set_nodelay(true);
     match shared.options.tls.as_ref() {
         None => serve(socket, &shared).await,
@@ -65,10 +64,10 @@ async fn serve<S: Wire>(mut stream: S, shared: &Shared) {
     let mut buffer = BytesMut::new();
     loop {
         let next = match read(&mut stream, &mut buffer, shared).await {
-            Ok(request) => deal(&mut stream, shared, &request).await,
-            Err((_, Broken::Gone)) => return,
-            Err((request, Broken::Answer(status, text))) => {
-                return tell_off(&mut stream, shared, request.as_ref(), status, text).await;
+            Ok(request) => handle(&mut stream, shared, &request).await,
+            Err((_, RequestError::Disconnected)) => return,
+            Err((request, RequestError::Rejected(status, text))) => {
+                return reject(&mut stream, shared, request.as_ref(), status, text).await;
             }
         };
         match next {
@@ -82,44 +81,44 @@ async fn serve<S: Wire>(mut stream: S, shared: &Shared) {
     }
 }
 
-/// The next request, whole; on failure as much of it as there was.
+/// Reads the next complete request. On failure returns its head, if the head was complete.
 async fn read<S: Wire>(
     stream: &mut S,
     buffer: &mut BytesMut,
     shared: &Shared,
-) -> Result<Request, (Option<Request>, Broken)> {
+) -> Result<Request, (Option<Request>, RequestError)> {
     if buffer.is_empty() {
-        http::fill(stream, buffer).await.map_err(|broken| (None, broken))?;
+        http::fill(stream, buffer).await.map_err(|error| (None, error))?;
     }
     if shared.script.closes_unread() {
-        return Err((None, Broken::Gone));
+        return Err((None, RequestError::Disconnected));
     }
     let head = http::read_head(stream, buffer).await;
-    if !matches!(head, Err(Broken::Gone)) {
+    if !matches!(head, Err(RequestError::Disconnected)) {
         shared.journal.attempt();
     }
-    let mut request = head.map_err(|broken| (None, broken))?;
+    let mut request = head.map_err(|error| (None, error))?;
     match http::read_body(stream, buffer, &mut request).await {
         Ok(()) => Ok(request),
-        Err(broken) => Err((Some(request), broken)),
+        Err(error) => Err((Some(request), error)),
     }
 }
 
-/// Answers what is no request we take. Closing with bytes unread would reset the connection and could take the
-/// answer with it, so the rest is read for a while.
-async fn tell_off<S: Wire>(stream: &mut S, shared: &Shared, request: Option<&Request>, status: u16, text: &str) {
+/// Answers a request that cannot be read. Closing a socket with unread bytes would reset the connection and could
+/// discard the response, so further bytes are read for a while.
+async fn reject<S: Wire>(stream: &mut S, shared: &Shared, request: Option<&Request>, status: u16, text: &str) {
     let reply = scm::gateway_error(status, "APIG.0201", text).header("Connection", "close");
     let bytes = http::encode(&scm::dated(reply, &shared.options), false);
     observe(shared, request, Some(status), None);
     if stream.write_all(&bytes).await.is_ok() && stream.shutdown().await.is_ok() {
-        let _ = tokio::time::timeout(LINGER, until_gone(stream)).await;
+        let _ = tokio::time::timeout(LINGER, until_disconnected(stream)).await;
     }
 }
 
-/// Verifies and records a request, then takes the script's next step with it.
-async fn deal<S: Wire>(stream: &mut S, shared: &Shared, request: &Request) -> io::Result<Next> {
+/// Verifies and records a request, then applies the script's next step.
+async fn handle<S: Wire>(stream: &mut S, shared: &Shared, request: &Request) -> io::Result<Next> {
     let admitted = admit(shared, request);
-    let refusal = admitted.as_ref().err().map(|refusal| refusal.reason);
+    let rejection = admitted.as_ref().err().map(|rejection| rejection.reason);
     let step = match shared.script.next() {
         Step::Serve if admitted.is_ok() => scm::step(request, &shared.options),
         step => step,
@@ -130,28 +129,28 @@ async fn deal<S: Wire>(stream: &mut S, shared: &Shared, request: &Request) -> io
         _ => {}
     }
     let reply = match step {
-        Step::Serve | Step::HangThenServe(_) => scm::dated(usual(shared, request, admitted), &shared.options),
+        Step::Serve | Step::HangThenServe(_) => scm::dated(serve_request(shared, request, admitted), &shared.options),
         Step::Reply(reply) => reply,
         other => {
-            observe(shared, Some(request), None, refusal);
+            observe(shared, Some(request), None, rejection);
             return misbehave(stream, other).await;
         }
     };
-    observe(shared, Some(request), Some(reply.status), refusal);
+    observe(shared, Some(request), Some(reply.status), rejection);
     send(stream, request, reply).await
 }
 
-/// Verifies a request; a refused one is counted and leaves no other trace.
-fn admit<'a>(shared: &'a Shared, request: &Request) -> Result<&'a Account, Refusal> {
+/// Verifies a request. A rejected request is only counted.
+fn admit<'a>(shared: &'a Shared, request: &Request) -> Result<&'a Account, Rejection> {
     let now = (shared.options.now)();
-    match shared.door.admit(request, &shared.options.accounts, now) {
+    match shared.authenticator.admit(request, &shared.options.accounts, now) {
         Ok(account) => {
             shared.journal.record(recorded(request, account));
             Ok(account)
         }
-        Err(refusal) => {
-            shared.journal.refuse(Refused { reason: refusal.reason, target: request.target.clone() });
-            Err(refusal)
+        Err(rejection) => {
+            shared.journal.refuse(Refused { reason: rejection.reason, target: request.target.clone() });
+            Err(rejection)
         }
     }
 }
@@ -167,22 +166,22 @@ fn recorded(request: &Request, account: &Account) -> Recorded {
     }
 }
 
-/// The service for those who were let in, 401 for the others.
-fn usual(shared: &Shared, request: &Request, admitted: Result<&Account, Refusal>) -> Reply {
+/// Serves an admitted request, and answers 401 to a rejected one.
+fn serve_request(shared: &Shared, request: &Request, admitted: Result<&Account, Rejection>) -> Reply {
     match admitted {
         Ok(account) => {
-            let refusal = shared.windows.count(request, account, &shared.options);
-            refusal.unwrap_or_else(|| shared.scm.serve(request, account, &shared.options))
+            let throttled = shared.windows.count(request, account, &shared.options);
+            throttled.unwrap_or_else(|| shared.scm.serve(request, account, &shared.options))
         }
-        Err(refusal) => scm::gateway_error(401, "APIG.0301", &refusal.message),
+        Err(rejection) => scm::gateway_error(401, "APIG.0301", &rejection.message),
     }
 }
 
 async fn send<S: Wire>(stream: &mut S, request: &Request, reply: Reply) -> io::Result<Next> {
-    let says_close = |(name, value): &(String, String)| {
+    let is_close = |(name, value): &(String, String)| {
         name.eq_ignore_ascii_case("connection") && value.eq_ignore_ascii_case("close")
     };
-    let closes = request.wants_close() || reply.headers.iter().any(says_close);
+    let closes = request.wants_close() || reply.headers.iter().any(is_close);
     let reply = if closes && !reply.has("connection") { reply.header("Connection", "close") } else { reply };
     let bytes = http::encode(&reply, request.method == "HEAD");
     stream.write_all(&bytes).await?;
@@ -190,7 +189,7 @@ async fn send<S: Wire>(stream: &mut S, request: &Request, reply: Reply) -> io::R
     Ok(if closes { Next::Close } else { Next::KeepAlive })
 }
 
-/// The steps that are no regular answer.
+/// Applies a step that does not send a regular response.
 async fn misbehave<S: Wire>(stream: &mut S, step: Step) -> io::Result<Next> {
     match step {
         Step::Raw(bytes) => {
@@ -227,7 +226,7 @@ fn reset<S: Wire>(stream: &mut S) -> io::Result<Next> {
 }
 
 async fn hang<S: Wire>(stream: &mut S) -> io::Result<Next> {
-    until_gone(stream).await;
+    until_disconnected(stream).await;
     Ok(Next::Drop)
 }
 
@@ -236,7 +235,7 @@ async fn drip<S: Wire>(stream: &mut S, head: &[u8], bytes: &[u8], every: Duratio
     for byte in bytes {
         tokio::select! {
             () = sleep(every) => {}
-            () = until_gone(stream) => return Ok(Next::Drop),
+            () = until_disconnected(stream) => return Ok(Next::Drop),
         }
         stream.write_all(&[*byte]).await?;
         stream.flush().await?;
@@ -244,18 +243,18 @@ async fn drip<S: Wire>(stream: &mut S, head: &[u8], bytes: &[u8], every: Duratio
     Ok(Next::Close)
 }
 
-async fn until_gone<S: Wire>(stream: &mut S) {
-    let mut scrap = [0; 4096];
-    while matches!(stream.read(&mut scrap).await, Ok(1..)) {}
+async fn until_disconnected<S: Wire>(stream: &mut S) {
+    let mut discarded = [0; 4096];
+    while matches!(stream.read(&mut discarded).await, Ok(1..)) {}
 }
 
-fn observe(shared: &Shared, request: Option<&Request>, status: Option<u16>, refusal: Option<&'static str>) {
+fn observe(shared: &Shared, request: Option<&Request>, status: Option<u16>, rejection: Option<&'static str>) {
     if let Some(observer) = &shared.options.observer {
         observer(&Answered {
             method: request.map_or("-", |request| &request.method).to_owned(),
             path: request.map_or("-", Request::path).to_owned(),
             status,
-            refusal,
+            refusal: rejection,
         });
     }
 }

@@ -1,4 +1,4 @@
-//! The content of a save: exactly the vendor's keys, each of its type and length.
+//! Parses the body of a save: exactly the vendor's keys, each with its type and length.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ const CSR: usize = 5_120;
 const ANY: usize = usize::MAX;
 const CONSENT: &str = "agree_privacy_protection";
 
-/// The strings: name, whether it has to be there, and the most characters it may have.
+/// The string keys: name, whether the key is mandatory, and the maximum number of characters.
 const STRINGS: [(&str, bool, usize); 14] = [
     ("domain", true, ANY),
     ("sans", false, ANY),
@@ -28,7 +28,7 @@ const STRINGS: [(&str, bool, usize); 14] = [
     ("contact_email", false, ANY),
 ];
 
-/// A JSON object in which no key comes twice.
+/// A JSON object without duplicate keys.
 struct Object(Map<String, Value>);
 
 impl<'de> Deserialize<'de> for Object {
@@ -45,7 +45,7 @@ impl<'de> Deserialize<'de> for Object {
                 let mut object = Map::new();
                 while let Some((key, value)) = map.next_entry::<String, Value>()? {
                     if object.insert(key, value).is_some() {
-                        return Err(A::Error::custom("a key comes twice"));
+                        return Err(A::Error::custom("duplicate key"));
                     }
                 }
                 Ok(Object(object))
@@ -55,20 +55,20 @@ impl<'de> Deserialize<'de> for Object {
     }
 }
 
-/// The draft in a save's body, or what is wrong with it (never a value of it).
+/// Parses the draft in the body of a save. The error never contains a value.
 pub(crate) fn parse(body: &[u8]) -> Result<Map<String, Value>, String> {
     let Object(object) =
-        serde_json::from_slice(body).map_err(|_| "the body is no JSON object, or a key comes twice".to_owned())?;
+        serde_json::from_slice(body).map_err(|_| "the body is not a JSON object, or has a duplicate key".to_owned())?;
     if object.keys().any(|key| key != CONSENT && STRINGS.iter().all(|(name, ..)| key != name)) {
         return Err("the body has an unknown key".to_owned());
     }
-    for (name, mandatory, most) in STRINGS {
+    for (name, mandatory, max) in STRINGS {
         match object.get(name) {
             None if mandatory => return Err(format!("{name} is missing")),
             None => {}
-            Some(Value::String(text)) if text.chars().count() <= most => {}
+            Some(Value::String(text)) if text.chars().count() <= max => {}
             Some(Value::String(_)) => return Err(format!("{name} is too long")),
-            Some(_) => return Err(format!("{name} is no string")),
+            Some(_) => return Err(format!("{name} is not a string")),
         }
     }
     match object.get(CONSENT) {
@@ -77,7 +77,7 @@ pub(crate) fn parse(body: &[u8]) -> Result<Map<String, Value>, String> {
     }
 }
 
-/// What a read says of a draft.
+/// Returns the response of a read of this draft.
 pub(crate) fn read_back(draft: &Value) -> Value {
     let text = |key: &str| draft[key].as_str().unwrap_or_default();
     let or_null = |key: &str| Some(text(key)).filter(|text| !text.is_empty());
@@ -124,24 +124,24 @@ mod tests {
     }
 
     #[test]
-    fn the_mandatory_keys_do() {
+    fn mandatory_keys_suffice_and_are_required() {
         let body = full();
         let parsed = parse(body.to_string().as_bytes()).unwrap();
         assert_eq!(Value::Object(parsed), body);
         for key in body.as_object().unwrap().keys() {
-            let mut less = body.clone();
-            less.as_object_mut().unwrap().remove(key);
-            let wrong = parse(less.to_string().as_bytes()).unwrap_err();
-            assert!(wrong.starts_with(key.as_str()), "{wrong}");
+            let mut incomplete = body.clone();
+            incomplete.as_object_mut().unwrap().remove(key);
+            let error = parse(incomplete.to_string().as_bytes()).unwrap_err();
+            assert!(error.starts_with(key.as_str()), "{error}");
         }
     }
 
     #[test]
-    fn types_and_lengths_are_the_documented_ones() {
+    fn types_and_lengths_are_checked() {
         for (name, ..) in STRINGS {
             assert!(with(name, json!("x")).is_ok(), "{name}");
-            for wrong in [Value::Null, json!(1), json!(true), json!(["x"])] {
-                assert_eq!(with(name, wrong).unwrap_err(), format!("{name} is no string"));
+            for value in [Value::Null, json!(1), json!(true), json!(["x"])] {
+                assert_eq!(with(name, value).unwrap_err(), format!("{name} is not a string"));
             }
         }
         assert!(with("company_name", json!("华".repeat(63))).is_ok());
@@ -154,17 +154,17 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_comes_twice_is_refused() {
+    fn a_duplicate_key_is_rejected() {
         let body = full().to_string();
-        let twice = body.replacen('{', r#"{"domain":"a","#, 1);
-        assert!(parse(twice.as_bytes()).unwrap_err().contains("twice"));
+        let duplicate = body.replacen('{', r#"{"domain":"a","#, 1);
+        assert!(parse(duplicate.as_bytes()).unwrap_err().contains("duplicate"));
         for body in ["", "[]", "null", "{} x"] {
             assert!(parse(body.as_bytes()).is_err(), "{body}");
         }
     }
 
     #[test]
-    fn a_read_has_null_for_what_is_unset() {
+    fn a_read_has_null_for_unset_values() {
         let read = read_back(&full());
         assert_eq!(read["domain_name"], "www.xzz.com");
         assert_eq!(read["CSR"], Value::Null);

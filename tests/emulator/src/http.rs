@@ -1,4 +1,4 @@
-//! Raw HTTP/1.1 (RFC 9112): requests read byte for byte, answers written.
+//! Reads HTTP/1.1 requests without decoding them, and writes responses (RFC 9112).
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -9,7 +9,7 @@ const MAX_HEAD: usize = 64 * 1024;
 const MAX_BODY: usize = 12 * 1024 * 1024;
 const MAX_HEADERS: usize = 256;
 
-/// A request as it came, nothing decoded.
+/// A request as it was received. Nothing is decoded.
 #[derive(Debug, Clone)]
 pub(crate) struct Request {
     pub(crate) method: String,
@@ -28,7 +28,7 @@ impl Request {
         self.target.split_once('?').map_or("", |(_, query)| query)
     }
 
-    /// All values of a header, without the blanks and tabs at both ends.
+    /// Returns all values of a header, without leading and trailing spaces and tabs.
     pub(crate) fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
         self.headers.iter().filter(move |(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| trim(value))
     }
@@ -38,10 +38,10 @@ impl Request {
         self.http_1_0 || closes
     }
 
-    /// The length of the body that follows, or the answer to a framing we do not take.
-    fn body_length(&self) -> Result<usize, Broken> {
+    /// Returns the length of the body that follows, or an error for unsupported framing.
+    fn body_length(&self) -> Result<usize, RequestError> {
         if self.values("transfer-encoding").next().is_some() {
-            return Err(Broken::Answer(411, "a Content-Length is required"));
+            return Err(RequestError::Rejected(411, "a Content-Length is required"));
         }
         let mut lengths = self.values("content-length");
         let Some(length) = lengths.next() else {
@@ -49,12 +49,12 @@ impl Request {
         };
         let digits = !length.is_empty() && length.iter().all(u8::is_ascii_digit);
         if lengths.next().is_some() || !digits {
-            return Err(Broken::Answer(400, "Content-Length malformed"));
+            return Err(RequestError::Rejected(400, "Content-Length malformed"));
         }
         let length = std::str::from_utf8(length).ok().and_then(|n| n.parse().ok());
         match length {
             Some(length) if length <= MAX_BODY => Ok(length),
-            _ => Err(Broken::Answer(413, "the body is too large")),
+            _ => Err(RequestError::Rejected(413, "the body is too large")),
         }
     }
 }
@@ -66,18 +66,21 @@ fn trim(mut value: &[u8]) -> &[u8] {
     value
 }
 
-/// Why no request can be had from a connection any more.
+/// Why no further request can be read from a connection.
 #[derive(Debug)]
-pub(crate) enum Broken {
-    /// The client has gone, in mid-request or between two.
-    Gone,
-    /// It is still there and is to get this status and text.
-    Answer(u16, &'static str),
+pub(crate) enum RequestError {
+    /// The client has disconnected, between requests or during one.
+    Disconnected,
+    /// The request is answered with this status and text.
+    Rejected(u16, &'static str),
 }
 
-/// Reads a head; the request's body is empty yet.
-pub(crate) async fn read_head<S: AsyncRead + Unpin>(stream: &mut S, buffer: &mut BytesMut) -> Result<Request, Broken> {
-    const TOO_LARGE: Broken = Broken::Answer(494, "the headers are too large");
+/// Reads a request head. The body of the returned request is empty.
+pub(crate) async fn read_head<S: AsyncRead + Unpin>(
+    stream: &mut S,
+    buffer: &mut BytesMut,
+) -> Result<Request, RequestError> {
+    const TOO_LARGE: RequestError = RequestError::Rejected(494, "the headers are too large");
     loop {
         match parse_head(buffer)? {
             Some((_, length)) if length > MAX_HEAD => return Err(TOO_LARGE),
@@ -91,17 +94,17 @@ pub(crate) async fn read_head<S: AsyncRead + Unpin>(stream: &mut S, buffer: &mut
     }
 }
 
-/// Reads the body that belongs to the head.
+/// Reads the body of a request.
 pub(crate) async fn read_body<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     buffer: &mut BytesMut,
     request: &mut Request,
-) -> Result<(), Broken> {
+) -> Result<(), RequestError> {
     let length = request.body_length()?;
-    let waits = request.values("expect").any(|value| value.eq_ignore_ascii_case(b"100-continue"));
-    if waits && buffer.len() < length {
-        let go_on = stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await;
-        go_on.map_err(|_| Broken::Gone)?;
+    let expects_continue = request.values("expect").any(|value| value.eq_ignore_ascii_case(b"100-continue"));
+    if expects_continue && buffer.len() < length {
+        let sent = stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await;
+        sent.map_err(|_| RequestError::Disconnected)?;
     }
     while buffer.len() < length {
         fill(stream, buffer).await?;
@@ -110,32 +113,32 @@ pub(crate) async fn read_body<S: AsyncRead + AsyncWrite + Unpin>(
     Ok(())
 }
 
-/// Waits for more bytes.
-pub(crate) async fn fill<S: AsyncRead + Unpin>(stream: &mut S, buffer: &mut BytesMut) -> Result<(), Broken> {
+/// Reads more bytes into the buffer.
+pub(crate) async fn fill<S: AsyncRead + Unpin>(stream: &mut S, buffer: &mut BytesMut) -> Result<(), RequestError> {
     buffer.reserve(8 * 1024);
     match stream.read_buf(buffer).await {
-        Ok(0) | Err(_) => Err(Broken::Gone),
+        Ok(0) | Err(_) => Err(RequestError::Disconnected),
         Ok(_) => Ok(()),
     }
 }
 
-/// The head at the start of `bytes` and its length, or `None` while some of it is missing.
-pub(crate) fn parse_head(bytes: &[u8]) -> Result<Option<(Request, usize)>, Broken> {
-    const MALFORMED: Broken = Broken::Answer(400, "the head is malformed");
+/// Parses the head at the start of `bytes` and returns it with its length, or `None` while it is incomplete.
+pub(crate) fn parse_head(bytes: &[u8]) -> Result<Option<(Request, usize)>, RequestError> {
+    const MALFORMED: RequestError = RequestError::Rejected(400, "the head is malformed");
     let mut lines = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut head = httparse::Request::new(&mut lines);
     let length = match head.parse(bytes) {
         Ok(httparse::Status::Complete(length)) => length,
         Ok(httparse::Status::Partial) => return Ok(None),
         Err(httparse::Error::TooManyHeaders) => {
-            return Err(Broken::Answer(494, "the headers are too many"));
+            return Err(RequestError::Rejected(494, "the headers are too many"));
         }
         Err(_) => return Err(MALFORMED),
     };
     let (Some(method), Some(target)) = (head.method, head.path) else {
         return Err(MALFORMED);
     };
-    // Only the origin form: the other forms are for proxies.
+    // Only the origin form, because the other forms are for proxies (RFC 9112, 3.2).
     if !target.starts_with('/') {
         return Err(MALFORMED);
     }
@@ -150,7 +153,7 @@ pub(crate) fn parse_head(bytes: &[u8]) -> Result<Option<(Request, usize)>, Broke
     Ok(Some((request, length)))
 }
 
-/// The bytes of an answer. An answer to `HEAD` goes without its content.
+/// Encodes a response. A response to `HEAD` has no content.
 pub(crate) fn encode(reply: &Reply, to_head: bool) -> Vec<u8> {
     let mut head = format!("HTTP/1.1 {} {}\r\n", reply.status, reason(reply.status));
     for (name, value) in &reply.headers {
@@ -167,14 +170,14 @@ pub(crate) fn encode(reply: &Reply, to_head: bool) -> Vec<u8> {
     bytes
 }
 
-/// An answer says its length unless its headers say so already, or its status allows no content and it has none.
+/// Returns whether a response needs a `Content-Length`: its headers do not set the framing, and it can have content.
 fn wants_length(reply: &Reply) -> bool {
     let no_content = reply.status == 204 || (100..200).contains(&reply.status);
     let framed = reply.has("content-length") || reply.has("transfer-encoding");
     !(framed || no_content && reply.body.is_empty())
 }
 
-/// The usual reason phrases; elsewhere it is left empty, as RFC 9112 allows.
+/// Returns the usual reason phrase, or an empty one, which RFC 9112 allows.
 fn reason(status: u16) -> &'static str {
     match status {
         200 => "OK",

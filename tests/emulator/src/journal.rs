@@ -1,17 +1,17 @@
-//! The journal: what a test can see of the requests and connections that came in.
+//! The journal: the requests and connections that a test can inspect.
 
 use std::sync::{Mutex, MutexGuard};
 
 use tokio::sync::watch;
 
-/// A request whose signature was right.
+/// A request with a valid signature.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recorded {
-    /// The method as it came.
+    /// The method as it was received.
     pub method: String,
-    /// Path and query as they were on the wire.
+    /// Path and query, as they were received.
     pub target: String,
-    /// The header lines in the order and case of the wire; bytes that are not UTF-8 are replaced.
+    /// The header lines in their received order and case. Bytes that are not UTF-8 are replaced.
     pub headers: Vec<(String, String)>,
     /// The content.
     pub body: Vec<u8>,
@@ -20,7 +20,7 @@ pub struct Recorded {
 }
 
 impl Recorded {
-    /// The value of the first header of this name, in any case.
+    /// Returns the value of the first header with this name. The name is case-insensitive.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         let found = self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
@@ -28,25 +28,25 @@ impl Recorded {
     }
 }
 
-/// A request that was refused for its signature.
+/// A request that was rejected because of its signature.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
-    /// What was wrong, a fixed text without any value of the request.
+    /// The reason, a fixed text without any value of the request.
     pub reason: &'static str,
-    /// Path and query as they were on the wire.
+    /// Path and query, as they were received.
     pub target: String,
 }
 
-/// One request that is dealt with, for [`Options::observer`](crate::Options::observer).
+/// A processed request, for [`Options::observer`](crate::Options::observer).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answered {
-    /// The method; `-` when the head could not be read.
+    /// The method, or `-` if the head is invalid.
     pub method: String,
-    /// The path without the query; `-` when the head could not be read.
+    /// The path without the query, or `-` if the head is invalid.
     pub path: String,
-    /// The status sent, or `None` for a step that sends no regular answer.
+    /// The status sent, or `None` for a step that does not send a regular response.
     pub status: Option<u16>,
-    /// Why the signature was refused.
+    /// Why the signature was rejected.
     pub refusal: Option<&'static str>,
 }
 
@@ -72,7 +72,7 @@ impl Journal {
         self.attempts.send_modify(|count| *count += 1);
     }
 
-    /// Counts a connection as accepted, and as open as long as the guard lives.
+    /// Counts a connection as accepted, and as open until the guard is dropped.
     pub(crate) fn connection(&self) -> OpenConnection {
         self.accepted.send_modify(|count| *count += 1);
         self.open.send_modify(|count| *count += 1);
@@ -108,7 +108,7 @@ impl Journal {
     }
 }
 
-/// A connection that is open; dropping it counts it out, also when its task is aborted.
+/// The guard of an open connection, also dropped if the connection's task is aborted.
 #[derive(Debug)]
 pub(crate) struct OpenConnection(watch::Sender<usize>);
 
@@ -119,9 +119,9 @@ impl Drop for OpenConnection {
 }
 
 async fn wait(counter: &watch::Sender<usize>, reached: impl Fn(usize) -> bool) {
-    counter.subscribe().wait_for(|count| reached(*count)).await.expect("the sender is borrowed, so it lives");
+    counter.subscribe().wait_for(|count| reached(*count)).await.expect("the sender is borrowed, so it is open");
 }
 
 fn lock<T>(list: &Mutex<Vec<T>>) -> MutexGuard<'_, Vec<T>> {
-    list.lock().expect("no holder of this lock panics")
+    list.lock().expect("no panic while the lock is held")
 }

@@ -1,7 +1,7 @@
-//! An emulator of the vendor's SCM endpoint, for tests and for people.
+//! An emulator of the vendor's SCM endpoint, for tests and manual use.
 //!
-//! It verifies the signature of every request from the bytes received, with code of its own; it refuses as the
-//! vendor does, locks a key out as the vendor does, and keeps what was saved. A script makes it fail on purpose.
+//! It verifies the signature of every request from the bytes received, with its own code. It rejects requests and
+//! locks access keys as the vendor does, and stores drafts in memory. A script makes it fail on purpose.
 //!
 //! ```no_run
 //! # async fn example() -> std::io::Result<()> {
@@ -44,17 +44,17 @@ pub use options::{Account, Clock, Observer, Options, Quota, SAMPLE_ACCESS_KEY, S
 pub use script::{Reply, Step, Then};
 pub use tls::Tls;
 
-/// What all connections have in common.
+/// The state that all connections share.
 struct Shared {
     options: Options,
-    door: iam::Door,
+    authenticator: iam::Authenticator,
     journal: journal::Journal,
     scm: scm::Scm,
     windows: quota::Windows,
     script: script::Script,
 }
 
-/// A running emulator; dropping it closes its port and all its connections.
+/// A running emulator. Dropping it closes its port and all its connections.
 pub struct Emulator {
     shared: Arc<Shared>,
     address: SocketAddr,
@@ -62,16 +62,16 @@ pub struct Emulator {
 }
 
 impl Emulator {
-    /// Starts to listen.
+    /// Starts an emulator.
     ///
     /// # Errors
-    /// When the address cannot be bound.
+    /// If the address cannot be bound.
     pub async fn start(options: Options) -> io::Result<Self> {
         let listener = TcpListener::bind(options.listen).await?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
             options,
-            door: iam::Door::default(),
+            authenticator: iam::Authenticator::default(),
             journal: journal::Journal::default(),
             scm: scm::Scm::default(),
             windows: quota::Windows::default(),
@@ -81,7 +81,7 @@ impl Emulator {
         Ok(Self { shared, address, listener })
     }
 
-    /// The URL to call, without a slash at the end.
+    /// Returns the URL to call, without a trailing slash.
     #[must_use]
     pub fn endpoint(&self) -> String {
         match self.shared.options.tls {
@@ -90,70 +90,70 @@ impl Emulator {
         }
     }
 
-    /// The address it listens on.
+    /// Returns the address that the emulator listens on.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Puts a step at the end of the script.
+    /// Appends a step to the script.
     pub fn script(&self, step: Step) {
         self.scripts([step]);
     }
 
-    /// Puts steps at the end of the script.
+    /// Appends steps to the script.
     pub fn scripts(&self, steps: impl IntoIterator<Item = Step>) {
         self.shared.script.push(steps);
     }
 
-    /// How many steps of the script no request has used up yet.
+    /// Returns the number of script steps that no request has used yet.
     #[must_use]
     pub fn steps_left(&self) -> usize {
         self.shared.script.len()
     }
 
-    /// The requests whose signature was right, in the order of their arrival.
+    /// Returns the requests with a valid signature, in order of arrival.
     #[must_use]
     pub fn journal(&self) -> Vec<Recorded> {
         self.shared.journal.recorded()
     }
 
-    /// The requests that were refused for their signature.
+    /// Returns the requests that were rejected because of their signature.
     #[must_use]
     pub fn refusals(&self) -> Vec<Refused> {
         self.shared.journal.refused()
     }
 
-    /// How many requests came, counted when the head is there.
+    /// Returns the number of requests, each counted once its head is complete.
     #[must_use]
     pub fn attempts(&self) -> usize {
         self.shared.journal.attempts()
     }
 
-    /// How many TCP connections were accepted.
+    /// Returns the number of accepted TCP connections.
     #[must_use]
     pub fn connections(&self) -> usize {
         self.shared.journal.connections()
     }
 
-    /// How many of them are still open.
+    /// Returns the number of open TCP connections.
     #[must_use]
     pub fn open_connections(&self) -> usize {
         self.shared.journal.open_connections()
     }
 
-    /// The draft of a certificate: the object of its last save, as it was sent.
+    /// Returns the draft of a certificate: the JSON object of its last save, as it was sent.
     #[must_use]
     pub fn saved(&self, project: &str, certificate: &str) -> Option<Value> {
         self.shared.scm.saved(project, certificate)
     }
 
-    /// Returns once at least `count` requests have come. It has no time limit of its own.
+    /// Waits until at least `count` requests have arrived, without a timeout.
     pub async fn wait_for_attempts(&self, count: usize) {
         self.shared.journal.wait_for_attempts(count).await;
     }
 
-    /// Returns once exactly `count` connections are open. It has no time limit of its own.
+    /// Waits until exactly `count` connections are open, without a timeout.
     pub async fn wait_for_open_connections(&self, count: usize) {
         self.shared.journal.wait_for_open_connections(count).await;
     }
@@ -161,7 +161,7 @@ impl Emulator {
 
 impl Drop for Emulator {
     fn drop(&mut self) {
-        // The connections' tasks belong to the listener's and end with it.
+        // The listener task owns the tasks of the connections.
         self.listener.abort();
     }
 }
@@ -185,7 +185,7 @@ async fn listen(listener: TcpListener, shared: Arc<Shared>) {
                         drop(open);
                     });
                 }
-                // Out of file descriptors, say: trying again at once would only burn the processor.
+                // For example no free file descriptors: an immediate retry would only use CPU.
                 Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
             },
             Some(_) = connections.join_next() => {}

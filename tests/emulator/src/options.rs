@@ -1,4 +1,4 @@
-//! What an emulator is started with.
+//! The options of an emulator.
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -7,25 +7,25 @@ use std::time::{Duration, SystemTime};
 
 use crate::{Answered, Step, Tls};
 
-/// The access key of the sample account; made up.
+/// The invented access key of the sample account.
 pub const SAMPLE_ACCESS_KEY: &str = "EXAMPLEAK0000000000A";
-/// The secret key of the sample account; made up.
+/// The invented secret key of the sample account.
 pub const SAMPLE_SECRET_KEY: &str = "EXAMPLESK/not+a=real~secret00000000000001";
-/// The project of the sample account; made up.
+/// The invented project of the sample account.
 pub const SAMPLE_PROJECT: &str = "0123456789abcdef0123456789abcdef";
 
-/// Tells the time; a test's own clock makes dates old and locks end without any waiting.
+/// A clock. With its own clock a test can let dates expire and locks end without waiting.
 pub type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
 
-#[allow(clippy::disallowed_methods, reason = "the one default of the injected clock")]
+#[allow(clippy::disallowed_methods, reason = "the default of the injected clock")]
 fn system_time() -> SystemTime {
     SystemTime::now()
 }
 
-/// Is told of every request that is dealt with.
+/// A function that is called for every processed request.
 pub type Observer = Arc<dyn Fn(&Answered) + Send + Sync>;
 
-/// Credentials and what they are good for.
+/// Credentials and the projects that they can access.
 #[derive(Clone)]
 pub struct Account {
     /// The access key (AK).
@@ -34,12 +34,12 @@ pub struct Account {
     pub secret_key: String,
     /// The token that belongs to temporary credentials.
     pub security_token: Option<String>,
-    /// The projects of the account; another one gets 403.
+    /// The projects of the account. Requests for other projects get 403.
     pub projects: Vec<String>,
 }
 
 impl Account {
-    /// The made-up account of [`Options::default`].
+    /// Returns the invented account of [`Options::default`].
     #[must_use]
     pub fn sample() -> Self {
         Self {
@@ -60,40 +60,40 @@ impl fmt::Debug for Account {
     }
 }
 
-/// How often an account may call.
+/// The maximum call rate of an account.
 #[derive(Debug, Clone, Copy)]
 pub struct Quota {
-    /// So many calls are served in each window; the next ones get 429, without a word on when to come back.
+    /// The calls served in each window. Further calls get 429 without `Retry-After`.
     pub calls: u32,
-    /// How long a window is.
+    /// The length of a window.
     pub per: Duration,
 }
 
-/// What an emulator is started with. Any certificate id of `scs` and 13 digits is known, if no list here says
+/// The options of an emulator. Every certificate id of `scs` and 13 digits exists, unless a list here says
 /// otherwise.
 #[derive(Clone)]
 pub struct Options {
-    /// Who may sign.
+    /// The accounts whose signatures are valid.
     pub accounts: Vec<Account>,
     /// Certificates that do not exist: SCM.0008.
     pub unknown: Vec<String>,
     /// Certificates of another tenant: SCM.0003.
     pub foreign: Vec<String>,
-    /// Certificates that are issued, so nothing can be saved any more: SCM.0010.
+    /// Certificates that are already issued, so that a save is rejected: SCM.0010.
     pub issued: Vec<String>,
-    /// What becomes of every signed request for these certificates, where the script says nothing else.
+    /// The step of every correctly signed request for these certificates, unless the script has another one.
     pub steps: Vec<(String, Step)>,
-    /// TLS, or plain text without it.
+    /// The TLS configuration. Without it the emulator uses plain text.
     pub tls: Option<Tls>,
     /// The server's clock.
     pub now: Clock,
-    /// How often each account may call; as it likes without one.
+    /// The quota of each account, or `None` for unlimited calls.
     pub quota: Option<Quota>,
-    /// How long the usual service of a request takes.
+    /// The time that a regular response takes.
     pub service_time: Duration,
-    /// Where to listen; port 0 takes a free one.
+    /// The address to listen on. Port 0 selects a free port.
     pub listen: SocketAddr,
-    /// Is told of every request that is dealt with.
+    /// The function that is called for every processed request.
     pub observer: Option<Observer>,
 }
 

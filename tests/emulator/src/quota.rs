@@ -1,4 +1,4 @@
-//! The account's quota: so many calls in each window of time, and 429 for the next.
+//! The account's quota: a number of calls per fixed time window. Further calls get 429.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -9,19 +9,19 @@ use crate::scm::gateway_error;
 use crate::script::Reply;
 use crate::{Account, Options};
 
-/// The window of every access key: when it began, and how many calls it has seen.
+/// The current window of every access key: its start, and the number of calls in it.
 #[derive(Debug, Default)]
 pub(crate) struct Windows(Mutex<HashMap<String, (SystemTime, u32)>>);
 
 impl Windows {
-    /// Counts a call; the refusal if it is one too many. Windows follow each other from the first call on.
+    /// Counts a call, and returns the 429 if the quota is exceeded. The first call starts the first window.
     pub(crate) fn count(&self, request: &Request, account: &Account, options: &Options) -> Option<Reply> {
         let quota = options.quota?;
         let now = (options.now)();
-        let mut windows = self.0.lock().expect("no holder of this lock panics");
-        let (began, calls) = windows.entry(account.access_key.clone()).or_insert((now, 0));
-        if now.duration_since(*began).unwrap_or_default() >= quota.per {
-            (*began, *calls) = (now, 0);
+        let mut windows = self.0.lock().expect("no panic while the lock is held");
+        let (start, calls) = windows.entry(account.access_key.clone()).or_insert((now, 0));
+        if now.duration_since(*start).unwrap_or_default() >= quota.per {
+            (*start, *calls) = (now, 0);
         }
         *calls += 1;
         (*calls > quota.calls).then(|| {

@@ -1,4 +1,4 @@
-//! The service: its two routes, the drafts it keeps, and the vendor's error bodies.
+//! The SCM service: two routes, the stored drafts, and the vendor's error bodies.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -13,11 +13,11 @@ use crate::{Account, Options, fields};
 
 type Drafts = HashMap<(String, String), Value>;
 
-/// The drafts by project and certificate.
+/// The stored drafts, by project and certificate.
 #[derive(Debug, Default)]
 pub(crate) struct Scm(Mutex<Drafts>);
 
-/// An error of the service itself: status, code, text.
+/// An error of SCM itself: status, code, text.
 type Failure = (u16, &'static str, String);
 
 impl Scm {
@@ -25,7 +25,7 @@ impl Scm {
         self.drafts().get(&key(project, certificate)).cloned()
     }
 
-    /// Does what an admitted request asks for.
+    /// Serves a request with a valid signature.
     pub(crate) fn serve(&self, request: &Request, account: &Account, options: &Options) -> Reply {
         let Some((project, certificate, action)) = route(request.path()) else {
             let text = "The API does not exist or has not been published in the environment";
@@ -34,7 +34,7 @@ impl Scm {
         if request.method != "POST" {
             return gateway_error(405, "APIG.0101", "The method is not allowed").header("Allow", "POST");
         }
-        if !account.projects.iter().any(|own| own == project) {
+        if !account.projects.iter().any(|known| known == project) {
             return failure((403, "SCM.0002", "The project id does not fit".to_owned()));
         }
         let outcome = match action {
@@ -46,9 +46,9 @@ impl Scm {
 
     fn save(&self, request: &Request, options: &Options, project: &str, certificate: &str) -> Result<Value, Failure> {
         if !is_json(request) {
-            return Err(wrong("the content type is not application/json"));
+            return Err(invalid("the content type is not application/json"));
         }
-        let draft = fields::parse(&request.body).map_err(|text| wrong(&text))?;
+        let draft = fields::parse(&request.body).map_err(|text| invalid(&text))?;
         check_certificate(options, certificate)?;
         if options.issued.iter().any(|id| id == certificate) {
             let text = "The operation is not allowed in the certificate's state";
@@ -60,15 +60,15 @@ impl Scm {
 
     fn read(&self, request: &Request, options: &Options, project: &str, certificate: &str) -> Result<Value, Failure> {
         if !request.body.is_empty() {
-            return Err(wrong("a read has no body"));
+            return Err(invalid("a read has no body"));
         }
         check_certificate(options, certificate)?;
-        let draft = self.saved(project, certificate).ok_or_else(no_such)?;
+        let draft = self.saved(project, certificate).ok_or_else(not_found)?;
         Ok(fields::read_back(&draft))
     }
 
     fn drafts(&self) -> MutexGuard<'_, Drafts> {
-        self.0.lock().expect("no holder of this lock panics")
+        self.0.lock().expect("no panic while the lock is held")
     }
 }
 
@@ -81,7 +81,7 @@ enum Action {
     Read,
 }
 
-/// `/v2/{project_id}/scm/cert/{cert_id}/save` or `…/read`, compared as it came.
+/// Parses `/v2/{project_id}/scm/cert/{cert_id}/save` or `…/read`, without decoding.
 fn route(path: &str) -> Option<(&str, &str, Action)> {
     let segments: Vec<&str> = path.split('/').collect();
     let ["", "v2", project, "scm", "cert", certificate, action] = segments[..] else {
@@ -94,13 +94,13 @@ fn route(path: &str) -> Option<(&str, &str, Action)> {
     }
 }
 
-/// What becomes of a request for a certificate that the options name; any other is served.
+/// Returns the step that the options set for the certificate of a request, or [`Step::Serve`].
 pub(crate) fn step(request: &Request, options: &Options) -> Step {
-    let named = route(request.path()).and_then(|(_, certificate, _)| {
+    let configured = route(request.path()).and_then(|(_, certificate, _)| {
         let mut steps = options.steps.iter();
         steps.find(|(id, _)| id == certificate).map(|(_, step)| step.clone())
     });
-    named.unwrap_or(Step::Serve)
+    configured.unwrap_or(Step::Serve)
 }
 
 fn is_json(request: &Request) -> bool {
@@ -112,7 +112,7 @@ fn is_json(request: &Request) -> bool {
 fn check_certificate(options: &Options, certificate: &str) -> Result<(), Failure> {
     let listed = |list: &[String]| list.iter().any(|id| id == certificate);
     if listed(&options.unknown) {
-        return Err(no_such());
+        return Err(not_found());
     }
     if listed(&options.foreign) {
         let text = "The certificate does not belong to the tenant";
@@ -121,24 +121,24 @@ fn check_certificate(options: &Options, certificate: &str) -> Result<(), Failure
     let known = certificate
         .strip_prefix("scs")
         .is_some_and(|digits| digits.len() == 13 && digits.bytes().all(|byte| byte.is_ascii_digit()));
-    if known || listed(&options.issued) { Ok(()) } else { Err(no_such()) }
+    if known || listed(&options.issued) { Ok(()) } else { Err(not_found()) }
 }
 
-fn no_such() -> Failure {
+fn not_found() -> Failure {
     let text = "The certificate does not exist";
     (400, "SCM.0008", text.to_owned())
 }
 
-fn wrong(text: &str) -> Failure {
+fn invalid(text: &str) -> Failure {
     (400, "SCM.0005", format!("Parameter error: {text}"))
 }
 
-/// SCM's own error body has no request id; it is in the header alone.
+/// Returns SCM's own error body, which has no request id. The id is only in the header.
 fn failure((status, code, text): Failure) -> Reply {
     answer(status, &json!({"error_code": code, "error_msg": text}))
 }
 
-/// The error body of the API gateway repeats the request id.
+/// Returns an error of the vendor's API gateway, whose body includes the request id.
 pub(crate) fn gateway_error(status: u16, code: &str, text: &str) -> Reply {
     let id = request_id();
     let body = json!({"error_code": code, "error_msg": text, "request_id": id});
@@ -149,13 +149,13 @@ fn answer(status: u16, body: &Value) -> Reply {
     Reply::json(status, &body.to_string()).header("X-Request-Id", request_id())
 }
 
-/// 32 hex digits; every `RandomState` has keys of its own, so no two ids are alike.
+/// Returns 32 hex digits. Every `RandomState` has its own keys, so each id is unique.
 fn request_id() -> String {
     let half = || RandomState::new().hash_one("request id");
     format!("{:016x}{:016x}", half(), half())
 }
 
-/// Adds the `Date` that every answer of ours has.
+/// Adds the `Date` header of every unscripted response.
 pub(crate) fn dated(reply: Reply, options: &Options) -> Reply {
     reply.header("Date", imf_fixdate((options.now)()))
 }

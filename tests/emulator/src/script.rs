@@ -1,4 +1,4 @@
-//! The script: what the next requests get instead of, or before, the usual treatment.
+//! The script: steps that replace or delay the regular response to the next requests.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -6,63 +6,62 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-/// What happens to one request. Each step is used up by the next request that has arrived whole; its
-/// signature is verified, and it is journaled or counted as refused, whatever the step says. Only
-/// [`CloseUnread`](Self::CloseUnread) does not wait for that.
+/// What happens to one request. Each complete request uses one step. Its signature is verified and recorded
+/// whatever the step is. Only [`CloseUnread`](Self::CloseUnread) applies before the request is read.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Step {
-    /// Behave normally.
+    /// Serve the request regularly.
     Serve,
-    /// Send this answer; nothing is stored.
+    /// Send this response and store nothing.
     Reply(Reply),
-    /// Write these bytes as they are and close the connection.
+    /// Write these bytes unchanged and close the connection.
     Raw(Vec<u8>),
-    /// Write these bytes as they are, and then do this with the connection.
+    /// Write these bytes unchanged, then do this with the connection.
     RawThen(Vec<u8>, Then),
-    /// Write the head at once and of the bytes one at a time, then close the connection.
+    /// Write the head at once and the bytes one at a time, then close the connection.
     Drip {
-        /// What comes at once.
+        /// The bytes written at once.
         head: Vec<u8>,
-        /// What drips.
+        /// The bytes written one at a time.
         bytes: Vec<u8>,
-        /// The time before each byte.
+        /// The delay before each byte.
         every: Duration,
     },
-    /// Write the head once and then the chunk again and again until the client goes away.
+    /// Write the head once, and then the chunk again and again until the client disconnects.
     Endless {
-        /// What comes once.
+        /// The bytes written once.
         head: Vec<u8>,
-        /// What never ends.
+        /// The bytes written without end.
         chunk: Vec<u8>,
     },
-    /// Close the connection without an answer.
+    /// Close the connection without a response.
     Close,
-    /// Close the connection as soon as the next request begins, without reading it: it is not counted.
+    /// Close the connection when the next request starts, without reading or counting the request.
     CloseUnread,
     /// Reset the connection (RST instead of FIN).
     Reset,
-    /// Hold the connection and answer nothing until the client goes away.
+    /// Send nothing until the client disconnects.
     Hang,
-    /// Wait for the gate, then behave normally, even if the client has gone away meanwhile. Open it with
-    /// `notify_one`, which also counts when nobody waits yet.
+    /// Wait for the gate, then serve the request, even if the client has disconnected. Open the gate with
+    /// `notify_one`, which also works before the request waits.
     HangThenServe(Arc<Notify>),
 }
 
-/// What becomes of a connection after [`Step::RawThen`].
+/// What happens to a connection after [`Step::RawThen`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Then {
-    /// It is closed, without a farewell of TLS.
+    /// It is closed without TLS's close_notify.
     Cut,
-    /// It is reset, as soon as the bytes are on their way: many of them may be lost.
+    /// It is reset immediately after the write, so many of the bytes may be lost.
     Reset,
-    /// Nothing more comes until the client goes away.
+    /// It stays open, without further bytes, until the client disconnects.
     Hang,
-    /// It takes the next request.
+    /// It accepts the next request.
     KeepAlive,
 }
 
-/// One HTTP answer. `Content-Length` is added unless a header of it sets it or `Transfer-Encoding`.
+/// An HTTP response. `Content-Length` is added unless a header sets it or `Transfer-Encoding`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
     /// The status code.
@@ -74,13 +73,13 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// An answer with neither headers nor content.
+    /// Creates a response without headers and content.
     #[must_use]
     pub fn new(status: u16) -> Self {
         Self { status, headers: Vec::new(), body: Vec::new() }
     }
 
-    /// An answer of `Content-Type: application/json`.
+    /// Creates a response with `Content-Type: application/json`.
     #[must_use]
     pub fn json(status: u16, body: &str) -> Self {
         Self::new(status).header("Content-Type", "application/json").body(body)
@@ -114,15 +113,15 @@ impl Script {
         self.steps().extend(steps);
     }
 
-    /// The step of the request that has just arrived; without one it is served. It has been read: one that is not to be
-    /// is left to the next.
+    /// Returns the step of a complete request, or [`Step::Serve`]. A [`Step::CloseUnread`] stays for the next request,
+    /// because this one has been read.
     pub(crate) fn next(&self) -> Step {
         let mut steps = self.steps();
         let next = steps.iter().position(|step| !matches!(step, Step::CloseUnread));
         next.and_then(|at| steps.remove(at)).unwrap_or(Step::Serve)
     }
 
-    /// Whether the request that begins is not to be read.
+    /// Returns whether the connection is closed without reading the request that starts.
     pub(crate) fn closes_unread(&self) -> bool {
         let mut steps = self.steps();
         let closes = matches!(steps.front(), Some(Step::CloseUnread));
@@ -137,7 +136,7 @@ impl Script {
     }
 
     fn steps(&self) -> std::sync::MutexGuard<'_, VecDeque<Step>> {
-        self.0.lock().expect("no holder of this lock panics")
+        self.0.lock().expect("no panic while the lock is held")
     }
 }
 
@@ -146,10 +145,10 @@ mod tests {
     use super::{Script, Step};
 
     #[test]
-    fn a_request_that_was_read_leaves_the_step_of_an_unread_one_to_the_next() {
+    fn a_complete_request_skips_close_unread() {
         let script = Script::default();
         script.push([Step::Serve, Step::CloseUnread, Step::Reset]);
-        assert!(!script.closes_unread() && !script.closes_unread(), "two begin at the same time");
+        assert!(!script.closes_unread() && !script.closes_unread(), "two requests start at the same time");
         assert!(matches!((script.next(), script.next()), (Step::Serve, Step::Reset)));
         assert!(script.closes_unread());
         assert_eq!(script.len(), 0);

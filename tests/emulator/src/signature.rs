@@ -1,5 +1,5 @@
-//! The signature `SDK-HMAC-SHA256`, verified from the bytes received. It shares no code with the gateway, so
-//! that one cannot repeat the other's mistakes.
+//! Verifies the signature `SDK-HMAC-SHA256` from the bytes received. It shares no code with the gateway, so that
+//! both cannot have the same defect.
 
 use std::time::{Duration, SystemTime};
 
@@ -14,7 +14,7 @@ const ALGORITHM: &str = "SDK-HMAC-SHA256";
 const MAX_SKEW: Duration = Duration::from_secs(15 * 60);
 const CONTENT_HASH: &str = "x-sdk-content-sha256";
 
-/// What a request's `Authorization` claims.
+/// The content of a request's `Authorization`.
 #[derive(Debug, Clone)]
 pub(crate) struct Claim<'a> {
     pub(crate) access_key: &'a str,
@@ -23,7 +23,7 @@ pub(crate) struct Claim<'a> {
 }
 
 impl<'a> Claim<'a> {
-    /// Reads `SDK-HMAC-SHA256 Access=…, SignedHeaders=…, Signature=…`, in exactly this form.
+    /// Parses exactly `SDK-HMAC-SHA256 Access=…, SignedHeaders=…, Signature=…`.
     pub(crate) fn of(request: &'a Request) -> Result<Self, &'static str> {
         const MALFORMED: &str = "Authorization malformed";
         let value = single(request, "authorization")
@@ -56,7 +56,7 @@ impl<'a> Claim<'a> {
     }
 }
 
-/// Compares a request with the signature it claims; the error is the reason of the refusal.
+/// Verifies the signature of a request. The error is the reason of the rejection.
 pub(crate) fn verify<'a>(
     request: &Request,
     claim: &Claim<'_>,
@@ -150,17 +150,18 @@ fn check_project(request: &Request, claim: &Claim<'_>) -> Result<(), &'static st
     }
 }
 
-/// The header would replace the hash by its own text and so switch body signing off; here it may only
-/// repeat what the body says.
+/// Rejects a content hash that differs from the body's hash. The vendor signs the header in place of the body's
+/// hash, so a different value would turn body signing off.
 fn check_content_hash(request: &Request) -> Result<(), &'static str> {
-    let mut said = request.values(CONTENT_HASH);
-    if said.any(|hash| hash != sha256_hex(&request.body).as_bytes()) {
+    let mut hashes = request.values(CONTENT_HASH);
+    if hashes.any(|hash| hash != sha256_hex(&request.body).as_bytes()) {
         return Err("x-sdk-content-sha256 differs from the body's hash");
     }
     Ok(())
 }
 
-/// The six parts. A name without a header is left out, so that a refusal can echo what there was.
+/// Returns the canonical request of six parts. Signed names without a header are skipped, so that a rejection can
+/// echo the incomplete canonical request.
 pub(crate) fn canonical_request(request: &Request, signed: &[&str]) -> Vec<u8> {
     let mut text = format!(
         "{}\n{}\n{}\n",
@@ -217,7 +218,7 @@ fn canonical_query(query: &str) -> String {
     pairs.join("&")
 }
 
-/// Decodes once; a `%` that starts no escape stays itself, and `+` is no blank.
+/// Decodes once. A `%` that starts no escape stays unchanged, and `+` is not a space.
 fn percent_decode(text: &str) -> Vec<u8> {
     let digit = |byte: u8| char::from(byte).to_digit(16).map(|digit| digit as u8);
     let mut decoded = Vec::with_capacity(text.len());
@@ -249,7 +250,7 @@ fn encode(bytes: &[u8]) -> String {
     text
 }
 
-/// The value of a header that has to be there once; the error is how often it is there.
+/// Returns the value of a header that must occur once. The error is the number of occurrences.
 fn single<'a>(request: &'a Request, name: &'a str) -> Result<&'a [u8], usize> {
     let values: Vec<&[u8]> = request.values(name).collect();
     match values[..] {

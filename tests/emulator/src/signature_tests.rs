@@ -1,4 +1,4 @@
-//! The canonicaliser against the vectors, from the bytes a client would put on the wire.
+//! Tests the verification with the vendor's vectors, from the bytes that a client would send.
 
 #![allow(clippy::unwrap_used)]
 
@@ -20,9 +20,9 @@ fn escape(text: &str, keep: impl Fn(u8) -> bool) -> String {
     escaped.collect()
 }
 
-/// A client escapes in the path only what a request line cannot hold. The query keeps its order here and
-/// has lower-case escapes, so that sorting and encoding are the canonicaliser's own work.
-fn on_the_wire(request: &Value) -> Request {
+/// Returns a vector's request as sent by a client, which escapes only the path bytes that a request line cannot
+/// contain. The query is unsorted and has lower-case escapes, so that the verification has to canonicalize it.
+fn received(request: &Value) -> Request {
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     let mut target = escape(&text(&request["path"]), |byte| byte.is_ascii_graphic());
     for (index, pair) in request["query"].as_array().unwrap().iter().enumerate() {
@@ -42,12 +42,12 @@ fn on_the_wire(request: &Value) -> Request {
 }
 
 #[test]
-fn every_vector_is_reproduced() {
+fn every_step_matches_the_vectors() {
     let vectors = vectors();
     assert_eq!(vectors.len(), 22);
     for vector in vectors {
         let (name, expected) = (&vector["name"], &vector["expected"]);
-        let mut request = on_the_wire(&vector["request"]);
+        let mut request = received(&vector["request"]);
         let authorization = expected["authorization"].as_str().unwrap();
         let line = ("Authorization".to_owned(), authorization.into());
         request.headers.push(line);
@@ -69,11 +69,11 @@ fn every_vector_is_reproduced() {
 }
 
 #[test]
-fn a_vector_is_verified_and_what_is_not_canonical_is_refused() {
+fn canonical_vectors_are_accepted_and_others_rejected() {
     let mut verified = 0;
     for vector in vectors() {
         let expected = &vector["expected"];
-        let mut request = on_the_wire(&vector["request"]);
+        let mut request = received(&vector["request"]);
         let authorization = expected["authorization"].as_str().unwrap();
         let line = ("Authorization".to_owned(), authorization.into());
         request.headers.push(line);
@@ -88,31 +88,31 @@ fn a_vector_is_verified_and_what_is_not_canonical_is_refused() {
         let date = request.values("x-sdk-date").next().unwrap();
         let now = parse_sdk_date(std::str::from_utf8(date).unwrap()).unwrap();
         let claim = Claim::of(&request).unwrap();
-        let verdict = |request: &Request| verify(request, &claim, &accounts, now).map(|_| ());
+        let verify = |request: &Request| verify(request, &claim, &accounts, now).map(|_| ());
         if !claim.signs("content-type") {
             let reason = Err("content-type is not signed");
-            assert_eq!(verdict(&request), reason, "{}", vector["name"]);
+            assert_eq!(verify(&request), reason, "{}", vector["name"]);
             continue;
         }
         if !request.query().is_empty() {
             let reason = Err("the query is not in its canonical form");
-            assert_eq!(verdict(&request), reason, "{}", vector["name"]);
+            assert_eq!(verify(&request), reason, "{}", vector["name"]);
         }
         let query = expected["canonical_query"].as_str().unwrap();
         let mut canonical = request.clone();
         if !query.is_empty() {
             canonical.target = format!("{}?{query}", request.path());
         }
-        assert_eq!(verdict(&canonical), Ok(()), "{}", vector["name"]);
+        assert_eq!(verify(&canonical), Ok(()), "{}", vector["name"]);
         canonical.body.push(b' ');
-        assert!(verdict(&canonical).is_err(), "{}", vector["name"]);
+        assert!(verify(&canonical).is_err(), "{}", vector["name"]);
         verified += 1;
     }
     assert_eq!(verified, 11);
 }
 
 #[test]
-fn a_body_that_is_declared_unsigned_is_refused() {
+fn an_unsigned_payload_is_rejected() {
     let head = "POST /v2/p/scm/cert/c/save HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n\
                 X-Sdk-Date: 20220809T040506Z\r\nX-Sdk-Content-Sha256: UNSIGNED-PAYLOAD\r\n\r\n";
     let (mut request, _) = parse_head(head.as_bytes()).unwrap().unwrap();
@@ -131,7 +131,7 @@ fn a_body_that_is_declared_unsigned_is_refused() {
 }
 
 #[test]
-fn an_authorization_has_one_form() {
+fn malformed_authorizations_are_rejected() {
     for (value, reason) in [
         ("", "Authorization malformed"),
         ("SDK-HMAC-SHA256", "Authorization malformed"),

@@ -1,4 +1,4 @@
-//! The two date formats of the wire: `X-Sdk-Date` comes in, an IMF-fixdate goes out.
+//! The two date formats: `X-Sdk-Date` in requests, and IMF-fixdate in responses.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -6,7 +6,7 @@ const DAY: u64 = 86_400;
 const WEEKDAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
 const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
-/// Reads `YYYYMMDDTHHMMSSZ`, exactly that; a date before 1970 is none either.
+/// Parses exactly `YYYYMMDDTHHMMSSZ`. Dates before 1970 are invalid.
 pub(crate) fn parse_sdk_date(text: &str) -> Option<SystemTime> {
     let bytes = text.as_bytes();
     if bytes.len() != 16 || bytes[8] != b'T' || bytes[15] != b'Z' {
@@ -24,7 +24,7 @@ pub(crate) fn parse_sdk_date(text: &str) -> Option<SystemTime> {
     Some(UNIX_EPOCH + Duration::from_secs(seconds))
 }
 
-/// The value of a `Date` header (RFC 9110, 5.6.7).
+/// Returns the value of a `Date` header (RFC 9110, 5.6.7).
 pub(crate) fn imf_fixdate(at: SystemTime) -> String {
     let seconds = at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let (days, rest) = (seconds / DAY, seconds % DAY);
@@ -52,7 +52,7 @@ fn length_of(year: u64, month: u64) -> u64 {
     }
 }
 
-/// Days from 1970-01-01 to a date; counted year by year, which is plain and fast enough here.
+/// Returns the days from 1970-01-01 to a date.
 fn days_of(year: u64, month: u64, day: u64) -> Option<u64> {
     if year < 1970 || !(1..=12).contains(&month) || !(1..=length_of(year.max(1), month)).contains(&day) {
         return None;
@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dates_come_in_and_go_out() {
+    fn dates_are_parsed_and_formatted() {
         for (sdk, imf, seconds) in [
             ("19700101T000000Z", "Thu, 01 Jan 1970 00:00:00 GMT", 0),
             ("19941106T084937Z", "Sun, 06 Nov 1994 08:49:37 GMT", 784_111_777),
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_date_is_refused() {
+    fn invalid_dates_are_rejected() {
         for text in [
             "",
             "20220809T040506",

@@ -1,4 +1,4 @@
-//! Certificates made on the spot: an authority of its own and a leaf under it, good or bad on purpose.
+//! Generates an authority and a leaf certificate, valid or invalid on purpose.
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
@@ -12,7 +12,7 @@ use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::PrivateKeyDer;
 
-/// The emulator's side of TLS: a leaf certificate under a fresh authority.
+/// The TLS configuration of an emulator: a leaf certificate of a new authority.
 #[derive(Clone)]
 pub struct Tls {
     ca_pem: String,
@@ -20,13 +20,13 @@ pub struct Tls {
 }
 
 impl Tls {
-    /// A valid leaf for `localhost` and 127.0.0.1.
+    /// Generates a valid leaf for `localhost` and 127.0.0.1.
     #[must_use]
     pub fn generate() -> Self {
         Self::with_leaf(leaf(&["localhost", "127.0.0.1"]))
     }
 
-    /// A leaf for `localhost` and 127.0.0.1 whose time is over.
+    /// Generates an expired leaf for `localhost` and 127.0.0.1.
     #[must_use]
     pub fn generate_expired() -> Self {
         let mut params = leaf(&["localhost", "127.0.0.1"]);
@@ -35,19 +35,19 @@ impl Tls {
         Self::with_leaf(params)
     }
 
-    /// A valid leaf for this name or address and no other.
+    /// Generates a valid leaf for this name or address only.
     ///
     /// # Panics
-    /// When `host` is not ASCII.
+    /// If `host` is not ASCII.
     #[must_use]
     pub fn generate_for(host: &str) -> Self {
         Self::with_leaf(leaf(&[host]))
     }
 
-    /// A leaf for `localhost` and 127.0.0.1 that no authority stands behind; its own certificate counts as that.
+    /// Generates a self-signed leaf for `localhost` and 127.0.0.1. `ca_pem` returns the leaf itself.
     ///
     /// # Panics
-    /// When the system has no randomness.
+    /// If the system has no randomness.
     #[must_use]
     pub fn generate_self_signed() -> Self {
         let leaf_key = key();
@@ -56,7 +56,7 @@ impl Tls {
         Self::of(leaf.pem(), &leaf, &leaf_key)
     }
 
-    /// The authority's certificate, which a client has to trust.
+    /// Returns the certificate that a client has to trust.
     #[must_use]
     pub fn ca_pem(&self) -> String {
         self.ca_pem.clone()
@@ -78,14 +78,14 @@ impl Tls {
     }
 
     fn of(ca_pem: String, leaf: &Certificate, leaf_key: &KeyPair) -> Self {
-        let private = PrivateKeyDer::try_from(leaf_key.serialize_der()).expect("a generated key serialises as PKCS#8");
+        let private = PrivateKeyDer::try_from(leaf_key.serialize_der()).expect("a generated key serializes as PKCS#8");
         let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
-            .expect("the provider knows TLS 1.2 and 1.3")
+            .expect("the provider supports TLS 1.2 and 1.3")
             .with_no_client_auth()
             .with_single_cert(vec![leaf.der().clone()], private)
-            .expect("key and certificate were made for each other");
-        // A client that insists on HTTP/2 has to notice at the handshake.
+            .expect("the key belongs to the certificate");
+        // The handshake fails for a client that requires HTTP/2.
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Self { ca_pem, config: Arc::new(config) }
     }
@@ -103,7 +103,7 @@ fn key() -> KeyPair {
 
 fn authority() -> CertificateParams {
     let mut params = CertificateParams::default();
-    // A name of its own, so that a client which trusts another emulator's authority does not mix them up.
+    // A unique name, so that a client that trusts another emulator's authority does not confuse the two.
     let number = RandomState::new().hash_one("authority");
     params.distinguished_name = named(&format!("SCM emulator test authority {number:016x}"));
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

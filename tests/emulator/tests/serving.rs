@@ -1,4 +1,4 @@
-//! What comes rightly signed is served: routes, the vendor's errors, HTTP, TLS, and the script.
+//! Requests with a valid signature: routes, the vendor's errors, HTTP, TLS, and the script.
 
 #![allow(clippy::unwrap_used)]
 
@@ -8,7 +8,7 @@ mod client;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use client::{CERTIFICATE, Call, Hands, call, connect, draft, read_answer, send, start};
+use client::{CERTIFICATE, Call, ManualClock, call, connect, draft, read_answer, send, start};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use scm_emulator::{Emulator, Options, Quota, Reply, SAMPLE_PROJECT, Step, Then, Tls};
@@ -27,15 +27,15 @@ async fn assert_error(emulator: &Emulator, request: Call, status: u16, code: &st
     assert_eq!((answer.status, &body["error_code"]), (status, &json!(code)));
     assert_eq!(answer.header("X-Request-Id").len(), 32);
     let id = body["request_id"].as_str().unwrap_or_default();
-    let gateways = code.starts_with("APIG.");
-    assert_eq!(id == answer.header("X-Request-Id"), gateways, "{code}");
-    // Rightly signed, so it is in the journal; but nothing is kept.
+    let of_api_gateway = code.starts_with("APIG.");
+    assert_eq!(id == answer.header("X-Request-Id"), of_api_gateway, "{code}");
+    // The signature is valid, so the request is recorded, but no draft is stored.
     assert_eq!(emulator.journal().last().unwrap().target, request.target);
     assert_eq!(emulator.saved(SAMPLE_PROJECT, CERTIFICATE), None);
 }
 
 #[tokio::test]
-async fn a_read_gives_back_what_was_saved() {
+async fn a_read_returns_the_saved_draft() {
     let emulator = start().await;
     assert_error(&emulator, Call::read(), 400, "SCM.0008").await;
     assert_eq!(call(&emulator, &Call::save().sign()).await.status, 200);
@@ -54,8 +54,8 @@ async fn a_read_gives_back_what_was_saved() {
 
 #[tokio::test]
 async fn a_save_replaces_the_draft() {
-    let hands = Hands::default();
-    let emulator = Emulator::start(hands.options()).await.unwrap();
+    let clock = ManualClock::default();
+    let emulator = Emulator::start(clock.options()).await.unwrap();
     for (domain, time) in [("a.example", "04:05:06"), ("b.example", "04:06:06")] {
         let mut body = draft();
         body["domain"] = domain.into();
@@ -64,14 +64,14 @@ async fn a_save_replaces_the_draft() {
         assert_eq!(answer.status, 200);
         let date = format!("Tue, 09 Aug 2022 {time} GMT");
         assert_eq!(answer.header("Date"), date);
-        hands.forward(Duration::from_secs(60));
+        clock.advance(Duration::from_secs(60));
         let saved = emulator.saved(SAMPLE_PROJECT, CERTIFICATE).unwrap();
         assert_eq!(saved["domain"], domain);
     }
 }
 
 #[tokio::test]
-async fn the_vendor_s_errors() {
+async fn invalid_requests_get_the_vendors_errors() {
     let emulator = start().await;
     let at = |target: String| Call::save().with(|call| call.target = target);
     let cert = format!("/v2/{SAMPLE_PROJECT}/scm/cert");
@@ -107,9 +107,9 @@ async fn a_content_type_may_have_parameters() {
 }
 
 #[tokio::test]
-async fn certificates_that_are_listed() {
+async fn listed_certificates_get_the_vendors_errors() {
     let list = || vec![CERTIFICATE.to_owned()];
-    let base = || Hands::default().options();
+    let base = || ManualClock::default().options();
     let unknown = Options { unknown: list(), ..base() };
     let foreign = Options { foreign: list(), ..base() };
     let issued = Options { issued: list(), ..base() };
@@ -120,7 +120,7 @@ async fn certificates_that_are_listed() {
 }
 
 #[tokio::test]
-async fn two_requests_on_one_connection() {
+async fn a_connection_serves_several_requests() {
     let emulator = start().await;
     let mut stream = connect(&emulator).await;
     let mut ids = Vec::new();
@@ -142,7 +142,7 @@ async fn two_requests_on_one_connection() {
 }
 
 #[tokio::test]
-async fn framing_that_is_not_taken() {
+async fn unsupported_framing_is_rejected() {
     let emulator = start().await;
     let post = "POST /x HTTP/1.1\r\nHost: a\r\n";
     let large = format!("X: {}\r\n\r\n", "x".repeat(70 * 1024));
@@ -165,8 +165,9 @@ async fn framing_that_is_not_taken() {
 }
 
 #[tokio::test]
-async fn a_head_in_pieces_and_a_large_body() {
-    let (emulator, request) = (start().await, Call::to("save", &vec![b' '; 12 * 1024 * 1024]).sign());
+async fn fragmented_and_large_requests_are_read() {
+    let emulator = start().await;
+    let request = Call::to("save", &vec![b' '; 12 * 1024 * 1024]).sign();
     let mut stream = connect(&emulator).await;
     for piece in request.bytes().chunks(1 << 20) {
         stream.write_all(piece).await.unwrap();
@@ -196,12 +197,12 @@ async fn handshake(emulator: &Emulator, trusted: &Tls) -> std::io::Result<BufRea
 }
 
 async fn start_tls(tls: &Tls) -> Emulator {
-    let options = Options { tls: Some(tls.clone()), ..Hands::default().options() };
+    let options = Options { tls: Some(tls.clone()), ..ManualClock::default().options() };
     Emulator::start(options).await.unwrap()
 }
 
 #[tokio::test]
-async fn tls_serves() {
+async fn tls_connections_are_served() {
     let tls = Tls::generate();
     let emulator = start_tls(&tls).await;
     assert!(emulator.endpoint().starts_with("https://localhost:"));
@@ -217,26 +218,25 @@ async fn tls_serves() {
 }
 
 #[tokio::test]
-async fn certificates_that_a_client_must_not_accept() {
+async fn clients_reject_the_invalid_certificates() {
     let other_authority = Tls::generate();
-    for (tls, wrong) in [
+    for (tls, expected) in [
         (Tls::generate_expired(), "Expired"),
         (Tls::generate_for("other.example"), "not valid for name"),
         (Tls::generate(), "UnknownIssuer"),
         (Tls::generate_self_signed(), "UnknownIssuer"),
     ] {
-        let trusted = if wrong == "UnknownIssuer" { &other_authority } else { &tls };
+        let trusted = if expected == "UnknownIssuer" { &other_authority } else { &tls };
         let emulator = start_tls(&tls).await;
         let error = handshake(&emulator, trusted).await.unwrap_err().to_string();
-        let said = error.to_lowercase();
-        assert!(said.contains(&wrong.to_lowercase()), "{error}");
+        assert!(error.to_lowercase().contains(&expected.to_lowercase()), "{error}");
         emulator.wait_for_open_connections(0).await;
         assert_eq!((emulator.connections(), emulator.attempts()), (1, 0));
     }
 }
 
 #[tokio::test]
-async fn scripted_answers_go_out_in_order() {
+async fn scripted_responses_are_sent_in_order() {
     let emulator = start().await;
     emulator.scripts([
         Step::Reply(Reply::json(503, "{}").header("Retry-After", "1")),
@@ -264,7 +264,7 @@ async fn scripted_answers_go_out_in_order() {
 }
 
 #[tokio::test]
-async fn scripted_misbehaviour() {
+async fn scripts_send_raw_bytes_close_and_reset() {
     let emulator = start().await;
     emulator.scripts([Step::Raw(b"HTP".to_vec()), Step::Close, Step::Reset]);
     let request = Call::save().sign().bytes();
@@ -281,7 +281,7 @@ async fn scripted_misbehaviour() {
 }
 
 #[tokio::test]
-async fn bytes_and_what_becomes_of_the_connection() {
+async fn raw_bytes_leave_the_connection_as_scripted() {
     let emulator = start().await;
     let bytes = b"HTP".to_vec();
     let thens = [Then::KeepAlive, Then::Hang, Then::Cut, Then::Reset];
@@ -307,9 +307,10 @@ async fn bytes_and_what_becomes_of_the_connection() {
 }
 
 #[tokio::test]
-async fn bytes_that_drip_or_never_end() {
+async fn scripts_send_slow_and_endless_responses() {
     let emulator = start().await;
-    let (head, every) = (b"HTTP".to_vec(), Duration::from_millis(1));
+    let head = b"HTTP".to_vec();
+    let every = Duration::from_millis(1);
     emulator.scripts([
         Step::Drip { head: head.clone(), bytes: b"/1.1".to_vec(), every },
         Step::Drip { head: head.clone(), bytes: b"/1.1".to_vec(), every: Duration::from_secs(3600) },
@@ -327,8 +328,9 @@ async fn bytes_that_drip_or_never_end() {
 }
 
 #[tokio::test]
-async fn a_request_that_is_not_read() {
-    let (emulator, request) = (start().await, Call::save().sign().bytes());
+async fn close_unread_does_not_read_the_request() {
+    let emulator = start().await;
+    let request = Call::save().sign().bytes();
     let mut stream = connect(&emulator).await;
     stream.write_all(&request).await.unwrap();
     assert_eq!(read_answer(&mut stream).await.unwrap().status, 200);
@@ -339,7 +341,7 @@ async fn a_request_that_is_not_read() {
 }
 
 #[tokio::test]
-async fn a_hang_lasts_until_the_client_goes() {
+async fn a_hang_lasts_until_the_client_disconnects() {
     let emulator = start().await;
     emulator.script(Step::Hang);
     let mut stream = connect(&emulator).await;
@@ -353,7 +355,7 @@ async fn a_hang_lasts_until_the_client_goes() {
 }
 
 #[tokio::test]
-async fn a_gate_holds_a_request_back() {
+async fn a_gate_delays_a_request() {
     let emulator = start().await;
     let gate = Arc::new(Notify::new());
     emulator.script(Step::HangThenServe(Arc::clone(&gate)));
@@ -369,7 +371,7 @@ async fn a_gate_holds_a_request_back() {
 }
 
 #[tokio::test]
-async fn dropping_it_closes_the_port_and_the_connections() {
+async fn dropping_the_emulator_closes_all_sockets() {
     let emulator = start().await;
     let address = emulator.address();
     let mut stream = connect(&emulator).await;
@@ -380,7 +382,7 @@ async fn dropping_it_closes_the_port_and_the_connections() {
 }
 
 #[tokio::test]
-async fn an_observer_sees_each_request_without_its_content() {
+async fn the_observer_gets_each_request_without_content() {
     let seen: Arc<Mutex<Vec<Value>>> = Arc::default();
     let list = Arc::clone(&seen);
     let options = Options {
@@ -388,7 +390,7 @@ async fn an_observer_sees_each_request_without_its_content() {
             let line = json!([answered.method, answered.status, answered.refusal]);
             list.lock().unwrap().push(line);
         })),
-        ..Hands::default().options()
+        ..ManualClock::default().options()
     };
     let emulator = Emulator::start(options).await.unwrap();
     call(&emulator, &Call::save().sign()).await;
@@ -400,9 +402,9 @@ async fn an_observer_sees_each_request_without_its_content() {
 }
 
 #[tokio::test]
-async fn a_named_certificate_always_gets_its_step_if_rightly_signed() {
+async fn a_certificates_step_applies_to_signed_requests() {
     let steps = vec![(CERTIFICATE.to_owned(), Step::Reply(Reply::new(429)))];
-    let emulator = Emulator::start(Options { steps, ..Hands::default().options() }).await.unwrap();
+    let emulator = Emulator::start(Options { steps, ..ManualClock::default().options() }).await.unwrap();
     for _ in 0..2 {
         assert_eq!(call(&emulator, &Call::save().sign()).await.status, 429);
     }
@@ -414,17 +416,17 @@ async fn a_named_certificate_always_gets_its_step_if_rightly_signed() {
 }
 
 #[tokio::test]
-async fn a_quota_serves_so_many_calls_in_each_window_and_refuses_the_next() {
-    let hands = Hands::default();
+async fn a_quota_limits_the_calls_of_each_window() {
+    let clock = ManualClock::default();
     let quota = Some(Quota { calls: 2, per: Duration::from_secs(10) });
-    let emulator = Emulator::start(Options { quota, ..hands.options() }).await.unwrap();
+    let emulator = Emulator::start(Options { quota, ..clock.options() }).await.unwrap();
     for _ in 0..2 {
         for _ in 0..2 {
             assert_eq!(call(&emulator, &Call::save().sign()).await.status, 200);
         }
-        hands.forward(Duration::from_secs(9));
+        clock.advance(Duration::from_secs(9));
         let answer = call(&emulator, &Call::save().sign()).await;
         assert_eq!((answer.status, &answer.json()["error_code"]), (429, &json!("APIG.0308")));
-        hands.forward(Duration::from_secs(1));
+        clock.advance(Duration::from_secs(1));
     }
 }

@@ -1,4 +1,4 @@
-//! Any request has a canonical form of six parts, whatever its path, query, headers and body.
+//! Fuzzes the signer: every request has a canonical form of six parts, whatever its path, query, headers and body.
 
 #![no_main]
 
@@ -9,8 +9,8 @@ type Pairs<'a> = Vec<(&'a str, &'a str)>;
 
 fuzz_target!(|input: (&str, Pairs<'_>, Pairs<'_>, &[u8])| {
     let (path, query, headers, body) = input;
-    let no_line = |(name, value): &(&str, &str)| !name.contains('\n') && !value.contains('\n');
-    let headers: Vec<_> = headers.into_iter().filter(no_line).collect();
+    let is_single_line = |(name, value): &(&str, &str)| !name.contains('\n') && !value.contains('\n');
+    let headers: Vec<_> = headers.into_iter().filter(is_single_line).collect();
     let parts = Parts { method: "POST", path, query: &query, headers: &headers, body };
     let canonical = canonical(&parts);
     let lines: Vec<_> = canonical.request.split('\n').collect();

@@ -1,4 +1,4 @@
-//! Any text as a signing request: checked or refused, never a panic.
+//! Fuzzes the CSR validation: any text is accepted or rejected without a panic.
 
 #![no_main]
 

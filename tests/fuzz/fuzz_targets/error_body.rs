@@ -1,4 +1,4 @@
-//! Any error body at any status becomes a small status without the body's words.
+//! Fuzzes error responses: any body at any HTTP status becomes a small gRPC status.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! Any body at 200: a reply or an error, never a panic, and a success only if it says so.
+//! Fuzzes 200 responses: any body becomes a reply or an error without a panic, and a success only if it contains one.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! A folder for files that a gateway reads, removed at the end whatever the test comes to.
+//! A temporary folder for files that a gateway reads. It is removed on drop.
 
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
@@ -11,12 +11,12 @@ impl Folder {
         Self(tempfile::tempdir().unwrap())
     }
 
-    /// The path of a file in it.
+    /// Returns the path of a file in the folder.
     pub fn path(&self, name: &str) -> String {
         self.0.path().join(name).to_str().unwrap().to_owned()
     }
 
-    /// Writes a file that only its owner may read; its path.
+    /// Writes a file that only its owner may read, and returns its path.
     pub fn file(&self, name: &str, content: &str) -> String {
         let path = self.path(name);
         fs::write(&path, content).unwrap();

@@ -1,4 +1,4 @@
-//! Runs a gateway in front of the emulator, with clients of it, and reads statuses, metrics and logs.
+//! Runs a gateway in front of the emulator, creates clients, and reads statuses, metrics and logs.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs, reason = "test code")]
 
@@ -32,12 +32,12 @@ pub mod process;
 pub mod raw;
 pub mod suite_log;
 
-/// A client without time of its own.
-pub type Patient = legacy::Client<HttpConnector, tonic::body::Body>;
+/// A client transport without a timeout.
+pub type UntimedTransport = legacy::Client<HttpConnector, tonic::body::Body>;
 
 pub const CERT: &str = "scs1481110651012";
 
-/// A running gateway. Dropped, it stops.
+/// A running gateway. Dropping it stops the gateway.
 pub struct Gateway {
     pub addresses: Addresses,
     pub client: CertificateServiceClient<Channel>,
@@ -46,12 +46,12 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Behind it the emulator; beside that the defaults.
+    /// Starts a gateway in front of the emulator, with the default configuration.
     pub async fn of(emulator: &Emulator) -> Self {
         Self::with(emulator, &[]).await
     }
 
-    /// With these variables set.
+    /// Starts a gateway in front of the emulator, with these variables.
     pub async fn with(emulator: &Emulator, variables: &[(&str, &str)]) -> Self {
         Self::start(environment(&emulator.endpoint(), variables), Clock::system()).await
     }
@@ -77,26 +77,26 @@ impl Gateway {
         channel(&self.addresses.server).await
     }
 
-    pub fn patient_client(&self) -> CertificateServiceClient<Patient> {
-        patient_client(&self.addresses.server)
+    pub fn untimed_client(&self) -> CertificateServiceClient<UntimedTransport> {
+        untimed_client(&self.addresses.server)
     }
 
-    /// Begins to drain.
+    /// Starts to drain.
     pub fn stop(&mut self) {
         let _ = self.stop.take().unwrap().send(());
     }
 
-    /// Waits until it has drained.
+    /// Waits until the gateway has drained and stopped.
     pub async fn stopped(&mut self) {
         (&mut self.run).await.unwrap().unwrap();
     }
 
-    /// The value of the first series of its metrics that begins so.
+    /// Returns the value of the first metric series that starts with `series`.
     pub async fn metric<T: FromStr<Err: Debug>>(&self, series: &str) -> T {
         value_of(&self.admin("/metrics").await.1, series)
     }
 
-    /// Status and body of an admin page.
+    /// Returns the status and body of an admin page.
     pub async fn admin(&self, path: &str) -> (u16, String) {
         let response = reqwest::get(format!("http://{}{path}", self.addresses.admin)).await.unwrap();
         let (status, text) = (response.status().as_u16(), response.text().await.unwrap());
@@ -113,11 +113,12 @@ impl Drop for Gateway {
     }
 }
 
-/// An address as the gateway tells it.
+/// Returns the endpoint of an address that the gateway logs.
 fn endpoint(address: &str) -> Endpoint {
-    match address.starts_with("unix:") {
-        true => Endpoint::from_shared(address.to_owned()).unwrap().origin("http://localhost".parse().unwrap()),
-        false => Endpoint::from_shared(format!("http://{address}")).unwrap(),
+    if address.starts_with("unix:") {
+        Endpoint::from_shared(address.to_owned()).unwrap().origin("http://localhost".parse().unwrap())
+    } else {
+        Endpoint::from_shared(format!("http://{address}")).unwrap()
     }
 }
 
@@ -129,13 +130,13 @@ pub async fn client(address: &str) -> CertificateServiceClient<Channel> {
     CertificateServiceClient::new(channel(address).await)
 }
 
-/// A client that leaves deadlines to the server: tonic's channel would answer in its stead.
-pub fn patient_client(address: &str) -> CertificateServiceClient<Patient> {
+/// Creates a client that leaves deadlines to the server. tonic's channel would enforce them itself.
+pub fn untimed_client(address: &str) -> CertificateServiceClient<UntimedTransport> {
     let http = legacy::Client::builder(TokioExecutor::new()).http2_only(true).build_http();
     CertificateServiceClient::with_origin(http, format!("http://{address}").parse().unwrap())
 }
 
-/// The least that is needed, on ports that the system chooses.
+/// Returns a minimal environment plus these variables, with ports that the system selects.
 pub fn environment(endpoint: &str, variables: &[(&str, &str)]) -> Environment {
     let mut environment: Environment = BTreeMap::from_iter(
         [
@@ -153,19 +154,19 @@ pub fn environment(endpoint: &str, variables: &[(&str, &str)]) -> Environment {
     environment
 }
 
-/// A message with its prefix: the flag says whether it is compressed (gRPC over HTTP/2, "Messages").
+/// Returns a length-prefixed message, whose flag is 1 if it is compressed (gRPC over HTTP/2).
 pub fn framed(flag: u8, message: &[u8]) -> Vec<u8> {
     let length = u32::try_from(message.len()).unwrap().to_be_bytes();
     [&[flag][..], &length, message].concat()
 }
 
-/// The value of the first series of a page of metrics that begins so. What counts is read as a whole number.
+/// Returns the value of the first series on a metrics page that starts with `series`.
 pub fn value_of<T: FromStr<Err: Debug>>(page: &str, series: &str) -> T {
     let line = page.lines().find(|line| line.starts_with(series)).unwrap_or_else(|| panic!("{series} in {page}"));
     line.rsplit(' ').next().unwrap().parse().unwrap()
 }
 
-/// A call that has come to SCM, where this step awaits it.
+/// Starts a call, and returns once it has arrived at the emulator, which applies this step.
 pub async fn in_flight(
     emulator: &Emulator,
     step: Step,
@@ -182,12 +183,12 @@ pub async fn emulator() -> Emulator {
     Emulator::start(Options::default()).await.unwrap()
 }
 
-/// A clock that stands at 2022-08-09T04:05:06Z.
+/// A fixed clock at 2022-08-09T04:05:06Z.
 pub fn standing() -> SystemTime {
     SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_660_017_906)
 }
 
-/// The values of the vendor's page.
+/// The values of the vendor's example.
 pub fn sample_info() -> CertificateInfo {
     CertificateInfo {
         domain: "www.xzz.com".into(),
@@ -215,7 +216,7 @@ pub fn read() -> ReadInfoRequest {
     ReadInfoRequest { project_id: String::new(), cert_id: CERT.into() }
 }
 
-/// A status as far as a client acts on it.
+/// The parts of a status that a client acts on.
 #[derive(Debug, PartialEq)]
 pub struct Seen {
     pub code: Code,
@@ -225,21 +226,21 @@ pub struct Seen {
 
 pub fn seen(status: &Status) -> Seen {
     let details = status.get_error_details();
-    let info = details.error_info().expect("every error of ours has an ErrorInfo").clone();
+    let info = details.error_info().expect("every status of the gateway has an ErrorInfo").clone();
     assert_eq!(info.domain, "scm-gateway");
     Seen { code: status.code(), reason: info.reason, metadata: info.metadata.into_iter().collect() }
 }
 
-/// Asserts status, reason and number of attempts.
+/// Asserts the code, the reason and the number of attempts of a status.
 pub fn assert_status(status: &Status, code: Code, reason: &str, attempts: Option<u32>) {
     let seen = seen(status);
     assert_eq!((seen.code, seen.reason.as_str()), (code, reason), "{status:?}");
     assert_eq!(seen.metadata.get("attempts").cloned(), attempts.map(|n| n.to_string()), "attempts of {status:?}");
 }
 
-/// The refused fields, by proto path, in the order of the status.
+/// Returns the proto paths of the invalid fields, in the order of the status.
 pub fn fields(status: &Status) -> Vec<String> {
     let details = status.get_error_details();
-    let request = details.bad_request().expect("refused fields are named");
+    let request = details.bad_request().expect("the status has a BadRequest");
     request.field_violations.iter().map(|v| v.field.clone()).collect()
 }

@@ -1,4 +1,5 @@
-//! A metadata service as an ECS has it: tokens, and a key for those who show theirs. It can be told to answer otherwise.
+//! Emulates the metadata service of an ECS, which returns tokens, and credentials for a request with a token. Its
+//! responses are configurable.
 
 use std::{
     sync::{Arc, Mutex},
@@ -20,12 +21,12 @@ type Reply = (u16, String);
 
 struct State {
     token: Reply,
-    key: Reply,
+    credentials: Reply,
     requests: Vec<String>,
     open: watch::Sender<bool>,
 }
 
-/// Dropped, it stops.
+/// A running metadata service. Dropping it stops the service.
 pub struct MetadataService {
     pub endpoint: String,
     state: Arc<Mutex<State>>,
@@ -33,13 +34,13 @@ pub struct MetadataService {
 }
 
 impl MetadataService {
-    /// Without a key at first.
+    /// Starts a service that has no credentials yet.
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let state = State {
             token: (200, TOKEN.to_owned()),
-            key: (404, String::new()),
+            credentials: (404, String::new()),
             requests: Vec::new(),
             open: watch::Sender::new(true),
         };
@@ -56,15 +57,15 @@ impl MetadataService {
         Self { endpoint, state, listen }
     }
 
-    /// The variable that switches it on.
+    /// Returns the variable that makes a gateway use this service.
     pub fn variable(&self) -> (&'static str, &str) {
         ("SCM_GATEWAY__UPSTREAM__METADATA_ENDPOINT", &self.endpoint)
     }
 
-    /// Hands out the key `AK{name}` from now on.
-    pub fn hand_out(&self, name: &str, lasts: Duration) {
+    /// Returns the credentials `AK{name}` from now on.
+    pub fn hand_out(&self, name: &str, validity: Duration) {
         let expires_at =
-            jiff::Timestamp::try_from(SystemTime::now() + lasts).unwrap().strftime("%Y-%m-%dT%H:%M:%S%.6fZ");
+            jiff::Timestamp::try_from(SystemTime::now() + validity).unwrap().strftime("%Y-%m-%dT%H:%M:%S%.6fZ");
         self.answer(
             200,
             &format!(
@@ -73,27 +74,27 @@ impl MetadataService {
         );
     }
 
-    /// Answers so to requests for a key.
+    /// Sets the response to requests for credentials.
     pub fn answer(&self, status: u16, body: &str) {
-        self.state.lock().unwrap().key = (status, body.to_owned());
+        self.state.lock().unwrap().credentials = (status, body.to_owned());
     }
 
-    /// Answers so to requests for a token.
+    /// Sets the response to requests for a token.
     pub fn answer_token(&self, status: u16, body: &str) {
         self.state.lock().unwrap().token = (status, body.to_owned());
     }
 
-    /// Holds every answer back until this is called with `true`.
+    /// With `false`, delays every response until this is called with `true`.
     pub fn open(&self, open: bool) {
         self.state.lock().unwrap().open.send_replace(open);
     }
 
-    /// What was asked: method and path, and `token` where the request showed one.
+    /// Returns the method and path of every request, followed by `token` if the request had one.
     pub fn requests(&self) -> Vec<String> {
         self.state.lock().unwrap().requests.clone()
     }
 
-    /// Waits for that many requests.
+    /// Waits for at least this number of requests, up to 10 s.
     pub async fn wait_for_requests(&self, number: usize) {
         for _ in 0..1000 {
             if self.requests().len() >= number {
@@ -122,13 +123,13 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) {
     let head = String::from_utf8(head).unwrap();
     let header = |name: &str| {
         let mut lines = head.lines().filter_map(|line| line.split_once(": "));
-        lines.find(|(given, _)| given.eq_ignore_ascii_case(name)).map(|(_, value)| value.to_owned())
+        lines.find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.to_owned())
     };
     let (method_and_path, _) = head.split_once(" HTTP/1.1\r\n").unwrap();
-    let shown = header("x-metadata-token");
+    let token = header("x-metadata-token");
     let mut open = {
         let mut state = state.lock().unwrap();
-        state.requests.push(format!("{method_and_path}{}", if shown.is_some() { " token" } else { "" }));
+        state.requests.push(format!("{method_and_path}{}", if token.is_some() { " token" } else { "" }));
         state.open.subscribe()
     };
     if open.wait_for(|open| *open).await.is_err() {
@@ -148,9 +149,9 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) {
                 }
             }
             "PUT /meta-data/latest/api/token" => state.token.clone(),
-            "GET /openstack/latest/securitykey" => match (state.token.0, shown) {
-                (404 | 405, None) => state.key.clone(),
-                (200, Some(shown)) if shown == state.token.1 => state.key.clone(),
+            "GET /openstack/latest/securitykey" => match (state.token.0, token) {
+                (404 | 405, None) => state.credentials.clone(),
+                (200, Some(token)) if token == state.token.1 => state.credentials.clone(),
                 _ => (401, "no token".to_owned()),
             },
             _ => (404, String::new()),

@@ -1,6 +1,6 @@
-//! An OTLP collector in the process: takes traces by gRPC or HTTP and keeps them.
+//! An OTLP collector in this process. It receives traces over gRPC or HTTP and stores them.
 
-#![allow(dead_code, unreachable_pub, reason = "shared: not everybody who has a collector asks it everything")]
+#![allow(dead_code, unreachable_pub, reason = "shared: not every user of the collector needs all methods")]
 
 use std::{convert::Infallible, net::SocketAddr};
 
@@ -20,7 +20,7 @@ use tokio::{net::TcpListener, sync::watch};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
 
-/// The collector. Clones are the same one.
+/// The collector. Clones share their spans.
 #[derive(Clone)]
 pub struct Sink {
     pub address: SocketAddr,
@@ -34,7 +34,7 @@ pub struct Received {
 }
 
 impl Sink {
-    /// For OTLP/gRPC.
+    /// Starts a collector of OTLP/gRPC.
     pub async fn grpc() -> Self {
         let (sink, listener) = Self::bind().await;
         let service = TraceServiceServer::new(sink.clone());
@@ -42,14 +42,14 @@ impl Sink {
         sink
     }
 
-    /// For OTLP/HTTP, at any path.
+    /// Starts a collector of OTLP/HTTP. Requests to any path succeed.
     pub async fn http() -> Self {
         let (sink, listener) = Self::bind().await;
-        let taking = sink.clone();
+        let receiver = sink.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let sink = taking.clone();
-                let service = service_fn(move |request| take(sink.clone(), request));
+                let sink = receiver.clone();
+                let service = service_fn(move |request| receive(sink.clone(), request));
                 tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
             }
         });
@@ -61,7 +61,7 @@ impl Sink {
         (Self { address: listener.local_addr().unwrap(), received: watch::Sender::default() }, listener)
     }
 
-    /// The spans of a trace, once there are `count` of them.
+    /// Waits until a trace has at least `count` spans, and returns them.
     pub async fn trace(&self, trace_id: &str, count: usize) -> Vec<Span> {
         let of_trace = |received: &Received| -> Vec<Span> {
             received.spans.iter().filter(|span| hex(&span.trace_id) == trace_id).cloned().collect()
@@ -71,17 +71,17 @@ impl Sink {
         of_trace(&received)
     }
 
-    /// All spans so far.
+    /// Returns all spans received so far.
     pub fn spans(&self) -> Vec<Span> {
         self.received.borrow().spans.clone()
     }
 
-    /// The `service.name` of what came last.
+    /// Returns the `service.name` of the last export.
     pub fn service_name(&self) -> String {
         self.received.borrow().service_name.clone()
     }
 
-    fn keep(&self, request: ExportTraceServiceRequest) {
+    fn store(&self, request: ExportTraceServiceRequest) {
         self.received.send_modify(|received| {
             for resource_spans in request.resource_spans {
                 let attributes = resource_spans.resource.unwrap_or_default().attributes;
@@ -101,26 +101,26 @@ impl TraceService for Sink {
         &self,
         request: tonic::Request<ExportTraceServiceRequest>,
     ) -> Result<tonic::Response<ExportTraceServiceResponse>, tonic::Status> {
-        self.keep(request.into_inner());
+        self.store(request.into_inner());
         Ok(tonic::Response::new(ExportTraceServiceResponse::default()))
     }
 }
 
-async fn take(sink: Sink, request: Request<Incoming>) -> Result<Response<Full<bytes::Bytes>>, Infallible> {
-    let traces = request.uri().path() == "/v1/traces";
+async fn receive(sink: Sink, request: Request<Incoming>) -> Result<Response<Full<bytes::Bytes>>, Infallible> {
+    let is_traces = request.uri().path() == "/v1/traces";
     let body = request.into_body().collect().await.unwrap().to_bytes();
-    if traces {
-        sink.keep(ExportTraceServiceRequest::decode(body).unwrap());
+    if is_traces {
+        sink.store(ExportTraceServiceRequest::decode(body).unwrap());
     }
     Ok(Response::new(Full::default()))
 }
 
-/// Lower-case hex, as ids are written.
+/// Encodes an id in lower-case hex.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// An attribute of a span, as text with its type.
+/// Returns an attribute of a span as text. Integers are prefixed with `int`.
 pub fn attribute(span: &Span, name: &str) -> Option<String> {
     let value = span.attributes.iter().find(|attribute| attribute.key == name)?.value.clone()?.value?;
     Some(match value {

@@ -1,4 +1,4 @@
-//! An authority that issues certificates for servers and clients, and connections that show them.
+//! A certificate authority for servers and clients, and connections with its certificates.
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
@@ -37,12 +37,12 @@ impl Authority {
         Self { pem: certificate.pem(), issuer: Issuer::new(params, key) }
     }
 
-    /// For the gateway, good until 2050.
+    /// Issues a certificate for the gateway, valid until 2050.
     pub fn server(&self) -> Issued {
         self.issue(vec![dns("localhost")], ExtendedKeyUsagePurpose::ServerAuth, 2050)
     }
 
-    /// For a client with these names, whose CN is `admin`.
+    /// Issues a client certificate with these names and the CN `admin`.
     pub fn client(&self, names: Vec<SanType>) -> Issued {
         self.issue(names, ExtendedKeyUsagePurpose::ClientAuth, 2050)
     }
@@ -59,7 +59,7 @@ impl Authority {
         Issued { certificate: certificate.pem(), key: key.serialize_pem() }
     }
 
-    /// The variables of `[server.tls]`, after writing its files.
+    /// Writes the files of `[server.tls]`, and returns its variables.
     pub fn variables(&self, folder: &Folder, client_ca: Option<&str>) -> Vec<(&'static str, String)> {
         let server = self.server();
         let mut variables = vec![
@@ -70,7 +70,7 @@ impl Authority {
         variables
     }
 
-    /// A connection to a gateway with a certificate of this authority.
+    /// Connects to a gateway that has a certificate of this authority.
     pub async fn connect(&self, address: &str, client: Option<&Issued>) -> Result<Channel, Error> {
         let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&self.pem)).domain_name("localhost");
         if let Some(Issued { certificate, key }) = client {

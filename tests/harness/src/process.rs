@@ -1,4 +1,4 @@
-//! The real binary in a process of its own.
+//! Runs the real binary in its own process.
 
 use std::{
     path::{Path, PathBuf},
@@ -12,7 +12,7 @@ use tokio::{
 
 use crate::{environment, suite_log, value_of};
 
-/// Returns the path of the binary, which cargo builds with the tests: beside the folder of the test programs.
+/// Returns the path of the binary, which cargo builds with the tests: in the parent of the test programs' folder.
 pub fn binary_path() -> PathBuf {
     let tests = std::env::current_exe().unwrap();
     tests.parent().and_then(Path::parent).unwrap().join("scm-gateway")
@@ -24,7 +24,7 @@ pub fn binary(variables: &[(&str, &str)]) -> Command {
     command
 }
 
-/// A gateway in a process of its own, and its log.
+/// A gateway in its own process, and its log.
 pub struct Process {
     pub child: Child,
     pub address: String,
@@ -38,10 +38,10 @@ impl Process {
         Self::spawn(binary(&[]), endpoint, variables).await
     }
 
-    /// With so many file descriptors.
-    pub async fn with_descriptors(most: u32, endpoint: &str, variables: &[(&str, &str)]) -> Self {
+    /// Starts a gateway with a limit of file descriptors.
+    pub async fn with_descriptors(max: u32, endpoint: &str, variables: &[(&str, &str)]) -> Self {
         let mut shell = Command::new("/bin/sh");
-        shell.arg("-c").arg(format!("ulimit -n {most}; exec \"$0\"")).arg(binary_path());
+        shell.arg("-c").arg(format!("ulimit -n {max}; exec \"$0\"")).arg(binary_path());
         shell.env_clear().kill_on_drop(true).stdin(Stdio::null());
         Self::spawn(shell, endpoint, variables).await
     }
@@ -49,18 +49,18 @@ impl Process {
     async fn spawn(mut command: Command, endpoint: &str, variables: &[(&str, &str)]) -> Self {
         let mut child = command.envs(environment(endpoint, variables)).stdout(Stdio::piped()).spawn().unwrap();
         let lines = child.stdout.take().map(|stdout| BufReader::new(stdout).lines());
-        let (address, admin) = (String::new(), String::new());
-        let mut process = Self { child, address, admin, lines, log: Vec::new() };
+        let mut process = Self { child, address: String::new(), admin: String::new(), lines, log: Vec::new() };
         let serving = process.line("serving").await;
-        let named = |name| serving[name].as_str().unwrap().to_owned();
-        (process.address, process.admin) = (named("listen"), named("admin"));
+        let field = |name| serving[name].as_str().unwrap().to_owned();
+        process.address = field("listen");
+        process.admin = field("admin");
         process
     }
 
-    /// The next line with this message.
+    /// Reads the log up to the next line whose message starts with `message`.
     pub async fn line(&mut self, message: &str) -> serde_json::Value {
         loop {
-            let line = self.next_line().await.expect("the line comes before the log ends");
+            let line = self.next_line().await.expect("the line is logged before the process ends");
             let json: serde_json::Value = serde_json::from_str(&line).expect("every line is JSON");
             self.log.push(line);
             if json["message"].as_str().is_some_and(|text| text.starts_with(message)) {
@@ -75,7 +75,7 @@ impl Process {
         Some(line)
     }
 
-    /// What it logs from here on is read, and only the suite's log keeps it.
+    /// Copies all further lines to the suite's log only.
     pub fn read_log(&mut self) {
         let mut lines = self.lines.take().unwrap();
         tokio::spawn(async move {
@@ -85,12 +85,12 @@ impl Process {
         });
     }
 
-    /// Nobody reads what it logs from here on.
+    /// Stops reading the log.
     pub fn close_log(&mut self) {
         self.lines = None;
     }
 
-    /// A file of it in `/proc`.
+    /// Returns the path of one of the process's files in `/proc`.
     pub fn proc(&self, file: &str) -> PathBuf {
         PathBuf::from(format!("/proc/{}/{file}", self.child.id().unwrap()))
     }
@@ -101,24 +101,24 @@ impl Process {
         page
     }
 
-    /// The value of a metric without labels.
+    /// Returns the value of a metric without labels.
     pub async fn metric(&self, name: &str) -> u64 {
         value_of(&self.metrics().await, &format!("{name}{{"))
     }
 
-    /// KiB of memory at the most so far.
+    /// Returns the peak memory in KiB.
     pub fn peak_memory(&self) -> u64 {
         self.memory("VmHWM:")
     }
 
-    /// KiB of memory, by its name in proc(5).
+    /// Returns a memory figure in KiB, by its name in proc(5).
     pub fn memory(&self, name: &str) -> u64 {
         let status = std::fs::read_to_string(self.proc("status")).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
         line.trim().strip_suffix(" kB").unwrap().parse().unwrap()
     }
 
-    /// How many file descriptors are open.
+    /// Returns the number of open file descriptors.
     pub fn descriptors(&self) -> usize {
         std::fs::read_dir(self.proc("fd")).unwrap().count()
     }
@@ -129,7 +129,7 @@ impl Process {
         assert!(sent.success());
     }
 
-    /// Waits for the end; the code, and the rest of the log.
+    /// Waits until the process ends. Returns the exit code and the log.
     pub async fn end(mut self) -> (Option<i32>, Vec<String>) {
         while let Some(line) = self.next_line().await {
             self.log.push(line);

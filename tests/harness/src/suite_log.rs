@@ -1,5 +1,5 @@
-//! Everything that one run of the suites logs, at `trace`, and every series of its metrics, in two files for each test
-//! target: `.ci/run` looks for secrets in them, and for the metrics that alerts and dashboards name.
+//! Collects all log lines of a test target, at `trace`, and all its metric series, in two files. `.ci/run` searches the
+//! files for secrets, and for the metrics that alerts and dashboards use.
 
 use std::{
     collections::BTreeSet,
@@ -23,7 +23,7 @@ fn path(extension: &str) -> PathBuf {
 
 static LOG: OnceLock<(Mutex<File>, Log)> = OnceLock::new();
 
-/// Logs what the gateways of this process log.
+/// Starts the log of the gateways in this process.
 pub fn start() -> &'static Mutex<File> {
     let (file, _) = LOG.get_or_init(|| {
         File::create(path("log")).unwrap();
@@ -33,21 +33,21 @@ pub fn start() -> &'static Mutex<File> {
     file
 }
 
-/// Adds a line that a gateway in a process of its own has logged.
+/// Adds a log line of a gateway in another process.
 pub fn add(line: &str) {
     writeln!(start().lock().unwrap(), "{line}").unwrap();
 }
 
-/// Adds the series of a page of metrics, without their values.
+/// Adds the series of a metrics page, without their values.
 pub fn add_metrics(page: &str) {
     static SERIES: OnceLock<Mutex<(BTreeSet<String>, File)>> = OnceLock::new();
     let series = SERIES.get_or_init(|| Mutex::new((BTreeSet::new(), File::create(path("metrics")).unwrap())));
     let (known, file) = &mut *series.lock().unwrap();
     for line in page.lines().filter(|line| !line.starts_with('#')) {
-        if let Some((one, _)) = line.rsplit_once(' ')
-            && known.insert(one.to_owned())
+        if let Some((series, _)) = line.rsplit_once(' ')
+            && known.insert(series.to_owned())
         {
-            writeln!(file, "{one}").unwrap();
+            writeln!(file, "{series}").unwrap();
         }
     }
 }

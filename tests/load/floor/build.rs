@@ -1,4 +1,4 @@
-//! Prints the messages, the client and the service of the product's own proto.
+//! Generates the messages, the client and the service from the product's proto.
 
 const PROTO: &str = "../../../proto";
 const PACKAGE: &str = "huaweicloud.scm.v1";

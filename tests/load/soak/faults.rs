@@ -1,5 +1,5 @@
-//! What SCM and the network may do to a request, and what becomes of the call: the faults of the suite of hostile
-//! answers, which looks at each of them alone.
+//! The faults of SCM and the network, and the outcome of a call that meets one. The end-to-end suite of hostile
+//! responses tests each fault alone.
 
 use std::time::Duration;
 
@@ -10,16 +10,16 @@ use scm_emulator::{
 };
 use tonic::Code::{self, Aborted, DeadlineExceeded, FailedPrecondition, Internal, InvalidArgument, NotFound};
 
-/// The status of the call; none where the fault does not end it, or is none.
+/// The status of the call, or `None` if the call is retried or succeeds.
 type Outcome = Option<(Code, &'static str)>;
 
-/// One fault.
+/// A scripted fault.
 #[derive(Clone)]
 pub struct Fault {
     pub step: Step,
     pub outcome: Outcome,
-    /// Whether this is what the call's success came from: else a repeat of it.
-    pub is_answer: bool,
+    /// Whether the call succeeds with this response.
+    pub is_success: bool,
 }
 
 const SUCCESS: &str = r#"{"request_info":"success"}"#;
@@ -27,40 +27,40 @@ const CHUNKED: &str = "Transfer-Encoding: chunked";
 
 const MALFORMED: Outcome = Some((Internal, "UPSTREAM_MALFORMED"));
 const TOO_LARGE: Outcome = Some((Internal, "UPSTREAM_TOO_LARGE"));
-const OVERDUE: Outcome = Some((DeadlineExceeded, "DEADLINE"));
-const REPEATED: Outcome = None;
+const TIMED_OUT: Outcome = Some((DeadlineExceeded, "DEADLINE"));
+const RETRIED: Outcome = None;
 
 fn head(line: &str) -> String {
     format!("HTTP/1.1 200 OK\r\n{line}\r\n\r\n")
 }
 
-/// All of them, two of one kind never next to each other.
+/// Returns all faults, without two of the same kind in a row.
 pub fn all() -> Vec<Fault> {
-    let kinds = [refusals(), lost(), bodies(), overdue(), framing(), without_end(), good()];
-    let longest = kinds.iter().map(Vec::len).max().unwrap_or_default();
-    (0..longest).flat_map(|nth| kinds.iter().filter_map(move |kind| kind.get(nth).cloned())).collect()
+    let kinds = [error_statuses(), lost(), bodies(), timeouts(), framing(), endless_bodies(), successes()];
+    let max = kinds.iter().map(Vec::len).max().unwrap_or_default();
+    (0..max).flat_map(|nth| kinds.iter().filter_map(move |kind| kind.get(nth).cloned())).collect()
 }
 
 fn faults(outcomes: impl IntoIterator<Item = (Step, Outcome)>) -> Vec<Fault> {
-    outcomes.into_iter().map(|(step, outcome)| Fault { step, outcome, is_answer: false }).collect()
+    outcomes.into_iter().map(|(step, outcome)| Fault { step, outcome, is_success: false }).collect()
 }
 
-fn refusals() -> Vec<Fault> {
-    let refusal = |status, code| Step::Reply(Reply::json(status, &format!(r#"{{"error_code":"{code}"}}"#)));
+fn error_statuses() -> Vec<Fault> {
+    let error = |status, code| Step::Reply(Reply::json(status, &format!(r#"{{"error_code":"{code}"}}"#)));
     faults([
-        (refusal(400, "SCM.0010"), Some((FailedPrecondition, "CERTIFICATE_STATE"))),
-        (refusal(401, "APIG.0301"), Some((Internal, "UPSTREAM_CREDENTIALS"))),
-        (refusal(403, "SCM.0003"), Some((Code::PermissionDenied, "CERTIFICATE_NOT_OWNED"))),
-        (refusal(404, "SCM.0008"), Some((NotFound, "CERTIFICATE_NOT_FOUND"))),
-        (refusal(405, "-"), Some((Internal, "UPSTREAM_CONFIGURATION"))),
-        (refusal(408, "-"), REPEATED),
-        (refusal(409, "-"), Some((Aborted, "UPSTREAM_CONFLICT"))),
-        (refusal(413, "-"), Some((InvalidArgument, "INVALID_REQUEST"))),
-        (refusal(429, "APIG.0308"), Some((Code::ResourceExhausted, "UPSTREAM_THROTTLED"))),
-        (refusal(500, "-"), Some((Internal, "UPSTREAM_ERROR"))),
-        (refusal(502, "-"), REPEATED),
-        (refusal(503, "APIG.0613"), REPEATED),
-        (refusal(504, "-"), REPEATED),
+        (error(400, "SCM.0010"), Some((FailedPrecondition, "CERTIFICATE_STATE"))),
+        (error(401, "APIG.0301"), Some((Internal, "UPSTREAM_CREDENTIALS"))),
+        (error(403, "SCM.0003"), Some((Code::PermissionDenied, "CERTIFICATE_NOT_OWNED"))),
+        (error(404, "SCM.0008"), Some((NotFound, "CERTIFICATE_NOT_FOUND"))),
+        (error(405, "-"), Some((Internal, "UPSTREAM_CONFIGURATION"))),
+        (error(408, "-"), RETRIED),
+        (error(409, "-"), Some((Aborted, "UPSTREAM_CONFLICT"))),
+        (error(413, "-"), Some((InvalidArgument, "INVALID_REQUEST"))),
+        (error(429, "APIG.0308"), Some((Code::ResourceExhausted, "UPSTREAM_THROTTLED"))),
+        (error(500, "-"), Some((Internal, "UPSTREAM_ERROR"))),
+        (error(502, "-"), RETRIED),
+        (error(503, "APIG.0613"), RETRIED),
+        (error(504, "-"), RETRIED),
     ])
 }
 
@@ -81,7 +81,7 @@ fn lost() -> Vec<Fault> {
             cut(half, Then::Reset),
             raw(head(CHUNKED) + "1a\r\n" + SUCCESS + "\r\n"),
         ]
-        .map(|step| (step, REPEATED)),
+        .map(|step| (step, RETRIED)),
     )
 }
 
@@ -103,7 +103,7 @@ fn bodies() -> Vec<Fault> {
     )
 }
 
-fn overdue() -> Vec<Fault> {
+fn timeouts() -> Vec<Fault> {
     let hang = |bytes: String| RawThen(bytes.into(), Then::Hang);
     let drip =
         |head: String, bytes: &str| Drip { head: head.into(), bytes: bytes.into(), every: Duration::from_secs(1) };
@@ -117,20 +117,20 @@ fn overdue() -> Vec<Fault> {
             drip(head("Content-Length: 26"), SUCCESS),
             endless(String::new(), &"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n".repeat(100)),
         ]
-        .map(|step| (step, OVERDUE)),
+        .map(|step| (step, TIMED_OUT)),
     )
 }
 
 fn framing() -> Vec<Fault> {
-    let stays = |bytes: String| RawThen(bytes.into(), Then::KeepAlive);
+    let keep_alive = |bytes: String| RawThen(bytes.into(), Then::KeepAlive);
     faults(
         [
-            stays(head("Content-Length: 25") + SUCCESS),
-            stays(head("Content-Length: 26\r\nContent-Length: 27") + SUCCESS),
-            stays(head("Content-Length: -1") + SUCCESS),
-            stays(head(CHUNKED) + "zz\r\n" + SUCCESS + "\r\n0\r\n\r\n"),
-            stays(head(CHUNKED) + "10\r\n" + SUCCESS + "\r\n0\r\n\r\n"),
-            stays(head(&("X: y\r\n".repeat(10_000) + "Content-Length: 26")) + SUCCESS),
+            keep_alive(head("Content-Length: 25") + SUCCESS),
+            keep_alive(head("Content-Length: 26\r\nContent-Length: 27") + SUCCESS),
+            keep_alive(head("Content-Length: -1") + SUCCESS),
+            keep_alive(head(CHUNKED) + "zz\r\n" + SUCCESS + "\r\n0\r\n\r\n"),
+            keep_alive(head(CHUNKED) + "10\r\n" + SUCCESS + "\r\n0\r\n\r\n"),
+            keep_alive(head(&("X: y\r\n".repeat(10_000) + "Content-Length: 26")) + SUCCESS),
             endless(head(CHUNKED) + "1;", &"x".repeat(1024)),
             endless(head(CHUNKED) + "0\r\n", &"X: y\r\n".repeat(1000)),
             endless("HTTP/1.1 200 OK\r\nX: ".into(), &"x".repeat(1024)),
@@ -143,29 +143,29 @@ fn endless(head: String, chunk: &str) -> Step {
     Endless { head: head.into(), chunk: chunk.into() }
 }
 
-fn without_end() -> Vec<Fault> {
-    let blanks = " ".repeat(64 * 1024);
+fn endless_bodies() -> Vec<Fault> {
+    let spaces = " ".repeat(64 * 1024);
     faults(
         [
-            endless(head("Content-Length: 104857600"), &blanks),
-            endless(head("X: y"), &blanks),
-            endless(head(CHUNKED), &format!("10000\r\n{blanks}\r\n")),
+            endless(head("Content-Length: 104857600"), &spaces),
+            endless(head("X: y"), &spaces),
+            endless(head(CHUNKED), &format!("10000\r\n{spaces}\r\n")),
             Step::Reply(Reply::new(200).body(" ".repeat(1024 * 1024 + 1))),
         ]
         .map(|step| (step, TOO_LARGE)),
     )
 }
 
-/// Odd, but successes.
-fn good() -> Vec<Fault> {
+/// Returns unusual responses that are successes.
+fn successes() -> Vec<Fault> {
     let success = head("Content-Length: 26") + SUCCESS;
     let chunked =
         head(CHUNKED) + "a;x=y\r\n" + &SUCCESS[..10] + "\r\n10\r\n" + &SUCCESS[10..] + "\r\n0\r\nX: y\r\n\r\n";
-    let answers = [
+    let responses = [
         Raw(success.clone().into()),
         RawThen((success.clone() + "HTTP/1.1 400 Bad Request\r\n\r\n").into(), Then::KeepAlive),
         RawThen(chunked.into(), Then::KeepAlive),
         Drip { head: Vec::new(), bytes: success.into(), every: Duration::from_millis(1) },
     ];
-    answers.map(|step| Fault { step, outcome: None, is_answer: true }).into()
+    responses.map(|step| Fault { step, outcome: None, is_success: true }).into()
 }

@@ -1,4 +1,4 @@
-//! A hand-made client: it signs, writes bytes and reads answers, and shares no code with the emulator.
+//! A client that signs requests, writes bytes and reads responses. It shares no code with the emulator.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -15,27 +15,27 @@ pub(crate) const CERTIFICATE: &str = "scs1481110651012";
 pub(crate) const NOW: &str = "20220809T040506Z";
 const NOW_SECONDS: u64 = 1_660_017_906;
 
-/// A clock that stands at `NOW` until it is moved.
+/// A clock that starts at `NOW` and is advanced manually.
 #[derive(Clone, Default)]
-pub(crate) struct Hands(Arc<Mutex<Duration>>);
+pub(crate) struct ManualClock(Arc<Mutex<Duration>>);
 
-impl Hands {
-    pub(crate) fn forward(&self, by: Duration) {
+impl ManualClock {
+    pub(crate) fn advance(&self, by: Duration) {
         *self.0.lock().unwrap() += by;
     }
 
     pub(crate) fn options(&self) -> Options {
-        let hands = self.clone();
+        let clock = self.clone();
         let now = move || {
             let start: SystemTime = UNIX_EPOCH + Duration::from_secs(NOW_SECONDS);
-            start + *hands.0.lock().unwrap()
+            start + *clock.0.lock().unwrap()
         };
         Options { now: Arc::new(now), ..Options::default() }
     }
 }
 
 pub(crate) async fn start() -> Emulator {
-    Emulator::start(Hands::default().options()).await.unwrap()
+    Emulator::start(ManualClock::default().options()).await.unwrap()
 }
 
 pub(crate) fn draft() -> Value {
@@ -49,7 +49,7 @@ pub(crate) fn draft() -> Value {
     })
 }
 
-/// A request before it is signed. What is changed between `sign` and `bytes` is a forgery.
+/// A request. Changes between `sign` and `bytes` invalidate its signature.
 #[derive(Clone)]
 pub(crate) struct Call {
     pub(crate) method: &'static str,
@@ -158,7 +158,7 @@ impl Answer {
     }
 }
 
-/// One answer, or `None` when the connection ends before it.
+/// Reads a response. Returns `None` if the connection closes first.
 pub(crate) async fn read_answer(stream: &mut (impl AsyncBufRead + Unpin)) -> Option<Answer> {
     let mut lines = Vec::new();
     loop {
@@ -186,7 +186,7 @@ pub(crate) async fn connect(emulator: &Emulator) -> BufReader<TcpStream> {
     BufReader::new(TcpStream::connect(emulator.address()).await.unwrap())
 }
 
-/// Sends bytes over a connection of their own.
+/// Sends bytes on a new connection and reads the response.
 pub(crate) async fn send(emulator: &Emulator, bytes: &[u8]) -> Option<Answer> {
     let mut stream = connect(emulator).await;
     stream.write_all(bytes).await.unwrap();

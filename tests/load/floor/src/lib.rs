@@ -1,9 +1,9 @@
-//! What the floor and the load have in common: the proto, and one request.
+//! Code shared by the floor and the rig: the generated types, and a sample request.
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// What is printed from the proto.
+/// The code generated from the proto.
 pub mod proto {
     tonic::include_proto!("huaweicloud.scm.v1");
 
@@ -12,10 +12,10 @@ pub mod proto {
     }
 }
 
-/// The project that calls are made for.
+/// The project of all calls.
 pub const PROJECT: &str = "5a9b2cd9d2f8471d84e3ac2ac3d0a2c5";
 
-/// The vendor's own example of a call.
+/// Returns the vendor's example request.
 pub fn sample() -> proto::SaveInfoRequest {
     proto::SaveInfoRequest {
         project_id: PROJECT.into(),

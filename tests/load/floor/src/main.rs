@@ -1,5 +1,5 @@
-//! The floor: SaveInfo by tonic, the vendor's signature, reqwest, and nothing else: no checks, no deadline, no repeats,
-//! no telemetry. `floor UPSTREAM-URL [ADDRESS]` listens there, or on a port of the system's choice, and prints where.
+//! The floor: SaveInfo with tonic, the vendor's signature and reqwest, without validation, deadlines, retries and
+//! telemetry. `floor UPSTREAM-URL [ADDRESS]` listens on ADDRESS, by default on a free port, and prints the address.
 
 use bytes::Bytes;
 use floor::proto::{
@@ -50,7 +50,7 @@ impl CertificateService for Floor {
     }
 
     async fn read_info(&self, _: Request<ReadInfoRequest>) -> Result<Response<ReadInfoResponse>, Status> {
-        Err(Status::unimplemented("the floor saves"))
+        Err(Status::unimplemented("the floor implements SaveInfo only"))
     }
 }
 
@@ -58,7 +58,7 @@ fn unavailable(error: reqwest::Error) -> Status {
     Status::unavailable(error.to_string())
 }
 
-/// SDK-HMAC-SHA256 over the request.
+/// Signs the request with SDK-HMAC-SHA256.
 fn authorization(path: &str, host: &str, date: &str, body: &[u8]) -> String {
     let canonical = format!(
         "POST\n{path}/\n\ncontent-type:application/json\nhost:{host}\nx-sdk-date:{date}\n\n{SIGNED}\n{}",

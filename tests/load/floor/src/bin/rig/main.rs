@@ -1,19 +1,19 @@
-//! What stands around a gateway that is measured: the load before it, SCM and a collector behind it.
+//! The measuring rig: a load generator in front of a gateway, and SCM and a collector behind it.
 
-mod around;
 mod first;
 mod load;
+mod upstream;
 
 const USAGE: &str = "\
-usage: rig around                                  an upstream and an OTLP/HTTP collector on a port of the system's choice
-       rig load ADDRESS CONNECTIONS STREAMS CALLS  so many calls, each answer checked
-       rig first ADDRESS PROGRAM ARGUMENTS…        microseconds from its start to its first answer";
+usage: rig upstream                                an upstream and an OTLP/HTTP collector on a free port
+       rig load ADDRESS CONNECTIONS STREAMS CALLS  makes the calls and checks each response
+       rig first ADDRESS PROGRAM ARGUMENTS…        microseconds from a program's start to its first response";
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["around"] => around::serve().await,
+        ["upstream"] => upstream::serve().await,
         ["load", address, connections, streams, calls] => {
             load::run(address, connections.parse()?, streams.parse()?, calls.parse()?).await
         }

@@ -1,4 +1,4 @@
-//! What is wrong with a signature is refused, leaves no trace but a refusal, and locks the key in the end.
+//! Requests with an invalid signature: they are rejected and counted, store nothing, and finally lock the key.
 
 #![allow(clippy::unwrap_used)]
 
@@ -7,16 +7,16 @@ mod client;
 
 use std::time::Duration;
 
-use client::{Answer, CERTIFICATE, Call, Hands, NOW, call, draft, start};
+use client::{Answer, CERTIFICATE, Call, ManualClock, NOW, call, draft, start};
 use scm_emulator::{Account, Emulator, Options, SAMPLE_ACCESS_KEY, SAMPLE_PROJECT, Step};
 
-fn assert_no_trace(emulator: &Emulator) {
+fn assert_nothing_stored(emulator: &Emulator) {
     assert_eq!(emulator.journal(), []);
     assert_eq!(emulator.saved(SAMPLE_PROJECT, CERTIFICATE), None);
 }
 
-/// Checks the answer of a refusal and that the last refusal counted has this reason.
-fn assert_refused(emulator: &Emulator, answer: &Answer, reason: &str) {
+/// Asserts that the response is a rejection, and that the last recorded rejection has this reason.
+fn assert_rejected(emulator: &Emulator, answer: &Answer, reason: &str) {
     assert_eq!(answer.status, 401, "{reason}");
     let body = answer.json();
     assert_eq!(body["error_code"], "APIG.0301", "{reason}");
@@ -30,19 +30,19 @@ fn assert_refused(emulator: &Emulator, answer: &Answer, reason: &str) {
     assert_eq!(emulator.refusals().last().unwrap().reason, reason);
 }
 
-/// A fresh emulator refuses this call for this reason.
-async fn refuses(reason: &str, forged: Call) {
+/// Asserts that a new emulator rejects this call for this reason.
+async fn rejects(reason: &str, forged: Call) {
     let emulator = start().await;
     let answer = call(&emulator, &forged).await;
-    assert_refused(&emulator, &answer, reason);
+    assert_rejected(&emulator, &answer, reason);
     assert_eq!(emulator.refusals()[0].target, forged.target);
     assert_eq!(emulator.refusals().len(), 1);
     assert_eq!(emulator.attempts(), 1);
-    assert_no_trace(&emulator);
+    assert_nothing_stored(&emulator);
 }
 
 #[tokio::test]
-async fn a_right_request_is_recorded_and_stored() {
+async fn a_valid_request_is_recorded_and_stored() {
     let emulator = start().await;
     let request = Call::save().sign();
     let answer = call(&emulator, &request).await;
@@ -54,7 +54,7 @@ async fn a_right_request_is_recorded_and_stored() {
     let saved = emulator.saved(SAMPLE_PROJECT, CERTIFICATE);
     assert_eq!(saved, Some(draft()));
     let [recorded] = &emulator.journal()[..] else {
-        panic!("one request is recorded");
+        panic!("exactly one request is recorded");
     };
     assert_eq!(recorded.method, "POST");
     assert_eq!(recorded.target, request.target);
@@ -67,41 +67,41 @@ async fn a_right_request_is_recorded_and_stored() {
 }
 
 #[tokio::test]
-async fn keys_that_are_not_right() {
+async fn wrong_keys_are_rejected() {
     let wrong = Call::save().with(|call| call.secret_key = "another");
-    refuses("the signature does not match", wrong.sign()).await;
+    rejects("the signature does not match", wrong.sign()).await;
     let unknown = Call::save().with(|call| call.access_key = "NOBODY");
-    refuses("unknown access key", unknown.sign()).await;
+    rejects("unknown access key", unknown.sign()).await;
 }
 
 #[tokio::test]
-async fn what_was_altered_after_signing() {
+async fn changes_after_signing_are_rejected() {
     let reason = "the signature does not match";
     let altered = |change: fn(&mut Call)| Call::save().sign().with(change);
-    refuses(reason, altered(|call| call.body[3] ^= 1)).await;
-    refuses(reason, altered(|call| call.body.push(b' '))).await;
-    refuses(reason, altered(|call| call.body.clear())).await;
+    rejects(reason, altered(|call| call.body[3] ^= 1)).await;
+    rejects(reason, altered(|call| call.body.push(b' '))).await;
+    rejects(reason, altered(|call| call.body.clear())).await;
     let path = |call: &mut Call| call.target = call.target.replace("scs148", "scs149");
-    refuses(reason, altered(path)).await;
-    refuses(reason, altered(|call| call.method = "PUT")).await;
-    refuses(reason, altered(|call| call.target.push_str("?a=b"))).await;
-    refuses(reason, Call::save().sign().set("Host", "other.example")).await;
+    rejects(reason, altered(path)).await;
+    rejects(reason, altered(|call| call.method = "PUT")).await;
+    rejects(reason, altered(|call| call.target.push_str("?a=b"))).await;
+    rejects(reason, Call::save().sign().set("Host", "other.example")).await;
     let date = Call::save().sign().set("X-Sdk-Date", "20220809T040507Z");
-    refuses(reason, date).await;
+    rejects(reason, date).await;
     let upper = |call: &mut Call| {
         let authorization = call.authorization.take().unwrap();
         let (front, signature) = authorization.split_once("Signature=").unwrap();
         let signature = signature.to_ascii_uppercase();
         call.authorization = Some(format!("{front}Signature={signature}"));
     };
-    refuses(reason, altered(upper)).await;
+    rejects(reason, altered(upper)).await;
 }
 
 #[tokio::test]
-async fn dates_more_than_fifteen_minutes_away() {
+async fn dates_off_by_over_15_minutes_are_rejected() {
     for date in ["20220809T034906Z", "20220809T035005Z", "20220809T042007Z", "20220809T042106Z"] {
         let stale = Call::save().set("X-Sdk-Date", date).sign();
-        refuses("signature expired", stale).await;
+        rejects("signature expired", stale).await;
     }
     for date in ["20220809T035006Z", "20220809T042006Z"] {
         let emulator = start().await;
@@ -109,53 +109,53 @@ async fn dates_more_than_fifteen_minutes_away() {
         assert_eq!(call(&emulator, &near).await.status, 200, "{date}");
     }
     let odd = Call::save().set("X-Sdk-Date", "2022-08-09T04:05:06Z");
-    refuses("X-Sdk-Date malformed", odd.sign()).await;
+    rejects("X-Sdk-Date malformed", odd.sign()).await;
 }
 
 #[tokio::test]
-async fn headers_that_have_to_be_signed() {
+async fn invalid_signed_headers_are_rejected() {
     let signing = |signed: &[&'static str]| {
         let signed = signed.to_vec();
         Call::save().with(|call| call.signed = signed).sign()
     };
-    refuses("host is not signed", signing(&["content-type", "x-sdk-date"])).await;
-    refuses("x-sdk-date is not signed", signing(&["content-type", "host"])).await;
-    refuses("content-type is not signed", signing(&["host", "x-sdk-date"])).await;
+    rejects("host is not signed", signing(&["content-type", "x-sdk-date"])).await;
+    rejects("x-sdk-date is not signed", signing(&["content-type", "host"])).await;
+    rejects("content-type is not signed", signing(&["host", "x-sdk-date"])).await;
     let absent = signing(&["content-type", "host", "x-project-id", "x-sdk-date"]);
-    refuses("a signed header is absent", absent).await;
+    rejects("a signed header is absent", absent).await;
     let unsorted = signing(&["host", "content-type", "x-sdk-date"]);
     let reason = "SignedHeaders is not sorted, or names a header twice";
-    refuses(reason, unsorted).await;
+    rejects(reason, unsorted).await;
     let upper = signing(&["Content-Type", "host", "x-sdk-date"]);
-    refuses("SignedHeaders is not in lower case", upper).await;
+    rejects("SignedHeaders is not in lower case", upper).await;
     let underscore = signing(&["content-type", "host", "x-sdk-date", "x_y"]).set("x_y", "");
     let reason = "SignedHeaders names a header with an underscore";
-    refuses(reason, underscore).await;
+    rejects(reason, underscore).await;
     let twice = |call: &mut Call| call.headers.push(("host", "scm.example".to_owned()));
     let twice = Call::save().sign().with(twice);
-    refuses("a signed header is given twice", twice).await;
+    rejects("a signed header is given twice", twice).await;
 }
 
 #[tokio::test]
-async fn authorizations_that_are_none() {
-    refuses("no Authorization", Call::save()).await;
+async fn missing_and_duplicate_authorizations_are_rejected() {
+    rejects("no Authorization", Call::save()).await;
     let other = |call: &mut Call| {
         let right = call.authorization.take().unwrap();
         call.authorization = Some(right.replace("SDK-HMAC-SHA256", "V11-HMAC-SHA256"));
     };
-    refuses("other algorithm", Call::save().sign().with(other)).await;
+    rejects("other algorithm", Call::save().sign().with(other)).await;
     let twice = Call::save().sign().set("authorization", "Bearer x");
-    refuses("Authorization given twice", twice).await;
+    rejects("Authorization given twice", twice).await;
 }
 
 #[tokio::test]
-async fn queries_that_are_not_canonical() {
+async fn non_canonical_queries_are_rejected() {
     let query = |query: &str| {
         let query = query.to_owned();
         Call::save().with(|call| call.target.push_str(&query)).sign()
     };
     for text in ["?b=1&a=2", "?a", "?a=%7e", "?a=b+c", "?a=*"] {
-        refuses("the query is not in its canonical form", query(text)).await;
+        rejects("the query is not in its canonical form", query(text)).await;
     }
     let emulator = start().await;
     let answer = call(&emulator, &query("?a=1&b=%20")).await;
@@ -163,24 +163,24 @@ async fn queries_that_are_not_canonical() {
 }
 
 #[tokio::test]
-async fn a_project_id_is_signed_and_the_path_s() {
+async fn the_project_id_is_signed_and_matches_the_path() {
     let unsigned = Call::save().sign().set("X-Project-Id", SAMPLE_PROJECT);
-    refuses("x-project-id is not signed", unsigned).await;
+    rejects("x-project-id is not signed", unsigned).await;
     let signed = |value: &str| {
         let call = Call::save().set("X-Project-Id", value);
         call.with(|call| call.signed.insert(2, "x-project-id")).sign()
     };
     let other = signed("fedcba9876543210fedcba9876543210");
-    refuses("x-project-id differs from the path's project", other).await;
+    rejects("x-project-id differs from the path's project", other).await;
     let emulator = start().await;
     let answer = call(&emulator, &signed(SAMPLE_PROJECT)).await;
     assert_eq!(answer.status, 200);
 }
 
 #[tokio::test]
-async fn a_security_token_is_signed_and_the_account_s() {
+async fn the_token_is_signed_and_matches_the_account() {
     let account = Account { security_token: Some("token/of+it==".to_owned()), ..Account::sample() };
-    let options = Options { accounts: vec![account], ..Hands::default().options() };
+    let options = Options { accounts: vec![account], ..ManualClock::default().options() };
     let emulator = Emulator::start(options).await.unwrap();
     let signed = |value: &str| {
         let call = Call::save().set("X-Security-Token", value);
@@ -191,19 +191,19 @@ async fn a_security_token_is_signed_and_the_account_s() {
         (signed("another"), "wrong security token"),
         (Call::save().sign().set("X-Security-Token", "token/of+it=="), "x-security-token is not signed"),
     ] {
-        assert_refused(&emulator, &call(&emulator, &request).await, reason);
-        assert_no_trace(&emulator);
+        assert_rejected(&emulator, &call(&emulator, &request).await, reason);
+        assert_nothing_stored(&emulator);
     }
     let right = call(&emulator, &signed("token/of+it==")).await;
     assert_eq!(right.status, 200);
     let reason = "a security token with a permanent access key";
-    refuses(reason, signed("token/of+it==")).await;
+    rejects(reason, signed("token/of+it==")).await;
 }
 
 #[tokio::test]
-async fn the_sixth_refusal_in_a_row_locks_the_key_for_five_minutes() {
-    let hands = Hands::default();
-    let mut options = hands.options();
+async fn the_sixth_rejection_locks_the_key_for_5_minutes() {
+    let clock = ManualClock::default();
+    let mut options = clock.options();
     let other = Account { access_key: "OTHER".to_owned(), ..Account::sample() };
     options.accounts.push(other);
     let emulator = Emulator::start(options).await.unwrap();
@@ -211,27 +211,27 @@ async fn the_sixth_refusal_in_a_row_locks_the_key_for_five_minutes() {
     let wrong = right.clone().with(|call| call.body.push(b' '));
     for _ in 0..6 {
         let answer = call(&emulator, &wrong).await;
-        assert_refused(&emulator, &answer, "the signature does not match");
+        assert_rejected(&emulator, &answer, "the signature does not match");
     }
     for _ in 0..3 {
         let answer = call(&emulator, &right).await;
-        assert_refused(&emulator, &answer, "the access key is locked");
+        assert_rejected(&emulator, &answer, "the access key is locked");
     }
-    hands.forward(Duration::from_secs(5 * 60 - 1));
+    clock.advance(Duration::from_secs(5 * 60 - 1));
     let answer = call(&emulator, &right).await;
-    assert_refused(&emulator, &answer, "the access key is locked");
+    assert_rejected(&emulator, &answer, "the access key is locked");
     assert_eq!(emulator.refusals().len(), 10);
-    assert_no_trace(&emulator);
+    assert_nothing_stored(&emulator);
 
     let unlocked = Call::save().with(|call| call.access_key = "OTHER").sign();
     assert_eq!(call(&emulator, &unlocked).await.status, 200);
-    hands.forward(Duration::from_secs(1));
+    clock.advance(Duration::from_secs(1));
     assert_eq!(call(&emulator, &right).await.status, 200);
     assert_eq!(emulator.journal().len(), 2);
 }
 
 #[tokio::test]
-async fn a_success_ends_the_row() {
+async fn a_success_resets_the_rejections() {
     let emulator = start().await;
     let right = Call::save().sign();
     let wrong = right.clone().with(|call| call.body.push(b' '));
@@ -245,7 +245,7 @@ async fn a_success_ends_the_row() {
 }
 
 #[tokio::test]
-async fn a_scripted_answer_does_not_undo_a_refusal() {
+async fn a_scripted_response_does_not_undo_a_rejection() {
     let emulator = start().await;
     let wrong = Call::save().with(|call| call.secret_key = "another").sign();
     for _ in 0..6 {
@@ -253,7 +253,7 @@ async fn a_scripted_answer_does_not_undo_a_refusal() {
         assert_eq!(call(&emulator, &wrong).await.status, 200);
     }
     assert_eq!(emulator.refusals().len(), 6);
-    assert_no_trace(&emulator);
+    assert_nothing_stored(&emulator);
     let answer = call(&emulator, &Call::read().sign()).await;
-    assert_refused(&emulator, &answer, "the access key is locked");
+    assert_rejected(&emulator, &answer, "the access key is locked");
 }

@@ -1,4 +1,4 @@
-# Sourced by what measures: builds the gateway, the floor and what stands around them, starts and stops them.
+# Sourced by the measuring scripts: builds, starts and stops the gateway, the floor and the rig.
 # shellcheck shell=bash disable=SC2034
 
 target="${CARGO_TARGET_DIR:-target}"
@@ -8,14 +8,14 @@ floor="$target/release/floor"
 rig="$target/release/rig"
 gateway="$target/release/scm-gateway"
 
-work="$(mktemp -d)" # files of runs
+work="$(mktemp -d)"
 trap 'kill $(jobs -p) 2>/dev/null || true; rm -rf "$work"' EXIT
 
-# `start NAME COMMAND…`: in the background; sets `address` once it listens, and `pid`.
+# `start NAME COMMAND…` runs a command in the background, waits until it listens, and sets `address` and `pid`.
 start() {
   local log="$work/$1"
   shift
-  : >"$log" # not the last one's
+  : >"$log"
   "$@" >>"$log" &
   pid=$!
   address=""
@@ -28,15 +28,15 @@ start() {
   return 1
 }
 
-# Ends what was started last, and waits for that.
+# Stops the last started command, and waits until it has ended.
 stop() {
   kill "$pid"
   wait "$pid" || true
 }
 
-# Starts the upstream, which is a collector too, and says how the gateway is to be run in front of it.
-around() {
-  start around "$rig" around
+# Starts the upstream, which is also the collector, and exports the gateway's configuration for it.
+start_upstream() {
+  start upstream "$rig" upstream
   upstream="http://$address"
   export HUAWEICLOUD_SDK_AK=EXAMPLEAK0000000000A HUAWEICLOUD_SDK_SK=EXAMPLESK/not+a=real
   export HUAWEICLOUD_SDK_PROJECT_ID=5a9b2cd9d2f8471d84e3ac2ac3d0a2c5 SCM_GATEWAY__UPSTREAM__ENDPOINT="$upstream"
@@ -44,7 +44,7 @@ around() {
   export SCM_GATEWAY__SERVER__LAME_DUCK=0s
 }
 
-# `count calls` or `count spans`: how many the upstream got so far.
+# `count calls` or `count spans` prints the number that the upstream has received so far.
 count() {
   curl --silent --fail "$upstream" | sed -n "s/^$1 //p"
 }

@@ -1,5 +1,5 @@
-//! The fastest upstream that is one: HTTP/1.1 by hand, and the same answer to every signed call. `/v1/traces` takes spans
-//! as a collector does and counts them; other paths under `/v1/` take whatever comes. GET answers with the counts.
+//! A minimal, fast upstream: handwritten HTTP/1.1 with the same response to every signed call. `/v1/traces` accepts and
+//! counts spans as a collector does. Other paths under `/v1/` accept any content. GET returns the counts.
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -16,11 +16,11 @@ static SPANS: AtomicUsize = AtomicUsize::new(0);
 const SAVED: &[u8] =
     b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nX-Request-Id: 7f0e4b1cd2a94e0f8f3a6b5c4d3e2f10\r\n\
     Content-Length: 26\r\n\r\n{\"request_info\":\"success\"}";
-const TAKEN: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\nContent-Length: 0\r\n\r\n";
-const REFUSED: &[u8] = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n";
+const ACCEPTED: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\nContent-Length: 0\r\n\r\n";
+const UNAUTHORIZED: &[u8] = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n";
 
-/// The vendor's, and the one that Envoy knows, which costs as much.
-const SCHEMES: [&[u8]; 2] = [b"SDK-HMAC-SHA256 ", b"AWS4-HMAC-SHA256 "];
+/// The vendor's algorithm, and AWS's, which Envoy supports and which costs the same.
+const ALGORITHMS: [&[u8]; 2] = [b"SDK-HMAC-SHA256 ", b"AWS4-HMAC-SHA256 "];
 
 pub async fn serve() -> Result<(), Box<dyn std::error::Error>> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
@@ -32,7 +32,7 @@ pub async fn serve() -> Result<(), Box<dyn std::error::Error>> {
     }
 }
 
-/// Answers requests until the peer goes, or sends what is no request.
+/// Answers requests until the peer disconnects or sends an invalid request.
 async fn connection(mut stream: TcpStream) -> std::io::Result<()> {
     let mut buffer = Vec::with_capacity(64 * 1024);
     loop {
@@ -46,7 +46,7 @@ async fn connection(mut stream: TcpStream) -> std::io::Result<()> {
     }
 }
 
-/// The answer to the request at the beginning, once it is whole, and the request's length.
+/// Returns the response to the request at the start of `bytes` and the request's length, or `None` if it is incomplete.
 fn request(bytes: &[u8]) -> Result<Option<(Vec<u8>, usize)>, httparse::Error> {
     let mut headers = [httparse::EMPTY_HEADER; 32];
     let mut request = httparse::Request::new(&mut headers);
@@ -54,29 +54,30 @@ fn request(bytes: &[u8]) -> Result<Option<(Vec<u8>, usize)>, httparse::Error> {
     let header = |name: &str| request.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name));
     let length = header("content-length").and_then(|header| str::from_utf8(header.value).ok()?.parse::<usize>().ok());
     let rest = &bytes[head..];
-    let whole = match header("transfer-encoding") {
+    let complete = match header("transfer-encoding") {
         Some(_) => chunks(rest),
         None => rest.get(..length.unwrap_or(0)).map(|body| (body.to_vec(), body.len())),
     };
-    let Some((body, length)) = whole else { return Ok(None) };
-    let signed = header("authorization").is_some_and(|header| SCHEMES.iter().any(|s| header.value.starts_with(s)));
+    let Some((body, length)) = complete else { return Ok(None) };
+    let is_signed =
+        header("authorization").is_some_and(|header| ALGORITHMS.iter().any(|a| header.value.starts_with(a)));
     let answer = match (request.method, request.path) {
         (Some("GET"), _) => counts(),
         (_, Some("/v1/traces")) => {
             SPANS.fetch_add(spans(body), Relaxed);
-            TAKEN.to_vec()
+            ACCEPTED.to_vec()
         }
-        (_, Some(path)) if path.starts_with("/v1/") => TAKEN.to_vec(),
-        _ if signed => {
+        (_, Some(path)) if path.starts_with("/v1/") => ACCEPTED.to_vec(),
+        _ if is_signed => {
             CALLS.fetch_add(1, Relaxed);
             SAVED.to_vec()
         }
-        _ => REFUSED.to_vec(),
+        _ => UNAUTHORIZED.to_vec(),
     };
     Ok(Some((answer, head + length)))
 }
 
-/// A body in chunks, once it is whole, and how long it is with all that is around them. Nobody here sends trailers.
+/// Decodes a chunked body without trailers. Returns it with its encoded length, or `None` if it is incomplete.
 fn chunks(bytes: &[u8]) -> Option<(Vec<u8>, usize)> {
     let (mut body, mut at) = (Vec::new(), 0);
     loop {
@@ -95,7 +96,8 @@ fn chunks(bytes: &[u8]) -> Option<(Vec<u8>, usize)> {
     }
 }
 
-/// OTLP's `ExportTraceServiceRequest` as far down as its spans, which are not read: SCM's answers wait on the same thread.
+/// OTLP's `ExportTraceServiceRequest` down to its spans, which are not decoded because SCM's responses wait on the same
+/// thread.
 #[derive(Message)]
 struct Export {
     #[prost(message, repeated, tag = "1")]
@@ -115,8 +117,8 @@ struct ScopeSpans {
 }
 
 fn spans(body: Vec<u8>) -> usize {
-    let export = Export::decode(Bytes::from(body)).expect("a collector gets spans");
-    export.resource_spans.iter().flat_map(|of| &of.scope_spans).map(|scope| scope.spans.len()).sum()
+    let export = Export::decode(Bytes::from(body)).expect("the body is an OTLP trace export");
+    export.resource_spans.iter().flat_map(|resource| &resource.scope_spans).map(|scope| scope.spans.len()).sum()
 }
 
 fn counts() -> Vec<u8> {
