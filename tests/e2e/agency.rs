@@ -36,7 +36,7 @@ async fn gateway(emulator: &Emulator, service: &MetadataService) -> Gateway {
 async fn call_with_short_deadline(gateway: &Gateway) -> Result<(), Status> {
     let mut request = Request::new(sample());
     request.set_timeout(Duration::from_millis(200));
-    gateway.patient_client().save_info(request).await.map(drop)
+    gateway.untimed_client().save_info(request).await.map(drop)
 }
 
 /// Asserts that a call fails because there are no credentials, and that nothing is sent.

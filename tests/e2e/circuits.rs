@@ -162,7 +162,7 @@ async fn rejections_after_the_deadline_count() {
     for sent in 1..=2 {
         let mut request = tonic::Request::new(sample());
         request.set_timeout(Duration::from_millis(200));
-        let status = gateway.patient_client().save_info(request).await.unwrap_err();
+        let status = gateway.untimed_client().save_info(request).await.unwrap_err();
         assert_status(&status, Code::DeadlineExceeded, "DEADLINE", Some(1));
         assert_eq!(emulator.attempts(), sent);
     }

@@ -3,8 +3,8 @@
 use crate::harness::{
     Gateway, emulator,
     raw::{
-        DATA, END_HEADERS, END_STREAM, HEADERS, Heard, PING, PUSH_PROMISE, RST_STREAM, SETTINGS, WINDOW_UPDATE,
-        beginning, field, frame, save_info, send, send_until,
+        DATA, END_HEADERS, END_STREAM, HEADERS, PING, PUSH_PROMISE, RST_STREAM, Received, SETTINGS, WINDOW_UPDATE,
+        field, frame, preface, save_info, send, send_until,
     },
     sample,
 };
@@ -17,10 +17,10 @@ const STREAM_CLOSED: u32 = 5;
 const FRAME_SIZE_ERROR: u32 = 6;
 
 /// Sends frames and returns the response, read until `done`. Asserts that nothing reaches SCM and others are served.
-async fn response_to(frames: &[Vec<u8>], done: fn(&Heard) -> bool) -> Heard {
+async fn response_to(frames: &[Vec<u8>], done: fn(&Received) -> bool) -> Received {
     let emulator = emulator().await;
     let gateway = Gateway::of(&emulator).await;
-    let bytes = [beginning(&[]), frames.concat()].concat();
+    let bytes = [preface(&[]), frames.concat()].concat();
     let received = send_until(&gateway.addresses.server, &bytes, done).await;
     gateway.save(sample()).await.expect("other connections are served");
     assert_eq!(emulator.attempts(), 1, "only the attempt of the good call");
@@ -28,8 +28,8 @@ async fn response_to(frames: &[Vec<u8>], done: fn(&Heard) -> bool) -> Heard {
 }
 
 /// Returns whether the first stream got a response or was reset, and the connection is open.
-fn has_response(received: &Heard) -> bool {
-    received.lives && received.count(HEADERS) + received.count(RST_STREAM) > 0
+fn has_response(received: &Received) -> bool {
+    received.alive && received.count(HEADERS) + received.count(RST_STREAM) > 0
 }
 
 #[tokio::test]
@@ -48,8 +48,8 @@ async fn invalid_frames_close_with_their_error_code() {
         (vec![frame(PUSH_PROMISE, END_HEADERS, 1, &[0, 0, 0, 2])], PROTOCOL_ERROR),
         (vec![frame(HEADERS, 0, 1, &save_info()), frame(PING, 0, 0, &[0; 8])], PROTOCOL_ERROR),
     ] {
-        let received = response_to(&frames, |received| received.lives).await;
-        assert_eq!((received.go_away, received.lives), (Some(reason), false), "{:?}", &frames.concat()[..9]);
+        let received = response_to(&frames, |received| received.alive).await;
+        assert_eq!((received.go_away, received.alive), (Some(reason), false), "{:?}", &frames.concat()[..9]);
     }
 }
 
@@ -57,9 +57,9 @@ async fn invalid_frames_close_with_their_error_code() {
 async fn first_frame_must_be_settings() {
     let emulator = emulator().await;
     let gateway = Gateway::of(&emulator).await;
-    let preface = &beginning(&[])[..24];
+    let preface = &preface(&[])[..24];
     let received = send(&gateway.addresses.server, &[preface, &frame(PING, 0, 0, &[0; 8])].concat()).await;
-    assert_eq!((received.go_away, received.lives), (Some(PROTOCOL_ERROR), false));
+    assert_eq!((received.go_away, received.alive), (Some(PROTOCOL_ERROR), false));
 }
 
 #[tokio::test]
@@ -69,7 +69,7 @@ async fn malformed_request_resets_only_its_stream() {
         .map(|(name, value)| [save_info(), field(name, value)].concat());
     for fields in [connect, host, leading, trailing] {
         let received = response_to(&[frame(HEADERS, COMPLETE, 1, &fields)], has_response).await;
-        assert_eq!((received.reset(1), received.go_away, received.lives), (Some(PROTOCOL_ERROR), None, true));
+        assert_eq!((received.reset(1), received.go_away, received.alive), (Some(PROTOCOL_ERROR), None, true));
         assert_eq!(received.count(HEADERS), 0, "no response");
     }
 }

@@ -17,7 +17,7 @@ use tonic_reflection::pb::v1::{ServerReflectionResponse, server_reflection_clien
 
 use crate::harness::{
     Gateway, client, emulator, framed,
-    raw::{DATA, END_HEADERS, END_STREAM, HEADERS, RST_STREAM, beginning, frame, save_info, send},
+    raw::{DATA, END_HEADERS, END_STREAM, HEADERS, RST_STREAM, frame, preface, save_info, send},
     sample,
 };
 
@@ -149,8 +149,8 @@ async fn calls_over_the_stream_limit_are_reset() {
         [frame(HEADERS, END_HEADERS, 2 * n + 1, &save_info()), frame(DATA, 0, 2 * n + 1, &framed(0, &[0; 64])[..8])]
     };
     let burst: Vec<u8> = (0..2000).flat_map(call).flatten().collect();
-    let received = send(&gateway.addresses.server, &[beginning(&[]), burst].concat()).await;
-    assert_eq!((received.lives, received.go_away), (true, None));
+    let received = send(&gateway.addresses.server, &[preface(&[]), burst].concat()).await;
+    assert_eq!((received.alive, received.go_away), (true, None));
     assert!(received.count(RST_STREAM) >= 1900, "{}", received.count(RST_STREAM));
     assert_eq!(emulator.attempts(), 0);
 }
@@ -170,8 +170,8 @@ async fn call_reset_on_arrival_is_cancelled_and_not_sent() {
         ]
     };
     let calls: Vec<u8> = (0..50).flat_map(call).flatten().collect();
-    let received = send(&gateway.addresses.server, &[beginning(&[]), calls].concat()).await;
-    assert!(received.lives);
+    let received = send(&gateway.addresses.server, &[preface(&[]), calls].concat()).await;
+    assert!(received.alive);
     let cancelled = async {
         loop {
             let (_, page) = gateway.admin("/metrics").await;

@@ -18,7 +18,7 @@ async fn callers_deadline_ends_the_call_and_its_attempt() {
     let emulator = emulator().await;
     let gateway = Gateway::of(&emulator).await;
     emulator.script(Step::Hang);
-    let status = gateway.patient_client().save_info(with_timeout(Duration::from_millis(200))).await.unwrap_err();
+    let status = gateway.untimed_client().save_info(with_timeout(Duration::from_millis(200))).await.unwrap_err();
     assert_status(&status, Code::DeadlineExceeded, "DEADLINE", Some(1));
     emulator.wait_for_open_connections(0).await;
     assert_eq!(emulator.attempts(), 1);
@@ -40,7 +40,7 @@ async fn too_short_deadline_sends_nothing() {
     for timeout in ["20m", "1m", "0n"] {
         let mut request = Request::new(sample());
         request.metadata_mut().insert("grpc-timeout", timeout.parse().unwrap());
-        let status = gateway.patient_client().save_info(request).await.unwrap_err();
+        let status = gateway.untimed_client().save_info(request).await.unwrap_err();
         assert_status(&status, Code::DeadlineExceeded, "DEADLINE", None);
     }
     assert_eq!((emulator.attempts(), emulator.connections()), (0, 0));

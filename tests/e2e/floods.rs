@@ -10,8 +10,8 @@ use crate::harness::{
     client, emulator, framed,
     process::Process,
     raw::{
-        CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, Heard, PING, PRIORITY, RST_STREAM, SETTINGS,
-        WINDOW_UPDATE, beginning, call_of, field, frame, save_info, send_until,
+        CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, PING, PRIORITY, RST_STREAM, Received, SETTINGS,
+        WINDOW_UPDATE, call_of, field, frame, preface, save_info, send_until,
     },
     sample, value_of,
 };
@@ -44,7 +44,7 @@ impl Flooded {
     }
 
     /// Sends bytes and reads until `done`, while another client makes calls.
-    async fn flood(&self, bytes: Vec<u8>, done: fn(&Heard) -> bool) -> Heard {
+    async fn flood(&self, bytes: Vec<u8>, done: fn(&Received) -> bool) -> Received {
         let mut client = client(&self.process.address).await;
         for _ in 0..20 {
             client.save_info(sample()).await.unwrap();
@@ -72,15 +72,15 @@ impl Flooded {
 }
 
 /// Sends frames after the preface.
-async fn flood(frames: &[u8]) -> Heard {
-    Flooded::new().await.flood([&beginning(&[]), frames].concat(), |received| received.lives).await
+async fn flood(frames: &[u8]) -> Received {
+    Flooded::new().await.flood([&preface(&[]), frames].concat(), |received| received.alive).await
 }
 
 /// Asserts that these frames close the connection and count as a flood.
 async fn assert_closed(frames: &[u8]) {
     let flooded = Flooded::new().await;
-    let received = flooded.flood([&beginning(&[]), frames].concat(), |received| received.lives).await;
-    assert_eq!((received.go_away, received.lives), (ENHANCE_YOUR_CALM, false), "{:?}", received.frames.len());
+    let received = flooded.flood([&preface(&[]), frames].concat(), |received| received.alive).await;
+    assert_eq!((received.go_away, received.alive), (ENHANCE_YOUR_CALM, false), "{:?}", received.frames.len());
     let counted = async {
         let floods = "scm_gateway_connections_protocol_errors_total{reason=\"flood\"";
         while value_of::<u64>(&flooded.process.metrics().await, floods) == 0 {}
@@ -133,7 +133,7 @@ async fn rapid_resets() {
     };
     let frames: Vec<u8> = (0..50_000).flat_map(call).flatten().collect();
     let received = flood(&frames).await;
-    assert!(received.lives || received.go_away == ENHANCE_YOUR_CALM, "{:?}", received.go_away);
+    assert!(received.alive || received.go_away == ENHANCE_YOUR_CALM, "{:?}", received.go_away);
 }
 
 /// A field of 4,000 bytes enters the dynamic table, and each further byte refers to the field.
@@ -148,14 +148,14 @@ async fn hpack_bombs() {
     };
     assert_closed(&bombs(8000)).await;
     let received = flood(&bombs(2)).await;
-    assert!(received.lives, "a few references are allowed: {:?}", received.go_away);
+    assert!(received.alive, "a few references are allowed: {:?}", received.go_away);
 }
 
 #[tokio::test]
 async fn fifty_thousand_streams() {
     let frames: Vec<u8> = (0..50_000).flat_map(|n| frame(HEADERS, END_HEADERS, stream(n), &save_info())).collect();
     let received = flood(&frames).await;
-    assert_eq!((received.go_away, received.lives), (ENHANCE_YOUR_CALM, false));
+    assert_eq!((received.go_away, received.alive), (ENHANCE_YOUR_CALM, false));
     assert_eq!((received.reset(stream(99)), received.reset(stream(100))), (None, REFUSED_STREAM));
 }
 
@@ -173,8 +173,8 @@ async fn window_that_never_opens() {
     let frames: Vec<u8> = (0..100).flat_map(call).flatten().collect();
     let received = Flooded::new()
         .await
-        .flood([beginning(&closed), frames].concat(), |received| received.lives && received.count(HEADERS) == 100)
+        .flood([preface(&closed), frames].concat(), |received| received.alive && received.count(HEADERS) == 100)
         .await;
-    assert!(received.lives, "{:?}", received.go_away);
+    assert!(received.alive, "{:?}", received.go_away);
     assert_eq!((received.count(HEADERS), received.count(DATA)), (100, 0), "no data exceeds the window");
 }

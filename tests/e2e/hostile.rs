@@ -69,7 +69,7 @@ impl Pair {
         if let Some(timeout) = timeout {
             request.set_timeout(timeout);
         }
-        let result = self.gateway.patient_client().save_info(request).await.map(|_| ());
+        let result = self.gateway.untimed_client().save_info(request).await.map(|_| ());
         assert_eq!(self.emulator.attempts() - before, attempts, "attempts of {result:?}");
         assert_eq!(self.emulator.steps_left(), 0);
         result

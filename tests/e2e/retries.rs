@@ -119,7 +119,7 @@ async fn all_attempts_share_one_deadline() {
     emulator.scripts([unavailable(), Step::Hang]);
     let mut request = Request::new(sample());
     request.set_timeout(Duration::from_millis(500));
-    let status = gateway.patient_client().save_info(request).await.unwrap_err();
+    let status = gateway.untimed_client().save_info(request).await.unwrap_err();
     assert_status(&status, Code::DeadlineExceeded, "DEADLINE", Some(2));
     emulator.wait_for_open_connections(0).await;
 }
@@ -188,7 +188,7 @@ async fn pushback_is_negative_beyond_the_deadline() {
         emulator.script(Step::Reply(Reply::new(503).header("Retry-After", "20")));
         let mut request = Request::new(sample());
         timeout.into_iter().for_each(|timeout| request.set_timeout(timeout));
-        let status = gateway.patient_client().save_info(request).await.unwrap_err();
+        let status = gateway.untimed_client().save_info(request).await.unwrap_err();
         assert_status(&status, Code::Unavailable, "UPSTREAM_UNAVAILABLE", Some(1));
         assert_eq!(status.metadata().get("grpc-retry-pushback-ms").unwrap(), pushback, "{timeout:?}");
         assert_eq!(emulator.attempts(), 1);
@@ -231,6 +231,6 @@ async fn status_is_used_if_the_body_never_ends() {
     emulator.script(Step::RawThen(head, scm_emulator::Then::Hang));
     let mut request = Request::new(sample());
     request.set_timeout(Duration::from_millis(400)); // less than a body may take
-    let status = gateway.patient_client().save_info(request).await.unwrap_err();
+    let status = gateway.untimed_client().save_info(request).await.unwrap_err();
     assert_status(&status, Code::NotFound, "CERTIFICATE_NOT_FOUND", Some(1));
 }

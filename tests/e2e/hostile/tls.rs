@@ -276,7 +276,7 @@ async fn handshake_after_the_end_of_its_calls_sends_nothing() {
 
     let mut request = Request::new(sample());
     request.set_timeout(Duration::from_millis(200));
-    let status = gateway.patient_client().save_info(request).await.unwrap_err();
+    let status = gateway.untimed_client().save_info(request).await.unwrap_err();
     assert_status(&status, Code::DeadlineExceeded, "DEADLINE", None);
     let mut cancelled = gateway.client.clone();
     assert!(timeout(Duration::from_millis(200), cancelled.save_info(sample())).await.is_err());
