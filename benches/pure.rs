@@ -120,6 +120,6 @@ fn main() {
             Answer { http_status: 429, code: Some("APIG.0308".into()), request_id: None, clock_skew: None },
         )
     };
-    part(c, "render a status", 17, || throttled.clone(), |error| render(&error));
+    part(c, "render a status", 19, || throttled.clone(), |error| render(&error));
     c.final_summary();
 }

@@ -25,7 +25,6 @@ use super::{
         keyed_quota::{KeyedPermit, KeyedQuota},
     },
     routes::Routes,
-    server::LINGER,
     service::certificate_service_server::CertificateService,
     stack::{self, CallService},
 };
@@ -57,6 +56,9 @@ const MAX_PENDING_RESETS: usize = 400;
 /// With h2's default of 1,024, callers that share a connection would lose their calls: one burst before the client knows
 /// `max_concurrent_streams` causes that many. The memory of each reset until it is written bounds them instead.
 const MAX_RESETS: usize = 10_000;
+
+/// How long a peer has to read its last responses once all calls are done.
+pub(super) const LINGER: Duration = Duration::from_secs(1);
 
 /// How callers are identified and authorized.
 pub struct Admission {

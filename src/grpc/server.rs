@@ -6,16 +6,13 @@ use tokio::time::{sleep, sleep_until};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    connection::{Connections, listener::Listener},
+    connection::{Connections, LINGER, listener::Listener},
     service::certificate_service_server::CertificateService,
 };
 use crate::clock;
 
 /// The pause after a failed accept, so that the loop does not spin while file descriptors are exhausted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
-/// How long a peer has to read its last responses once all calls are done.
-pub(super) const LINGER: Duration = Duration::from_secs(1);
 
 /// How long before the end of the drain the remaining calls are aborted, at most.
 const ABORT_MARGIN: Duration = Duration::from_millis(500);

@@ -145,13 +145,13 @@ impl Upstream {
             project.try_send().map_err(|throttled| retry.previous_or(throttled))?;
             let number = retry.start_attempt();
             let clock_offset = project.clock_skew.offset();
-            let attempt = Attempt { request, project, options, number, clock_offset };
+            let new_connection = retry.needs_new_connection();
+            let attempt = Attempt { request, project, options, number, clock_offset, new_connection };
             let error = match self.attempt(&attempt, permit).await {
                 Ok(decoded) => return Ok(decoded),
                 Err(error) => error,
             };
-            let apply_offset = |measured| project.clock_skew.apply_offset(measured, clock_offset);
-            match retry.fail(error, apply_offset) {
+            match retry.fail(error, clock_offset) {
                 Decision::Retry(backoff) => sleep(backoff).await,
                 Decision::Resign => {}
                 Decision::GiveUp(error) => return Err(error),

@@ -41,6 +41,8 @@ pub(super) struct Attempt<'a> {
     pub(super) number: u32,
     /// Seconds added to the local clock.
     pub(super) clock_offset: i64,
+    /// Whether the request must not use an idle connection.
+    pub(super) new_connection: bool,
 }
 
 impl Upstream {
@@ -62,7 +64,7 @@ impl Upstream {
         }
         let key_material = signed.key_material(permit.credentials());
         let is_unverified = permit.is_unverified();
-        let result = match self.transport.prepare(signed) {
+        let result = match self.transport.prepare(signed, attempt.new_connection) {
             Err(error) => Err(classify_send_error(error)),
             Ok((request, write_started)) => {
                 let exchange = Exchange {
@@ -133,7 +135,12 @@ impl Exchange {
             }
             Err(error) => self.redact(Err(classify_send_error(error))),
         };
-        // First the throttle: a call that waits for the permit must see the cooldown.
+        // Before the permit is released, so that a call that waits for it sees the offset and the cooldown.
+        if let Err(error) = &result
+            && let Some(measured) = error.clock_skew()
+        {
+            self.project.clock_skew.set_offset(measured);
+        }
         self.project.throttle.record(&result);
         self.permit.record(AuthOutcome::of(&result));
         result
@@ -205,13 +212,11 @@ fn classify_send_error(error: SendError) -> Error {
         SendErrorKind::Timeout { sent: false } => unsent(Reason::Deadline),
         SendErrorKind::Timeout { sent: true } => Error::new(Reason::Deadline, Progress::MaybeSent),
         SendErrorKind::ConnectionLost(head) => {
-            let answer = head.map(|(status, headers)| Box::new(decode::head(status, &headers)));
+            let answer = head.map(|head| Box::new(decode::head(head.0, &head.1)));
             Error { answer, ..Error::new(Reason::UpstreamUnavailable, Progress::MaybeSent) }
         }
         SendErrorKind::Malformed => Error::new(Reason::UpstreamMalformed, Progress::MaybeSent),
-        SendErrorKind::TooLarge(status, headers) => {
-            Error::answered(Reason::UpstreamTooLarge, decode::head(status, &headers))
-        }
+        SendErrorKind::TooLarge(head) => Error::answered(Reason::UpstreamTooLarge, decode::head(head.0, &head.1)),
     };
     Error { cause: Some(error.cause), ..classified }
 }

@@ -47,11 +47,9 @@ impl ClockSkew {
         self.offset.load(Relaxed)
     }
 
-    /// Stores the measured clock offset. Returns whether it differs enough from the offset that the rejected request was
-    /// signed with for signing again to help.
-    pub(super) fn apply_offset(&self, measured: i64, signed_with: i64) -> bool {
+    /// Stores the measured clock offset, for all further signatures.
+    pub(super) fn set_offset(&self, measured: i64) {
         self.offset.store(measured, Relaxed);
-        exceeds_tolerance(measured.saturating_sub(signed_with))
     }
 
     /// Calls `on_jump` if the wall clock has jumped since the last check, because SCM may now reject signatures. Other
@@ -82,6 +80,12 @@ pub(super) fn corrected(now: SystemTime, offset: i64) -> SystemTime {
     corrected.unwrap_or(now)
 }
 
+/// Returns whether the measured offset differs enough from the one that a rejected request was signed with for signing again
+/// to help.
+pub(super) fn is_correctable(measured: i64, signed_with: i64) -> bool {
+    exceeds_tolerance(measured.saturating_sub(signed_with))
+}
+
 fn exceeds_tolerance(seconds: i64) -> bool {
     seconds.saturating_abs() > TOLERANCE
 }
@@ -92,7 +96,7 @@ mod tests {
 
     use http::{HeaderMap, HeaderValue, header};
 
-    use super::{ClockSkew, corrected};
+    use super::{ClockSkew, corrected, is_correctable};
     use crate::{clock::monotonic, scm::api::decode::skew_seconds};
 
     const NOW: Duration = Duration::from_secs(1_660_017_906);
@@ -102,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn an_offset_is_applied_once_and_kept() {
+    fn an_offset_is_applied_and_kept() {
         let now = SystemTime::UNIX_EPOCH + NOW;
         for seconds in [1200, -1200] {
             let theirs = corrected(now, seconds);
@@ -111,18 +115,18 @@ mod tests {
             let skew = ClockSkew::default();
             skew.observe(&dated(&httpdate::fmt_http_date(theirs)), now);
             assert_eq!((skew.seconds(), skew.offset()), (seconds, 0), "not before a signature is rejected");
-            assert!(skew.apply_offset(measured, 0));
+            skew.set_offset(measured);
             assert_eq!(corrected(now, skew.offset()), theirs);
-            assert!(!skew.apply_offset(measured, measured), "signing again would change nothing");
-            assert!(skew.apply_offset(measured, 0), "except for a request signed before");
-            assert!(skew.apply_offset(0, measured), "the clock was corrected: the offset is removed");
+            assert!(!is_correctable(measured, measured), "signing again would change nothing");
+            assert!(is_correctable(measured, 0), "except for a request signed before");
+            assert!(is_correctable(0, measured), "the clock was corrected: the offset is removed");
         }
     }
 
     #[test]
     fn a_small_skew_or_no_date_is_ignored() {
         let now = SystemTime::UNIX_EPOCH + NOW;
-        assert!(!ClockSkew::default().apply_offset(60, 0));
+        assert!(!is_correctable(60, 0));
         assert_eq!(skew_seconds(&dated("today"), now), None);
         assert_eq!(skew_seconds(&HeaderMap::new(), now), None);
     }

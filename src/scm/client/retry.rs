@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tower::retry::budget::{Budget as _, TpsBudget};
 
-use super::breaker::Outcome;
+use super::{breaker::Outcome, clock_skew::is_correctable};
 use crate::{
     clock,
     config::Retry,
@@ -64,12 +64,17 @@ impl<'a> RetryState<'a> {
         self.attempts
     }
 
-    /// Decides what follows a failed attempt. `apply_offset` stores a measured clock skew and returns whether signing
-    /// again can help.
-    pub(super) fn fail(&mut self, error: Error, apply_offset: impl FnOnce(i64) -> bool) -> Decision {
+    /// Returns whether the next attempt needs a new connection, because the previous one lost its connection and other idle
+    /// connections may be dead too.
+    pub(super) fn needs_new_connection(&self) -> bool {
+        self.previous.as_ref().is_some_and(|previous| previous.progress == Progress::MaybeSent)
+    }
+
+    /// Decides what follows a failed attempt, whose request was signed with this clock offset.
+    pub(super) fn fail(&mut self, error: Error, clock_offset: i64) -> Decision {
         let error = self.give_up(error);
         // The only retry after a 401: the clock was wrong, and now the offset is known.
-        if !self.resigned && error.clock_skew().is_some_and(apply_offset) {
+        if !self.resigned && error.clock_skew().is_some_and(|measured| is_correctable(measured, clock_offset)) {
             self.resigned = true;
             return Decision::Resign;
         }
@@ -214,7 +219,7 @@ mod tests {
         let budget = budget();
         let mut retry = RetryState::new(&POLICY, &budget, true, deadline);
         retry.attempts = attempts;
-        match retry.fail(error.clone(), |_| false) {
+        match retry.fail(error.clone(), 0) {
             Decision::Retry(backoff) => Some(backoff),
             _ => None,
         }
@@ -248,7 +253,7 @@ mod tests {
         let budget = budget();
         let mut retry = RetryState::new(&POLICY, &budget, true, monotonic() + Duration::from_secs(60));
         retry.start_attempt();
-        let decision = retry.fail(answered(503, Reason::UpstreamUnavailable), |_| false);
+        let decision = retry.fail(answered(503, Reason::UpstreamUnavailable), 0);
         assert!(matches!(decision, Decision::Retry(_)));
         let error = retry.give_up(Error::deadline_before_send("no credentials"));
         assert_eq!((error.progress, error.attempts), (Progress::MaybeSent, 1));
@@ -263,9 +268,9 @@ mod tests {
         let skewed = Answer { http_status: 401, clock_skew: Some(1200), ..Answer::default() };
         let error = Error::answered(Reason::UpstreamCredentials, skewed);
         retry.start_attempt();
-        assert_eq!(retry.fail(error.clone(), |_| true), Decision::Resign);
+        assert_eq!(retry.fail(error.clone(), 0), Decision::Resign);
         retry.start_attempt();
-        assert_eq!(retry.fail(error.clone(), |_| true), Decision::GiveUp(Error { attempts: 2, ..error }));
+        assert_eq!(retry.fail(error.clone(), 0), Decision::GiveUp(Error { attempts: 2, ..error }));
     }
 
     #[tokio::test(start_paused = true)]

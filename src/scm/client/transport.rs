@@ -78,8 +78,12 @@ pub enum BuildError {
 
 type Client<C> = legacy::Client<C, Full<Bytes>>;
 
-/// A client for each worker, because the worker that opened a connection drives it.
-type Clients = PerWorker<Client<Connector>>;
+/// The clients of one worker. The worker that opened a connection drives it.
+struct Clients {
+    pooled: Client<Connector>,
+    /// Opens a connection for each request.
+    unpooled: Client<Connector>,
+}
 
 /// Tells whether hyper has assigned a connection to a request, which it does right before it writes the request.
 #[derive(Clone)]
@@ -107,14 +111,17 @@ impl WriteStarted {
 }
 
 /// A request that is ready to be sent.
-pub(super) struct OutgoingRequest(Request<Full<Bytes>>);
+pub(super) struct OutgoingRequest {
+    request: Request<Full<Bytes>>,
+    new_connection: bool,
+}
 
 /// The connections to SCM.
 pub struct Transport {
     config: config::Upstream,
     workers: usize,
     resolver: Resolver,
-    clients: watch::Sender<Arc<Clients>>,
+    clients: watch::Sender<Arc<PerWorker<Clients>>>,
     /// The credentials for a proxy that reads plain-text requests.
     proxy_authorization: Option<HeaderValue>,
 }
@@ -137,8 +144,13 @@ impl Transport {
         Ok(())
     }
 
-    /// Builds the HTTP request, and the signal that tells whether its write has started.
-    pub(super) fn prepare(&self, signed: SignedRequest) -> Result<(OutgoingRequest, WriteStarted), SendError> {
+    /// Builds the HTTP request, and the signal that tells whether its write has started. With `new_connection` the request
+    /// does not use an idle connection.
+    pub(super) fn prepare(
+        &self,
+        signed: SignedRequest,
+        new_connection: bool,
+    ) -> Result<(OutgoingRequest, WriteStarted), SendError> {
         let mut request = request(signed.method, signed.url, signed.headers, signed.body).map_err(invalid_url)?;
         if let Some(authorization) = &self.proxy_authorization
             && request.uri().scheme() == Some(&Scheme::HTTP)
@@ -146,7 +158,7 @@ impl Transport {
             request.headers_mut().insert(PROXY_AUTHORIZATION, authorization.clone());
         }
         let write_started = WriteStarted(capture_connection(&mut request));
-        Ok((OutgoingRequest(request), write_started))
+        Ok((OutgoingRequest { request, new_connection }, write_started))
     }
 
     /// Sends a request and reads the whole response, if possible before the deadline.
@@ -157,7 +169,9 @@ impl Transport {
         deadline: Instant,
     ) -> Result<RawReply, SendError> {
         let clients = self.clients.borrow().clone();
-        let response = clients.local().request(request.0).await.map_err(|error| {
+        let Clients { pooled, unpooled } = clients.local();
+        let client = if request.new_connection { unpooled } else { pooled };
+        let response = client.request(request.request).await.map_err(|error| {
             let error = classify(&error);
             if let SendErrorKind::ConnectionLost(_) = error.kind {
                 write_started.poison();
@@ -177,12 +191,13 @@ impl Transport {
         };
         match body {
             Ok(Some(body)) => Ok(RawReply { status, headers, body }),
-            Ok(None) => {
-                Err(SendError { kind: SendErrorKind::TooLarge(status, headers), cause: "response larger than 1 MiB" })
-            }
+            Ok(None) => Err(SendError {
+                kind: SendErrorKind::TooLarge(Box::new((status, headers))),
+                cause: "response larger than 1 MiB",
+            }),
             Err(_) if is_error => Ok(RawReply { status, headers, body: Bytes::new() }),
             Err(SendError { kind: SendErrorKind::ConnectionLost(_), cause }) => {
-                Err(SendError { kind: SendErrorKind::ConnectionLost(Some((status, headers))), cause })
+                Err(SendError { kind: SendErrorKind::ConnectionLost(Some(Box::new((status, headers)))), cause })
             }
             Err(error) => Err(error),
         }
@@ -213,7 +228,7 @@ impl MetadataTransport {
             match read(response.into_body(), MAX_METADATA).await? {
                 Some(body) => Ok((status, Zeroizing::new(body.into()))),
                 None => {
-                    let kind = SendErrorKind::TooLarge(status, HeaderMap::new());
+                    let kind = SendErrorKind::TooLarge(Box::new((status, HeaderMap::new())));
                     Err(SendError { kind, cause: "response larger than 64 KiB" })
                 }
             }
@@ -231,14 +246,16 @@ fn connector(
     Connector::new(roots, proxy, config.connect_timeout, resolver)
 }
 
-fn clients(connector: &Connector, workers: usize) -> Arc<Clients> {
-    Arc::new(PerWorker::new(workers, || {
+fn clients(connector: &Connector, workers: usize) -> Arc<PerWorker<Clients>> {
+    let client = |max_idle| {
         legacy::Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIMEOUT)
-            .pool_max_idle_per_host(MAX_IDLE.div_ceil(workers))
+            .pool_max_idle_per_host(max_idle)
             .build(connector.clone())
-    }))
+    };
+    let max_idle = MAX_IDLE.div_ceil(workers);
+    Arc::new(PerWorker::new(workers, || Clients { pooled: client(max_idle), unpooled: client(0) }))
 }
 
 fn request(method: Method, url: String, headers: HeaderMap, body: Bytes) -> Result<Request<Full<Bytes>>, InvalidUri> {

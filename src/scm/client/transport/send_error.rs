@@ -13,6 +13,9 @@ use super::connector::{NotResolved, REJECTIONS, RejectedByServer};
 pub(super) const TUNNEL_UNAUTHORIZED: &str = "tunnel error: proxy authorization required";
 pub(super) const TUNNEL_REJECTED: &str = "tunnel error: unsuccessful";
 
+/// The status and the headers of a response.
+pub(in crate::scm) type Head = Box<(u16, HeaderMap)>;
+
 /// Why there is no whole response. The cause is one of a fixed set of texts.
 #[derive(Debug)]
 pub(in crate::scm) struct SendError {
@@ -34,11 +37,11 @@ pub(in crate::scm) enum SendErrorKind {
     /// The deadline was exceeded. `sent` tells whether the write of the request had started.
     Timeout { sent: bool },
     /// The connection failed after the write started, perhaps after the head of the response.
-    ConnectionLost(Option<(u16, HeaderMap)>),
+    ConnectionLost(Option<Head>),
     /// The response is not HTTP.
     Malformed,
     /// The body is larger than the limit.
-    TooLarge(u16, HeaderMap),
+    TooLarge(Head),
 }
 
 impl SendError {
