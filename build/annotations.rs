@@ -1,25 +1,25 @@
-//! Part of `build.rs`: reads what the proto says of each RPC's REST side, and refuses with a sentence what cannot be
-//! sent as annotated, so that a proto edit never half-works.
+//! Part of `build.rs`: reads the REST annotations of each RPC in the proto. Rejects annotations that the gateway cannot
+//! honor, so that an unsupported proto fails the build with a message.
 
 use prost_reflect::{
     Cardinality, DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor,
     ServiceDescriptor, Value,
 };
 
-/// A field of this name in a reply is the vendor's acknowledgement and has to be `success`.
+/// The field of a response with the vendor's acknowledgement, which must be `success`.
 pub(crate) const ACKNOWLEDGEMENT: &str = "request_info";
 
-/// Names that Rust keeps to itself even as raw identifiers.
-const RUSTS_OWN: [&str; 4] = ["self", "Self", "super", "crate"];
+/// Keywords that Rust does not allow as raw identifiers.
+const RESERVED_NAMES: [&str; 4] = ["self", "Self", "super", "crate"];
 
-/// The package as far as it is printed.
+/// The parts of the package that code is generated for.
 pub(crate) struct Api {
     pub(crate) service: ServiceDescriptor,
     pub(crate) messages: Vec<MessageDescriptor>,
     pub(crate) methods: Vec<RestBinding>,
 }
 
-/// What the annotations of one RPC say.
+/// The annotations of an RPC.
 pub(crate) struct RestBinding {
     pub(crate) method: MethodDescriptor,
     /// The HTTP method, upper case.
@@ -29,14 +29,14 @@ pub(crate) struct RestBinding {
     pub(crate) idempotent: bool,
 }
 
-/// Reads the one service of a package and its messages.
+/// Reads the only service of a package, and its messages.
 pub(crate) fn read(pool: &DescriptorPool, package: &str) -> Result<Api, String> {
     let mut services = pool.services().filter(|service| service.package_name() == package);
     let (Some(service), None) = (services.next(), services.next()) else {
         return Err(format!("{package}: has to have exactly one service"));
     };
     let messages: Vec<_> = pool.all_messages().filter(|message| message.package_name() == package).collect();
-    messages.iter().try_for_each(plain)?;
+    messages.iter().try_for_each(check_message)?;
     let methods = service.methods().map(|method| RestBinding::read(pool, method)).collect::<Result<Vec<_>, _>>()?;
     match methods.iter().find(|m| messages.iter().any(|message| message.name() == m.method.name())) {
         Some(binding) => Err(format!("{}: a message has this name too", binding.rpc())),
@@ -44,26 +44,25 @@ pub(crate) fn read(pool: &DescriptorPool, package: &str) -> Result<Api, String> 
     }
 }
 
-/// Refuses what has no JSON that everybody would expect.
-fn plain(message: &MessageDescriptor) -> Result<(), String> {
+/// Rejects messages without an obvious JSON form.
+fn check_message(message: &MessageDescriptor) -> Result<(), String> {
     if message.parent_message().is_some() {
         return Err(format!("{}: nested messages and maps are not supported", message.full_name()));
     }
-    message.fields().try_for_each(|field| match not_plain(&field, message.package_name()) {
-        Some(why) => Err(format!("{}: {why}", field.full_name())),
+    message.fields().try_for_each(|field| match unsupported(&field, message.package_name()) {
+        Some(problem) => Err(format!("{}: {problem}", field.full_name())),
         None => Ok(()),
     })
 }
 
-fn not_plain(field: &FieldDescriptor, package: &str) -> Option<&'static str> {
-    let string = field.kind() == Kind::String;
+/// Returns why a field is not supported, or `None` if it is.
+fn unsupported(field: &FieldDescriptor, package: &str) -> Option<&'static str> {
+    let is_plain_string = field.kind() == Kind::String && is_single(field) && !is_option(field);
     Some(match field.kind() {
-        _ if RUSTS_OWN.contains(&field.name()) => "Rust has this name for itself: choose another",
+        _ if RESERVED_NAMES.contains(&field.name()) => "Rust has this name for itself: choose another",
         _ if field.is_map() => "maps are not supported",
         _ if field.containing_oneof().is_some_and(|oneof| !oneof.is_synthetic()) => "oneof is not supported",
-        _ if field.name() == ACKNOWLEDGEMENT && !(string && is_single(field) && !is_option(field)) => {
-            "the vendor's acknowledgement is a plain string"
-        }
+        _ if field.name() == ACKNOWLEDGEMENT && !is_plain_string => "the vendor's acknowledgement is a plain string",
         Kind::Message(inner) if inner.package_name() != package => "messages of other packages are not supported",
         Kind::String | Kind::Message(_) => return None,
         Kind::Bool | Kind::Int32 | Kind::Sint32 | Kind::Uint32 if is_single(field) => return None,
@@ -73,22 +72,22 @@ fn not_plain(field: &FieldDescriptor, package: &str) -> Option<&'static str> {
     })
 }
 
-/// Whether the field is no list.
+/// Returns whether the field is not a list.
 pub(crate) fn is_single(field: &FieldDescriptor) -> bool {
     field.cardinality() != Cardinality::Repeated
 }
 
-/// Whether prost holds the field as an `Option`.
+/// Returns whether prost represents the field as an `Option`.
 pub(crate) fn is_option(field: &FieldDescriptor) -> bool {
     is_single(field) && field.supports_presence()
 }
 
-/// The names in braces of a path template.
+/// Returns the variables of a path template.
 pub(crate) fn variables(template: &str) -> Vec<&str> {
     template.split('/').filter_map(variable).collect()
 }
 
-/// The name in braces, if the segment is one.
+/// Returns the name of the variable if the segment is one.
 pub(crate) fn variable(segment: &str) -> Option<&str> {
     segment.strip_prefix('{')?.strip_suffix('}')
 }
@@ -100,32 +99,34 @@ impl RestBinding {
             let verb = ["get", "put", "post", "delete", "patch"].into_iter().find(|verb| rule.has_field_by_name(verb));
             let verb = verb.ok_or("(google.api.http) names no path")?;
             let body = Some(text(&rule, "body")).filter(|body| !body.is_empty());
-            match rule.has_field_by_name("response_body") {
-                true => Err("response_body is not supported: name the fields in the reply"),
-                false => Ok(Self {
-                    verb: verb.to_uppercase(),
-                    template: text(&rule, verb),
-                    body,
-                    idempotent: idempotent(&method),
-                    method,
-                }),
+            if rule.has_field_by_name("response_body") {
+                return Err("response_body is not supported: name the fields in the reply");
             }
+            Ok(Self {
+                verb: verb.to_uppercase(),
+                template: text(&rule, verb),
+                body,
+                idempotent: idempotent(&method),
+                method,
+            })
         });
-        let binding = binding.map_err(|why| format!("{rpc}: {why}"))?;
-        match binding.fault() {
-            Some(why) => Err(format!("{rpc}: {why}")),
+        let binding = binding.map_err(|problem| format!("{rpc}: {problem}"))?;
+        match binding.problem() {
+            Some(problem) => Err(format!("{rpc}: {problem}")),
             None => Ok(binding),
         }
     }
 
-    /// The full name, `package.Service/Method`.
+    /// Returns the full name, `package.Service/Method`.
     pub(crate) fn rpc(&self) -> String {
         format!("{}/{}", self.method.parent_service().full_name(), self.method.name())
     }
 
-    /// Why the request cannot be sent as annotated, if so. Every field has exactly one place to go.
-    fn fault(&self) -> Option<String> {
-        let (variables, input) = (variables(&self.template), self.method.input());
+    /// Returns why the request cannot be sent as annotated, or `None` if it can. Every field must be in either path or
+    /// body.
+    fn problem(&self) -> Option<String> {
+        let variables = variables(&self.template);
+        let input = self.method.input();
         let is = |name: &str, fits: fn(&FieldDescriptor) -> bool| {
             input.get_field_by_name(name).is_some_and(|field| is_single(&field) && fits(&field))
         };
@@ -173,7 +174,8 @@ fn text(message: &DynamicMessage, field: &str) -> String {
     message.get_field_by_name(field).and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
-/// Unset means that an attempt whose outcome is unknown may not be repeated.
+/// Returns whether the method is idempotent. By default it is not, so an attempt with an unknown outcome is not
+/// retried.
 fn idempotent(method: &MethodDescriptor) -> bool {
     method.method_descriptor_proto().options.as_ref().is_some_and(|options| options.idempotency_level.unwrap_or(0) != 0)
 }

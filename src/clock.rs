@@ -1,4 +1,4 @@
-//! The one door through which time comes in: nothing else calls `now()`.
+//! The single entry point for time. No other module calls `now()`.
 
 use std::{
     fmt,
@@ -6,23 +6,23 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-/// The calendar, for signatures and dates. Tests give their own.
+/// The wall clock, for signatures and dates. Tests pass their own.
 #[derive(Clone)]
 pub struct Clock(Arc<dyn Fn() -> SystemTime + Send + Sync>);
 
 impl Clock {
-    /// The machine's clock.
-    #[allow(clippy::disallowed_methods, reason = "this is the door")]
+    /// Returns the clock of the system.
+    #[allow(clippy::disallowed_methods, reason = "the single entry point for time")]
     pub fn system() -> Self {
         Self(Arc::new(SystemTime::now))
     }
 
-    /// A clock that shows what `time` returns.
+    /// Returns a clock that calls `time`.
     pub fn from_fn(time: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
         Self(Arc::new(time))
     }
 
-    /// The time of day, UTC.
+    /// Returns the current time.
     pub fn now(&self) -> SystemTime {
         (self.0)()
     }
@@ -34,20 +34,20 @@ impl fmt::Debug for Clock {
     }
 }
 
-/// Whole seconds from one time of day to another, negative if that is earlier.
+/// Returns the whole seconds between two times, negative if `to` is before `from`.
 pub fn seconds_between(from: SystemTime, to: SystemTime) -> i64 {
-    let whole = |span: Duration| i64::try_from(span.as_secs()).unwrap_or(i64::MAX);
-    to.duration_since(from).map_or_else(|behind| -whole(behind.duration()), whole)
+    let seconds = |span: Duration| i64::try_from(span.as_secs()).unwrap_or(i64::MAX);
+    to.duration_since(from).map_or_else(|behind| -seconds(behind.duration()), seconds)
 }
 
-/// The monotonic time, for deadlines: stands still where a test pauses the runtime's clock.
-#[allow(clippy::disallowed_methods, reason = "this is the door")]
+/// Returns the monotonic time for deadlines. A test can pause this clock with tokio's `start_paused`.
+#[allow(clippy::disallowed_methods, reason = "the single entry point for time")]
 pub fn monotonic() -> tokio::time::Instant {
     tokio::time::Instant::now()
 }
 
-/// The monotonic time for measuring durations: cheap, and never paused.
-#[allow(clippy::disallowed_methods, reason = "this is the door")]
+/// Returns the monotonic time for measuring durations. Cheap, and never paused.
+#[allow(clippy::disallowed_methods, reason = "the single entry point for time")]
 pub fn instant() -> Instant {
     Instant::now()
 }

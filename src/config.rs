@@ -1,30 +1,27 @@
-//! The configuration: one TOML file overlaid by the environment, read whole before anything starts.
+//! The configuration: one TOML file, overridden by the environment, read completely at startup.
 //!
-//! [`load`] reports every mistake at once, each naming the key or the variable at fault and what would be right. It
-//! never repeats a value: one written under the wrong key may be a secret.
+//! [`load`] reports all mistakes at once. Each message names the key or variable and what it expects, and never a
+//! value, because a value under the wrong key may be a secret.
 //!
 //! ```text
 //! [upstream]
-//! timeout = "10s"        # or SCM_GATEWAY__UPSTREAM__TIMEOUT=10s, which wins
+//! timeout = "10s"        # SCM_GATEWAY__UPSTREAM__TIMEOUT=10s overrides this
 //! ```
 
 mod callers;
 mod credentials;
 mod endpoint;
 mod files;
-mod problems;
+mod listen;
 mod profile;
 mod projects;
-mod raw;
 mod reader;
 pub mod secret;
 mod server;
-mod settings;
 mod telemetry;
 #[cfg(test)]
 mod tests;
 mod tls;
-mod values;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -35,154 +32,166 @@ use std::time::Duration;
 use secrecy::SecretString;
 use toml::Table;
 
-pub use callers::{Caller, IdentitySource};
+pub use callers::Caller;
 pub use credentials::{KeyFiles, KeySource};
 pub use endpoint::Endpoint;
 pub use files::CaFile;
-pub use problems::{Problem, Problems};
+pub use listen::{IdentitySource, Listen};
 pub use projects::{Project, Projects};
-pub use server::{CALL_OVERHEAD, Connections, Listen, MemoryQuota, Server};
-pub use settings::{Setting, Settings};
+pub use reader::{Problem, Problems, Setting, Settings};
+pub use server::{CALL_OVERHEAD, Connections, MemoryQuota, Server};
 pub use telemetry::{Batch, Otlp, OtlpProtocol, Sampler, Telemetry};
 pub use tls::{Tls, TlsFiles, TlsMaterial, expiry};
 
 use crate::clock::Clock;
-use reader::{Input, Section};
+use reader::{Input, Report, Section, values};
 
-/// The process environment as the configuration sees it. Only `main` collects it, see [`environment`].
+/// The variables of the process environment. See [`environment`].
 pub type Environment = BTreeMap<String, String>;
 
-/// All that the gateway is told from outside.
+/// The complete configuration of a gateway.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The gRPC listener.
     pub server: Server,
     /// The listener for probes and metrics.
     pub admin: Admin,
-    /// What holds for every call to the vendor.
+    /// The requests to SCM.
     pub upstream: Upstream,
-    /// The vendor's projects that may be called.
+    /// The vendor's projects.
     pub projects: Projects,
-    /// Who may call what; all may, if there is none.
+    /// The listed callers. If the list is empty, every caller is allowed.
     pub callers: Vec<Caller>,
-    /// Where traces and metrics go.
+    /// The export of traces and metrics.
     pub telemetry: Telemetry,
-    /// Every key that has a value, and where it came from.
+    /// Every key that has a value, and the source of the value.
     pub settings: Settings,
-    /// What does not stop a start but should be looked at, one line each, without secrets. To be logged.
+    /// Problems that do not prevent the start, one line each, without secrets.
     pub warnings: Vec<String>,
 }
 
 /// `[admin]`: the listener for probes and metrics.
 #[derive(Debug, Clone)]
 pub struct Admin {
-    /// Where it listens, in plain HTTP; `127.0.0.1:9464` by default, any address is fine.
+    /// The address, served in plain HTTP; `127.0.0.1:9464` by default.
     pub listen: SocketAddr,
 }
 
-/// `[upstream]`: what holds for every call to the vendor.
+/// `[upstream]`: the requests to SCM.
 #[derive(Debug, Clone)]
 pub struct Upstream {
-    /// How long a connection may take, TLS included; 3 s by default.
+    /// The timeout of connecting, TLS included; 3 s by default.
     pub connect_timeout: Duration,
-    /// How long a call may take from its first byte to its last; 10 s by default.
+    /// The timeout of an attempt, from its first byte to its last; 10 s by default.
     pub timeout: Duration,
-    /// Trust roots besides the usual ones; none by default.
+    /// Additional trust roots; none by default.
     pub ca: Option<CaFile>,
-    /// Whether requests carry `X-Project-Id`; they do by default.
+    /// Whether requests have an `X-Project-Id` header; true by default.
     pub send_project_id: bool,
-    /// How often and how fast a call is repeated.
+    /// The retries of a call.
     pub retry: Retry,
-    /// When a project's circuit opens, and for how long.
+    /// The circuit breaker of each project.
     pub breaker: Breaker,
-    /// The URL of the proxy, perhaps with its user and password; none by default.
+    /// The URL of the proxy, which may contain user and password; none by default.
     pub proxy: Option<SecretString>,
-    /// The metadata service of the ECS, which hands out temporary keys; none by default, and then none is asked.
+    /// The metadata service of the ECS, which provides temporary credentials; none by default.
     pub metadata_endpoint: Option<Endpoint>,
 }
 
-/// How often and how fast a call is repeated.
+/// The retries of a call.
 #[derive(Debug, Clone)]
 pub struct Retry {
-    /// Attempts of one call, the first among them; 3 by default.
+    /// The largest number of attempts, including the first; 3 by default.
     pub attempts: u32,
-    /// The longest first pause, 50 ms by default; it doubles from attempt to attempt.
+    /// The maximum of the first backoff; 50 ms by default. It doubles with each attempt.
     pub initial_backoff: Duration,
-    /// The longest pause; 2 s by default.
+    /// The maximum of every backoff; 2 s by default.
     pub max_backoff: Duration,
 }
 
-/// When a project's circuit opens, and for how long.
+/// The circuit breaker of each project.
 #[derive(Debug, Clone)]
 pub struct Breaker {
-    /// Failed calls in a row that open it; 7 by default.
+    /// Consecutive failed calls that open the circuit; 7 by default.
     pub max_failures: u32,
-    /// How long it stays open at first, 1 s by default; each probe that fails doubles it.
+    /// How long the circuit stays open at first; 1 s by default. Each failed probe doubles it.
     pub backoff: Duration,
-    /// How long it stays open at most; 4 s by default.
+    /// The longest time that the circuit stays open; 4 s by default.
     pub max_backoff: Duration,
 }
 
-/// Reads the environment of the process: the only place that does.
-#[allow(clippy::disallowed_methods, reason = "the only place that reads the environment")]
+/// Reads the environment of the process.
+#[allow(clippy::disallowed_methods, reason = "the single entry point of the environment")]
 pub fn process_environment() -> Environment {
     environment(std::env::vars_os())
 }
 
 /// Collects variables.
 ///
-/// What is not UTF-8 is kept with U+FFFD in its place, which no key accepts: it is reported where it matters and
-/// disturbs nobody where it does not.
+/// Invalid UTF-8 is replaced by U+FFFD, which no key accepts. It is therefore reported for the variables that the
+/// gateway reads, and ignored for the others.
 pub fn environment(variables: impl Iterator<Item = (OsString, OsString)>) -> Environment {
-    let text = |os: OsString| os.to_string_lossy().into_owned();
+    let text = |raw: OsString| raw.to_string_lossy().into_owned();
     variables.map(|(name, value)| (text(name), text(value))).collect()
 }
 
-/// Reads the file, if there is one, the environment, and the files both name.
+/// The sections of the file and of the `SCM_GATEWAY__*` variables.
+struct Parsed {
+    server: Server,
+    admin: Admin,
+    upstream: Upstream,
+    /// `None` after a problem.
+    projects: Option<Projects>,
+    callers: Vec<Caller>,
+}
+
+/// Reads the file, if any, the environment, and the files that they name.
 ///
 /// # Errors
 ///
-/// All mistakes found. A file that cannot be read or is no TOML is the only one, for lack of anything to check.
+/// Fails with all mistakes. If the file cannot be read or is not TOML, that is the only one.
 pub fn load(file: Option<&Path>, environment: &Environment, clock: &Clock) -> Result<Config, Problems> {
     let table = table(file)?;
     let mut input = Input::new(environment);
-    let (server, admin, upstream, projects, callers) = input.root(table, |root| {
-        let counts = server::ShareCounts { callers: root.count("callers"), projects: root.count("projects") };
-        let server = root.section("server", |section| server::read(section, counts, clock));
-        let admin = root.section("admin", admin);
-        let (upstream, common) = root.section("upstream", upstream);
-        let projects = projects::read(root, &common, environment);
-        refuse_plain_proxy(root, &upstream, projects.as_ref());
-        let callers = callers::read(root, &server, projects.as_ref());
-        (server, admin, upstream, projects, callers)
-    });
-    let telemetry = telemetry::read(environment, &mut input.warnings);
-    match projects {
-        Some(projects) if input.problems.is_empty() => {
-            let Input { warnings, mut settings, .. } = input;
-            telemetry.show(&mut settings);
-            Ok(Config { server, admin, upstream, projects, callers, telemetry, settings, warnings })
-        }
-        _ => Err(Problems::from(input.problems)),
+    let parsed = input.root(table, |root| parse(root, environment, clock));
+    let mut report = input.report;
+    let telemetry = telemetry::read(environment, &mut report);
+    let Parsed { server, admin, upstream, projects: Some(projects), callers } = parsed else {
+        return Err(Problems::from(report.problems));
+    };
+    if !report.problems.is_empty() {
+        return Err(Problems::from(report.problems));
     }
+    telemetry.report_settings(&mut report);
+    let Report { warnings, settings, .. } = report;
+    Ok(Config { server, admin, upstream, projects, callers, telemetry, settings, warnings })
 }
 
-/// Reads only where the admin listener is, for who asks a gateway that runs. Keys and certificates are that one's own.
+fn parse(root: &mut Section<'_>, environment: &Environment, clock: &Clock) -> Parsed {
+    let counts = server::ShareCounts { callers: root.count("callers"), projects: root.count("projects") };
+    let server = root.section("server", |section| server::read(section, counts, clock));
+    let admin = root.section("admin", admin);
+    let (upstream, defaults) = root.section("upstream", upstream);
+    let projects = projects::read(root, &defaults, environment);
+    reject_plain_proxy(root, &upstream, projects.as_ref());
+    let callers = callers::read(root, &server, projects.as_ref());
+    Parsed { server, admin, upstream, projects, callers }
+}
+
+/// Reads only the address of the admin listener, to query a running gateway.
 ///
 /// # Errors
 ///
-/// A file that cannot be read or is no TOML, and the mistakes in `[admin]`.
+/// Fails if the file cannot be read or is not TOML, and with the mistakes in `[admin]`.
 pub fn admin_address(file: Option<&Path>, environment: &Environment) -> Result<SocketAddr, Problems> {
     let mut table = table(file)?;
     table.retain(|key, _| key == "admin");
-    let ours = environment.iter().filter(|(name, _)| name.starts_with("SCM_GATEWAY__ADMIN__"));
-    let variables = ours.map(|(name, value)| (name.clone(), value.clone())).collect();
+    let of_admin = environment.iter().filter(|(name, _)| name.starts_with("SCM_GATEWAY__ADMIN__"));
+    let variables = of_admin.map(|(name, value)| (name.clone(), value.clone())).collect();
     let mut input = Input::new(&variables);
     let admin = input.root(table, |root| root.section("admin", admin));
-    match input.problems.is_empty() {
-        true => Ok(admin.listen),
-        false => Err(Problems::from(input.problems)),
-    }
+    let problems = input.report.problems;
+    if problems.is_empty() { Ok(admin.listen) } else { Err(Problems::from(problems)) }
 }
 
 fn table(file: Option<&Path>) -> Result<Table, Problems> {
@@ -193,7 +202,7 @@ fn admin(section: &mut Section<'_>) -> Admin {
     Admin { listen: section.take("listen", "127.0.0.1:9464", values::address) }
 }
 
-/// Reads `[upstream]`, with what it says for the projects.
+/// Reads `[upstream]`, which includes defaults for the projects.
 fn upstream(section: &mut Section<'_>) -> (Upstream, projects::ProjectDefaults) {
     let upstream = Upstream {
         connect_timeout: section.take("connect_timeout", "3s", values::duration(millis(1)..=secs(60))),
@@ -218,12 +227,12 @@ fn upstream(section: &mut Section<'_>) -> (Upstream, projects::ProjectDefaults) 
     (upstream, projects::ProjectDefaults { endpoint, agency })
 }
 
-/// An `http://` endpoint is for this machine alone, and a proxy elsewhere would see the key's token and all data.
-fn refuse_plain_proxy(root: &mut Section<'_>, upstream: &Upstream, projects: Option<&Projects>) {
-    let elsewhere = upstream.proxy.as_ref().is_some_and(|proxy| !endpoint::is_local(proxy));
-    if elsewhere && projects.is_some_and(|projects| projects.iter().any(|project| !project.endpoint.https())) {
+/// Rejects a remote proxy for `http://` endpoints, because the proxy would see the security token and all data.
+fn reject_plain_proxy(root: &mut Section<'_>, upstream: &Upstream, projects: Option<&Projects>) {
+    let is_remote = upstream.proxy.as_ref().is_some_and(|proxy| !endpoint::is_local(proxy));
+    if is_remote && projects.is_some_and(|projects| projects.iter().any(|project| !project.endpoint.https())) {
         let message = "would get requests for an http:// endpoint in plain text; use https:// endpoints with a proxy";
-        root.problem_at(Problem::new("upstream.proxy", message));
+        root.report().problem("upstream.proxy", message);
     }
 }
 

@@ -1,13 +1,13 @@
-//! The one door through which jitter comes in.
+//! The single entry point for randomness in timing.
 
 use std::time::Duration;
 
-/// Anything from nothing to `most`: full jitter.
-pub fn full(most: Duration) -> Duration {
-    most.mul_f64(fastrand::f64())
+/// Returns a random duration between zero and `max` (full jitter).
+pub fn full(max: Duration) -> Duration {
+    max.mul_f64(fastrand::f64())
 }
 
-/// About `wait`: a tenth more or less, so that replicas do not act in step.
-pub fn spread(wait: Duration) -> Duration {
-    wait.mul_f64(0.9 + 0.2 * fastrand::f64())
+/// Returns `duration` with a jitter of ±10 %, so that replicas do not act at the same time.
+pub fn spread(duration: Duration) -> Duration {
+    duration.mul_f64(0.9 + 0.2 * fastrand::f64())
 }

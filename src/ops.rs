@@ -1,4 +1,4 @@
-//! What operators use: the admin listener, the health check of `--health`, readiness and telemetry.
+//! Operations: the admin listener, the `--health` check, readiness and telemetry.
 
 pub mod admin;
 pub mod health_check;

@@ -1,11 +1,15 @@
-//! The runtimes, one for each core. A connection stays on the one that it was given to, with its calls and with what they
-//! need of SCM: on the way of a call nothing is handed from core to core. The price: one connection has no more than one
-//! core.
+//! The tokio runtimes, one for each core.
+//!
+//! A connection stays on one runtime, with its calls and their connections to SCM, so that no call moves between cores.
+//! In return, a connection cannot use more than one core.
 
 use std::{
     cell::Cell,
     io,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     thread::{self, JoinHandle},
 };
 
@@ -14,57 +18,71 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use tokio_util::sync::CancellationToken;
 
 thread_local! {
-    /// Which worker this thread is.
+    /// The index of this thread's worker.
     static CURRENT: Cell<usize> = const { Cell::new(0) };
 }
 
-/// The runtimes. The first is the one that they were made in, which does everything else beside. Dropped, the others end,
-/// with all that still runs on them.
+/// The workers. The first is the caller's runtime, which also runs everything other than connections. On drop, the
+/// others are shut down with their tasks.
 pub struct Workers {
     all: Arc<[Worker]>,
     threads: Vec<JoinHandle<()>>,
-    end: CancellationToken,
+    shutdown: CancellationToken,
 }
 
-/// One of the runtimes.
+/// A runtime that serves connections.
 #[derive(Clone)]
-pub struct Worker {
-    /// Where to spawn.
-    pub runtime: Handle,
-    /// There are as many of these as work was given to it, and one.
-    work: Arc<()>,
+struct Worker {
+    runtime: Handle,
+    /// The connections on this worker.
+    connections: Arc<AtomicUsize>,
 }
 
-/// Gives out work. What runs on the workers may hold this, but never the workers themselves: none of them can wait for
-/// its own end.
+/// The assignment of a connection to a worker, which counts the connection until dropped.
+pub struct Assignment {
+    /// The runtime to spawn the connection on.
+    pub runtime: Handle,
+    connections: Arc<AtomicUsize>,
+}
+
+impl Drop for Assignment {
+    fn drop(&mut self) {
+        self.connections.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Assigns connections to workers. A task on a worker may hold a picker but not the [`Workers`], because their drop
+/// waits for the worker's thread.
 pub struct WorkerPicker(Arc<[Worker]>);
 
 impl WorkerPicker {
-    /// The worker with the least work. It counts as work for as long as the answer is kept.
-    pub fn least_loaded(&self) -> Worker {
-        let others_first = self.0.iter().rev(); // the first has more to do
-        others_first.min_by_key(|worker| Arc::strong_count(&worker.work)).expect("there is one").clone()
+    /// Assigns a connection to the worker with the fewest connections.
+    pub fn least_loaded(&self) -> Assignment {
+        let others_first = self.0.iter().rev(); // the first worker has other tasks too
+        let worker = others_first.min_by_key(|worker| worker.connections.load(Relaxed)).expect("at least one worker");
+        worker.connections.fetch_add(1, Relaxed);
+        Assignment { runtime: worker.runtime.clone(), connections: worker.connections.clone() }
     }
 }
 
 impl Workers {
-    /// The runtime of the caller alone.
+    /// Returns a single worker, the caller's runtime.
     pub fn current() -> Self {
-        Self { all: [Worker::new(Handle::current())].into(), threads: vec![], end: CancellationToken::new() }
+        Self { all: [Worker::new(Handle::current())].into(), threads: vec![], shutdown: CancellationToken::new() }
     }
 
-    /// The runtime of the caller, and so many more in threads of their own that there are `count`.
+    /// Returns `count` workers: the caller's runtime, and the others on their own threads.
     pub fn start(count: usize) -> io::Result<Self> {
         let mut workers = Self::current();
         let mut all = workers.all.to_vec();
         for index in 1..count {
             let runtime = runtime()?;
             all.push(Worker::new(runtime.handle().clone()));
-            let end = workers.end.clone();
+            let shutdown = workers.shutdown.clone();
             let thread = thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
                 CURRENT.set(index);
-                runtime.block_on(end.cancelled());
-                runtime.shutdown_background(); // a name that is still looked up is not waited for
+                runtime.block_on(shutdown.cancelled());
+                runtime.shutdown_background(); // does not wait for a DNS lookup
             })?;
             workers.threads.push(thread);
         }
@@ -72,18 +90,18 @@ impl Workers {
         Ok(workers)
     }
 
-    /// How many there are.
+    /// Returns the number of workers.
     pub fn count(&self) -> usize {
         self.all.len()
     }
 
-    /// What gives out work to them.
+    /// Returns a picker for these workers.
     pub fn picker(&self) -> WorkerPicker {
         WorkerPicker(self.all.clone())
     }
 
-    /// Shows what the runtimes tell of themselves: a task that never ends is a leak, and a worker that is always busy
-    /// keeps its callers waiting whatever the others do.
+    /// Registers the metrics of the runtimes. They show leaked tasks, and workers that are always busy and delay the
+    /// calls of their connections.
     pub fn register_metrics(&self, meter: &Meter) {
         let runtimes: Arc<[_]> = self.all.iter().map(|worker| worker.runtime.metrics()).collect();
         let all = runtimes.clone();
@@ -111,34 +129,34 @@ impl Workers {
 
 impl Worker {
     fn new(runtime: Handle) -> Self {
-        Self { runtime, work: Arc::new(()) }
+        Self { runtime, connections: Arc::default() }
     }
 }
 
 impl Drop for Workers {
     fn drop(&mut self) {
-        self.end.cancel();
+        self.shutdown.cancel();
         for thread in self.threads.drain(..) {
-            let _ = thread.join(); // it ends with the poll that it is in
+            let _ = thread.join(); // ends with the current poll
         }
     }
 }
 
-/// A runtime for one thread.
+/// Creates a single-threaded runtime.
 pub fn runtime() -> io::Result<Runtime> {
     Builder::new_current_thread().enable_all().build()
 }
 
-/// Something of which each worker has one of its own.
+/// A value for each worker.
 pub struct PerWorker<T>(Box<[T]>);
 
 impl<T> PerWorker<T> {
-    /// For `count` workers.
+    /// Creates the values of `count` workers.
     pub fn new(count: usize, make: impl FnMut() -> T) -> Self {
         Self(std::iter::repeat_with(make).take(count.max(1)).collect())
     }
 
-    /// That of the worker whose thread this is.
+    /// Returns the value of the current worker.
     pub fn local(&self) -> &T {
         &self.0[CURRENT.get() % self.0.len()]
     }
@@ -151,38 +169,38 @@ mod tests {
     use super::{PerWorker, Workers};
 
     #[tokio::test]
-    async fn work_goes_where_there_is_least_of_it_and_each_worker_has_a_thread_and_things_of_its_own() {
+    async fn the_least_loaded_worker_is_picked() {
         let workers = Workers::start(3).unwrap();
         assert_eq!(workers.count(), 3);
         let mut next = 0..;
-        let things = std::sync::Arc::new(PerWorker::new(3, || next.next().unwrap()));
-        let mut given: Vec<_> = (0..6).map(|_| workers.picker().least_loaded()).collect();
-        let of = async |worker: &super::Worker| {
-            let things = things.clone();
-            worker.runtime.spawn(async move { (*things.local(), thread::current().id()) }).await.unwrap()
+        let values = std::sync::Arc::new(PerWorker::new(3, || next.next().unwrap()));
+        let mut picked: Vec<_> = (0..6).map(|_| workers.picker().least_loaded()).collect();
+        let value_and_thread = async |worker: &super::Assignment| {
+            let values = values.clone();
+            worker.runtime.spawn(async move { (*values.local(), thread::current().id()) }).await.unwrap()
         };
         let mut found = Vec::new();
-        for worker in &given {
-            found.push(of(worker).await);
+        for worker in &picked {
+            found.push(value_and_thread(worker).await);
         }
-        assert_eq!(found.iter().map(|(thing, _)| *thing).collect::<Vec<i32>>(), [2, 1, 0, 2, 1, 0]);
+        assert_eq!(found.iter().map(|(value, _)| *value).collect::<Vec<i32>>(), [2, 1, 0, 2, 1, 0]);
         assert_eq!(found[0], found[3]);
         assert_ne!(found[0].1, found[1].1);
-        assert_eq!(found[2].1, thread::current().id(), "the first is the caller's own");
-        given.swap_remove(1); // of the second worker's
-        assert_eq!(of(&workers.picker().least_loaded()).await, found[1]);
+        assert_eq!(found[2].1, thread::current().id(), "the first worker is the caller's runtime");
+        picked.swap_remove(1); // a connection of the second worker
+        assert_eq!(value_and_thread(&workers.picker().least_loaded()).await, found[1]);
     }
 
     #[tokio::test]
-    async fn dropped_they_end_with_what_runs_on_them() {
+    async fn dropping_the_workers_drops_their_tasks() {
         let workers = Workers::start(2).unwrap();
-        let (kept, gone) = mpsc::channel::<()>();
-        let balancer = workers.picker();
+        let (held, closed) = mpsc::channel::<()>();
+        let picker = workers.picker();
         workers.picker().least_loaded().runtime.spawn(async move {
             std::future::pending::<()>().await;
-            drop((kept, balancer));
+            drop((held, picker));
         });
         drop(workers);
-        assert_eq!(gone.try_recv(), Err(mpsc::TryRecvError::Disconnected));
+        assert_eq!(closed.try_recv(), Err(mpsc::TryRecvError::Disconnected));
     }
 }

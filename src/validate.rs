@@ -1,4 +1,5 @@
-//! What is refused before anything is sent: all bad fields at once, by proto path, never with a value.
+//! Validates requests before anything is sent. Reports all invalid fields at once, by proto path and never with a
+//! value.
 
 use std::ops::Deref;
 
@@ -11,14 +12,15 @@ pub mod domain;
 pub mod identity;
 pub mod text;
 
-/// A message that can be checked. `build.rs` prints it for plain messages; those with rules of their own have it here.
+/// A message that can be checked. `build.rs` generates the checks of plain messages; messages with custom rules are
+/// implemented here.
 pub trait Check {
-    /// Notes every field that breaks its rule, and brings the others into the form that is sent. `at` is the proto
-    /// path of this message with its dot, empty at the top.
+    /// Adds every field that violates its rule to `found`, and normalizes the others for sending. `at` is the proto
+    /// path of this message with a trailing dot, or empty for the request.
     fn check(&mut self, at: &str, found: &mut Violations);
 }
 
-/// A message that has passed its checks, in the form that is sent.
+/// A message that has passed its checks, normalized for sending.
 #[derive(Debug)]
 pub struct Checked<T>(T);
 
@@ -30,7 +32,7 @@ impl<T> Deref for Checked<T> {
     }
 }
 
-/// Checks a whole request.
+/// Checks a request.
 pub fn check<T: Check>(mut request: T) -> Result<Checked<T>, Error> {
     let mut found = Violations(Vec::new());
     request.check("", &mut found);
@@ -42,27 +44,27 @@ pub fn check<T: Check>(mut request: T) -> Result<Checked<T>, Error> {
 pub struct Violations(Vec<Violation>);
 
 impl Violations {
-    /// Notes that `name`, a field of the message at `at`, breaks its rule.
+    /// Adds a violation by the field `name` of the message at `at`.
     pub fn add(&mut self, at: &str, name: &str, description: &'static str) {
         self.0.push(Violation { field: format!("{at}{name}"), description });
     }
 
-    /// Notes the rule that `result` says is broken, if it is.
-    pub fn note<T>(&mut self, at: &str, name: &str, result: Result<T, &'static str>) -> Option<T> {
+    /// Adds the violation in `result`, if any.
+    pub fn report<T>(&mut self, at: &str, name: &str, result: Result<T, &'static str>) -> Option<T> {
         result.map_err(|rule| self.add(at, name, rule)).ok()
     }
 
-    /// An id that goes into the path.
+    /// Checks an id for the path.
     pub fn id(&mut self, at: &str, name: &str, value: &str) {
-        self.note(at, name, text::id(value));
+        self.report(at, name, text::id(value));
     }
 
-    /// A string without rules of its own.
+    /// Checks a string without custom rules.
     pub fn text(&mut self, at: &str, name: &str, value: &str) {
-        self.note(at, name, text::no_control_characters(value));
+        self.report(at, name, text::no_control_characters(value));
     }
 
-    /// A message that has to be there.
+    /// Checks a required message.
     pub fn required<T: Check>(&mut self, at: &str, name: &str, message: Option<&mut T>) {
         match message {
             Some(message) => message.check(&format!("{at}{name}."), self),
@@ -70,21 +72,21 @@ impl Violations {
         }
     }
 
-    /// Every string of a list.
+    /// Checks every string of a list.
     pub fn texts(&mut self, at: &str, name: &str, values: &[String]) {
         for (index, value) in values.iter().enumerate() {
             self.text(at, &format!("{name}[{index}]"), value);
         }
     }
 
-    /// A message that may be there.
+    /// Checks an optional message.
     pub fn optional<T: Check>(&mut self, at: &str, name: &str, message: Option<&mut T>) {
         if let Some(message) = message {
             message.check(&format!("{at}{name}."), self);
         }
     }
 
-    /// Every message of a list.
+    /// Checks every message of a list.
     pub fn each<T: Check>(&mut self, at: &str, name: &str, messages: &mut [T]) {
         for (index, message) in messages.iter_mut().enumerate() {
             message.check(&format!("{at}{name}[{index}]."), self);
@@ -122,12 +124,12 @@ mod tests {
     }
 
     #[test]
-    fn a_field_is_named_by_its_path_with_the_index_in_a_list() {
-        let bad = || "\0".to_owned();
+    fn fields_are_named_by_path_and_index() {
+        let invalid = || "\0".to_owned();
         let tree = Tree {
-            names: vec![String::new(), bad()],
-            leaves: vec![Leaf(String::new()), Leaf(bad())],
-            leaf: Some(Leaf(bad())),
+            names: vec![String::new(), invalid()],
+            leaves: vec![Leaf(String::new()), Leaf(invalid())],
+            leaf: Some(Leaf(invalid())),
         };
         let error = check(tree).err().unwrap();
         let fields: Vec<_> = error.violations.iter().map(|violation| violation.field.as_str()).collect();

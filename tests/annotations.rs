@@ -1,6 +1,6 @@
-//! What `build.rs` takes from a proto, and what it refuses with a sentence.
+//! Tests which protos `build.rs` accepts, and the messages about others.
 
-#![allow(clippy::unwrap_used, dead_code, reason = "a test, of a part of the build script")]
+#![allow(clippy::unwrap_used, dead_code, reason = "a test of a module of the build script")]
 
 use prost_reflect::DescriptorPool;
 use protox::{
@@ -11,7 +11,7 @@ use protox::{
 #[path = "../build/annotations.rs"]
 mod annotations;
 
-/// One file that is not on disk.
+/// A proto file in memory.
 struct Inline(String);
 
 impl FileResolver for Inline {
@@ -37,7 +37,7 @@ fn read(definitions: &str) -> Result<annotations::Api, String> {
     annotations::read(&DescriptorPool::decode(compiler.encode_file_descriptor_set().as_slice()).unwrap(), "t")
 }
 
-/// A service with one RPC.
+/// Reads a service with one RPC.
 fn rpc(rule: &str, request: &str) -> Result<annotations::Api, String> {
     read(&format!(
         "service S {{ rpc Do(Request) returns (Reply) {{ option (google.api.http) = {{ {rule} }}; }} }} \
@@ -46,16 +46,16 @@ fn rpc(rule: &str, request: &str) -> Result<annotations::Api, String> {
 }
 
 #[test]
-fn a_plain_rpc_is_taken_as_annotated() {
+fn a_plain_rpc_is_accepted() {
     let api = rpc(r#"put: "/v2/{project_id}/x/{type}" body: "body""#, "string type = 2; Body body = 3;").unwrap();
     let binding = &api.methods[0];
     assert_eq!((binding.verb.as_str(), binding.template.as_str()), ("PUT", "/v2/{project_id}/x/{type}"));
-    assert_eq!((binding.body.as_deref(), binding.idempotent), (Some("body"), false), "not said: not idempotent");
+    assert_eq!((binding.body.as_deref(), binding.idempotent), (Some("body"), false), "unset means not idempotent");
     assert_eq!(binding.rpc(), "t.S/Do");
 }
 
 #[test]
-fn idempotency_is_what_the_proto_says() {
+fn idempotency_comes_from_the_proto() {
     for (level, idempotent) in [("IDEMPOTENCY_UNKNOWN", false), ("IDEMPOTENT", true), ("NO_SIDE_EFFECTS", true)] {
         let api = read(&format!(
             "service S {{ rpc Do(Request) returns (Reply) {{ option idempotency_level = {level}; \
@@ -66,8 +66,8 @@ fn idempotency_is_what_the_proto_says() {
 }
 
 #[test]
-fn what_cannot_be_sent_as_annotated_is_refused() {
-    for (rule, request, sentence) in [
+fn unsupported_annotations_are_rejected() {
+    for (rule, request, expected) in [
         (r#"post: "v2/{project_id}""#, "", "t.S.Do: the path begins with a slash"),
         (r#"post: "/{project_id}?a=b""#, "", "path segment \"{project_id}?a=b\" is neither"),
         (r#"post: "/{project_id}/a b""#, "", "path segment \"a b\" is neither"),
@@ -82,14 +82,14 @@ fn what_cannot_be_sent_as_annotated_is_refused() {
         (r#"post: "/{project_id}" response_body: "a""#, "", "response_body is not supported"),
         (r#"body: "b""#, "Body b = 2;", "(google.api.http) names no path"),
     ] {
-        let refusal = rpc(rule, request).err().unwrap_or_default();
-        assert!(refusal.contains(sentence), "{rule} {request}: {refusal:?}");
+        let error = rpc(rule, request).err().unwrap_or_default();
+        assert!(error.contains(expected), "{rule} {request}: {error:?}");
     }
 }
 
 #[test]
-fn what_has_no_plain_json_is_refused() {
-    for (field, sentence) in [
+fn fields_without_plain_json_are_rejected() {
+    for (field, expected) in [
         ("enum E { A = 0; } E e = 1;", "t.M.e: enums are not supported"),
         ("bytes b = 1;", "t.M.b: this type is not supported"),
         ("int64 n = 1;", "t.M.n: this type is not supported"),
@@ -104,18 +104,18 @@ fn what_has_no_plain_json_is_refused() {
     ] {
         let service =
             "service S { rpc Do(Request) returns (Reply) { option (google.api.http) = { get: \"/{project_id}\" }; } }";
-        let refusal = read(&format!("{service} message Request {{ string project_id = 1; }} message M {{ {field} }}"));
-        let refusal = refusal.err().unwrap_or_default();
-        assert!(refusal.contains(sentence), "{field}: {refusal:?}");
+        let error = read(&format!("{service} message Request {{ string project_id = 1; }} message M {{ {field} }}"));
+        let error = error.err().unwrap_or_default();
+        assert!(error.contains(expected), "{field}: {error:?}");
     }
 }
 
 #[test]
-fn services_that_would_not_be_served_are_refused() {
+fn unsupported_services_are_rejected() {
     let rpc = |rpc: &str| format!("{rpc} {{ option (google.api.http) = {{ get: \"/{{project_id}}\" }}; }}");
     let request = "message Request { string project_id = 1; }";
     let plain = rpc("rpc Do(Request) returns (Reply)");
-    for (definitions, sentence) in [
+    for (definitions, expected) in [
         (request.to_owned(), "t: has to have exactly one service"),
         (format!("service A {{ {plain} }} service B {{ {plain} }} {request}"), "t: has to have exactly one service"),
         (
@@ -128,7 +128,7 @@ fn services_that_would_not_be_served_are_refused() {
         ),
         (format!("service S {{ rpc Do(Request) returns (Reply); }} {request}"), "has no option (google.api.http)"),
     ] {
-        let refusal = read(&definitions).err().unwrap_or_default();
-        assert!(refusal.contains(sentence), "{definitions}: {refusal:?}");
+        let error = read(&definitions).err().unwrap_or_default();
+        assert!(error.contains(expected), "{definitions}: {error:?}");
     }
 }

@@ -1,40 +1,39 @@
-//! Reads a project's key: from its files, or from the variables or the profile of the vendor's SDKs.
+//! Reads the credentials of a project: from files, or from the variables or the profile of the vendor's SDKs.
 
 use std::path::{Path, PathBuf};
 
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::ExposeSecret as _;
 
-use super::problems::Problem;
-use super::{Environment, files, profile, values};
-use crate::config::secret::{Credentials, printable};
+use super::files::{self, Diagnostic, in_one_line};
+use super::reader::Problem;
+use super::secret::{Credentials, printable};
+use super::{Environment, profile};
 
-/// A key has dozens of characters, a security token some thousand.
-pub(super) const LARGEST_SECRET: u64 = 64 * 1024;
-
-/// Where a project's key comes from.
+/// The source of a project's credentials.
 #[derive(Debug, Clone)]
 pub enum KeySource {
-    /// The vendor's variables: it stays as it is.
+    /// The vendor's variables. These credentials never change.
     Fixed,
-    /// A file for each of its parts.
+    /// One file for each part of the credentials.
     Files(KeyFiles),
     /// The profile file of the vendor's SDKs.
     Profile(PathBuf),
-    /// The agency of the ECS, asked at `[upstream] metadata_endpoint`: there is no key before it is asked.
+    /// The agency of the ECS, requested at `[upstream] metadata_endpoint`. There are no credentials before the first
+    /// response.
     Agency,
 }
 
 impl KeySource {
-    /// Whether the key is in files, which may change.
+    /// Returns whether the credentials are in files, which may change.
     pub fn is_in_files(&self) -> bool {
         matches!(self, Self::Files(_) | Self::Profile(_))
     }
 
-    /// Reads the key again; `None` where it is in no file. A problem names the file at fault and never its content.
+    /// Reads the credentials again. Returns `None` if they are not in files.
     ///
     /// # Errors
     ///
-    /// What is wrong with the files: then the key read before stays good.
+    /// Fails with a message that names the file and never its content. The previous credentials then stay valid.
     pub fn read(&self) -> Result<Option<Credentials>, String> {
         match self {
             Self::Fixed | Self::Agency => Ok(None),
@@ -44,7 +43,7 @@ impl KeySource {
     }
 }
 
-/// The files of one key, as far as the configuration names them well.
+/// The files of a project's credentials. A path is `None` if it is missing or invalid.
 #[derive(Debug, Clone)]
 pub struct KeyFiles {
     pub(super) access_key: Option<PathBuf>,
@@ -58,26 +57,14 @@ impl KeyFiles {
     }
 }
 
-/// Something to say about one of the files: the key that names it, and the message.
-pub(super) type Diagnostic = (&'static str, String);
-
-/// All messages, for who knows the files without their keys.
-pub(super) fn in_one_line(remarks: Vec<Diagnostic>) -> String {
-    remarks.into_iter().map(|(_, message)| message).collect::<Vec<_>>().join("; ")
-}
-
-/// Takes remarks one by one.
-pub(super) fn note(remarks: Vec<Diagnostic>, mut noted: impl FnMut(&'static str, &str)) {
-    remarks.iter().for_each(|(key, message)| noted(key, message));
-}
-
-/// Reads the files of one key, all of them even if the first is bad.
+/// Reads all files of a project's credentials, even if the first is invalid.
 ///
-/// With the key come warnings; without it, problems, except about a file that is not named.
+/// Returns the credentials with warnings, or problems. A file that is not named is not a problem here.
 pub(super) fn read(files: &KeyFiles) -> Result<(Credentials, Vec<Diagnostic>), Vec<Diagnostic>> {
-    let (mut warnings, mut problems) = (Vec::new(), Vec::new());
+    let mut warnings = Vec::new();
+    let mut problems = Vec::new();
     let mut part = |key: &'static str, path: Option<&Path>| {
-        let secret = secret(path?).map_err(|message| problems.push((key, message))).ok()?;
+        let secret = files::read_secret(path?).map_err(|message| problems.push((key, message))).ok()?;
         warnings.extend(secret.warning.map(|message| (key, message)));
         Some(secret.text)
     };
@@ -97,21 +84,22 @@ const ACCESS_KEY: &str = "HUAWEICLOUD_SDK_AK";
 const SECRET_KEY: &str = "HUAWEICLOUD_SDK_SK";
 const SECURITY_TOKEN: &str = "HUAWEICLOUD_SDK_SECURITY_TOKEN";
 
-/// The vendor's variables that hold a key.
+/// The vendor's variables that hold credentials.
 pub(super) const VARIABLES: [&str; 3] = [ACCESS_KEY, SECRET_KEY, SECURITY_TOKEN];
 
-/// Whether the vendor's variables hold a key, or half of one: which is a slip, and no reason to look elsewhere.
+/// Returns whether one of the vendor's variables for AK and SK is set. One without the other is a mistake, and does not
+/// make the gateway try other sources.
 pub(super) fn is_in_environment(environment: &Environment) -> bool {
     [ACCESS_KEY, SECRET_KEY].iter().any(|name| environment.contains_key(*name))
 }
 
-/// Reads the key from `HUAWEICLOUD_SDK_AK`, `_SK` and `_SECURITY_TOKEN`.
+/// Reads the credentials from `HUAWEICLOUD_SDK_AK`, `_SK` and `_SECURITY_TOKEN`.
 pub(super) fn from_environment(environment: &Environment) -> Result<Credentials, Vec<Problem>> {
     let mut problems = Vec::new();
-    let mut part = |name: &'static str, needed: bool| {
+    let mut part = |name: &'static str, required: bool| {
         let value = match environment.get(name).map(String::as_str) {
-            // An empty token is how many set-ups say that there is none.
-            None | Some("") if !needed => return None,
+            // Many deployments set an empty token for permanent credentials.
+            None | Some("") if !required => return None,
             Some(value) => printable(value.as_bytes()),
             None => Err(unset()),
         };
@@ -129,25 +117,7 @@ pub(super) fn from_environment(environment: &Environment) -> Result<Credentials,
     }
 }
 
-/// The message about a variable that is needed because there are no `[[projects]]`.
+/// Returns the message about a variable that is required if there are no `[[projects]]`.
 pub(super) fn unset() -> String {
     "is not set; set it, or list the projects and their files under [[projects]]".to_owned()
-}
-
-struct Secret {
-    text: SecretString,
-    warning: Option<String>,
-}
-
-fn secret(path: &Path) -> Result<Secret, String> {
-    let says = |message: String| format!("{} {message}", values::shown(path));
-    let content = files::read(path, LARGEST_SECRET).map_err(says)?;
-    let text = printable(&content.bytes).map_err(says)?;
-    Ok(Secret { text, warning: warning(path, &content) })
-}
-
-/// The warning about a file with a secret, if it needs one.
-pub(super) fn warning(path: &Path, content: &files::Content) -> Option<String> {
-    let path = path.display();
-    content.open_to_everyone.then(|| format!("{path} is open to everyone on this machine; run `chmod o-rw {path}`"))
 }

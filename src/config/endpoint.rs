@@ -1,7 +1,8 @@
-//! The vendor's address, and the proxy's: URLs taken literally, so that the host signed is the host sent.
+//! The URLs of SCM, the proxy and the metadata service, parsed literally, so that the signed host is the host that is
+//! sent.
 //!
-//! A general URL parser would accept and rewrite much that must not differ between signature and wire (`0x7f.1`,
-//! `EXAMPLE.com`, `host:443`); here the text is either already plain or refused.
+//! A general URL parser would rewrite hosts such as `0x7f.1`, `EXAMPLE.com` or `host:443`, but they must not differ
+//! between signature and request. This parser accepts plain hosts only.
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -9,14 +10,12 @@ use std::sync::Arc;
 
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::raw::Raw;
-use super::reader::{Origin, Section};
-use super::settings;
+use super::reader::{Origin, Raw, Section, settings};
 
 /// The regions with SCM; the first is the default. See the vendor's list of regions and endpoints.
 const REGIONS: [&str; 3] = ["cn-north-4", "ap-southeast-1", "my-kualalumpur-1"];
 
-/// Scheme and authority of the vendor's address, exactly as they go on the wire.
+/// The scheme and authority of a server, exactly as they are sent.
 ///
 /// Displays without a path: `https://scm.cn-north-4.myhuaweicloud.com`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,22 +27,23 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// Whether TLS is spoken. Without it the host is a loopback address.
+    /// Returns whether the scheme is `https`. An `http` endpoint of SCM is a loopback address.
     pub fn https(&self) -> bool {
         self.https
     }
 
-    /// The `host` header: the host in lower case, IPv6 in brackets, and the port unless it is the scheme's own.
+    /// Returns the `host` header: the host in lower case, IPv6 in brackets, and the port unless it is the scheme's
+    /// default.
     pub fn authority(&self) -> &str {
         &self.authority
     }
 
-    /// The host in lower case, an IPv6 address without brackets.
+    /// Returns the host in lower case, an IPv6 address without brackets.
     pub fn host(&self) -> &Arc<str> {
         &self.host
     }
 
-    /// The port, the scheme's own if none was given.
+    /// Returns the port, or the default of the scheme.
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -53,10 +53,10 @@ impl Endpoint {
     }
 
     fn new(https: bool, host: String, port: Option<u16>) -> Self {
-        let own_port = if https { 443 } else { 80 };
-        let port = port.unwrap_or(own_port);
+        let default_port = if https { 443 } else { 80 };
+        let port = port.unwrap_or(default_port);
         let bracketed = if host.contains(':') { format!("[{host}]") } else { host.clone() };
-        let authority = if port == own_port { bracketed } else { format!("{bracketed}:{port}") };
+        let authority = if port == default_port { bracketed } else { format!("{bracketed}:{port}") };
         Self { https, host: host.into(), port, authority }
     }
 
@@ -74,16 +74,16 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// Reads `region` or `endpoint`, whichever is there.
+/// Reads `region` or `endpoint`. Returns `None` if both are missing or invalid.
 pub(super) fn read(section: &mut Section<'_>) -> Option<Endpoint> {
     let from_region = section.optional("region", region);
     let from_endpoint = section.optional("endpoint", endpoint);
     match (section.origin("region"), section.origin("endpoint")) {
         (Some(region), Some(endpoint)) if region == endpoint => {
-            section.problem("endpoint", "is set beside `region`; set only one of the two");
+            section.problem("endpoint", "is set in addition to `region`; set only one of the two");
             None
         }
-        // The environment wins over the file, also where it names the other key: a file's key cannot be unset.
+        // A variable overrides the other key of the file too, because a variable cannot unset a key of the file.
         (Some(Origin::Variable), _) => {
             section.mark_overridden("endpoint");
             from_region
@@ -96,18 +96,18 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<Endpoint> {
     }
 }
 
-/// The address of the region that is meant if nothing else is said.
+/// Returns the endpoint of the default region.
 pub(super) fn default(section: &mut Section<'_>) -> Endpoint {
     section.record_default("region", REGIONS[0]);
     Endpoint::of_region(REGIONS[0])
 }
 
-/// The proxy as it may be shown: without user and password.
+/// Formats the proxy for the settings, without user and password.
 pub(super) fn proxy_shown(raw: &Raw) -> String {
     raw.text("a URL").map_or_else(|_| "[REDACTED]".to_owned(), settings::shown_url)
 }
 
-/// The proxy's URL, kept as it was given; user and password make it a secret.
+/// Parses the URL of the proxy. The text is a secret, because it may hold user and password.
 pub(super) fn proxy(raw: &Raw) -> Result<SecretString, String> {
     const EXPECTS: &str = "a URL such as \"http://proxy.example:3128\", perhaps with user:password@ before the host";
     let text = raw.text(EXPECTS)?;
@@ -118,7 +118,7 @@ pub(super) fn proxy(raw: &Raw) -> Result<SecretString, String> {
     Ok(SecretString::from(text))
 }
 
-/// Whether what goes to the proxy stays on this machine.
+/// Returns whether the proxy is on this machine.
 pub(super) fn is_local(proxy: &SecretString) -> bool {
     split(proxy.expose_secret()).is_ok_and(|(_, proxy)| proxy.is_loopback())
 }
@@ -144,18 +144,18 @@ fn endpoint(raw: &Raw) -> Result<Endpoint, String> {
     Ok(endpoint)
 }
 
-/// The address of the metadata service. It speaks no TLS, so it has to be a neighbour: on the link or the machine itself.
+/// Parses the address of the metadata service. It has no TLS, so it must be on the same link or machine.
 pub(super) fn metadata(raw: &Raw) -> Result<Endpoint, String> {
     const EXPECTS: &str = "a URL such as \"http://169.254.169.254\"";
     let (user_info, endpoint) = split(raw.text(EXPECTS)?).map_err(|reason| format!("expects {EXPECTS}: {reason}"))?;
     let is_near = endpoint.is_loopback() || endpoint.host.parse::<Ipv4Addr>().is_ok_and(|ip| ip.is_link_local());
-    match user_info.is_none() && !endpoint.https && is_near {
-        true => Ok(endpoint),
-        false => Err(format!("expects {EXPECTS}: http:// and a link-local or loopback address")),
+    if user_info.is_some() || endpoint.https || !is_near {
+        return Err(format!("expects {EXPECTS}: http:// and a link-local or loopback address"));
     }
+    Ok(endpoint)
 }
 
-/// Takes `scheme://[user@]host[:port][/]` apart. The reason of a refusal never holds the text.
+/// Parses `scheme://[user@]host[:port][/]` into user and endpoint. The error never contains the text.
 fn split(text: &str) -> Result<(Option<&str>, Endpoint), &'static str> {
     let (scheme, rest) = text.split_once("://").ok_or("it begins with https:// or http://")?;
     let https = scheme.eq_ignore_ascii_case("https");
@@ -193,11 +193,11 @@ fn host_and_port(authority: &str) -> Result<(String, Option<u16>), &'static str>
 
 fn ipv6(host: &str) -> Result<String, &'static str> {
     let ip: Ipv6Addr = host.parse().map_err(|_| "an IPv6 address stands in the brackets")?;
-    // Clients disagree on how to write these: `::ffff:127.0.0.1` or `::ffff:7f00:1`.
-    match ip.to_ipv4_mapped() {
-        Some(_) => Err("an IPv4 address is written as such"),
-        None => Ok(ip.to_string()),
+    // Clients format these differently: `::ffff:127.0.0.1` or `::ffff:7f00:1`.
+    if ip.to_ipv4_mapped().is_some() {
+        return Err("an IPv4 address is written as such");
     }
+    Ok(ip.to_string())
 }
 
 fn name_or_ipv4(host: &str) -> Result<String, &'static str> {
@@ -212,7 +212,7 @@ fn name_or_ipv4(host: &str) -> Result<String, &'static str> {
     if host.len() > 253 || !host.split('.').all(is_label) {
         return Err("the host is a DNS name or an IP address");
     }
-    // URL parsers take a name whose last label is a number for an IPv4 address in one of its odd spellings.
+    // URL parsers treat a name whose last label is a number as an IPv4 address in a legacy format.
     let last = host.rsplit('.').next().unwrap_or_default();
     let numeric = last.starts_with("0x") || last.bytes().all(|byte| byte.is_ascii_digit());
     if numeric && host.parse::<Ipv4Addr>().is_err() {
@@ -221,7 +221,7 @@ fn name_or_ipv4(host: &str) -> Result<String, &'static str> {
     Ok(host)
 }
 
-/// RFC 3986 section 3.2.1.
+/// Returns whether a text is valid user information (RFC 3986 section 3.2.1).
 fn is_user_info(text: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:".contains(&byte);
     let mut rest = text.as_bytes();
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_is_what_goes_on_the_wire() {
+    fn endpoints_are_normalized() {
         let table = [
             ("https://scm.example", "https://scm.example", "scm.example", 443),
             ("HTTPS://SCM.Example:443/", "https://scm.example", "scm.example", 443),
@@ -266,14 +266,14 @@ mod tests {
     }
 
     #[test]
-    fn plain_http_is_for_loopback_only() {
+    fn plain_http_is_limited_to_loopback() {
         for text in ["http://scm.example", "http://10.0.0.1", "http://localhost.example", "http://[2001:db8::1]"] {
             assert_eq!(parse(text), Err("expects https://; http:// is for loopback addresses only".to_owned()));
         }
     }
 
     #[test]
-    fn an_ambiguous_endpoint_is_refused() {
+    fn ambiguous_endpoints_are_rejected() {
         let authorities = [
             "",
             ":443",
@@ -321,18 +321,18 @@ mod tests {
     }
 
     #[test]
-    fn every_known_region_has_its_endpoint_and_others_are_told_the_cure() {
+    fn known_regions_have_an_endpoint() {
         for name in REGIONS {
             let endpoint = region(&Raw::Variable(name.to_owned())).expect(name);
             assert_eq!(endpoint.to_string(), format!("https://scm.{name}.myhuaweicloud.com"));
             assert_eq!(parse(&endpoint.to_string()), Ok(endpoint));
         }
-        let refused = region(&Raw::Variable("eu-west-0".to_owned())).expect_err("unknown");
-        assert!(REGIONS.iter().all(|region| refused.contains(region)) && refused.contains("`endpoint`"));
+        let error = region(&Raw::Variable("eu-west-0".to_owned())).expect_err("the region is unknown");
+        assert!(REGIONS.iter().all(|region| error.contains(region)) && error.contains("`endpoint`"));
     }
 
     #[test]
-    fn the_metadata_service_is_near_and_plain() {
+    fn metadata_endpoints_are_local_and_without_tls() {
         let parse = |text: &str| metadata(&Raw::Variable(text.to_owned()));
         for text in ["http://169.254.169.254", "http://169.254.169.254:80/", "http://127.0.0.1:1", "http://[::1]:1"] {
             assert!(parse(text).is_ok(), "{text:?}");
@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_may_be_plain_and_carry_a_password() {
+    fn proxies_may_use_http_and_a_password() {
         let parse = |text: &str| proxy(&Raw::Variable(text.to_owned()));
         for text in ["http://proxy.example:3128", "https://u:p%40ss!@10.0.0.1:3128/", "http://u@[2001:db8::1]"] {
             assert!(parse(text).is_ok(), "{text:?}");

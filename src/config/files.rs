@@ -1,4 +1,6 @@
-//! Reads the files of a configuration, bounded, and says what is wrong with them without showing their content.
+//! Reads the files that a configuration names, with a size limit.
+//!
+//! Messages name the file and the problem, and never the content.
 
 use std::fs;
 use std::io::{self, Read};
@@ -7,34 +9,50 @@ use std::path::{Path, PathBuf};
 
 use rustls::RootCertStore;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
+use secrecy::SecretString;
 use toml::Table;
 use zeroize::Zeroizing;
 
-use super::problems::Problem;
-use super::raw::Raw;
-use super::values;
+use super::reader::{Problem, Raw, values};
+use super::secret::printable;
 
-/// Far beyond a configuration or a bundle of roots, and still nothing for the memory.
-pub(super) const LARGEST_FILE: u64 = 1024 * 1024;
+/// The largest configuration file or bundle of certificates in bytes.
+pub(super) const MAX_FILE: u64 = 1024 * 1024;
 
-/// A file's content and permissions.
+/// The largest file with a secret in bytes. An access key has dozens of characters, a security token some thousand.
+pub(super) const MAX_SECRET: u64 = 64 * 1024;
+
+/// The content and permissions of a file.
 pub(super) struct Content {
     pub(super) bytes: Zeroizing<Vec<u8>>,
-    pub(super) open_to_everyone: bool,
+    open_to_everyone: bool,
 }
 
-/// Reads a regular file of at most `limit` bytes. The message of a failure has no subject: the caller puts the path.
+/// A message about a file: the key that names the file, and the text.
+pub(super) type Diagnostic = (&'static str, String);
+
+/// Joins the messages, for a reader who does not know the keys.
+pub(super) fn in_one_line(diagnostics: Vec<Diagnostic>) -> String {
+    diagnostics.into_iter().map(|(_, message)| message).collect::<Vec<_>>().join("; ")
+}
+
+/// Passes each message to `report` with its key.
+pub(super) fn report_each(diagnostics: Vec<Diagnostic>, mut report: impl FnMut(&'static str, &str)) {
+    diagnostics.iter().for_each(|(key, message)| report(key, message));
+}
+
+/// Reads a regular file of at most `limit` bytes. The error message has no subject: the caller adds the path.
 pub(super) fn read(path: &Path, limit: u64) -> Result<Content, String> {
     let failed = |error: io::Error| format!("cannot be read: {error}");
     let metadata = fs::metadata(path).map_err(failed)?;
-    // Opening a pipe that nobody writes to would wait for ever.
+    // Opening a pipe without a writer would block forever.
     if !metadata.is_file() {
         return Err("is not a regular file".to_owned());
     }
     let mut file = fs::File::open(path).map_err(failed)?.take(limit + 1);
-    // Room for all of it: a vector that grows leaves unwiped copies behind.
-    let room = metadata.len().min(limit) + 1;
-    let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(room).unwrap_or_default()));
+    // The full capacity from the start, because a growing vector leaves copies behind that are not wiped.
+    let capacity = metadata.len().min(limit) + 1;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(capacity).unwrap_or_default()));
     file.read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > limit {
         return Err(format!("is larger than {} KiB", limit / 1024));
@@ -42,19 +60,40 @@ pub(super) fn read(path: &Path, limit: u64) -> Result<Content, String> {
     Ok(Content { bytes, open_to_everyone: metadata.permissions().mode() & 0o006 != 0 })
 }
 
-/// Reads the configuration file itself.
-pub(super) fn toml(path: &Path) -> Result<Table, Problem> {
-    let problem = |message: String| Problem::new(path.display().to_string(), message);
-    let content = read(path, LARGEST_FILE).map_err(problem)?;
-    let text = str::from_utf8(&content.bytes).map_err(|_| problem("is not UTF-8".to_owned()))?;
-    text.parse().map_err(|error| problem(syntax(text, &error)))
+/// A secret read from a file.
+pub(super) struct SecretFile {
+    pub(super) text: SecretString,
+    /// A warning about the permissions of the file.
+    pub(super) warning: Option<String>,
 }
 
-/// Trust roots and the file they are read from, and are read from again.
+/// Reads a file with a secret.
+pub(super) fn read_secret(path: &Path) -> Result<SecretFile, String> {
+    let with_path = |message: String| format!("{} {message}", values::shown(path));
+    let content = read(path, MAX_SECRET).map_err(with_path)?;
+    let text = printable(&content.bytes).map_err(with_path)?;
+    Ok(SecretFile { text, warning: permission_warning(path, &content) })
+}
+
+/// Returns a warning if every user of the machine can access a file with a secret.
+pub(super) fn permission_warning(path: &Path, content: &Content) -> Option<String> {
+    let path = path.display();
+    content.open_to_everyone.then(|| format!("{path} is open to everyone on this machine; run `chmod o-rw {path}`"))
+}
+
+/// Reads the configuration file.
+pub(super) fn toml(path: &Path) -> Result<Table, Problem> {
+    let problem = |message: String| Problem::new(path.display().to_string(), message);
+    let content = read(path, MAX_FILE).map_err(problem)?;
+    let text = str::from_utf8(&content.bytes).map_err(|_| problem("is not UTF-8".to_owned()))?;
+    text.parse().map_err(|error| problem(syntax_error(text, &error)))
+}
+
+/// Trust roots and their file, which can be read again.
 #[derive(Debug, Clone)]
 pub struct CaFile {
     path: PathBuf,
-    /// What it held at the start.
+    /// The certificates in the file at startup.
     pub certificates: Vec<CertificateDer<'static>>,
 }
 
@@ -63,34 +102,31 @@ impl CaFile {
     ///
     /// # Errors
     ///
-    /// What is wrong with it, without its content.
+    /// Fails with the reason if the file is unreadable or invalid.
     pub fn read(&self) -> Result<Vec<CertificateDer<'static>>, String> {
         read_roots(&self.path)
     }
 }
 
-/// Reads `ca_file`.
+/// Parses and reads `ca_file`.
 pub(super) fn ca_file(raw: &Raw) -> Result<CaFile, String> {
     let path = values::path(raw)?;
     read_roots(&path).map(|certificates| CaFile { path, certificates })
 }
 
 fn read_roots(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let content = read(path, LARGEST_FILE).and_then(|content| roots(&content.bytes));
+    let content = read(path, MAX_FILE).and_then(|content| roots(&content.bytes));
     content.map_err(|message| format!("{} {message}", values::shown(path)))
 }
 
-/// At least one certificate in PEM.
+/// Parses certificates in PEM, at least one.
 pub(super) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     let certificates: Vec<_> =
         CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(|_| "is not PEM".to_owned())?;
-    match certificates.is_empty() {
-        true => Err("holds no certificate in PEM".to_owned()),
-        false => Ok(certificates),
-    }
+    if certificates.is_empty() { Err("holds no certificate in PEM".to_owned()) } else { Ok(certificates) }
 }
 
-/// At least one certificate in PEM, each fit to be a trust root.
+/// Parses certificates in PEM, at least one, each of them usable as a trust root.
 pub(super) fn roots(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     let certificates = certificates(pem)?;
     let mut roots = RootCertStore::empty();
@@ -103,16 +139,16 @@ pub(super) fn roots(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> 
     Ok(certificates)
 }
 
-/// Names the place of a syntax error. Its `Display` would show the line, and that may hold a secret.
-fn syntax(text: &str, error: &toml::de::Error) -> String {
-    let what = match error.message() {
+/// Describes a syntax error by its position. The error's `Display` would show the line, which may hold a secret.
+fn syntax_error(text: &str, error: &toml::de::Error) -> String {
+    let description = match error.message() {
         "duplicate key" => "the key stands here for the second time",
         _ => "not valid TOML",
     };
     let Some(before) = error.span().and_then(|span| text.get(..span.start)) else {
-        return what.to_owned();
+        return description.to_owned();
     };
     let line = before.matches('\n').count() + 1;
     let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
-    format!("line {line}, column {column}: {what}")
+    format!("line {line}, column {column}: {description}")
 }

@@ -1,7 +1,8 @@
-//! The profile file of the vendor's SDKs: INI, and of it the section `[basic]` with a key and perhaps its project.
+//! The profile file of the vendor's SDKs: an INI file whose section `[basic]` holds credentials and optionally a
+//! project.
 //!
-//! What the vendor's readers take differently is refused, rather than guessed at: a key that comes twice, quotes, a
-//! comment after a value. See "Profile" in the manual of huaweicloud-sdk-python-v3.
+//! Syntax that the vendor's SDKs interpret differently is rejected: duplicate keys, quotes, comments after a value. See
+//! "Profile" in the manual of huaweicloud-sdk-python-v3.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -9,44 +10,46 @@ use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::{Environment, credentials, files, values};
-use crate::config::secret::{Credentials, printable};
+use super::reader::values;
+use super::secret::{Credentials, printable};
+use super::{Environment, files};
 
-/// The variable that names the file.
+/// The variable with the path of the file.
 const FILE: &str = "HUAWEICLOUD_SDK_CREDENTIALS_FILE";
 
-/// Where the file is without that variable, below the home directory.
+/// The default path of the file, relative to the home directory.
 const DEFAULT: &str = ".huaweicloud/credentials";
 
-/// The section for services of a region; `[global]` is for those without.
+/// The section for regional services; `[global]` is for global ones.
 const SECTION: &str = "basic";
 
-/// What a profile says.
+/// The content of a profile.
 pub(super) struct Profile {
     pub(super) credentials: Credentials,
     pub(super) project_id: Option<String>,
     pub(super) warning: Option<String>,
 }
 
-/// The path of the profile, and what names it in messages. `None` without a file at the default place.
+/// Returns the path of the profile and its name in messages, or `None` without a file at the default path.
 pub(super) fn path(environment: &Environment) -> Option<(String, PathBuf)> {
     if let Some(path) = environment.get(FILE) {
         return Some((FILE.to_owned(), PathBuf::from(path)));
     }
     let home = environment.get("HOME").filter(|home| !home.is_empty())?;
     let path = Path::new(home).join(DEFAULT);
-    // A file that is there and cannot be read is a problem: another source would be another identity.
+    // An existing file that is unreadable is a problem, because the next source may hold another identity.
     let absent = path.symlink_metadata().is_err_and(|error| error.kind() == ErrorKind::NotFound);
     (!absent).then(|| (format!("~/{DEFAULT}"), path))
 }
 
-/// Reads a profile. A problem names the file and what is wrong with it, and never its content.
+/// Reads a profile. The error message names the file and the problem, and never the content.
 pub(super) fn read(path: &Path) -> Result<Profile, String> {
-    let says = |message: String| format!("{} {message}", values::shown(path));
-    let content = files::read(path, credentials::LARGEST_SECRET).map_err(says)?;
-    let text = str::from_utf8(&content.bytes).map_err(|_| says("is not UTF-8".to_owned()))?;
-    let (credentials, project_id) = parse(text).map_err(|problem| says(format!("is no profile to use: {problem}")))?;
-    Ok(Profile { credentials, project_id, warning: credentials::warning(path, &content) })
+    let with_path = |message: String| format!("{} {message}", values::shown(path));
+    let content = files::read(path, files::MAX_SECRET).map_err(with_path)?;
+    let text = str::from_utf8(&content.bytes).map_err(|_| with_path("is not UTF-8".to_owned()))?;
+    let parsed = parse(text).map_err(|problem| with_path(format!("is not a usable profile: {problem}")));
+    let (credentials, project_id) = parsed?;
+    Ok(Profile { credentials, project_id, warning: files::permission_warning(path, &content) })
 }
 
 fn parse(text: &str) -> Result<(Credentials, Option<String>), String> {
@@ -59,7 +62,9 @@ fn parse(text: &str) -> Result<(Credentials, Option<String>), String> {
             None
         }
     };
-    let (access_key, secret_key, security_token) = (part("ak"), part("sk"), part("security_token"));
+    let access_key = part("ak");
+    let secret_key = part("sk");
+    let security_token = part("security_token");
     let missing = ["ak", "sk"].into_iter().filter(|key| !entries.contains_key(*key));
     problems.extend(missing.map(|key| format!("[{SECTION}] has no `{key}`")));
     match (access_key, secret_key) {
@@ -73,30 +78,32 @@ fn parse(text: &str) -> Result<(Credentials, Option<String>), String> {
 }
 
 fn secret(value: &str) -> Result<SecretString, String> {
-    match value.starts_with(['"', '\'']) {
-        true => Err("is in quotes; write it without".to_owned()),
-        false => printable(value.as_bytes()),
+    if value.starts_with(['"', '\'']) {
+        return Err("is in quotes; write it without".to_owned());
     }
+    printable(value.as_bytes())
 }
 
-/// What `[basic]` says. A key without a value is as good as none.
+/// Returns the entries of `[basic]`. A key without a value counts as missing.
 fn entries(text: &str) -> Result<BTreeMap<String, &str>, String> {
-    let (mut entries, mut sections, mut inside) = (BTreeMap::new(), 0, false);
+    let mut entries = BTreeMap::new();
+    let mut sections = 0;
+    let mut in_section = false;
     for (number, line) in (1..).zip(text.lines().map(str::trim)) {
-        let twice = |what: &str| format!("line {number}: {what} stands here for the second time");
+        let duplicate = |item: &str| format!("line {number}: {item} stands here for the second time");
         if line.is_empty() || line.starts_with(['#', ';']) {
             continue;
         }
         if let Some(name) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
-            inside = name.trim() == SECTION;
-            sections += u32::from(inside);
+            in_section = name.trim() == SECTION;
+            sections += u32::from(in_section);
             if sections > 1 {
-                return Err(twice("the section"));
+                return Err(duplicate("the section"));
             }
-        } else if inside {
+        } else if in_section {
             let (key, value) = line.split_once(['=', ':']).ok_or(format!("line {number} is not `key = value`"))?;
             if entries.insert(key.trim_end().to_ascii_lowercase(), value.trim_start()).is_some() {
-                return Err(twice("the key"));
+                return Err(duplicate("the key"));
             }
         }
     }
@@ -111,23 +118,23 @@ mod tests {
     const MARKER: &str = "s3cr3t";
 
     fn read(text: &str) -> Result<(String, String, Option<String>, Option<String>), String> {
-        let (key, project_id) = parse(text)?;
-        let token = key.security_token.map(|token| token.expose_secret().to_owned());
-        Ok((key.access_key, key.secret_key.expose_secret().to_owned(), token, project_id))
+        let (credentials, project_id) = parse(text)?;
+        let token = credentials.security_token.map(|token| token.expose_secret().to_owned());
+        Ok((credentials.access_key, credentials.secret_key.expose_secret().to_owned(), token, project_id))
     }
 
     #[test]
-    fn a_profile_is_read_however_it_is_laid_out() {
-        let (whole, bare) = (Some("ST".to_owned()), None);
+    fn every_layout_of_a_profile_is_accepted() {
+        let with_token = Some("ST".to_owned());
         let table = [
-            ("[basic]\nak = AK\nsk = SK\n", None, bare.clone()),
-            ("[basic]\r\nak = AK\r\nsk = SK\r\nsecurity_token = ST\r\nproject_id = p\r\n", Some("p"), whole.clone()),
-            ("# key\n\n ; key\n [ basic ] \n\tAK=AK\n sk : SK\n#sk = other\n\n", None, bare.clone()),
-            ("[global]\nak = other\n=\n[basic]\nsk = SK\nak = AK\n[x]\nak = other\nnonsense", None, bare.clone()),
+            ("[basic]\nak = AK\nsk = SK\n", None, None),
+            ("[basic]\r\nak = AK\r\nsk = SK\r\nsecurity_token = ST\r\nproject_id = p\r\n", Some("p"), with_token),
+            ("# key\n\n ; key\n [ basic ] \n\tAK=AK\n sk : SK\n#sk = other\n\n", None, None),
+            ("[global]\nak = other\n=\n[basic]\nsk = SK\nak = AK\n[x]\nak = other\nnonsense", None, None),
             (
                 "[basic]\nak=AK\nsk=SK\nsecurity_token =\nproject_id=\ndomain_id = d\niam_endpoint = https://i",
                 None,
-                bare,
+                None,
             ),
         ];
         for (text, project, token) in table {
@@ -139,8 +146,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said_without_a_value() {
-        let printable_only = "must hold printable ASCII only, without blanks";
+    fn problems_never_show_a_value() {
+        let printable_only = "must hold printable ASCII only, without whitespace";
         let table = [
             (String::new(), "it has no section [basic]".to_owned()),
             (format!("ak = {MARKER}\nsk = {MARKER}"), "it has no section [basic]".to_owned()),

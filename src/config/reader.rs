@@ -1,41 +1,48 @@
-//! Takes a configuration apart key by key, the environment before the file, and notes every mistake on the way.
+//! Reads a configuration key by key. Variables take precedence over the file, and every mistake is reported.
 //!
-//! A [`Section`] knows a key by being asked for it, so a key is one line where it is read: its name, its default and
-//! its parser. What nobody asked for is unknown.
+//! A [`Section`] learns its keys by the calls that take them, so that one line declares the name, the default and the
+//! parser of a key. Keys that no call takes are unknown.
 
 use std::collections::BTreeMap;
 
 use toml::{Table, Value};
 
 use super::Environment;
-use super::problems::{Problem, one_line};
-use super::raw::Raw;
-use super::settings::{self, Setting, Settings};
 
-/// What the name of every variable that stands for a key begins with.
+mod problems;
+mod raw;
+mod report;
+pub(super) mod settings;
+pub(super) mod values;
+
+pub use problems::{Problem, Problems};
+pub use settings::{Setting, Settings};
+
+pub(super) use raw::Raw;
+pub(super) use report::Report;
+
+/// The prefix of every variable that sets a key.
 const PREFIX: &str = "SCM_GATEWAY__";
 
-/// The variables not read yet, and what was found wrong so far.
+/// The variables that are not read yet, and the report so far.
 pub(super) struct Input {
     variables: BTreeMap<String, String>,
-    pub(super) problems: Vec<Problem>,
-    pub(super) warnings: Vec<String>,
-    pub(super) settings: Settings,
+    pub(super) report: Report,
 }
 
-/// One table of the file together with the variables that stand for its keys.
+/// A table of the file together with the variables that set its keys.
 pub(super) struct Section<'i> {
     input: &'i mut Input,
-    /// What the keys' places begin with: nothing, `server.` or `projects[0].`
+    /// The prefix of the keys in messages: empty, `server.` or `projects[0].`
     path: String,
-    /// What the names of the keys' variables begin with.
+    /// The prefix of the keys' variables.
     prefix: String,
     table: Table,
     known: Vec<&'static str>,
     origins: BTreeMap<&'static str, Origin>,
 }
 
-/// Where a value came from.
+/// The origin of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Origin {
     File,
@@ -44,12 +51,12 @@ pub(super) enum Origin {
 
 impl Input {
     pub(super) fn new(environment: &Environment) -> Self {
-        let ours = environment.iter().filter(|(name, _)| name.starts_with(PREFIX));
-        let variables = ours.map(|(name, value)| (name.clone(), value.clone())).collect();
-        Self { variables, problems: Vec::new(), warnings: Vec::new(), settings: Settings::default() }
+        let keys = environment.iter().filter(|(name, _)| name.starts_with(PREFIX));
+        let variables = keys.map(|(name, value)| (name.clone(), value.clone())).collect();
+        Self { variables, report: Report::default() }
     }
 
-    /// Reads the whole configuration; what is left over becomes problems.
+    /// Reads the root of the configuration. Keys and variables that `read` does not take become problems.
     pub(super) fn root<T>(&mut self, table: Table, read: impl FnOnce(&mut Section<'_>) -> T) -> T {
         self.section(String::new(), PREFIX.to_owned(), table, read)
     }
@@ -61,47 +68,46 @@ impl Input {
         table: Table,
         read: impl FnOnce(&mut Section<'_>) -> T,
     ) -> T {
-        let (known, origins) = (Vec::new(), BTreeMap::new());
-        let mut section = Section { input: self, path, prefix, table, known, origins };
+        let mut section = Section { input: self, path, prefix, table, known: Vec::new(), origins: BTreeMap::new() };
         let value = read(&mut section);
         section.finish();
         value
     }
 
-    fn any_below(&self, prefix: &str) -> bool {
+    fn has_variable(&self, prefix: &str) -> bool {
         self.variables.keys().any(|name| name.starts_with(prefix))
     }
 
-    /// Reports the variables that nothing below `prefix` asked for.
-    fn left_over(&mut self, prefix: &str, message: &str) {
+    /// Reports the variables with `prefix` that were not taken.
+    fn report_unknown(&mut self, prefix: &str, message: &str) {
         self.variables.retain(|name, _| {
-            let left = name.starts_with(prefix);
-            if left {
-                self.problems.push(Problem::new(name, message));
+            let is_unknown = name.starts_with(prefix);
+            if is_unknown {
+                self.report.problem(name, message);
             }
-            !left
+            !is_unknown
         });
     }
 }
 
 impl Section<'_> {
-    /// Takes a key that has a default, which is written as a variable's value would be.
+    /// Takes a key with a default, which is written like the value of a variable.
     pub(super) fn take<T>(&mut self, key: &'static str, default: &str, parse: impl Fn(&Raw) -> Result<T, String>) -> T {
         let value = self.optional(key, &parse);
         if self.origin(key).is_none() {
             self.record_default(key, default);
         }
-        // After a problem the default only serves to read on: the configuration is refused in the end.
-        value.unwrap_or_else(|| parse(&Raw::Variable(default.to_owned())).expect("a default is a good value"))
+        // After a problem the configuration is rejected anyway; the default lets the reading continue.
+        value.unwrap_or_else(|| parse(&Raw::Variable(default.to_owned())).expect("the default is valid"))
     }
 
-    /// Notes the value that a key without one amounts to.
+    /// Reports the default as the value of a key.
     pub(super) fn record_default(&mut self, key: &'static str, default: &str) {
         let value = settings::shown(&Raw::Variable(default.to_owned()));
-        self.input.settings.0.push(Setting::new(&format!("{}{key}", self.path), &value, "default"));
+        self.input.report.setting(&format!("{}{key}", self.path), &value, "default");
     }
 
-    /// Takes a key that may be absent. `None` also stands for a value that was refused, which is noted.
+    /// Takes a key that may be absent. Returns `None` also for an invalid value, which is reported.
     pub(super) fn optional<T>(
         &mut self,
         key: &'static str,
@@ -110,7 +116,7 @@ impl Section<'_> {
         self.optional_redacted(key, settings::shown, parse)
     }
 
-    /// Takes a key whose value is not shown as it is.
+    /// Takes a key whose value is redacted by `shown` in the report.
     pub(super) fn optional_redacted<T>(
         &mut self,
         key: &'static str,
@@ -124,7 +130,7 @@ impl Section<'_> {
         };
         match parse(&raw) {
             Ok(value) => {
-                self.input.settings.0.push(Setting::new(&format!("{}{key}", self.path), &shown(&raw), &source));
+                self.input.report.setting(&format!("{}{key}", self.path), &shown(&raw), &source);
                 Some(value)
             }
             Err(message) => {
@@ -134,13 +140,13 @@ impl Section<'_> {
         }
     }
 
-    /// Takes back that a key has a value: another one goes before it.
+    /// Removes a key from the settings, because another key overrides it.
     pub(super) fn mark_overridden(&mut self, key: &str) {
-        let assignment = format!("{}{key} = ", self.path);
-        self.input.settings.0.retain(|setting| !setting.assignment().starts_with(&assignment));
+        let name = format!("{}{key}", self.path);
+        self.input.report.settings.0.retain(|setting| !setting.is_of(&name));
     }
 
-    /// Takes a key that must be there. `missing` says what it is for.
+    /// Takes a key that is required. `missing` describes its value.
     pub(super) fn required<T>(
         &mut self,
         key: &'static str,
@@ -152,35 +158,36 @@ impl Section<'_> {
         value
     }
 
-    /// Notes a problem if a key that was taken was not there.
+    /// Reports a problem if a key that was taken is missing.
     pub(super) fn expect(&mut self, key: &'static str, missing: &str) {
         if self.origin(key).is_none() {
             self.problem(key, format!("is missing; it is {missing}"));
         }
     }
 
-    /// Reads a table below this one; an absent one is empty.
+    /// Reads a table below this one. An absent table is empty.
     pub(super) fn section<T>(&mut self, key: &'static str, read: impl FnOnce(&mut Section<'_>) -> T) -> T {
         let table = match self.raw(key) {
             None => Table::new(),
             Some(Raw::File(Value::Table(table))) => table,
             Some(raw) => {
-                self.problem(key, raw.mistaken_for("a table"));
+                self.problem(key, raw.wrong_type("a table"));
                 Table::new()
             }
         };
-        let (path, prefix) = (format!("{}{key}.", self.path), format!("{}__", self.variable(key)));
+        let path = format!("{}{key}.", self.path);
+        let prefix = format!("{}__", self.variable(key));
         self.input.section(path, prefix, table, read)
     }
 
-    /// Reads an array of tables, continued by the variables numbered after its last one. `None` after a wrong type,
-    /// which is noted; an absent array is empty.
+    /// Reads an array of tables, continued by the variables with the indexes that follow. An absent array is empty.
+    /// Returns `None` after a wrong type, which is reported.
     pub(super) fn list<T>(&mut self, key: &'static str, mut read: impl FnMut(&mut Section<'_>) -> T) -> Option<Vec<T>> {
         let mut values = match self.raw(key) {
             None => Vec::new(),
             Some(Raw::File(Value::Array(values))) => values,
             Some(raw) => {
-                self.problem(key, raw.mistaken_for(&format!("[[{key}]] tables")));
+                self.problem(key, raw.wrong_type(&format!("[[{key}]] tables")));
                 return None;
             }
         }
@@ -188,67 +195,60 @@ impl Section<'_> {
         let list = format!("{}__", self.variable(key));
         let mut entries = Vec::new();
         for index in 0.. {
-            let (path, prefix) = (format!("{}{key}[{index}]", self.path), format!("{list}{index}__"));
+            let path = format!("{}{key}[{index}]", self.path);
+            let prefix = format!("{list}{index}__");
             let table = match values.next() {
                 Some(Value::Table(table)) => table,
                 Some(other) => {
-                    let message = Raw::File(other).mistaken_for("a table");
-                    self.input.problems.push(Problem::new(path, message));
+                    self.input.report.problem(path, Raw::File(other).wrong_type("a table"));
                     continue;
                 }
-                None if self.input.any_below(&prefix) => Table::new(),
+                None if self.input.has_variable(&prefix) => Table::new(),
                 None => break,
             };
             entries.push(self.input.section(format!("{path}."), prefix, table, &mut read));
         }
         let message =
             format!("unknown variable; those of `{key}` are numbered from 0 without gaps, as in {list}0__KEY");
-        self.input.left_over(&list, &message);
+        self.input.report_unknown(&list, &message);
         Some(entries)
     }
 
-    /// How many entries [`Section::list`] will find.
+    /// Returns the number of entries that [`Section::list`] will read.
     pub(super) fn count(&self, key: &str) -> usize {
         let in_file = self.table.get(key).and_then(Value::as_array).map_or(0, Vec::len);
-        let has = |index: &usize| self.input.any_below(&format!("{}__{index}__", self.variable(key)));
-        in_file + (in_file..).take_while(has).count()
+        let is_set = |index: &usize| self.input.has_variable(&format!("{}__{index}__", self.variable(key)));
+        in_file + (in_file..).take_while(is_set).count()
     }
 
-    /// Where the value of a key that was taken came from; `None` without one.
+    /// Returns the origin of the value of a key that was taken, or `None` if it is missing.
     pub(super) fn origin(&self, key: &str) -> Option<Origin> {
         self.origins.get(key).copied()
     }
 
-    /// How a key is called in a message: its variable if that gave the value, else its place in the file.
-    pub(super) fn place(&self, key: &str) -> String {
+    /// Returns the name of a key in messages: its variable if that is the origin, otherwise its path in the file.
+    fn location(&self, key: &str) -> String {
         match self.origin(key) {
             Some(Origin::Variable) => self.variable(key),
             _ => format!("{}{key}", self.path),
         }
     }
 
+    /// Reports a mistake in the value of a key.
     pub(super) fn problem(&mut self, key: &str, message: impl AsRef<str>) {
-        self.input.problems.push(Problem::new(self.place(key), message));
+        let location = self.location(key);
+        self.input.report.problem(location, message);
     }
 
-    /// Notes a mistake that has no key here.
-    pub(super) fn problem_at(&mut self, problem: Problem) {
-        self.input.problems.push(problem);
-    }
-
+    /// Reports a warning about the value of a key.
     pub(super) fn warning(&mut self, key: &str, message: &str) {
-        let place = self.place(key);
-        self.warning_at(&place, message);
+        let location = self.location(key);
+        self.input.report.warning(&location, message);
     }
 
-    /// Notes a value that has no key here.
-    pub(super) fn setting_at(&mut self, place: &str, value: &str, source: &str) {
-        self.input.settings.0.push(Setting::new(place, value, source));
-    }
-
-    /// Notes a warning that has no key here.
-    pub(super) fn warning_at(&mut self, place: &str, message: &str) {
-        self.input.warnings.push(one_line(&format!("{place}: {message}")));
+    /// Returns the report, for entries that do not belong to a key of this section.
+    pub(super) fn report(&mut self) -> &mut Report {
+        &mut self.input.report
     }
 
     fn raw(&mut self, key: &'static str) -> Option<Raw> {
@@ -268,24 +268,21 @@ impl Section<'_> {
         format!("{}{}", self.prefix, key.to_ascii_uppercase())
     }
 
-    /// Reports the keys and variables that nobody asked for.
+    /// Reports the keys and variables that were not taken.
     fn finish(self) {
         let known: Vec<_> = self.known.iter().map(|key| format!("`{key}`")).collect();
         let message = format!("unknown key; the keys here are {}", known.join(", "));
         for key in self.table.keys() {
-            let place = format!("{}{}", self.path, shown(key));
-            self.input.problems.push(Problem::new(place, &message));
+            let location = format!("{}{}", self.path, shown(key));
+            self.input.report.problem(location, &message);
         }
-        self.input.left_over(&self.prefix, &message.replacen("key", "variable", 1));
+        self.input.report_unknown(&self.prefix, &message.replacen("key", "variable", 1));
     }
 }
 
-/// An unknown key as it is shown: quoted where TOML would quote it, and cut, since it may be anything.
+/// Formats an unknown key: quoted if TOML requires quotes, and truncated to 64 characters.
 fn shown(key: &str) -> String {
-    let bare = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
-    let cut: String = key.chars().take(64).collect();
-    match !key.is_empty() && key.chars().all(bare) {
-        true => cut,
-        false => format!("{cut:?}"),
-    }
+    let is_bare = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    let truncated: String = key.chars().take(64).collect();
+    if !key.is_empty() && key.chars().all(is_bare) { truncated } else { format!("{truncated:?}") }
 }

@@ -1,17 +1,17 @@
-//! Secrets: redacted in every `Debug`, without `Display`, wiped from memory when dropped.
+//! Credentials: redacted in `Debug`, without `Display`, wiped from memory on drop.
 
 use std::fmt;
 
 use secrecy::{ExposeSecret, SecretString};
 
-/// One project's key at the vendor. Its parts belong together and are only ever replaced together.
+/// The credentials of a project. The parts belong together and are replaced together.
 #[derive(Clone)]
 pub struct Credentials {
-    /// The access key id (AK). It names the key and is no secret by itself, but is kept out of logs all the same.
+    /// The access key id (AK). Not a secret by itself, but kept out of logs.
     pub access_key: String,
-    /// The secret access key (SK), which signs.
+    /// The secret access key (SK), which signs requests.
     pub secret_key: SecretString,
-    /// The token that temporary keys must send along.
+    /// The token that is sent with temporary credentials.
     pub security_token: Option<SecretString>,
 }
 
@@ -30,8 +30,8 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// A secret without the line ends that editors and `echo` leave behind. Nothing else is forgiven: a blank in a key is
-/// a slip that the vendor would answer with a puzzling 401.
+/// Returns a secret without trailing line ends, which editors and `echo` add. Rejects other whitespace, because the
+/// vendor would respond with a 401 that does not name the cause.
 pub fn printable(bytes: &[u8]) -> Result<SecretString, String> {
     let end = bytes.iter().rposition(|byte| !matches!(byte, b'\r' | b'\n'));
     let bytes = end.map_or(&[][..], |end| &bytes[..=end]);
@@ -39,11 +39,11 @@ pub fn printable(bytes: &[u8]) -> Result<SecretString, String> {
         return Err("is empty".to_owned());
     }
     if bytes.iter().all(u8::is_ascii_whitespace) {
-        return Err("is blank".to_owned());
+        return Err("is only whitespace".to_owned());
     }
     match str::from_utf8(bytes) {
         Ok(text) if bytes.iter().all(u8::is_ascii_graphic) => Ok(SecretString::from(text)),
-        _ => Err("must hold printable ASCII only, without blanks".to_owned()),
+        _ => Err("must hold printable ASCII only, without whitespace".to_owned()),
     }
 }
 
@@ -54,19 +54,19 @@ mod tests {
     use super::printable;
 
     #[test]
-    fn trailing_line_ends_are_no_part_of_a_secret() {
+    fn trailing_line_ends_are_ignored() {
         for bytes in [&b"key"[..], b"key\n", b"key\r\n", b"key\n\r\n\n"] {
-            assert_eq!(printable(bytes).expect("a secret").expose_secret(), "key");
+            assert_eq!(printable(bytes).expect("the secret is valid").expose_secret(), "key");
         }
     }
 
     #[test]
-    fn empty_blank_and_unprintable_secrets_are_refused() {
-        let printable_only = "must hold printable ASCII only, without blanks";
+    fn invalid_secrets_are_rejected() {
+        let printable_only = "must hold printable ASCII only, without whitespace";
         let table: [(&[u8], &str); 9] = [
             (b"", "is empty"),
             (b"\r\n\n", "is empty"),
-            (b" \t\n", "is blank"),
+            (b" \t\n", "is only whitespace"),
             (b" key", printable_only),
             (b"key ", printable_only),
             (b"one\ntwo", printable_only),
@@ -75,7 +75,7 @@ mod tests {
             (b"\xff\xfe", printable_only),
         ];
         for (bytes, message) in table {
-            assert_eq!(printable(bytes).expect_err("no secret"), message, "{bytes:?}");
+            assert_eq!(printable(bytes).expect_err("the secret is invalid"), message, "{bytes:?}");
         }
     }
 }

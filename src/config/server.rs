@@ -1,153 +1,125 @@
 //! `[server]`: the gRPC listener.
 
-use std::fmt;
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::{KIB, MIB};
 use rustix::process::{Resource, getrlimit};
 
-use super::callers::{self, IdentitySource};
-use super::raw::Raw;
-use super::reader::Section;
+use super::listen::{self, IdentitySource, Listen};
+use super::reader::{Raw, Section, values};
 use super::tls::{self, Tls};
-use super::{millis, secs, values};
+use super::{millis, secs};
 use crate::clock::Clock;
 
-/// `[server]`: the gRPC listener.
+/// The settings of the gRPC listener.
 #[derive(Debug, Clone)]
 pub struct Server {
-    /// Where calls come in; `127.0.0.1:50051` by default.
+    /// The address for calls; `127.0.0.1:50051` by default.
     pub listen: Listen,
-    /// How long the end may take after SIGTERM, calls in flight included; 20 s by default, at most an hour.
+    /// The longest duration of the shutdown after SIGTERM, calls in flight included; 20 s by default, at most an hour.
     pub drain: Duration,
-    /// How long calls are still taken after health has turned, at most half of `drain`; 2 s by default.
+    /// How long calls are accepted after health becomes NOT_SERVING, at most half of `drain`; 2 s by default.
     pub lame_duck: Duration,
     /// TLS; none by default.
     pub tls: Option<Tls>,
-    /// What callers are told apart by.
+    /// The source of the callers' identities.
     pub identity: IdentitySource,
     /// Threads that serve connections; by default as many as the process has cores.
     pub worker_threads: usize,
-    /// Calls in flight at a time, over all connections; 512 by default. Further ones are refused at once.
+    /// Calls in flight over all connections; 512 by default. Further calls are rejected.
     pub max_in_flight: usize,
-    /// Those of one caller, where callers are told apart; half of `max_in_flight` by default, all with a single caller.
+    /// Calls in flight of one identified caller; half of `max_in_flight` by default, all with a single caller.
     pub max_in_flight_per_caller: usize,
-    /// Those to one project; half of `max_in_flight` by default, all with a single project.
+    /// Calls in flight to one project; half of `max_in_flight` by default, all with a single project.
     pub max_in_flight_per_project: usize,
-    /// The longest request message, in bytes; 256 KiB by default.
+    /// The largest request message in bytes; 256 KiB by default.
     pub max_message_size: usize,
-    /// What calls may hold that are not over.
+    /// The memory that open calls may hold.
     pub memory_quota: MemoryQuota,
-    /// Whether server reflection is served; it is by default.
+    /// Whether server reflection is served; true by default.
     pub reflection: bool,
-    /// What the connections may cost.
+    /// The limits of the connections.
     pub connections: Connections,
 }
 
-/// What a call counts for, in bytes, from its first byte until its answer is on its way, beside the bytes of its request
-/// while they come: a stream, a task, an answer.
+/// The bytes that a call is charged from its first byte until its response is being written, in addition to the bytes
+/// of its request: a stream, a task and a response.
 pub const CALL_OVERHEAD: usize = 16 * 1024;
 
-/// What calls may hold that are not over: requests that have not come whole, answers that nobody reads.
+/// The memory that open calls may hold: incomplete requests and unread responses.
 #[derive(Debug, Clone)]
 pub struct MemoryQuota {
-    /// Bytes, all together; 64 MiB by default, or twice what `max_in_flight` calls count for if that is more.
+    /// Bytes of all calls; 64 MiB by default, or twice the overhead of `max_in_flight` calls if that is more.
     pub total: usize,
-    /// Those of one caller, where callers are told apart; half of `max` by default, all with a single caller.
+    /// Bytes of one identified caller; half of `total` by default, all with a single caller.
     pub per_caller: usize,
 }
 
-/// What the connections may cost.
+/// The limits of the connections.
 #[derive(Debug, Clone)]
 pub struct Connections {
-    /// How many at a time; 1,000 by default, and at most half of what file descriptors the process may have. When fewer than
-    /// an eighth are free, the oldest that has not begun gives way to a new one.
+    /// Open connections; 1,000 by default, and at most half of the process's file descriptors. If fewer than an eighth
+    /// are free, a new connection evicts the oldest pending handshake.
     pub max: usize,
-    /// Those of one caller, where they are told apart by certificate or user; half of `max` by default, all with a single
+    /// Connections of one caller that is identified by certificate or user; half of `max` by default, all with a single
     /// caller.
     pub max_per_caller: usize,
-    /// After how long, a tenth more or less, one is told to end; 15 min by default.
+    /// The age, give or take a tenth, at which a connection is drained; 15 min by default.
     pub max_age: Duration,
-    /// How long it may take to begin; 10 s by default.
+    /// The longest duration of a handshake; 10 s by default.
     pub handshake_timeout: Duration,
-    /// Calls at a time on it; 100 by default.
+    /// Concurrent calls on a connection; 100 by default.
     pub max_concurrent_streams: u32,
-    /// The longest headers of a call, in bytes; 16 KiB by default.
+    /// The largest headers of a call in bytes; 16 KiB by default.
     pub max_header_list_size: u32,
-    /// Frames that bring no call further, beyond 20 for each that does and per 10 s; 1,000 by default.
+    /// Control and empty frames in 10 s, plus 20 for each HEADERS or DATA frame; 1,000 by default.
     pub max_control_frames: u32,
-    /// Bytes of a message that may be on their way, per call and per connection; 64 KiB and 1 MiB by default.
+    /// The initial flow-control window of a stream in bytes; 64 KiB by default.
     pub initial_stream_window_size: u32,
-    /// The same of a connection.
+    /// The initial flow-control window of a connection in bytes; 1 MiB by default.
     pub initial_connection_window_size: u32,
-    /// After how long without a frame the peer is asked whether it is there; and how long it has to answer, and to take
-    /// anything of what it is sent; 60 s and 20 s by default.
+    /// The idle time after which a PING is sent; 60 s by default.
     pub keep_alive_interval: Duration,
     /// How long a peer has to acknowledge a PING, and to accept any byte of a response; 20 s by default.
     pub keep_alive_timeout: Duration,
 }
 
-/// An address for gRPC calls.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Listen {
-    /// A TCP address and port.
-    Tcp(SocketAddr),
-    /// The absolute path of a Unix socket.
-    Unix(PathBuf),
-}
-
-impl Listen {
-    /// Whether it can be reached from this machine alone.
-    pub(super) fn is_local(&self) -> bool {
-        match self {
-            Self::Tcp(address) => address.ip().is_loopback(),
-            Self::Unix(_) => true,
-        }
-    }
-}
-
-impl fmt::Display for Listen {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp(address) => address.fmt(f),
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
-        }
-    }
-}
-
-/// How many there are to share what the process can do.
+/// The numbers of callers and projects, which the defaults of shared limits depend on.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ShareCounts {
-    /// The listed callers; none stands for any number of them.
+    /// The listed callers; zero means any number.
     pub(super) callers: usize,
-    /// The listed projects; none stands for the vendor's one.
+    /// The listed projects; zero means the one from the vendor's variables or profile.
     pub(super) projects: usize,
 }
 
 /// Reads the section.
 pub(super) fn read(section: &mut Section<'_>, counts: ShareCounts, clock: &Clock) -> Server {
-    let listen = section.take("listen", "127.0.0.1:50051", values::listen);
+    let listen = section.take("listen", "127.0.0.1:50051", listen::parse);
     let plaintext = section.take("plaintext", "false", values::boolean);
     let trust_xfcc = section.take("trust_xfcc", "false", values::boolean);
     let tls = section.section("tls", |section| tls::section(section, clock));
-    refuse_open_listener(section, &listen, plaintext || tls.any, trust_xfcc);
+    reject_open_listener(section, &listen, plaintext || tls.any, trust_xfcc);
     if trust_xfcc && tls.client_ca {
         section.problem("trust_xfcc", "and tls.client_ca_file are two ways to tell callers apart; set one of them");
     }
     let max_in_flight = section.take("max_in_flight", "512", values::integer(1..=100_000)) as usize;
     let drain = section.take("drain", "20s", values::duration(secs(0)..=secs(3600)));
     Server {
-        identity: callers::source(&listen, trust_xfcc, tls.client_ca),
+        identity: IdentitySource::of(&listen, trust_xfcc, tls.client_ca),
         listen,
         tls: tls.tls,
         drain,
         lame_duck: lame_duck(section, drain),
         worker_threads: section.take("worker_threads", &cores().to_string(), values::integer(1..=1024)) as usize,
         max_in_flight,
-        max_in_flight_per_caller: share(section, "max_in_flight_per_caller", max_in_flight, counts.callers == 1),
-        max_in_flight_per_project: share(section, "max_in_flight_per_project", max_in_flight, counts.projects <= 1),
+        max_in_flight_per_caller: limit_of_one(section, "max_in_flight_per_caller", max_in_flight, counts.callers == 1),
+        max_in_flight_per_project: limit_of_one(
+            section,
+            "max_in_flight_per_project",
+            max_in_flight,
+            counts.projects <= 1,
+        ),
         max_message_size: section.take("max_message_size", "256KiB", values::size(KIB..=16 * MIB)),
         memory_quota: memory_quota(section, max_in_flight, counts),
         reflection: section.take("reflection", "true", values::boolean),
@@ -155,13 +127,13 @@ pub(super) fn read(section: &mut Section<'_>, counts: ShareCounts, clock: &Clock
     }
 }
 
-/// Calls and what they hold travel in plain text on this machine only, and anybody elsewhere could write a sidecar's
-/// header.
-fn refuse_open_listener(section: &mut Section<'_>, listen: &Listen, may_be_open: bool, trust_xfcc: bool) {
+/// Rejects a listener that other machines can reach without TLS, because calls would be in plain text, or with a
+/// sidecar's header, because anybody could write it.
+fn reject_open_listener(section: &mut Section<'_>, listen: &Listen, allows_remote: bool, trust_xfcc: bool) {
     if listen.is_local() {
         return;
     }
-    if !may_be_open {
+    if !allows_remote {
         section.problem(
             "listen",
             "would take calls in plain text from other machines; set server.tls, listen on a loopback address or a \
@@ -177,68 +149,73 @@ fn refuse_open_listener(section: &mut Section<'_>, listen: &Listen, may_be_open:
     }
 }
 
-/// What one of several may have of `all`.
-fn share(section: &mut Section<'_>, key: &'static str, all: usize, is_alone: bool) -> usize {
+/// Reads the limit of one caller or project, at most `total`.
+fn limit_of_one(section: &mut Section<'_>, key: &'static str, total: usize, is_alone: bool) -> usize {
     let parse = values::integer(1..=1_000_000);
-    share_of(section, key, all, is_alone, |raw| parse(raw).map(|share| share as usize), |number| number.to_string())
+    let as_number = |raw: &Raw| parse(raw).map(|number| number as usize);
+    limit_of_one_in(section, key, total, is_alone, as_number, |number| number.to_string())
 }
 
-/// What one of several may have of `all`, which is read and written so.
-fn share_of(
+/// Reads the limit of one caller or project in the unit of `parse` and `text`, at most `total`.
+fn limit_of_one_in(
     section: &mut Section<'_>,
     key: &'static str,
-    all: usize,
+    total: usize,
     is_alone: bool,
     parse: impl Fn(&Raw) -> Result<usize, String>,
     text: fn(usize) -> String,
 ) -> usize {
-    let default = if is_alone { all } else { all.div_ceil(2) };
-    let share = section.take(key, &text(default), parse);
-    if share > all {
-        section.warning(key, &format!("is more than all may have together; it will be {}", text(all)));
+    let default = if is_alone { total } else { total.div_ceil(2) };
+    let limit = section.take(key, &text(default), parse);
+    if limit > total {
+        section.warning(key, &format!("is more than all may have together; it will be {}", text(total)));
     }
-    share.min(all)
+    limit.min(total)
 }
 
 fn memory_quota(section: &mut Section<'_>, max_in_flight: usize, counts: ShareCounts) -> MemoryQuota {
     let bytes = values::size(MIB..=4096 * MIB);
     let default = (64 * MIB as usize).max(max_in_flight * 2 * CALL_OVERHEAD);
-    let max = section.take("memory_quota", &in_mib(default), &bytes);
-    let calls = max / CALL_OVERHEAD;
+    let total = section.take("memory_quota", &in_mib(default), &bytes);
+    let calls = total / CALL_OVERHEAD;
     if calls < max_in_flight {
-        section.warning("memory_quota", &format!("has room for {calls} calls, fewer than max_in_flight"));
+        section.warning("memory_quota", &format!("is enough for {calls} calls, fewer than max_in_flight"));
     }
     let is_alone = counts.callers == 1;
-    MemoryQuota { total: max, per_caller: share_of(section, "memory_quota_per_caller", max, is_alone, bytes, in_mib) }
+    MemoryQuota {
+        total,
+        per_caller: limit_of_one_in(section, "memory_quota_per_caller", total, is_alone, bytes, in_mib),
+    }
 }
 
-/// As a configuration would say it, rounded up.
+/// Formats a size as in a configuration, rounded up to MiB.
 fn in_mib(bytes: usize) -> String {
     format!("{}MiB", bytes.div_ceil(MIB as usize))
 }
 
 fn lame_duck(section: &mut Section<'_>, drain: Duration) -> Duration {
-    let most = drain / 2;
+    let max = drain / 2;
     let lame_duck = section.take("lame_duck", "2s", values::duration(secs(0)..=secs(60)));
-    if lame_duck > most && section.origin("lame_duck").is_some() {
+    if lame_duck > max && section.origin("lame_duck").is_some() {
         section.warning(
             "lame_duck",
-            &format!("is more than half of drain; it will be {}", humantime::format_duration(most)),
+            &format!("is more than half of drain; it will be {}", humantime::format_duration(max)),
         );
     }
-    lame_duck.min(most)
+    lame_duck.min(max)
 }
 
 fn connections(section: &mut Section<'_>, counts: ShareCounts) -> Connections {
-    let max = section.take("max_connections", "1000", values::integer(1..=1_000_000)) as usize;
-    let most = half_of_file_descriptors();
-    if max > most && section.origin("max_connections").is_some() {
-        section.warning("max_connections", &format!("is more than half of the file descriptors; it will be {most}"));
+    let configured = section.take("max_connections", "1000", values::integer(1..=1_000_000)) as usize;
+    let available = half_of_file_descriptors();
+    if configured > available && section.origin("max_connections").is_some() {
+        let message = format!("is more than half of the file descriptors; it will be {available}");
+        section.warning("max_connections", &message);
     }
-    let max = max.min(most);
+    let max = configured.min(available);
     Connections {
         max,
-        max_per_caller: share(section, "max_connections_per_caller", max, counts.callers == 1),
+        max_per_caller: limit_of_one(section, "max_connections_per_caller", max, counts.callers == 1),
         max_age: section.take("max_connection_age", "15m", values::duration(secs(1)..=secs(86_400))),
         handshake_timeout: section.take("handshake_timeout", "10s", values::duration(millis(10)..=secs(60))),
         max_concurrent_streams: section.take("max_concurrent_streams", "100", values::integer(1..=10_000)),
@@ -256,12 +233,12 @@ fn connections(section: &mut Section<'_>, counts: ShareCounts) -> Connections {
     }
 }
 
-/// Those that the process may use, be they bound by affinity or by a quota.
+/// Returns the cores that the process may use, within its affinity and CPU quota.
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// The other half is for connections to SCM and for files.
+/// Returns half of the limit on file descriptors. The other half is for connections to SCM and for files.
 fn half_of_file_descriptors() -> usize {
     let limit = getrlimit(Resource::Nofile).current;
     limit.and_then(|limit| usize::try_from(limit / 2).ok()).unwrap_or(usize::MAX).max(1)

@@ -1,63 +1,64 @@
-//! The standard `OTEL_*` variables, as far as the gateway follows them.
+//! The standard `OTEL_*` variables that the gateway supports.
 //!
-//! Source: the OpenTelemetry specification, "Environment Variable Specification", "OpenTelemetry Protocol Exporter"
-//! and "Resource SDK". As it demands, an empty value counts as unset, and a bad one is ignored with a warning. Two
-//! differences: without an endpoint nothing is exported, for most machines have no collector; and batches are smaller.
+//! Source: the OpenTelemetry specification, "Environment Variable Specification", "OpenTelemetry Protocol Exporter" and
+//! "Resource SDK". As specified, an empty value counts as unset, and an invalid value is ignored with a warning. There
+//! are two differences: nothing is exported without an endpoint, because most machines have no collector, and batches
+//! are smaller.
 
 use std::time::Duration;
 
 use secrecy::SecretString;
 
-use super::settings::{self, Setting, Settings};
+use super::reader::{Report, settings};
 use super::{Environment, millis};
 
 mod variables;
 
 use variables::Variables;
 
-/// Where traces and metrics go.
+/// The export of traces and metrics.
 #[derive(Debug, Clone)]
 pub struct Telemetry {
-    /// `service.name` of everything exported; `scm-gateway` by default.
+    /// The `service.name` of all telemetry; `scm-gateway` by default.
     pub service_name: String,
     /// The exporter of traces; none by default.
     pub traces: Option<Otlp>,
-    /// The exporter of metrics; none by default. Scraping does not depend on it.
+    /// The exporter of metrics; none by default. `/metrics` does not depend on it.
     pub metrics: Option<Otlp>,
-    /// Which traces are recorded; parent-based, and all that begin here, by default.
+    /// The sampler of traces; parent-based by default, with all root spans sampled.
     pub sampler: Sampler,
-    /// How spans wait for their export.
+    /// The batching of spans.
     pub batch: Batch,
-    /// How often metrics are exported; every 60 s by default.
+    /// The interval of metric exports; 60 s by default.
     pub metric_interval: Duration,
 }
 
-/// How spans wait for their export.
+/// The batching of spans.
 #[derive(Debug, Clone)]
 pub struct Batch {
-    /// Spans that wait at most, 2048 by default; further ones are lost.
+    /// The largest number of queued spans; 2048 by default. Further spans are dropped.
     pub queue: usize,
-    /// Spans in one export at most, 192 by default: they are encoded at one go, and calls on the same core wait meanwhile.
-    /// The specification's 512 are a millisecond.
+    /// The largest number of spans in an export; 192 by default. A batch is encoded at once while calls on the same
+    /// core wait. The specification's 512 would take a millisecond.
     pub export: usize,
-    /// How long a span waits for others; 5 s by default.
+    /// The longest delay of a span before its export; 5 s by default.
     pub delay: Duration,
 }
 
-/// An exporter in the OpenTelemetry protocol.
+/// An OTLP exporter.
 #[derive(Debug, Clone)]
 pub struct Otlp {
-    /// How it is spoken; `http/protobuf` by default.
+    /// The transport; `http/protobuf` by default.
     pub protocol: OtlpProtocol,
-    /// The complete URL. With HTTP the signal's path is part of it.
+    /// The complete URL, with the signal's path for HTTP.
     pub endpoint: String,
-    /// How long one export may take; 10 s by default.
+    /// The timeout of an export; 10 s by default.
     pub timeout: Duration,
-    /// Headers, or gRPC metadata, to send along; names in lower case.
+    /// Additional headers or gRPC metadata, with names in lower case.
     pub headers: Vec<(String, SecretString)>,
 }
 
-/// How the OpenTelemetry protocol is spoken.
+/// The transport of OTLP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OtlpProtocol {
     /// `grpc`
@@ -66,20 +67,20 @@ pub enum OtlpProtocol {
     HttpProtobuf,
 }
 
-/// Which traces are recorded.
+/// The sampler of traces.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Sampler {
-    /// All.
+    /// Samples every trace.
     AlwaysOn,
-    /// None.
+    /// Samples no trace.
     AlwaysOff,
-    /// This share of them, from 0 to 1.
+    /// Samples this fraction of traces, from 0 to 1.
     TraceIdRatio(f64),
-    /// As the caller decided; the inner sampler decides about traces that begin here.
+    /// Follows the caller's decision. The inner sampler decides for root spans.
     ParentBased(Box<Sampler>),
 }
 
-/// A signal's part in the names of its variables, and its path below a general endpoint.
+/// A signal: its name in variables, and its path relative to a general endpoint.
 struct Signal {
     name: &'static str,
     path: &'static str,
@@ -88,9 +89,9 @@ struct Signal {
 const TRACES: Signal = Signal { name: "TRACES", path: "/v1/traces" };
 const METRICS: Signal = Signal { name: "METRICS", path: "/v1/metrics" };
 
-/// Reads the variables. Bad ones are ignored and leave a warning.
-pub(super) fn read(environment: &Environment, warnings: &mut Vec<String>) -> Telemetry {
-    let mut variables = Variables { environment, warnings };
+/// Reads the variables. Invalid values are ignored with a warning.
+pub(super) fn read(environment: &Environment, report: &mut Report) -> Telemetry {
+    let mut variables = Variables { environment, report };
     let disabled = variables.flag("OTEL_SDK_DISABLED");
     Telemetry {
         service_name: variables.service_name(),
@@ -107,12 +108,12 @@ pub(super) fn read(environment: &Environment, warnings: &mut Vec<String>) -> Tel
 }
 
 impl Telemetry {
-    /// Shows where it goes.
-    pub(super) fn show(&self, shown: &mut Settings) {
+    /// Reports the endpoints.
+    pub(super) fn report_settings(&self, report: &mut Report) {
         for (signal, otlp) in [(&TRACES, &self.traces), (&METRICS, &self.metrics)] {
             let Some(otlp) = otlp else { continue };
             let name = format!("OTEL_EXPORTER_OTLP_{}_ENDPOINT", signal.name);
-            shown.0.push(Setting::new(&name, &settings::shown_url(&otlp.endpoint), "environment"));
+            report.setting(&name, &settings::shown_url(&otlp.endpoint), "environment");
         }
     }
 }
@@ -126,20 +127,20 @@ mod tests {
     const ENDPOINT: (&str, &str) = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318");
 
     fn read(variables: &[(&str, &str)]) -> (Telemetry, Vec<String>) {
-        let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-        let mut warnings = Vec::new();
-        let telemetry = super::read(&variables.iter().map(own).collect(), &mut warnings);
-        (telemetry, warnings)
+        let to_owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let mut report = Report::default();
+        let telemetry = super::read(&variables.iter().map(to_owned).collect(), &mut report);
+        (telemetry, report.warnings)
     }
 
-    /// Reads variables that are all right.
-    fn good(variables: &[(&str, &str)]) -> Telemetry {
+    /// Reads valid variables.
+    fn valid(variables: &[(&str, &str)]) -> Telemetry {
         let (telemetry, warnings) = read(variables);
         assert!(warnings.is_empty(), "{warnings:?}");
         telemetry
     }
 
-    /// The endpoints of traces and of metrics.
+    /// Returns the endpoints of traces and of metrics.
     fn endpoints(telemetry: &Telemetry) -> [Option<&str>; 2] {
         [&telemetry.traces, &telemetry.metrics].map(|otlp| otlp.as_ref().map(|otlp| otlp.endpoint.as_str()))
     }
@@ -147,7 +148,7 @@ mod tests {
     #[test]
     fn nothing_is_exported_without_an_endpoint() {
         for variables in [&[][..], &[("OTEL_EXPORTER_OTLP_ENDPOINT", ""), ("OTEL_TRACES_EXPORTER", "otlp")]] {
-            let telemetry = good(variables);
+            let telemetry = valid(variables);
             assert_eq!(endpoints(&telemetry), [None, None]);
             assert_eq!(telemetry.service_name, "scm-gateway");
             assert_eq!(telemetry.sampler, Sampler::ParentBased(Box::new(Sampler::AlwaysOn)));
@@ -172,12 +173,12 @@ mod tests {
             ),
         ];
         for (variables, traces, metrics) in table {
-            assert_eq!(endpoints(&good(variables)), [traces, metrics], "{variables:?}");
+            assert_eq!(endpoints(&valid(variables)), [traces, metrics], "{variables:?}");
         }
     }
 
     #[test]
-    fn exporters_can_be_switched_off() {
+    fn exporters_can_be_disabled() {
         let both = [Some("http://collector:4318/v1/traces"), Some("http://collector:4318/v1/metrics")];
         let table = [
             (("OTEL_SDK_DISABLED", "TRUE"), [None, None]),
@@ -188,12 +189,12 @@ mod tests {
             (("OTEL_METRICS_EXPORTER", " otlp "), both),
         ];
         for (variable, expected) in table {
-            assert_eq!(endpoints(&good(&[ENDPOINT, variable])), expected, "{variable:?}");
+            assert_eq!(endpoints(&valid(&[ENDPOINT, variable])), expected, "{variable:?}");
         }
     }
 
     #[test]
-    fn bad_values_are_ignored_with_a_warning_that_does_not_repeat_them() {
+    fn invalid_values_are_ignored_with_a_redacted_warning() {
         let table = [
             ("OTEL_SDK_DISABLED", "s3cr3t", true, true),
             ("OTEL_TRACES_EXPORTER", "s3cr3t", false, true),
@@ -223,15 +224,15 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_general_endpoint_exports_nothing() {
+    fn an_invalid_general_endpoint_exports_nothing() {
         let (telemetry, warnings) = read(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "collector")]);
         assert_eq!(endpoints(&telemetry), [None, None]);
         assert_eq!(warnings.len(), 1, "{warnings:?}");
     }
 
     #[test]
-    fn a_signals_own_variable_goes_before_the_general_one() {
-        let telemetry = good(&[
+    fn variables_of_a_signal_override_the_general_ones() {
+        let telemetry = valid(&[
             ENDPOINT,
             ("OTEL_EXPORTER_OTLP_TIMEOUT", "1500"),
             ("OTEL_EXPORTER_OTLP_METRICS_TIMEOUT", "250"),
@@ -247,20 +248,20 @@ mod tests {
         };
         assert_eq!(shown(&traces), ["authorization: Bearer key", "x: a=b"]);
         assert_eq!(shown(&metrics), ["y: 1"]);
-        assert_eq!(good(&[ENDPOINT]).traces.expect("traces").timeout, Duration::from_secs(10));
+        assert_eq!(valid(&[ENDPOINT]).traces.expect("traces").timeout, Duration::from_secs(10));
     }
 
     #[test]
-    fn the_service_has_its_own_name_unless_told() {
+    fn the_service_name_has_a_default() {
         let attributes = ("OTEL_RESOURCE_ATTRIBUTES", "a=b,service.name=from%20attributes,c=");
-        assert_eq!(good(&[attributes]).service_name, "from attributes");
-        assert_eq!(good(&[attributes, ("OTEL_SERVICE_NAME", "own")]).service_name, "own");
-        assert_eq!(good(&[attributes, ("OTEL_SERVICE_NAME", "")]).service_name, "from attributes");
-        assert_eq!(good(&[("OTEL_RESOURCE_ATTRIBUTES", "a=b")]).service_name, "scm-gateway");
+        assert_eq!(valid(&[attributes]).service_name, "from attributes");
+        assert_eq!(valid(&[attributes, ("OTEL_SERVICE_NAME", "own")]).service_name, "own");
+        assert_eq!(valid(&[attributes, ("OTEL_SERVICE_NAME", "")]).service_name, "from attributes");
+        assert_eq!(valid(&[("OTEL_RESOURCE_ATTRIBUTES", "a=b")]).service_name, "scm-gateway");
     }
 
     #[test]
-    fn samplers_go_by_their_standard_names() {
+    fn samplers_have_their_standard_names() {
         let parent_based = |root| Sampler::ParentBased(Box::new(root));
         let table = [
             ("always_on", "", Sampler::AlwaysOn),
@@ -273,7 +274,7 @@ mod tests {
         ];
         for (name, arg, sampler) in table {
             let variables = [("OTEL_TRACES_SAMPLER", name), ("OTEL_TRACES_SAMPLER_ARG", arg)];
-            assert_eq!(good(&variables).sampler, sampler, "{name} {arg}");
+            assert_eq!(valid(&variables).sampler, sampler, "{name} {arg}");
         }
         for arg in ["1.1", "-0.1", "NaN", "half"] {
             let (telemetry, warnings) =

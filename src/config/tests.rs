@@ -1,4 +1,4 @@
-//! What a configuration may say, and what it hears when it is wrong.
+//! Tests of valid and invalid configurations.
 
 mod callers;
 mod credentials;
@@ -11,10 +11,9 @@ use std::fs;
 use std::net::Ipv4Addr;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 
 use secrecy::ExposeSecret;
-
-use std::path::PathBuf;
 
 use super::*;
 use crate::config::secret::Credentials;
@@ -27,12 +26,12 @@ const SERVER_KEYS: &str = "`listen`, `plaintext`, `trust_xfcc`, `tls`, `max_in_f
                            `handshake_timeout`, `max_concurrent_streams`, `max_header_list_size`, `max_control_frames`, \
                            `initial_stream_window_size`, `initial_connection_window_size`, `keep_alive_interval`, `keep_alive_timeout`";
 
-/// A directory of one test, gone at its end.
+/// A temporary directory of one test.
 struct Dir(tempfile::TempDir);
 
 impl Dir {
     fn new() -> Self {
-        Self(tempfile::tempdir().expect("a directory"))
+        Self(tempfile::tempdir().expect("a temporary directory"))
     }
 
     fn file(&self, name: &str, content: impl AsRef<[u8]>) -> String {
@@ -41,12 +40,12 @@ impl Dir {
 
     fn file_with_mode(&self, name: &str, content: impl AsRef<[u8]>, mode: u32) -> String {
         let path = self.0.path().join(name);
-        fs::write(&path, content).expect("a file");
-        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("its mode");
+        fs::write(&path, content).expect("the file is written");
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("the mode is set");
         path.to_str().expect("UTF-8").to_owned()
     }
 
-    /// `[[projects]]` with good files.
+    /// Returns an entry of `[[projects]]` with valid files.
     fn project(&self, id: &str) -> String {
         let ak = self.file(&format!("{id}.ak"), format!("AK-{id}\n"));
         let sk = self.file(&format!("{id}.sk"), format!("SK-{id}\r\n"));
@@ -58,8 +57,8 @@ fn variables(pairs: &[(&str, &str)]) -> Environment {
     pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
-/// The vendor's variables, and more.
-fn with_key(more: &[(&str, &str)]) -> Environment {
+/// Returns the vendor's variables with valid credentials, and `more`.
+fn with_credentials(more: &[(&str, &str)]) -> Environment {
     let mut environment = variables(&[
         ("HUAWEICLOUD_SDK_AK", "AK-env"),
         ("HUAWEICLOUD_SDK_SK", "SK-env"),
@@ -69,7 +68,7 @@ fn with_key(more: &[(&str, &str)]) -> Environment {
     environment
 }
 
-/// Loads with the system clock.
+/// Loads a configuration with the system clock.
 fn load(file: Option<&Path>, environment: &Environment) -> Result<Config, Problems> {
     super::load(file, environment, &Clock::system())
 }
@@ -80,33 +79,33 @@ fn load_text(text: &str, environment: &Environment) -> Result<Config, Problems> 
 }
 
 #[track_caller]
-fn good(text: &str, environment: &Environment) -> Config {
+fn valid(text: &str, environment: &Environment) -> Config {
     load_text(text, environment).unwrap_or_else(|problems| panic!("{problems}"))
 }
 
 #[track_caller]
 fn problems(text: &str, environment: &Environment) -> Vec<String> {
-    let problems = load_text(text, environment).expect_err("problems");
+    let problems = load_text(text, environment).expect_err("the configuration is invalid");
     let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
     assert_eq!(problems.to_string().lines().collect::<Vec<_>>(), lines);
     lines
 }
 
-fn key_of(project: &Project) -> &Credentials {
-    project.credentials.as_ref().expect("a key")
+fn credentials_of(project: &Project) -> &Credentials {
+    project.credentials.as_ref().expect("the project has credentials")
 }
 
-/// The one problem with these keys.
+/// Returns the only problem of a configuration.
 #[track_caller]
 fn problem(text: &str) -> String {
-    let mut problems = problems(text, &with_key(&[]));
+    let mut problems = problems(text, &with_credentials(&[]));
     assert_eq!(problems.len(), 1, "{problems:#?}");
     problems.remove(0)
 }
 
 #[test]
-fn the_defaults_and_the_vendors_variables_suffice() {
-    let config = load(None, &with_key(&[])).expect("a configuration");
+fn defaults_and_the_vendors_variables_suffice() {
+    let config = load(None, &with_credentials(&[])).expect("the configuration is valid");
     assert_eq!(config.server.listen, Listen::Tcp(([127, 0, 0, 1], 50051).into()));
     assert_eq!(config.server.drain, Duration::from_secs(20));
     assert_eq!(config.server.max_message_size, 262_144);
@@ -118,16 +117,16 @@ fn the_defaults_and_the_vendors_variables_suffice() {
     assert!(config.upstream.send_project_id);
     assert!(config.upstream.proxy.is_none());
     assert_eq!(config.projects.default_project().id, "env");
-    let project = config.projects.get("env").expect("the project");
+    let project = config.projects.get("env").expect("the project exists");
     assert_eq!(project.endpoint.to_string(), "https://scm.cn-north-4.myhuaweicloud.com");
-    assert_eq!(key_of(project).access_key, "AK-env");
-    assert_eq!(key_of(project).secret_key.expose_secret(), "SK-env");
-    assert!(key_of(project).security_token.is_none());
+    assert_eq!(credentials_of(project).access_key, "AK-env");
+    assert_eq!(credentials_of(project).secret_key.expose_secret(), "SK-env");
+    assert!(credentials_of(project).security_token.is_none());
     assert!(config.warnings.is_empty(), "{:?}", config.warnings);
 }
 
 #[test]
-fn all_problems_come_at_once() {
+fn all_problems_are_reported_at_once() {
     let text = r#"
         colour = "red"
         default_project = "c"
@@ -180,7 +179,7 @@ fn all_problems_come_at_once() {
 }
 
 #[test]
-fn a_syntax_error_names_its_place_and_not_its_line() {
+fn syntax_errors_name_the_position_only() {
     let table = [
         (format!("[server]\nlisten = {MARKER}\n"), "line 2, column 10: not valid TOML"),
         (format!("{MARKER} = \"1\"\n{MARKER} = \"2\""), "line 2, column 1: the key stands here for the second time"),
@@ -191,16 +190,18 @@ fn a_syntax_error_names_its_place_and_not_its_line() {
         ),
     ];
     for (text, message) in table {
-        let problems = load_text(&text, &with_key(&[])).expect_err("a problem");
+        let problems = load_text(&text, &with_credentials(&[])).expect_err("the configuration is invalid");
         assert!(problems.to_string().ends_with(&format!("config.toml: {message}")), "{problems}");
         assert!(!format!("{problems} {problems:?}").contains(MARKER), "{problems:?}");
     }
 }
 
 #[test]
-fn an_unreadable_file_is_named() {
+fn unreadable_files_are_named() {
     let dir = Dir::new();
-    let read = |path: &str| load(Some(Path::new(path)), &with_key(&[])).expect_err("a problem").to_string();
+    let read = |path: &str| {
+        load(Some(Path::new(path)), &with_credentials(&[])).expect_err("the configuration is invalid").to_string()
+    };
     let (latin1, huge) = (dir.file("latin1", b"# \xe9"), dir.file("huge", vec![b'#'; 1024 * 1024 + 1]));
     let directory = dir.0.path().to_str().expect("UTF-8");
     assert_eq!(read(&latin1), format!("{latin1}: is not UTF-8"));
@@ -210,7 +211,7 @@ fn an_unreadable_file_is_named() {
 }
 
 #[test]
-fn secrets_show_nowhere() {
+fn secrets_are_redacted_in_debug_output() {
     let dir = Dir::new();
     let secret = dir.file("secret", MARKER);
     let project = format!(
@@ -222,50 +223,52 @@ fn secrets_show_nowhere() {
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318"),
         ("OTEL_EXPORTER_OTLP_HEADERS", &headers),
     ]);
-    let config = good(&format!("{proxy}{project}"), &environment);
+    let config = valid(&format!("{proxy}{project}"), &environment);
     assert!(!format!("{config:?}").contains(MARKER), "{config:?}");
     let traces = config.telemetry.traces.as_ref().expect("traces");
     assert_eq!(traces.headers[0].1.expose_secret(), MARKER);
     assert_eq!(config.upstream.proxy.expect("a proxy").expose_secret(), format!("http://user:{MARKER}@proxy.example"));
-    let config = load(None, &with_key(&[("HUAWEICLOUD_SDK_SECURITY_TOKEN", MARKER), ("HUAWEICLOUD_SDK_SK", MARKER)]));
+    let config =
+        load(None, &with_credentials(&[("HUAWEICLOUD_SDK_SECURITY_TOKEN", MARKER), ("HUAWEICLOUD_SDK_SK", MARKER)]));
     assert!(!format!("{config:?}").contains(MARKER));
 }
 
 #[test]
-fn a_refused_value_is_never_repeated() {
+fn rejected_values_are_never_shown() {
     let dir = Dir::new();
-    let blank_inside = dir.file("secret", format!("{MARKER} {MARKER}"));
+    let with_space = dir.file("secret", format!("{MARKER} {MARKER}"));
     let keys = ["default_project", "server.listen", "server.drain", "server.max_message_size", "server.reflection"]
         .into_iter()
         .chain(["admin.listen", "upstream.connect_timeout", "upstream.timeout", "upstream.send_project_id"])
         .chain(["upstream.region", "upstream.endpoint", "upstream.proxy", "server", "projects"]);
     for key in keys {
         for value in [format!("\"{MARKER}\""), format!("[\"{MARKER}\"]"), format!("{{ a = \"{MARKER} {MARKER}\" }}")] {
-            let problems = load_text(&format!("{key} = {value}"), &with_key(&[])).expect_err("a problem");
+            let problems = load_text(&format!("{key} = {value}"), &with_credentials(&[]))
+                .expect_err("the configuration is invalid");
             assert!(!format!("{problems} {problems:?}").contains(MARKER), "{problems:?}");
         }
     }
-    // The secret itself where the name of its file belongs, and a file with a bad secret.
-    let project = format!("[[projects]]\nid = \"p\"\nak_file = {MARKER:?}\nsk_file = {blank_inside:?}");
+    // The secret itself instead of the path of its file, and a file with an invalid secret.
+    let project = format!("[[projects]]\nid = \"p\"\nak_file = {MARKER:?}\nsk_file = {with_space:?}");
     let problems = problems(&project, &Environment::new());
     assert_eq!(problems.len(), 2);
     assert!(!problems.concat().contains(MARKER), "{problems:?}");
     let endpoint =
         format!("[upstream]\nendpoint = \"https://user:{MARKER}@scm.example\"\nproxy = \"http://u:{MARKER}%@p\"");
-    let problems = self::problems(&endpoint, &with_key(&[("HUAWEICLOUD_SDK_SK", "s3cr3t s3cr3t")]));
+    let problems = self::problems(&endpoint, &with_credentials(&[("HUAWEICLOUD_SDK_SK", "s3cr3t s3cr3t")]));
     assert_eq!(problems.len(), 3);
     assert!(!problems.concat().contains(MARKER), "{problems:?}");
 }
 
 #[test]
-fn an_odd_key_stays_on_its_line() {
+fn unknown_keys_are_escaped_and_truncated() {
     assert!(problem("\"a\\nb\\u001b[2J\" = 1").starts_with(r#""a\nb\u{1b}[2J": unknown key; "#));
     assert!(problem("\"\" = 1").starts_with("\"\": unknown key; "));
     assert!(problem(&format!("{} = 1", "k".repeat(500))).len() < 200);
 }
 
 #[test]
-fn bounds_hold_at_both_ends() {
+fn both_bounds_are_inclusive() {
     let table = [
         ("server.drain", ["\"0s\"", "\"1h\""], ["\"-1s\"", "\"1h 1s\""]),
         ("server.max_message_size", ["\"1KiB\"", "\"16MiB\""], ["\"1023B\"", "\"16.1MiB\""]),
@@ -274,7 +277,7 @@ fn bounds_hold_at_both_ends() {
     ];
     for (key, inside, outside) in table {
         for value in inside {
-            good(&format!("{key} = {value}"), &with_key(&[]));
+            valid(&format!("{key} = {value}"), &with_credentials(&[]));
         }
         for value in outside.into_iter().chain(["\"\"", "\"ten\"", "\"9999999999999999999999999999999999999h\""]) {
             let problem = problem(&format!("{key} = {value}"));
@@ -288,7 +291,7 @@ fn bounds_hold_at_both_ends() {
 }
 
 #[test]
-fn a_value_from_the_environment_is_called_by_its_variable() {
+fn problems_name_the_variable_of_a_value() {
     let table = [
         ("SCM_GATEWAY__UPSTREAM__TIMEOUT", "10", "expects a duration such as \"10s\", from 50ms to 5m"),
         ("SCM_GATEWAY__SERVER__REFLECTION", "1", "expects true or false"),
@@ -296,41 +299,42 @@ fn a_value_from_the_environment_is_called_by_its_variable() {
         ("SCM_GATEWAY__DEFAULT_PROJECT", "other", "is none of the projects' ids"),
     ];
     for (name, value, message) in table {
-        assert_eq!(problems("", &with_key(&[(name, value)])), [format!("{name}: {message}")]);
+        assert_eq!(problems("", &with_credentials(&[(name, value)])), [format!("{name}: {message}")]);
     }
 }
 
 #[test]
-fn without_projects_every_missing_variable_is_named() {
-    let cure = "is not set; set it, or list the projects and their files under [[projects]]";
+fn missing_variables_are_named_without_projects() {
+    let message = "is not set; set it, or list the projects and their files under [[projects]]";
     let names = ["HUAWEICLOUD_SDK_AK", "HUAWEICLOUD_SDK_SK", "HUAWEICLOUD_SDK_PROJECT_ID"];
     for text in ["", "projects = []"] {
-        assert_eq!(problems(text, &Environment::new()), names.map(|name| format!("{name}: {cure}")));
+        assert_eq!(problems(text, &Environment::new()), names.map(|name| format!("{name}: {message}")));
     }
 }
 
 #[test]
-fn the_vendors_variables_follow_the_rules_of_the_files() {
+fn the_vendors_variables_are_checked_like_files() {
     let table = [
         ("HUAWEICLOUD_SDK_AK", "", "is empty"),
-        ("HUAWEICLOUD_SDK_SK", " ", "is blank"),
-        ("HUAWEICLOUD_SDK_SECURITY_TOKEN", "a b", "must hold printable ASCII only, without blanks"),
+        ("HUAWEICLOUD_SDK_SK", " ", "is only whitespace"),
+        ("HUAWEICLOUD_SDK_SECURITY_TOKEN", "a b", "must hold printable ASCII only, without whitespace"),
         ("HUAWEICLOUD_SDK_PROJECT_ID", "a/b", "expects 1 to 64 letters, digits, `_` and `-`"),
     ];
     for (name, value, message) in table {
-        assert_eq!(problems("", &with_key(&[(name, value)])), [format!("{name}: {message}")]);
+        assert_eq!(problems("", &with_credentials(&[(name, value)])), [format!("{name}: {message}")]);
     }
-    let config = good("", &with_key(&[("HUAWEICLOUD_SDK_SECURITY_TOKEN", "")]));
-    let key = config.projects.default_project().credentials.as_ref();
-    assert!(key.is_some_and(|key| key.security_token.is_none()), "an empty token is none");
-    let config = good("", &with_key(&[("HUAWEICLOUD_SDK_SK", "key\n"), ("HUAWEICLOUD_SDK_SECURITY_TOKEN", "token\n")]));
-    let credentials = key_of(config.projects.get("env").expect("the project"));
+    let config = valid("", &with_credentials(&[("HUAWEICLOUD_SDK_SECURITY_TOKEN", "")]));
+    let credentials = config.projects.default_project().credentials.as_ref();
+    assert!(credentials.is_some_and(|it| it.security_token.is_none()), "an empty token is ignored");
+    let config =
+        valid("", &with_credentials(&[("HUAWEICLOUD_SDK_SK", "key\n"), ("HUAWEICLOUD_SDK_SECURITY_TOKEN", "token\n")]));
+    let credentials = credentials_of(config.projects.get("env").expect("the project exists"));
     assert_eq!(credentials.secret_key.expose_secret(), "key");
     assert_eq!(credentials.security_token.as_ref().expect("a token").expose_secret(), "token");
 }
 
 #[test]
-fn a_projects_own_endpoint_goes_before_the_common_one() {
+fn endpoints_of_projects_override_the_common_one() {
     let dir = Dir::new();
     let text = format!(
         "default_project = \"a\"\nupstream.region = \"my-kualalumpur-1\"\n{}{}region = \"ap-southeast-1\"\n{}endpoint = \"https://C.example:8443/\"",
@@ -338,7 +342,7 @@ fn a_projects_own_endpoint_goes_before_the_common_one() {
         dir.project("b"),
         dir.project("c"),
     );
-    let config = good(&text, &Environment::new());
+    let config = valid(&text, &Environment::new());
     let endpoints: Vec<_> = config.projects.iter().map(|project| project.endpoint.to_string()).collect();
     let regional = |region: &str| format!("https://scm.{region}.myhuaweicloud.com");
     assert_eq!(
@@ -348,16 +352,16 @@ fn a_projects_own_endpoint_goes_before_the_common_one() {
 }
 
 #[test]
-fn region_and_endpoint_exclude_each_other_in_one_place() {
+fn region_and_endpoint_exclude_each_other() {
     let both = "region = \"cn-north-4\"\nendpoint = \"https://scm.example\"\n";
-    let message = "is set beside `region`; set only one of the two";
+    let message = "is set in addition to `region`; set only one of the two";
     assert_eq!(problem(&format!("[upstream]\n{both}")), format!("upstream.endpoint: {message}"));
     let dir = Dir::new();
     assert_eq!(problem(&format!("{}{both}", dir.project("p"))), format!("projects[0].endpoint: {message}"));
 }
 
 #[test]
-fn ca_certificates_are_read_and_looked_at() {
+fn ca_certificates_are_read_and_checked() {
     let dir = Dir::new();
     let pem = |name: &str| {
         let certificate = rcgen::generate_simple_self_signed([name.to_owned()]).expect("a certificate");
@@ -366,7 +370,7 @@ fn ca_certificates_are_read_and_looked_at() {
     let ((first, key), (second, _)) = (pem("a.example"), pem("b.example"));
     let with = |path: &str| format!("[upstream]\nca_file = {path:?}");
     let two = dir.file("two.pem", format!("# comment\n{first}\n{second}"));
-    let ca = good(&with(&two), &with_key(&[])).upstream.ca.expect("roots");
+    let ca = valid(&with(&two), &with_credentials(&[])).upstream.ca.expect("roots");
     assert_eq!(ca.certificates.len(), 2);
     assert_eq!(ca.read().expect("the same"), ca.certificates);
     let garbage = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
@@ -382,22 +386,22 @@ fn ca_certificates_are_read_and_looked_at() {
 }
 
 #[test]
-fn every_default_lies_on_loopback() {
-    let config = load(None, &with_key(&[])).expect("a configuration");
+fn default_listeners_are_on_loopback() {
+    let config = load(None, &with_credentials(&[])).expect("the configuration is valid");
     let Listen::Tcp(address) = config.server.listen else { panic!("a TCP address") };
     assert_eq!([address.ip(), config.admin.listen.ip()], [Ipv4Addr::LOCALHOST; 2]);
 }
 
 #[test]
-fn a_proxy_elsewhere_never_sees_plain_text() {
+fn remote_proxies_require_https_endpoints() {
     let text = |proxy: &str| format!("[upstream]\nendpoint = \"http://127.0.0.1:1\"\nproxy = \"{proxy}\"\n");
-    let problems = load_text(&text("http://proxy.example:3128"), &with_key(&[]));
+    let problems = load_text(&text("http://proxy.example:3128"), &with_credentials(&[]));
     assert!(problems.is_err_and(|problems| problems.to_string().starts_with("upstream.proxy: would get requests")));
-    assert!(load_text(&text("http://127.0.0.1:3128"), &with_key(&[])).is_ok());
+    assert!(load_text(&text("http://127.0.0.1:3128"), &with_credentials(&[])).is_ok());
 }
 
 #[test]
-fn every_value_is_shown_with_its_source_and_no_secret() {
+fn settings_have_sources_and_no_secrets() {
     let text = "[server]\ndrain = \"30s\"\n[upstream]\nregion = \"ap-southeast-1\"\nattempts = 5\n";
     let variables = [
         ("SCM_GATEWAY__SERVER__MAX_IN_FLIGHT", "7"),
@@ -405,7 +409,7 @@ fn every_value_is_shown_with_its_source_and_no_secret() {
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318"),
         ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=s3cr3t"),
     ];
-    let config = good(text, &with_key(&variables));
+    let config = valid(text, &with_credentials(&variables));
     let shown = config.settings.to_string();
     let line = |start: &str| {
         let line = shown.lines().find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("{start} in {shown}"));
@@ -429,24 +433,28 @@ fn every_value_is_shown_with_its_source_and_no_secret() {
 }
 
 #[test]
-fn of_region_and_endpoint_the_one_that_counts_is_shown() {
+fn settings_show_the_effective_region_or_endpoint() {
     let text = "[upstream]\nregion = \"ap-southeast-1\"\n";
     let endpoint = [("SCM_GATEWAY__UPSTREAM__ENDPOINT", "https://scm.example")];
-    let shown = good(text, &with_key(&endpoint)).settings.to_string();
+    let shown = valid(text, &with_credentials(&endpoint)).settings.to_string();
     assert!(shown.contains("upstream.endpoint = ") && !shown.contains("upstream.region = "), "{shown}");
-    let shown = good("", &with_key(&[])).settings.to_string();
+    let shown = valid("", &with_credentials(&[])).settings.to_string();
     assert!(shown.contains("upstream.region = \"cn-north-4\""), "{shown}");
 }
 
 #[test]
-fn the_admin_address_is_read_without_the_rest() {
+fn the_admin_address_is_read_alone() {
     let dir = Dir::new();
     let file =
         dir.file("config.toml", "[admin]\nlisten = \"127.0.0.1:1\"\n[[projects]]\nak_file = \"/nowhere\"\n[x]\n");
     let read = |variables: &Environment| admin_address(Some(Path::new(&file)), variables);
-    assert_eq!(read(&variables(&[("SCM_GATEWAY__X", "1")])).expect("an address").port(), 1);
-    assert_eq!(read(&variables(&[("SCM_GATEWAY__ADMIN__LISTEN", "127.0.0.1:2")])).expect("an address").port(), 2);
-    assert_eq!(admin_address(None, &variables(&[])).expect("an address").port(), 9464);
-    let problems = read(&variables(&[("SCM_GATEWAY__ADMIN__LISTEN", "x")])).expect_err("a problem").to_string();
+    assert_eq!(read(&variables(&[("SCM_GATEWAY__X", "1")])).expect("the address is valid").port(), 1);
+    assert_eq!(
+        read(&variables(&[("SCM_GATEWAY__ADMIN__LISTEN", "127.0.0.1:2")])).expect("the address is valid").port(),
+        2
+    );
+    assert_eq!(admin_address(None, &variables(&[])).expect("the address is valid").port(), 9464);
+    let problems =
+        read(&variables(&[("SCM_GATEWAY__ADMIN__LISTEN", "x")])).expect_err("the configuration is invalid").to_string();
     assert!(problems.starts_with("SCM_GATEWAY__ADMIN__LISTEN: expects"), "{problems}");
 }

@@ -1,4 +1,4 @@
-//! `[server.tls]`: the listener's certificate and key, and the authorities of its clients.
+//! `[server.tls]`: the certificate and key of the listener, and the CA certificates of its clients.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -10,21 +10,18 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use sha2::{Digest as _, Sha256};
-
 use x509_parser::parse_x509_certificate;
 
-use super::credentials::{self, Diagnostic, in_one_line, note};
-use super::files::{self, Content};
-use super::reader::Section;
-use super::values;
+use super::files::{self, Content, Diagnostic, in_one_line, report_each};
+use super::reader::{Section, values};
 use crate::clock::Clock;
 
 /// TLS for the listener.
 #[derive(Debug, Clone)]
 pub struct Tls {
-    /// Where it was read, and is read again.
+    /// The files, which can be read again.
     pub files: TlsFiles,
-    /// What was read at the start.
+    /// The content of the files at startup.
     pub material: TlsMaterial,
 }
 
@@ -36,12 +33,12 @@ pub struct TlsFiles {
     client_ca: Option<PathBuf>,
 }
 
-/// What the files hold. Equal if their contents are.
+/// The content of the files. Compared by its digest.
 #[derive(Clone)]
 pub struct TlsMaterial {
-    /// The certificate with its chain, and its key.
+    /// The certificate with its chain and private key.
     pub certified_key: Arc<CertifiedKey>,
-    /// The authorities whose certificates clients show; `None` if they are not asked for one.
+    /// The CA certificates of the clients, or `None` if clients are not asked for a certificate.
     pub client_ca: Option<Vec<CertificateDer<'static>>>,
     digest: [u8; 32],
 }
@@ -49,14 +46,14 @@ pub struct TlsMaterial {
 const EXPIRED: &str = "holds a certificate that has expired";
 
 impl TlsMaterial {
-    /// Whether clients refuse the listener's certificate for its date.
+    /// Returns whether the listener's certificate has expired, so that clients reject it.
     fn has_expired(&self, clock: &Clock) -> bool {
         let expiry = self.certified_key.cert.first().and_then(expiry);
         expiry.is_some_and(|expiry| expiry < clock.now())
     }
 }
 
-/// When a certificate expires.
+/// Returns the expiry of a certificate.
 pub fn expiry(certificate: &CertificateDer<'_>) -> Option<SystemTime> {
     let (_, certificate) = parse_x509_certificate(certificate).ok()?;
     let seconds = u64::try_from(certificate.validity().not_after.timestamp()).ok()?;
@@ -76,25 +73,29 @@ impl fmt::Debug for TlsMaterial {
 }
 
 impl TlsFiles {
-    /// Reads the files again. A problem names the file at fault and never its content.
+    /// Reads the files again.
     ///
     /// # Errors
     ///
-    /// What is wrong with the files: then what was read before stays good, better than a certificate that has expired.
+    /// Fails with a message that names the file and never its content. An expired certificate is an error too, because
+    /// the previous one is not worse.
     pub fn read(&self, clock: &Clock) -> Result<TlsMaterial, String> {
         let (material, _) = read(self).map_err(in_one_line)?;
-        match material.has_expired(clock) {
-            false => Ok(material),
-            true => Err(format!("{} {EXPIRED}", values::shown(&self.certificate))),
+        if material.has_expired(clock) {
+            return Err(format!("{} {EXPIRED}", values::shown(&self.certificate)));
         }
+        Ok(material)
     }
 }
 
-/// What the section says: `tls` is `None` without one, or after a problem, which is noted.
+/// The result of reading the section.
 #[derive(Default)]
 pub(super) struct TlsSection {
+    /// Whether the section has a key.
     pub(super) any: bool,
+    /// Whether `client_ca_file` is set.
     pub(super) client_ca: bool,
+    /// `None` without the section, or after a problem, which is reported.
     pub(super) tls: Option<Tls>,
 }
 
@@ -102,53 +103,57 @@ pub(super) fn section(section: &mut Section<'_>, clock: &Clock) -> TlsSection {
     let certificate = section.optional("cert_file", values::path);
     let key = section.optional("key_file", values::path);
     let client_ca = section.optional("client_ca_file", values::path);
-    let given = |key: &&str| section.origin(key).is_some();
-    if !["cert_file", "key_file", "client_ca_file"].iter().any(given) {
+    let is_set = |key: &&str| section.origin(key).is_some();
+    if !["cert_file", "key_file", "client_ca_file"].iter().any(is_set) {
         return TlsSection::default();
     }
-    let asks = given(&"client_ca_file");
+    let has_client_ca = is_set(&"client_ca_file");
     section.expect("cert_file", "the file with the server's certificate and its chain, in PEM");
     section.expect("key_file", "the file with the certificate's private key, in PEM");
     let tls = certificate.zip(key).and_then(|(certificate, key)| {
         let files = TlsFiles { certificate, key, client_ca };
-        let read = read(&files).map_err(|problems| note(problems, |key, text| section.problem(key, text)));
-        let (material, warnings) = read.ok()?;
-        note(warnings, |key, text| section.warning(key, text));
+        let (material, warnings) =
+            read(&files).map_err(|problems| report_each(problems, |key, text| section.problem(key, text))).ok()?;
+        report_each(warnings, |key, text| section.warning(key, text));
         if material.has_expired(clock) {
             section.warning("cert_file", EXPIRED);
         }
         Some(Tls { files, material })
     });
-    TlsSection { any: true, client_ca: asks, tls }
+    TlsSection { any: true, client_ca: has_client_ca, tls }
 }
 
-/// Reads all of the files, even if the first is bad. What was read comes with warnings.
+/// Reads all files, even if the first is invalid. Returns the content with warnings, or problems.
 fn read(files: &TlsFiles) -> Result<(TlsMaterial, Vec<Diagnostic>), Vec<Diagnostic>> {
-    let mut reading = TlsLoader::default();
-    let chain = reading.part("cert_file", &files.certificate, |content| files::certificates(&content.bytes));
-    let key = reading.part("key_file", &files.key, private_key);
+    let mut loader = TlsLoader::default();
+    let chain = loader.part("cert_file", &files.certificate, |content| files::certificates(&content.bytes));
+    let key = loader.part("key_file", &files.key, private_key);
     let client_ca = files
         .client_ca
         .as_deref()
-        .map(|path| reading.part("client_ca_file", path, |content| files::roots(&content.bytes)));
+        .map(|path| loader.part("client_ca_file", path, |content| files::roots(&content.bytes)));
     if let (Some(chain), Some(key)) = (chain, key) {
         match CertifiedKey::from_der(chain, key, &default_provider()) {
-            Ok(certified_key) if reading.problems.is_empty() => {
-                let (certified_key, digest) = (Arc::new(certified_key), reading.digest.finalize().into());
-                return Ok((TlsMaterial { certified_key, client_ca: client_ca.flatten(), digest }, reading.warnings));
+            Ok(certified_key) if loader.problems.is_empty() => {
+                let material = TlsMaterial {
+                    certified_key: Arc::new(certified_key),
+                    client_ca: client_ca.flatten(),
+                    digest: loader.digest.finalize().into(),
+                };
+                return Ok((material, loader.warnings));
             }
             Ok(_) => {}
-            Err(_) => reading.problem("key_file", &files.key, "holds a key that is not the one of the certificate"),
+            Err(_) => loader.problem("key_file", &files.key, "holds a key that is not the one of the certificate"),
         }
     }
-    Err(reading.problems)
+    Err(loader.problems)
 }
 
 fn private_key(content: &Content) -> Result<PrivateKeyDer<'static>, String> {
     PrivateKeyDer::from_pem_slice(&content.bytes).map_err(|_| "holds no private key in PEM".to_owned())
 }
 
-/// What was found on the way through the files.
+/// Reads the files one by one and collects their digest, problems and warnings.
 #[derive(Default)]
 struct TlsLoader {
     digest: Sha256,
@@ -163,10 +168,10 @@ impl TlsLoader {
         path: &Path,
         parse: impl FnOnce(&Content) -> Result<T, String>,
     ) -> Option<T> {
-        let read = files::read(path, files::LARGEST_FILE).and_then(|content| {
+        let read = files::read(path, files::MAX_FILE).and_then(|content| {
             self.digest.update(Sha256::digest(&content.bytes));
             if key == "key_file" {
-                self.warnings.extend(credentials::warning(path, &content).map(|message| (key, message)));
+                self.warnings.extend(files::permission_warning(path, &content).map(|message| (key, message)));
             }
             parse(&content)
         });

@@ -1,4 +1,4 @@
-//! The operator's listener, plain HTTP: `/livez`, `/readyz`, `/metrics`.
+//! The admin listener in plain HTTP: `/livez`, `/readyz`, `/metrics`.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -13,54 +13,54 @@ use tokio::{
 
 use crate::ops::{readiness::Readiness, telemetry::Telemetry};
 
-/// Connections at a time: a kubelet, a scraper, a few people.
+/// The largest number of connections: a kubelet, a scraper and a few people.
 const MAX_CONNECTIONS: usize = 256;
 
-/// One connection is one question and its answer, within this time: nobody can keep the places from a kubelet.
+/// The longest duration of a connection, which serves one request, so that stalled clients do not lock out a kubelet.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Within this time the question has to be there: who says nothing keeps nobody waiting for long.
+/// The longest time until the request headers are complete.
 const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Pause after an accept that failed.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// The delay after a failed accept.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
 
-/// What the operator may ask.
+/// The service of the admin listener.
 pub struct Admin {
     telemetry: Arc<Telemetry>,
     readiness: Arc<Readiness>,
 }
 
 impl Admin {
-    /// Answers from these.
+    /// Creates the service.
     pub fn new(telemetry: Arc<Telemetry>, readiness: Arc<Readiness>) -> Arc<Self> {
         Arc::new(Self { telemetry, readiness })
     }
 
-    /// Serves until dropped.
+    /// Serves until the future is dropped.
     pub async fn serve(self: Arc<Self>, listener: TcpListener) {
-        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         loop {
-            let Ok(place) = places.clone().acquire_owned().await else { return };
+            let Ok(permit) = permits.clone().acquire_owned().await else { return };
             let Ok((stream, _)) = listener.accept().await else {
-                sleep(ACCEPT_PAUSE).await;
+                sleep(ACCEPT_RETRY_DELAY).await;
                 continue;
             };
             let admin = self.clone();
             tokio::spawn(async move {
-                let answer = service_fn(|request| std::future::ready(Ok::<_, Infallible>(admin.answer(&request))));
+                let service = service_fn(|request| std::future::ready(Ok::<_, Infallible>(admin.respond(&request))));
                 let connection = http1::Builder::new()
                     .timer(TokioTimer::new())
                     .keep_alive(false)
                     .header_read_timeout(HEADER_READ_TIMEOUT)
-                    .serve_connection(TokioIo::new(stream), answer);
-                let _ = timeout(CONNECTION_TIMEOUT, connection).await; // what went wrong is the asker's business
-                drop(place);
+                    .serve_connection(TokioIo::new(stream), service);
+                let _ = timeout(CONNECTION_TIMEOUT, connection).await; // the client sees the failure
+                drop(permit);
             });
         }
     }
 
-    fn answer(&self, request: &Request<Incoming>) -> Response<String> {
+    fn respond(&self, request: &Request<Incoming>) -> Response<String> {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "GET only\n");
             response.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static("GET, HEAD"));
@@ -70,7 +70,7 @@ impl Admin {
             "/livez" => text(StatusCode::OK, "live\n"),
             "/readyz" => match self.readiness.now() {
                 Ok(()) => text(StatusCode::OK, "ready\n"),
-                Err(why) => text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {}\n", why.name())),
+                Err(reason) => text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {}\n", reason.name())),
             },
             "/metrics" => match self.telemetry.prometheus_text() {
                 Ok(metrics) => text(StatusCode::OK, metrics),
@@ -84,7 +84,7 @@ impl Admin {
 fn text(status: StatusCode, body: impl Into<String>) -> Response<String> {
     let mut response = Response::new(body.into());
     *response.status_mut() = status;
-    let plain = header::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    response.headers_mut().insert(header::CONTENT_TYPE, plain);
+    let content_type = header::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, content_type);
     response
 }

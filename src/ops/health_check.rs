@@ -1,5 +1,4 @@
-//! `--health`: asks the gateway that runs with the same configuration whether it lives. For containers, which have no
-//! shell and no curl to ask with.
+//! `--health`: requests `/livez` from the gateway with the same configuration, for containers without a shell or curl.
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -7,14 +6,14 @@ use std::{
     time::Duration,
 };
 
-/// How long connecting, asking and hearing may take, each.
+/// The timeout of connecting, of each write and of each read.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Whether `/livez` at this admin address answers 200.
+/// Returns whether `/livez` at this admin address responds with 200.
 ///
 /// # Errors
 ///
-/// Nobody listens there, or does not answer in time.
+/// Fails if the connection or the response fails or times out.
 pub fn is_live(admin: SocketAddr) -> io::Result<bool> {
     let mut stream = TcpStream::connect_timeout(&connectable(admin), TIMEOUT)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
@@ -25,7 +24,7 @@ pub fn is_live(admin: SocketAddr) -> io::Result<bool> {
     Ok(status.ends_with(b" 200"))
 }
 
-/// An address that listens everywhere is asked on loopback.
+/// Replaces the unspecified address, which listens everywhere, by loopback.
 fn connectable(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
         address.set_ip(match address.ip() {

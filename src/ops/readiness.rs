@@ -10,17 +10,17 @@ use std::sync::{
     atomic::{AtomicBool, Ordering::Relaxed},
 };
 
-/// Why calls are not welcome.
+/// The reason why the gateway is not ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotReady {
-    /// The end has begun.
+    /// The gateway is shutting down.
     Draining,
-    /// No project has a credential that can be used.
+    /// No project has usable credentials.
     NoUsableCredential,
 }
 
 impl NotReady {
-    /// In a word.
+    /// Returns the text of the reason.
     pub fn name(self) -> &'static str {
         match self {
             Self::Draining => "draining",
@@ -29,14 +29,14 @@ impl NotReady {
     }
 }
 
-/// What decides it.
+/// The state that decides readiness.
 pub struct Readiness {
     draining: AtomicBool,
     has_credential: Box<dyn Fn() -> bool + Send + Sync>,
 }
 
 impl Readiness {
-    /// Ready whenever this says that a project has a usable credential, until the drain.
+    /// Creates a state that is ready while `has_credential` returns true, until the drain.
     pub fn new(has_credential: impl Fn() -> bool + Send + Sync + 'static) -> Arc<Self> {
         Arc::new(Self { draining: AtomicBool::new(false), has_credential: Box::new(has_credential) })
     }
@@ -46,7 +46,7 @@ impl Readiness {
         self.draining.store(true, Relaxed);
     }
 
-    /// Whether calls are welcome at the moment.
+    /// Returns whether the gateway is ready, or why not.
     pub fn now(&self) -> Result<(), NotReady> {
         if self.draining.load(Relaxed) {
             Err(NotReady::Draining)

@@ -1,7 +1,7 @@
-//! OpenTelemetry: the tracer, the instruments, their exporters, and the flush at the end.
+//! OpenTelemetry: the tracer, the meter, the exporters, and the flush on shutdown.
 //!
-//! Nothing is global: every gateway of a process has its own. Spans are made with the OpenTelemetry API; `tracing` is
-//! for log lines alone (`telemetry/log.rs`).
+//! Each gateway in a process has its own providers; none is global. Spans use the OpenTelemetry API. `tracing` is only
+//! for log lines (`telemetry/log.rs`).
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,28 +19,29 @@ use opentelemetry_sdk::{
 use crate::config;
 
 pub mod attribute;
-mod durations;
+mod duration_histogram;
 mod export;
-pub mod reload_metrics;
-pub use durations::{DurationHistogram, LabelSet};
-pub use export::StartError;
 pub mod log;
+pub mod reload_metrics;
 pub mod traceparent;
 
-/// The instrumentation scope of everything measured here.
+pub use duration_histogram::{DurationHistogram, LabelSet};
+pub use export::StartError;
+
+/// The name of the instrumentation scope.
 const SCOPE: &str = "scm-gateway";
 
-/// What is not exported by then, at the end, is lost.
+/// The timeout of the flush on shutdown. Telemetry that is not exported by then is lost.
 pub const FLUSH: Duration = Duration::from_secs(2);
 
-/// Bucket bounds in seconds, as the semantic conventions advise for durations of calls.
-const SECONDS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
+/// Bucket bounds in seconds, as the semantic conventions recommend for durations of calls.
+const DURATION_BUCKETS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
 
-/// One gateway's telemetry.
+/// The telemetry of a gateway.
 pub struct Telemetry {
-    /// Starts spans.
+    /// The tracer for spans.
     pub tracer: SdkTracer,
-    /// Makes further instruments.
+    /// The meter for instruments.
     pub meter: Meter,
     traces: SdkTracerProvider,
     metrics: SdkMeterProvider,
@@ -48,7 +49,7 @@ pub struct Telemetry {
 }
 
 impl Telemetry {
-    /// Sets up what `config` says. Needs a runtime: OTLP/gRPC connections live on it.
+    /// Starts the telemetry of `config`. Requires a tokio runtime, which runs the OTLP/gRPC connections.
     pub fn start(config: &config::Telemetry) -> Result<Self, export::StartError> {
         let resource = Resource::builder()
             .with_service_name(config.service_name.clone())
@@ -58,37 +59,39 @@ impl Telemetry {
         let outcomes = export::Outcomes::default();
         let metrics = meter_provider(config, resource.clone(), &registry, &outcomes)?;
         let meter = metrics.meter(SCOPE);
-        outcomes.register(&meter);
-        log::register(&meter);
+        outcomes.register_metrics(&meter);
+        log::register_metrics(&meter);
         let traces = tracer_provider(config, resource, &outcomes)?;
         Ok(Self { tracer: traces.tracer(SCOPE), meter, traces, metrics, registry })
     }
 
-    /// A histogram of durations in seconds.
+    /// Creates a histogram of durations in seconds.
     pub fn durations<S: LabelSet>(&self, name: &'static str, description: &'static str) -> Arc<DurationHistogram<S>> {
         let histogram = self.meter.f64_histogram(name).with_unit("s").with_description(description);
-        Arc::new(DurationHistogram::new(histogram.with_boundaries(SECONDS.to_vec()).build()))
+        Arc::new(DurationHistogram::new(histogram.with_boundaries(DURATION_BUCKETS.to_vec()).build()))
     }
 
-    /// Makes what `config` says and exports nothing: a reader that is dropped would say goodbye to the collector.
+    /// Starts the telemetry of `config` without exporters, after checking that they can be created. A dropped metric
+    /// reader would export to the collector.
     pub fn check(config: &config::Telemetry) -> Result<Self, export::StartError> {
         config.traces.as_ref().map(export::spans).transpose()?;
         config.metrics.as_ref().map(export::metrics).transpose()?;
         Self::start(&config::Telemetry { traces: None, metrics: None, ..config.clone() })
     }
 
-    /// All metrics in Prometheus' text format.
+    /// Returns all metrics in Prometheus' text format.
     pub fn prometheus_text(&self) -> Result<String, prometheus::Error> {
         prometheus::TextEncoder::new().encode_to_string(&self.registry.gather())
     }
 
-    /// Exports what is left, within `time` altogether.
-    pub async fn shutdown(&self, time: Duration) {
-        let (traces, metrics) = (self.traces.clone(), self.metrics.clone());
-        let flush_traces = tokio::task::spawn_blocking(move || traces.shutdown_with_timeout(time));
-        let flush_metrics = tokio::task::spawn_blocking(move || metrics.shutdown_with_timeout(time));
+    /// Exports the remaining telemetry within `limit`.
+    pub async fn shutdown(&self, limit: Duration) {
+        let traces = self.traces.clone();
+        let metrics = self.metrics.clone();
+        let flush_traces = tokio::task::spawn_blocking(move || traces.shutdown_with_timeout(limit));
+        let flush_metrics = tokio::task::spawn_blocking(move || metrics.shutdown_with_timeout(limit));
         let both = async { tokio::join!(flush_traces, flush_metrics) };
-        if tokio::time::timeout(time, both).await.is_err() {
+        if tokio::time::timeout(limit, both).await.is_err() {
             tracing::warn!("telemetry flush timed out, the remaining data is lost");
         }
     }
@@ -104,13 +107,16 @@ fn meter_provider(
     let mut builder = SdkMeterProvider::builder().with_resource(resource).with_reader(prometheus);
     if let Some(otlp) = &config.metrics {
         builder = builder.with_reader(
-            PeriodicReader::builder(outcomes.of(export::metrics(otlp)?)).with_interval(config.metric_interval).build(),
+            PeriodicReader::builder(outcomes.counted(export::metrics(otlp)?))
+                .with_interval(config.metric_interval)
+                .build(),
         );
     }
     Ok(builder.build())
 }
 
-/// Without an exporter spans are made all the same: a traceparent goes out, its sampled flag kept.
+/// Creates the tracer provider. Without an exporter spans are still created, so that requests to SCM carry a
+/// `traceparent` with the sampled flag of the caller.
 fn tracer_provider(
     config: &config::Telemetry,
     resource: Resource,
@@ -119,9 +125,9 @@ fn tracer_provider(
     let builder = SdkTracerProvider::builder().with_resource(resource);
     Ok(match &config.traces {
         Some(otlp) => {
-            let exporter = outcomes.of(export::spans(otlp)?);
+            let exporter = outcomes.counted(export::spans(otlp)?);
             let processor =
-                outcomes.of(BatchSpanProcessor::builder(exporter).with_batch_config(batch(&config.batch)).build());
+                outcomes.counted(BatchSpanProcessor::builder(exporter).with_batch_config(batch(&config.batch)).build());
             builder.with_sampler(sampler(&config.sampler)).with_span_processor(processor).build()
         }
         None => builder.with_sampler(Sampler::ParentBased(Box::new(Sampler::AlwaysOff))).build(),

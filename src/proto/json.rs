@@ -1,31 +1,32 @@
-//! How the vendor's JSON differs from the proto's: helpers that `build.rs` puts on fields.
+//! Serde helpers for fields whose JSON at the vendor differs from the proto. `build.rs` adds them to the generated
+//! messages.
 
 use serde::{Deserialize, Deserializer};
 
-/// Reads `null` as unset.
+/// Deserializes `null` as the default value.
 pub fn nullable<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
-/// A list as one string, its entries joined by `;`.
+/// A list as one string, with entries joined by `;`.
 pub mod joined {
     use serde::{Deserializer, Serializer};
 
-    /// Joins the list.
+    /// Serializes the list as a string.
     pub fn serialize<S: Serializer>(list: &[String], serializer: S) -> Result<S::Ok, S::Error> {
         match list {
             [] => serializer.serialize_str(""),
             [one] => serializer.serialize_str(one),
-            many => serializer.serialize_str(&many.join(";")),
+            entries => serializer.serialize_str(&entries.join(";")),
         }
     }
 
-    /// Splits the string.
+    /// Deserializes the string as a list.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
         super::nullable::<_, String>(deserializer).map(|text| split(&text))
     }
 
-    /// The entries of a joined list; an empty entry is none.
+    /// Returns the entries of a joined list. Empty entries are ignored.
     pub fn split(text: &str) -> Vec<String> {
         text.split(';').map(str::trim).filter(|entry| !entry.is_empty()).map(str::to_owned).collect()
     }
@@ -36,7 +37,7 @@ mod tests {
     use crate::proto::CertificateInfo;
 
     #[test]
-    fn a_list_of_any_length_is_one_string() {
+    fn lists_of_any_length_are_one_string() {
         for (sans, json) in
             [(vec![], r#""sans":"""#), (vec!["a.b"], r#""sans":"a.b""#), (vec!["a.b", "c.d"], r#""sans":"a.b;c.d""#)]
         {
@@ -49,7 +50,7 @@ mod tests {
     }
 
     #[test]
-    fn only_unset_optional_fields_are_left_out() {
+    fn only_unset_optional_fields_are_omitted() {
         let body = serde_json::to_string(&CertificateInfo::default()).unwrap();
         assert_eq!(
             body,
@@ -58,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn null_is_unset_and_a_key_given_twice_is_an_error() {
+    fn null_is_unset_and_duplicate_keys_are_errors() {
         let info: CertificateInfo =
             serde_json::from_str(r#"{"domain":null,"sans":null,"contact_name":null,"new":1}"#).unwrap();
         assert_eq!(info, CertificateInfo::default());

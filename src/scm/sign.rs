@@ -1,7 +1,7 @@
-//! The vendor's signature, SDK-HMAC-SHA256: pure functions, one per step of its four.
+//! The vendor's signature scheme, SDK-HMAC-SHA256: one pure function for each of its four steps.
 //!
-//! canonical request → string to sign → signature → `Authorization`. Time and key are passed in, nothing is kept.
-//! `tests/sign_vectors.rs` holds every step against signatures made with the vendor's own SDK.
+//! canonical request → string to sign → signature → `Authorization`. Time and credentials are arguments.
+//! `tests/sign_vectors.rs` compares every step with signatures of the vendor's SDK.
 
 use std::borrow::Cow;
 
@@ -12,39 +12,39 @@ use zeroize::Zeroizing;
 pub mod signed_request;
 pub mod uri;
 
-/// The name of the scheme, first word of the header and first line of the string to sign.
+/// The name of the scheme, at the start of the `Authorization` header and of the string to sign.
 pub const ALGORITHM: &str = "SDK-HMAC-SHA256";
 
-/// The header that holds the time of signing, `YYYYMMDDTHHMMSSZ`.
+/// The header with the time of signing, `YYYYMMDDTHHMMSSZ`.
 pub const DATE_HEADER: &str = "x-sdk-date";
 
-/// A header that, when it is signed, gives the payload hash instead of the body.
+/// The header that replaces the hash of the body if it is signed.
 const PAYLOAD_HASH_HEADER: &str = "x-sdk-content-sha256";
 
-/// What of a request is signed. May hold a security token: no `Debug`.
+/// The signed parts of a request. Has no `Debug`, because a header may be a security token.
 #[derive(Clone, Copy)]
 pub struct Parts<'a> {
     /// The HTTP method.
     pub method: &'a str,
-    /// The path, as it goes out or before encoding: both give the same canonical form.
+    /// The path, encoded or not: both have the same canonical form.
     pub path: &'a str,
     /// The query as decoded pairs.
     pub query: &'a [(&'a str, &'a str)],
-    /// The headers to sign: names in any case and order, values as they go out.
+    /// The headers to sign: names in any case and order, values as they are sent.
     pub headers: &'a [(&'a str, &'a str)],
-    /// The body bytes as they go out.
+    /// The body as it is sent.
     pub body: &'a [u8],
 }
 
-/// Step 1, the canonical request, and the list of headers that it covers.
+/// The result of step 1: the canonical request and the list of its headers.
 pub struct Canonical {
-    /// The six parts, joined by line feeds. May hold a security token: wiped when dropped.
+    /// The six parts, joined by line feeds. Wiped on drop, because they may include a security token.
     pub request: Zeroizing<String>,
     /// The names of the signed headers, joined by `;`.
     pub signed_headers: String,
 }
 
-/// Brings a request into its canonical form.
+/// Returns the canonical form of a request.
 pub fn canonical(parts: &Parts<'_>) -> Canonical {
     let headers = sorted(parts.headers);
     let signed_headers = names(&headers);
@@ -53,7 +53,7 @@ pub fn canonical(parts: &Parts<'_>) -> Canonical {
     Canonical { request, signed_headers }
 }
 
-/// The headers that are signed, by name, in lower case.
+/// Returns the headers to sign, sorted by their lower-case name.
 fn sorted<'a>(headers: &[(&'a str, &'a str)]) -> Vec<(Cow<'a, str>, &'a str)> {
     let mut sorted = Vec::with_capacity(headers.len());
     let signed = headers.iter().filter(|(name, _)| !name.contains('_'));
@@ -62,10 +62,10 @@ fn sorted<'a>(headers: &[(&'a str, &'a str)]) -> Vec<(Cow<'a, str>, &'a str)> {
     sorted
 }
 
-/// As most names are.
+/// Converts a name to lower case. Borrows it if it already is, like most names.
 fn lower_case(name: &str) -> Cow<'_, str> {
-    let is_upper = name.bytes().any(|byte| byte.is_ascii_uppercase());
-    if is_upper { name.to_ascii_lowercase().into() } else { name.into() }
+    let has_upper = name.bytes().any(|byte| byte.is_ascii_uppercase());
+    if has_upper { name.to_ascii_lowercase().into() } else { name.into() }
 }
 
 fn names(headers: &[(Cow<'_, str>, &str)]) -> String {
@@ -77,7 +77,7 @@ fn names(headers: &[(Cow<'_, str>, &str)]) -> String {
     names
 }
 
-/// Writes the canonical request piece by piece: who only needs its hash keeps nothing of it.
+/// Writes the canonical request in pieces, so that hashing needs no copy.
 fn write(parts: &Parts<'_>, headers: &[(Cow<'_, str>, &str)], signed_headers: &str, mut put: impl FnMut(&str)) {
     put(&parts.method.to_ascii_uppercase());
     put("\n");
@@ -100,19 +100,20 @@ fn write(parts: &Parts<'_>, headers: &[(Cow<'_, str>, &str)], signed_headers: &s
     }
 }
 
-/// Room for all of it: a string that grows leaves unwiped copies behind.
+/// Returns an upper bound of the size of the canonical request, because a growing string leaves copies behind that are
+/// not wiped.
 fn capacity(parts: &Parts<'_>) -> usize {
     let headers = parts.headers.iter().map(|(name, value)| 2 * name.len() + value.len() + 3).sum::<usize>();
     let query = parts.query.iter().map(|(key, value)| 3 * (key.len() + value.len()) + 2).sum::<usize>();
     parts.method.len() + 3 * parts.path.len() + query + headers + 128
 }
 
-/// The lower-case hex of SHA-256 over the body.
+/// Returns the SHA-256 of the body in lower-case hex.
 pub fn payload_hash(body: &[u8]) -> String {
     Hex::of(Sha256::digest(body).into()).text().to_owned()
 }
 
-/// Step 2: what the key signs. `date` is the value of [`DATE_HEADER`].
+/// Returns the string to sign (step 2). `date` is the value of [`DATE_HEADER`].
 pub fn string_to_sign(date: &str, canonical_request: &str) -> String {
     lines_to_sign(date, &Hex::of(Sha256::digest(canonical_request).into())).concat()
 }
@@ -121,30 +122,30 @@ fn lines_to_sign<'a>(date: &'a str, canonical_request: &'a Hex) -> [&'a str; 5] 
     [ALGORITHM, "\n", date, "\n", canonical_request.text()]
 }
 
-/// Step 3: the lower-case hex of HMAC-SHA256 under the secret key as it is.
+/// Returns the signature (step 3): the HMAC-SHA256 with the secret key, in lower-case hex.
 pub fn signature(secret_key: &str, string_to_sign: &str) -> String {
-    keyed_hash(secret_key, &[string_to_sign]).text().to_owned()
+    hmac(secret_key, &[string_to_sign]).text().to_owned()
 }
 
-fn keyed_hash(secret_key: &str, pieces: &[&str]) -> Hex {
-    let mut mac = Hmac::<Sha256>::new_from_slice(secret_key.as_bytes()).expect("HMAC takes a key of any length");
+fn hmac(secret_key: &str, pieces: &[&str]) -> Hex {
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret_key.as_bytes()).expect("HMAC accepts keys of any length");
     pieces.iter().for_each(|piece| mac.update(piece.as_bytes()));
     Hex::of(mac.finalize().into_bytes().into())
 }
 
-/// Step 4: the value of the `Authorization` header.
+/// Returns the value of the `Authorization` header (step 4).
 pub fn authorization(access_key: &str, signed_headers: &str, signature: &str) -> String {
     [ALGORITHM, " Access=", access_key, ", SignedHeaders=", signed_headers, ", Signature=", signature].concat()
 }
 
-/// All four steps.
+/// Runs all four steps and returns the value of the `Authorization` header.
 pub fn sign(parts: &Parts<'_>, date: &str, access_key: &str, secret_key: &str) -> String {
     let headers = sorted(parts.headers);
     let signed_headers = names(&headers);
-    let mut canonical_request = Sha256::new();
-    write(parts, &headers, &signed_headers, |text| canonical_request.update(text));
-    let canonical_request = Hex::of(canonical_request.finalize().into());
-    let signature = keyed_hash(secret_key, &lines_to_sign(date, &canonical_request));
+    let mut hasher = Sha256::new();
+    write(parts, &headers, &signed_headers, |text| hasher.update(text));
+    let canonical_request = Hex::of(hasher.finalize().into());
+    let signature = hmac(secret_key, &lines_to_sign(date, &canonical_request));
     authorization(access_key, &signed_headers, signature.text())
 }
 
@@ -154,11 +155,11 @@ struct Hex([u8; 64]);
 impl Hex {
     fn of(hash: [u8; 32]) -> Self {
         let mut hex = [0; 64];
-        base16ct::lower::encode(&hash, &mut hex).expect("two digits a byte");
+        base16ct::lower::encode(&hash, &mut hex).expect("the buffer has two digits for each byte");
         Self(hex)
     }
 
     fn text(&self) -> &str {
-        str::from_utf8(&self.0).expect("digits are ASCII")
+        str::from_utf8(&self.0).expect("hex digits are ASCII")
     }
 }

@@ -1,16 +1,17 @@
-//! The rules of `CertificateInfo`, as its proto tells them.
+//! The rules of `CertificateInfo`, as documented in the proto.
 
 use std::{borrow::Cow, collections::HashSet};
 
 use super::{Check, Violations, country, csr, domain, text};
 use crate::proto::CertificateInfo;
 
-/// Bad entries of `sans` that are named: a status travels in headers, and clients bound those, some at 8 KiB.
-const MOST_NAMED: usize = 16;
+/// The largest number of invalid entries of `sans` that are named. A status is sent in headers, which some clients
+/// limit to 8 KiB.
+const MAX_NAMED: usize = 16;
 
 impl Check for CertificateInfo {
     fn check(&mut self, at: &str, found: &mut Violations) {
-        // No field is forgotten: a new one does not compile until it stands here, and has its rule below.
+        // A new field does not compile until it is listed here. Add its rule below.
         let Self {
             domain: _,
             sans: _,
@@ -28,10 +29,10 @@ impl Check for CertificateInfo {
             contact_email: _,
             agree_privacy_protection: _,
         } = self;
-        let domain = found.note(at, "domain", domain::to_ascii(&self.domain));
+        let domain = found.report(at, "domain", domain::to_ascii(&self.domain));
         sans(&mut self.sans, domain.as_deref(), at, found);
         if !self.csr.is_empty() {
-            found.note(at, "csr", csr::check(&self.csr, domain.as_deref()));
+            found.report(at, "csr", csr::check(&self.csr, domain.as_deref()));
         }
         if let Some(Cow::Owned(domain)) = domain {
             self.domain = domain;
@@ -52,7 +53,7 @@ impl Check for CertificateInfo {
             ("contact_phone", self.contact_phone.as_ref().unwrap_or(&String::new()), 0, 255),
             ("contact_email", self.contact_email.as_ref().unwrap_or(&String::new()), 0, 255),
         ] {
-            found.note(at, name, text::check(value, min, max));
+            found.report(at, name, text::check(value, min, max));
         }
         if !self.agree_privacy_protection {
             found.add(
@@ -64,30 +65,30 @@ impl Check for CertificateInfo {
     }
 }
 
-/// Every name as `domain`; none twice, none the domain itself, compared as they are sent.
+/// Checks every name like `domain`, and rejects duplicates and the domain itself, compared in their normalized form.
 fn sans(sans: &mut [String], domain: Option<&str>, at: &str, found: &mut Violations) {
     if sans.is_empty() {
         return;
     }
     let mut seen: HashSet<String> = domain.map(str::to_ascii_lowercase).into_iter().collect();
-    let mut refused = 0;
+    let mut invalid = 0;
     for (index, name) in sans.iter_mut().enumerate() {
         let rule = match domain::to_ascii(name) {
             Ok(ascii) => {
-                let new = seen.insert(ascii.to_ascii_lowercase());
+                let is_new = seen.insert(ascii.to_ascii_lowercase());
                 if let Cow::Owned(ascii) = ascii {
                     *name = ascii;
                 }
-                if new { continue } else { "must be given once only, and not equal domain" }
+                if is_new { continue } else { "must be given once only, and not equal domain" }
             }
             Err(rule) => rule,
         };
-        refused += 1;
-        if refused <= MOST_NAMED {
+        invalid += 1;
+        if invalid <= MAX_NAMED {
             found.add(at, &format!("sans[{index}]"), rule);
         }
     }
-    if refused > MOST_NAMED {
+    if invalid > MAX_NAMED {
         found.add(at, "sans", "has more bad entries than the first 16, which are named");
     }
 }

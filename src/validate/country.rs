@@ -1,7 +1,6 @@
 //! The country codes of ISO 3166-1.
 
-/// The officially assigned alpha-2 codes, sorted. User-assigned codes (XK) and reserved ones
-/// (EU, UK) are not among them.
+/// The officially assigned alpha-2 codes, sorted, without user-assigned (XK) and reserved ones (EU, UK).
 const CODES: [&str; 249] = [
     "AD", "AE", "AF", "AG", "AI", "AL", "AM", "AO", "AQ", "AR", "AS", "AT", "AU", "AW", "AX", "AZ", "BA", "BB", "BD",
     "BE", "BF", "BG", "BH", "BI", "BJ", "BL", "BM", "BN", "BO", "BQ", "BR", "BS", "BT", "BV", "BW", "BY", "BZ", "CA",
@@ -19,9 +18,9 @@ const CODES: [&str; 249] = [
     "ZM", "ZW",
 ];
 
-/// The code in upper case, if `value` is an assigned ISO 3166-1 alpha-2 code in any case.
+/// Returns the code in upper case if `value` is an assigned ISO 3166-1 alpha-2 code in any case.
 pub(crate) fn to_upper(value: &str) -> Option<&'static str> {
-    // Letters outside ASCII are not changed by an ASCII upper case, so none of them can turn into a code.
+    // The ASCII conversion keeps other letters, so they cannot become a code.
     let upper: [u8; 2] = value.as_bytes().try_into().ok()?;
     let found =
         CODES.binary_search_by_key(&upper.map(|byte| byte.to_ascii_uppercase()).as_slice(), |code| code.as_bytes());
@@ -33,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_table_is_sorted_and_of_two_upper_case_letters() {
+    fn codes_are_sorted_and_two_upper_case_letters() {
         assert!(CODES.is_sorted_by(|a, b| a < b));
         for code in CODES {
             assert_eq!(code.len(), 2, "{code}");
@@ -42,7 +41,7 @@ mod tests {
     }
 
     #[test]
-    fn every_code_is_known_in_any_case() {
+    fn codes_are_accepted_in_any_case() {
         for code in CODES {
             assert_eq!(to_upper(code), Some(code));
             assert_eq!(to_upper(&code.to_ascii_lowercase()), Some(code));
@@ -52,12 +51,12 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_refused() {
-        let refused = [
+    fn other_values_are_rejected() {
+        let rejected = [
             "", "C", "CHN", "China", "XK", "EU", "UK", "AN", "SU", "ZZ", "AA", "C1", "86", " C", "C ", " CN", "CN ",
             "CN\n", "C\0", "é", "中", "ＣＮ", "ı", "ſ", "--",
         ];
-        for value in refused {
+        for value in rejected {
             assert_eq!(to_upper(value), None, "{value:?}");
         }
     }

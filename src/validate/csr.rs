@@ -15,9 +15,9 @@ mod signature;
 #[cfg(test)]
 mod tests;
 
-/// The largest request in bytes, and with it the bound on all work done here.
-const MAX: usize = 5_120;
-/// RFC 7468 7: the second one is what older tools write.
+/// The largest request in bytes, which bounds the cost of a check.
+const MAX_SIZE: usize = 5_120;
+/// The labels of the PEM block. Older tools write the second one (RFC 7468 7).
 const LABELS: [&str; 2] = ["CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST"];
 
 const SIZE: &str = "must be at most 5,120 bytes; send the signing request alone";
@@ -32,11 +32,11 @@ const ALGORITHM: &str = "must be signed with an algorithm that fits its key, suc
 const SIGNATURE: &str = "must be signed with its own key; the signature does not verify, create it again";
 const NAME: &str = "must have the domain as its common name or as a DNS subject alternative name";
 
-/// Checks a signing request: one PEM block, a PKCS#10 request in it, signed with its own key,
-/// and with `domain` (in its ASCII form) as a name; `None` leaves the name unchecked. The
-/// signature costs up to a quarter of a millisecond.
+/// Checks that a signing request is one PEM block with a PKCS#10 request that is signed with its own key and names
+/// `domain` (in its ASCII form). With `None` the name is not checked. The signature takes up to a quarter of a
+/// millisecond.
 pub fn check(pem: &str, domain: Option<&str>) -> Result<(), &'static str> {
-    if pem.len() > MAX {
+    if pem.len() > MAX_SIZE {
         return Err(SIZE);
     }
     let der = decode(pem)?;
@@ -51,8 +51,8 @@ pub fn check(pem: &str, domain: Option<&str>) -> Result<(), &'static str> {
     }
 }
 
-/// The bytes in the PEM block. Lines may be of any length and end in blanks (RFC 7468 3, the lax
-/// form), but there are no headers and no blanks within them.
+/// Decodes the PEM block. Lines may have any length and trailing whitespace (RFC 7468 3, the lax form), but no
+/// whitespace within them. Headers are not allowed.
 fn decode(pem: &str) -> Result<Vec<u8>, &'static str> {
     if pem.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t')) {
         return Err(CONTROL);
@@ -65,7 +65,7 @@ fn decode(pem: &str) -> Result<Vec<u8>, &'static str> {
     STANDARD.decode(base64).map_err(|_| BASE64)
 }
 
-/// What is between the BEGIN line and the END line of the only block.
+/// Returns the text between the BEGIN line and the END line of the only block.
 fn body(block: &str) -> Result<&str, &'static str> {
     let after_begin = block.strip_prefix("-----BEGIN ").ok_or(FRAME)?;
     let (label, rest) = after_begin.split_once("-----").ok_or(FRAME)?;
@@ -75,16 +75,16 @@ fn body(block: &str) -> Result<&str, &'static str> {
     let before_dashes = rest.strip_suffix("-----").ok_or(FRAME)?;
     let before_label = before_dashes.strip_suffix(label).ok_or(FRAME)?;
     let body = before_label.strip_suffix("-----END ").ok_or(FRAME)?;
-    let begins = body.trim_start_matches([' ', '\t', '\r']).starts_with('\n');
-    let own_lines = begins && body.ends_with('\n');
-    if !own_lines || body.contains("-----") {
+    let begin_is_a_line = body.trim_start_matches([' ', '\t', '\r']).starts_with('\n');
+    let end_is_a_line = body.ends_with('\n');
+    if !begin_is_a_line || !end_is_a_line || body.contains("-----") {
         return Err(FRAME);
     }
     Ok(body)
 }
 
-/// Whether the outermost SEQUENCE has its three members and nothing after them, and the two that
-/// are not signed are of their types: the parser would pass over more, and over other types.
+/// Returns whether the outermost SEQUENCE has exactly three members and the two unsigned ones have the right types. The
+/// parser ignores further members and wrong types.
 fn is_complete(request: &X509CertificationRequest<'_>) -> bool {
     let check = || {
         let (content, _) = Header::from_der(request.as_raw()).ok()?;
@@ -92,19 +92,19 @@ fn is_complete(request: &X509CertificationRequest<'_>) -> bool {
         let (rest, algorithm) = Any::from_der(rest).ok()?;
         let (rest, signature) = Any::from_der(rest).ok()?;
         let (_, identifier) = Any::from_der(algorithm.data).ok()?;
-        let typed = is(&algorithm, Tag::Sequence) && is(&identifier, Tag::Oid) && is(&signature, Tag::BitString);
-        Some(typed && rest.is_empty())
+        let has_types = is(&algorithm, Tag::Sequence) && is(&identifier, Tag::Oid) && is(&signature, Tag::BitString);
+        Some(has_types && rest.is_empty())
     };
     check().unwrap_or(false)
 }
 
-/// Whether a value is of that universal type.
+/// Returns whether a value has a universal type.
 fn is(value: &Any<'_>, tag: Tag) -> bool {
     value.class() == Class::Universal && value.tag() == tag
 }
 
-/// Every common name and every DNS subject alternative name that is asked for. All of the
-/// attributes and extensions are looked at: nothing keeps a request from having one twice.
+/// Returns every requested common name and DNS subject alternative name. Includes duplicate attributes and extensions,
+/// which a request may have.
 fn names<'a>(request: &'a X509CertificationRequest<'_>) -> impl Iterator<Item = Cow<'a, str>> {
     let info = &request.certification_request_info;
     let common = info.subject.iter_common_name().filter_map(|name| text(name.attr_value()));
@@ -124,8 +124,8 @@ fn names<'a>(request: &'a X509CertificationRequest<'_>) -> impl Iterator<Item = 
     common.chain(dns)
 }
 
-/// A DirectoryString (RFC 5280 4.1.2.4) as text. T61String is taken for ASCII, which is all that
-/// its many readings have in common.
+/// Returns the text of a DirectoryString (RFC 5280 4.1.2.4). T61String is limited to ASCII, because implementations
+/// decode other characters differently.
 fn text<'a>(value: &'a Any<'_>) -> Option<Cow<'a, str>> {
     if value.class() != Class::Universal {
         return None;
@@ -147,7 +147,7 @@ fn text<'a>(value: &'a Any<'_>) -> Option<Cow<'a, str>> {
     }
 }
 
-/// Whether a name in the request is the domain, in whatever case, and as U-labels or A-labels.
+/// Returns whether a name in the request equals the domain, in any case, as U-labels or A-labels.
 fn is_same(name: &str, domain: &str) -> bool {
     name.eq_ignore_ascii_case(domain)
         || (!name.is_ascii() && domain::to_ascii(name).is_ok_and(|ascii| ascii.eq_ignore_ascii_case(domain)))

@@ -1,25 +1,25 @@
-//! Host names: which are accepted, and the form in which they are sent.
+//! Validates host names and converts them to the ASCII form that is sent.
 
 use std::{borrow::Cow, net::IpAddr};
 
 use idna::AsciiDenyList;
 use idna::uts46::{DnsLength, Hyphens, Uts46};
 
-/// No name of 253 characters is longer than this in UTF-8, in whatever script it is written.
-/// Anything longer is refused before it costs any work.
-const INPUT_MAX: usize = 1024;
-/// The longest name and the longest label (RFC 1123 2.1, RFC 1035 2.3.4).
-const NAME_MAX: usize = 253;
-const LABEL_MAX: usize = 63;
-/// What separates labels (UTS #46 2.3): in Chinese and Japanese text another dot is at hand.
+/// The largest input in bytes. Longer than every name of 253 characters in UTF-8, in any script. Checked first, so that
+/// a long input costs nothing.
+const MAX_INPUT: usize = 1024;
+/// The largest lengths of a name and a label (RFC 1123 2.1, RFC 1035 2.3.4).
+const MAX_NAME: usize = 253;
+const MAX_LABEL: usize = 63;
+/// The separators of labels (UTS #46 2.3). Chinese and Japanese keyboards produce other dots.
 const DOTS: [char; 4] = ['.', '\u{3002}', '\u{ff0e}', '\u{ff61}'];
-/// What begins an A-label (RFC 5890 2.3.2.1), in any case.
-const ACE: &str = "xn--";
+/// The prefix of an A-label (RFC 5890 2.3.2.1), in any case.
+const ACE_PREFIX: &str = "xn--";
 const WILDCARD_LABEL: &str = "*.";
 
 const REQUIRED: &str = "is required: a host name such as www.example.com";
 const TOO_LONG: &str = "must be at most 253 characters long in all, in its ASCII form";
-const BLANK: &str = "must not contain blanks or control characters";
+const WHITESPACE: &str = "must not contain whitespace or control characters";
 const IP: &str = "must be a host name, not an IP address";
 const BARE: &str = "must be a host name alone, without scheme, user, port or path, such as www.example.com";
 const TRAILING: &str = "must not end in a dot; leave it out";
@@ -30,33 +30,33 @@ const LABEL: &str = "must consist of labels of 1 to 63 letters, digits and hyphe
 const DIGITS: &str = "must not end in a label of digits only";
 const UNICODE: &str = "must be a valid internationalized name, in its Unicode or its xn-- form, of labels of at most 63 characters as xn--";
 
-/// The form of a host name that is sent: U-labels become A-labels, labels in plain ASCII stay
-/// as they are given. The answer is a name of LDH labels, with `*.` before it if it had that.
+/// Converts a host name to the form that is sent: U-labels become A-labels, plain ASCII labels stay unchanged. The
+/// result is a name of LDH labels, with a leading `*.` if `value` has one.
 pub(crate) fn to_ascii(value: &str) -> Result<Cow<'_, str>, &'static str> {
-    plausible(value)?;
+    check_plausible(value)?;
     let (wildcard, name) = value.split_at(if value.starts_with(WILDCARD_LABEL) { WILDCARD_LABEL.len() } else { 0 });
     let sent = match labels_to_ascii(name)? {
         Cow::Borrowed(_) => Cow::Borrowed(value),
         Cow::Owned(name) => Cow::Owned([wildcard, &name].concat()),
     };
-    if sent.len() > NAME_MAX {
+    if sent.len() > MAX_NAME {
         return Err(TOO_LONG);
     }
-    // The last word is said on what is sent, whatever the steps before made of the value.
-    ldh(&sent[wildcard.len()..])?;
+    // Checks the result, so that an error in the conversion cannot produce an invalid name.
+    check_ldh(&sent[wildcard.len()..])?;
     Ok(sent)
 }
 
-/// Names what is plainly no host name, so that the caller is told more than "bad label".
-fn plausible(value: &str) -> Result<(), &'static str> {
+/// Rejects values that are obviously not a host name, with a specific message.
+fn check_plausible(value: &str) -> Result<(), &'static str> {
     if value.is_empty() {
         return Err(REQUIRED);
     }
-    if value.len() > INPUT_MAX {
+    if value.len() > MAX_INPUT {
         return Err(TOO_LONG);
     }
     if value.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        return Err(BLANK);
+        return Err(WHITESPACE);
     }
     let unbracketed = value.trim_start_matches('[').trim_end_matches(']');
     if unbracketed.parse::<IpAddr>().is_ok() {
@@ -74,52 +74,52 @@ fn plausible(value: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Turns the U-labels of a name into A-labels, and keeps the case of the labels in plain ASCII. A name without anything
-/// to turn is borrowed.
+/// Converts the U-labels of a name to A-labels and keeps the case of plain ASCII labels. Borrows a name that needs no
+/// conversion.
 fn labels_to_ascii(name: &str) -> Result<Cow<'_, str>, &'static str> {
     if name.split(DOTS).all(is_plain) {
         return Ok(if name.is_ascii() { name.into() } else { name.replace(DOTS, ".").into() });
     }
-    // The whole name at once, since the rule for right-to-left scripts looks at all labels
-    // (RFC 5893 2).
+    // The complete name at once, because the rule for right-to-left scripts covers all labels (RFC 5893 2).
     let ascii = Uts46::new()
         .to_ascii(name.as_bytes(), AsciiDenyList::STD3, Hyphens::CheckFirstLast, DnsLength::Verify)
         .map_err(|_| UNICODE)?;
-    let given: Vec<&str> = name.split(DOTS).collect();
+    let original: Vec<&str> = name.split(DOTS).collect();
     let mapped: Vec<&str> = ascii.split('.').collect();
-    // Some characters are mapped to more than one, a dot among them.
-    if given.len() != mapped.len() {
+    // Some characters map to several, which may include a dot.
+    if original.len() != mapped.len() {
         return Err(UNICODE);
     }
     if !mapped.iter().all(|label| is_plain(label) || decodes(label)) {
         return Err(UNICODE);
     }
-    let kept = given.iter().zip(&mapped);
-    let sent: Vec<&str> = kept.map(|(given, mapped)| if is_plain(given) { *given } else { *mapped }).collect();
+    let labels = original.iter().zip(&mapped);
+    let sent: Vec<&str> =
+        labels.map(|(original, mapped)| if is_plain(original) { *original } else { *mapped }).collect();
     Ok(sent.join(".").into())
 }
 
-/// Whether a label is in ASCII and no A-label.
+/// Returns whether a label is ASCII and not an A-label.
 fn is_plain(label: &str) -> bool {
-    label.is_ascii() && !label.get(..ACE.len()).is_some_and(|start| start.eq_ignore_ascii_case(ACE))
+    label.is_ascii() && !label.get(..ACE_PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(ACE_PREFIX))
 }
 
-/// Whether an A-label decodes to a U-label that encodes to the same A-label again (RFC 5890
-/// 2.3.2.1).
+/// Returns whether an A-label decodes to a U-label that encodes to the same A-label (RFC 5890 2.3.2.1).
 fn decodes(label: &str) -> bool {
     let uts46 = Uts46::new();
-    let (deny, hyphens) = (AsciiDenyList::STD3, Hyphens::CheckFirstLast);
+    let deny = AsciiDenyList::STD3;
+    let hyphens = Hyphens::CheckFirstLast;
     let (unicode, outcome) = uts46.to_unicode(label.as_bytes(), deny, hyphens);
     outcome.is_ok()
         && !unicode.is_ascii()
         && uts46
             .to_ascii(unicode.as_bytes(), deny, hyphens, DnsLength::Verify)
-            .is_ok_and(|again| again.eq_ignore_ascii_case(label))
+            .is_ok_and(|encoded| encoded.eq_ignore_ascii_case(label))
 }
 
-/// Checks a name without its wildcard: LDH labels (RFC 5890 2.3.1), at least two of them, and
-/// the last one not of digits only, so that it cannot be an IPv4 address (RFC 1123 2.1).
-fn ldh(name: &str) -> Result<(), &'static str> {
+/// Checks a name without its wildcard: at least two LDH labels (RFC 5890 2.3.1), the last not only digits, so that the
+/// name is not an IPv4 address (RFC 1123 2.1).
+fn check_ldh(name: &str) -> Result<(), &'static str> {
     if !name.split('.').all(is_ldh_label) {
         return Err(LABEL);
     }
@@ -131,7 +131,7 @@ fn ldh(name: &str) -> Result<(), &'static str> {
 }
 
 fn is_ldh_label(label: &str) -> bool {
-    (1..=LABEL_MAX).contains(&label.len())
+    (1..=MAX_LABEL).contains(&label.len())
         && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
         && !label.starts_with('-')
         && !label.ends_with('-')
@@ -141,14 +141,14 @@ fn is_ldh_label(label: &str) -> bool {
 mod tests {
     use super::*;
 
-    /// A name of the given length, of labels of up to 63 characters.
+    /// Returns a name of the given length, with labels of up to 63 characters.
     fn name_of(length: usize) -> String {
         let labels = [63, 63, 63, length - 3 * 64].map(|n| "a".repeat(n));
         labels.join(".")
     }
 
     #[test]
-    fn plain_names_are_sent_as_given() {
+    fn plain_names_are_unchanged() {
         let names = [
             "example.com",
             "www.example.com",
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn u_labels_are_sent_as_a_labels() {
+    fn u_labels_become_a_labels() {
         let names = [
             ("bücher.example", "xn--bcher-kva.example"),
             ("BÜCHER.Example", "xn--bcher-kva.Example"),
@@ -198,11 +198,11 @@ mod tests {
     }
 
     #[test]
-    fn a_labels_are_sent_in_lower_case_and_must_decode() {
+    fn a_labels_become_lower_case_and_must_decode() {
         assert_eq!(to_ascii("xn--bcher-kva.Example").as_deref(), Ok("xn--bcher-kva.Example"));
         assert_eq!(to_ascii("XN--BCHER-KVA.Example").as_deref(), Ok("xn--bcher-kva.Example"));
         assert_eq!(to_ascii("*.xn--fsqu00a.xn--fiqs8s").as_deref(), Ok("*.xn--fsqu00a.xn--fiqs8s"));
-        let refused = [
+        let rejected = [
             "xn--.example",
             "xn--a.example",
             "xn--abc-.example",
@@ -211,19 +211,19 @@ mod tests {
             "xn--bcher-kva-.example",
             "xn--\u{fc}.example",
             "ＸＮ－－a.example",
-            // these decode to a capital letter, a half-width one, a soft hyphen, two for one
+            // these decode to an upper-case letter, a half-width letter, a soft hyphen, and a ligature
             "xn--cher-fna.example",
             "xn--4j7c.example",
             "xn--ab-5da.example",
             "xn--e-xbb.example",
         ];
-        for name in refused {
+        for name in rejected {
             assert!(to_ascii(name).is_err(), "{name}");
         }
     }
 
     #[test]
-    fn what_is_sent_is_stable() {
+    fn the_conversion_is_idempotent() {
         for name in ["bücher.example", "*.例子。中国", "WWW.faß.DE", "אבג.example"] {
             let sent = to_ascii(name).unwrap();
             assert_eq!(to_ascii(&sent).as_deref(), Ok(&*sent), "{name}");
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limits_of_length() {
+    fn lengths_are_limited() {
         let longest_label = format!("{}.com", "a".repeat(63));
         let too_long_label = format!("{}.com", "a".repeat(64));
         assert!(to_ascii(&longest_label).is_ok());
@@ -246,11 +246,11 @@ mod tests {
     }
 
     #[test]
-    fn refusals_name_the_rule() {
+    fn violations_name_the_rule() {
         assert_eq!(to_ascii(""), Err(REQUIRED));
         let cases: &[(&str, &[&str])] = &[
             (
-                BLANK,
+                WHITESPACE,
                 &[
                     " ",
                     "a b.com",
@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_accepted_is_a_plain_host_name() {
+    fn accepted_names_are_plain_host_names() {
         let pieces =
             ["a", "A9", "-", ".", "。", "*.", "xn--", "ü", "中", "א", "\u{ad}", "\u{200d}", "１", "ｘn", "kva", "℀"];
         let mut seed = 7_usize;

@@ -1,4 +1,4 @@
-//! One `OTEL_*` variable each: an empty one counts as unset, a bad one leaves a warning.
+//! Reads single `OTEL_*` variables. An empty value counts as unset, an invalid one causes a warning.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,12 +9,12 @@ use secrecy::SecretString;
 
 use super::{METRICS, Otlp, OtlpProtocol, Sampler, Signal};
 use crate::config::Environment;
-use crate::config::problems::one_line;
+use crate::config::reader::Report;
 
-/// The environment, and what is to be said of it.
+/// The environment, and the report for warnings.
 pub(super) struct Variables<'e> {
     pub(super) environment: &'e Environment,
-    pub(super) warnings: &'e mut Vec<String>,
+    pub(super) report: &'e mut Report,
 }
 
 impl<'e> Variables<'e> {
@@ -28,17 +28,19 @@ impl<'e> Variables<'e> {
     }
 
     fn warn(&mut self, name: &str, message: impl fmt::Display) {
-        let line = one_line(&format!("{name}: {message}"));
-        // Both signals read the general variables.
-        if !self.warnings.contains(&line) {
-            self.warnings.push(line);
-        }
+        self.report.warning(name, &message.to_string());
     }
 
-    /// The signal's own variable, or else the general one; a bad value counts as none.
-    fn otlp<T>(&mut self, signal: &Signal, what: &str, expects: &str, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
-        let own = format!("OTEL_EXPORTER_OTLP_{}_{what}", signal.name);
-        let general = format!("OTEL_EXPORTER_OTLP_{what}");
+    /// Reads the signal's own variable, otherwise the general one. An invalid value counts as missing.
+    fn otlp<T>(
+        &mut self,
+        signal: &Signal,
+        suffix: &str,
+        expects: &str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Option<T> {
+        let own = format!("OTEL_EXPORTER_OTLP_{}_{suffix}", signal.name);
+        let general = format!("OTEL_EXPORTER_OTLP_{suffix}");
         [own, general].iter().find_map(|name| {
             let value = parse(self.get(name)?);
             if value.is_none() {
@@ -48,13 +50,13 @@ impl<'e> Variables<'e> {
         })
     }
 
-    /// A whole number from 1 to `most`.
-    pub(super) fn number(&mut self, name: &str, default: u32, most: u32) -> u32 {
+    /// Reads a whole number from 1 to `max`.
+    pub(super) fn number(&mut self, name: &str, default: u32, max: u32) -> u32 {
         let Some(value) = self.get(name) else { return default };
         match value.parse() {
-            Ok(number) if (1..=most).contains(&number) => number,
+            Ok(number) if (1..=max).contains(&number) => number,
             _ => {
-                self.warn(name, format_args!("expects a whole number from 1 to {most}; taken as {default}"));
+                self.warn(name, format_args!("expects a whole number from 1 to {max}; taken as {default}"));
                 default
             }
         }
@@ -62,11 +64,11 @@ impl<'e> Variables<'e> {
 
     pub(super) fn flag(&mut self, name: &str) -> bool {
         let Some(value) = self.get(name) else { return false };
-        let on = value.eq_ignore_ascii_case("true");
-        if !on && !value.eq_ignore_ascii_case("false") {
+        let is_true = value.eq_ignore_ascii_case("true");
+        if !is_true && !value.eq_ignore_ascii_case("false") {
             self.warn(name, "expects true or false; taken as false");
         }
-        on
+        is_true
     }
 
     pub(super) fn service_name(&mut self) -> String {
@@ -101,7 +103,7 @@ impl<'e> Variables<'e> {
         match self.get(&name).map(str::to_ascii_lowercase).as_deref() {
             None | Some("otlp") => true,
             Some("none") => false,
-            // The admin listener serves these anyway.
+            // The admin listener serves Prometheus metrics in any case.
             Some("prometheus") if signal.name == METRICS.name => false,
             Some(_) => {
                 self.warn(&name, "expects otlp or none; nothing is exported");
@@ -110,11 +112,11 @@ impl<'e> Variables<'e> {
         }
     }
 
-    /// The signal's own endpoint as it is; or else the general one, with HTTP as the base of the signal's path.
+    /// Returns the signal's own endpoint unchanged, otherwise the general one, with the signal's path for HTTP.
     fn endpoint(&mut self, signal: &Signal, protocol: OtlpProtocol) -> Option<String> {
         let own = format!("OTEL_EXPORTER_OTLP_{}_ENDPOINT", signal.name);
         let general = "OTEL_EXPORTER_OTLP_ENDPOINT";
-        // A bad endpoint does not fall back to another: telemetry may hold what only the one meant should see.
+        // No fallback to another endpoint after an invalid one, because telemetry may be confidential.
         let (name, value, path) = match (self.get(&own), protocol) {
             (Some(value), _) => (own.as_str(), value, ""),
             (None, OtlpProtocol::Grpc) => (general, self.get(general)?, ""),
@@ -177,12 +179,13 @@ fn milliseconds(value: &str) -> Option<Duration> {
     value.parse().ok().filter(|millis| *millis > 0).map(Duration::from_millis)
 }
 
-/// Whether it is a URL to export to. User and query are refused since they may be secret, and a URL is shown.
+/// Returns whether a value is a valid endpoint. User and query are rejected, because they may be secret and endpoints
+/// are displayed.
 fn is_plain_url(value: &str) -> bool {
     let Ok(uri) = value.parse::<Uri>() else { return false };
-    let plain =
+    let is_plain =
         uri.authority().is_some_and(|authority| !authority.as_str().contains('@') && !authority.host().is_empty());
-    matches!(uri.scheme_str(), Some("http" | "https")) && plain && !value.contains(['?', '#'])
+    matches!(uri.scheme_str(), Some("http" | "https")) && is_plain && !value.contains(['?', '#'])
 }
 
 fn headers(value: &str) -> Option<Vec<(String, SecretString)>> {
@@ -194,7 +197,7 @@ fn headers(value: &str) -> Option<Vec<(String, SecretString)>> {
     pairs(value)?.into_iter().map(header).collect()
 }
 
-/// `key=value,key=value`, percent-encoded. Empty elements, as after a last comma, are nothing.
+/// Parses `key=value,key=value`, percent-encoded. Empty elements, as after a trailing comma, are ignored.
 fn pairs(value: &str) -> Option<Vec<(String, String)>> {
     let decode = |text: &str| percent_decode_str(text.trim()).decode_utf8().ok().map(String::from);
     let elements = value.split(',').filter(|element| !element.trim().is_empty());

@@ -1,10 +1,10 @@
-//! Where a project's key comes from, and what is wrong with it.
+//! Tests of the sources of a project's credentials.
 
 use super::*;
 
 const AGENCY: (&str, &str) = ("SCM_GATEWAY__UPSTREAM__METADATA_ENDPOINT", "http://169.254.169.254");
 
-/// The only project's id, where its key comes from, and that key's AK.
+/// Returns the id of the only project, the source of its credentials, and the AK.
 fn only(config: &Config) -> (String, &'static str, String) {
     let project = config.projects.default_project();
     let source = match project.key_source {
@@ -18,11 +18,11 @@ fn only(config: &Config) -> (String, &'static str, String) {
 }
 
 #[test]
-fn a_key_is_looked_for_in_the_variables_then_the_profile_then_at_the_agency() {
+fn sources_are_variables_then_profile_then_agency() {
     let dir = Dir::new();
     let named = dir.file("profile", "[basic]\nak = AK-named\nsk = SK\nproject_id = named\n");
     let home = dir.0.path().to_str().expect("UTF-8").to_owned();
-    fs::create_dir(dir.0.path().join(".huaweicloud")).expect("a directory");
+    fs::create_dir(dir.0.path().join(".huaweicloud")).expect("the directory is created");
     dir.file(".huaweicloud/credentials", "[basic]\nak = AK-home\nsk = SK\nsecurity_token = ST\nproject_id = home\n");
     let (ak, sk) = (("HUAWEICLOUD_SDK_AK", "AK-env"), ("HUAWEICLOUD_SDK_SK", "SK"));
     let id = ("HUAWEICLOUD_SDK_PROJECT_ID", "env");
@@ -44,7 +44,7 @@ fn a_key_is_looked_for_in_the_variables_then_the_profile_then_at_the_agency() {
 }
 
 #[test]
-fn half_a_key_in_the_variables_is_a_slip_and_no_reason_to_look_elsewhere() {
+fn a_single_variable_does_not_select_another_source() {
     let dir = Dir::new();
     let profile = dir.file("profile", "[basic]\nak = AK\nsk = SK\nproject_id = p\n");
     let set = [("HUAWEICLOUD_SDK_SK", "SK"), ("HUAWEICLOUD_SDK_CREDENTIALS_FILE", &profile), AGENCY];
@@ -53,45 +53,46 @@ fn half_a_key_in_the_variables_is_a_slip_and_no_reason_to_look_elsewhere() {
 }
 
 #[test]
-fn a_bad_profile_is_named_and_nothing_of_it_shown() {
+fn invalid_profiles_are_named_without_content() {
     let dir = Dir::new();
-    let good = format!("[basic]\nak = AK\nsk = {MARKER}\n");
+    let credentials = format!("[basic]\nak = AK\nsk = {MARKER}\n");
     let table = [
-        ("", "is no profile to use: it has no section [basic]"),
-        ("[basic]\nak = s3cr3t\n", "is no profile to use: [basic] has no `sk`"),
+        ("", "is not a usable profile: it has no section [basic]"),
+        ("[basic]\nak = s3cr3t\n", "is not a usable profile: [basic] has no `sk`"),
         ("[basic]\nak = s3cr3t\nsk = s3cr3t s3cr3t\n", {
-            "is no profile to use: `sk` must hold printable ASCII only, without blanks"
+            "is not a usable profile: `sk` must hold printable ASCII only, without whitespace"
         }),
     ];
     for (text, message) in table {
         let path = dir.file("profile", text);
-        let found = problems("", &variables(&[("HUAWEICLOUD_SDK_CREDENTIALS_FILE", &path)]));
-        assert_eq!(found, [format!("HUAWEICLOUD_SDK_CREDENTIALS_FILE: {path} {message}")]);
-        fs::remove_file(path).expect("it was there");
+        let actual = problems("", &variables(&[("HUAWEICLOUD_SDK_CREDENTIALS_FILE", &path)]));
+        assert_eq!(actual, [format!("HUAWEICLOUD_SDK_CREDENTIALS_FILE: {path} {message}")]);
+        fs::remove_file(path).expect("the file exists");
     }
     let of = |path: &str| problems("", &variables(&[("HUAWEICLOUD_SDK_CREDENTIALS_FILE", path)])).concat();
     assert_eq!(
         of("/nowhere"),
         "HUAWEICLOUD_SDK_CREDENTIALS_FILE: /nowhere cannot be read: No such file or directory (os error 2)"
     );
-    assert!(!of(MARKER).contains(MARKER), "the secret where the name of its file belongs");
+    assert!(!of(MARKER).contains(MARKER), "the secret instead of the path of its file");
     assert!(of(&dir.file("latin1", b"[basic]\nak = \xe9")).ends_with("latin1 is not UTF-8"));
     assert!(of(&dir.file("large", vec![b'#'; 64 * 1024 + 1])).ends_with("large is larger than 64 KiB"));
     let without =
         "HUAWEICLOUD_SDK_PROJECT_ID: is not set; set it, or list the projects and their files under [[projects]]";
-    assert_eq!(of(&dir.file("without", &good)), without);
-    let path = dir.file("id", format!("{good}project_id = {MARKER} {MARKER}\n"));
+    assert_eq!(of(&dir.file("without", &credentials)), without);
+    let path = dir.file("id", format!("{credentials}project_id = {MARKER} {MARKER}\n"));
     let expected = "HUAWEICLOUD_SDK_CREDENTIALS_FILE: `project_id`: expects 1 to 64 letters, digits, `_` and `-`";
     assert_eq!(of(&path), expected);
 }
 
 #[test]
-fn a_profile_readable_by_everyone_is_a_warning() {
+fn a_world_readable_profile_is_a_warning() {
     let dir = Dir::new();
-    fs::create_dir(dir.0.path().join(".huaweicloud")).expect("a directory");
+    fs::create_dir(dir.0.path().join(".huaweicloud")).expect("the directory is created");
     let text = format!("[basic]\nak = AK\nsk = {MARKER}\nproject_id = p\n");
     let path = dir.file_with_mode(".huaweicloud/credentials", text, 0o644);
-    let config = load(None, &variables(&[("HOME", dir.0.path().to_str().expect("UTF-8"))])).expect("a configuration");
+    let config =
+        load(None, &variables(&[("HOME", dir.0.path().to_str().expect("UTF-8"))])).expect("the configuration is valid");
     let expected =
         format!("~/.huaweicloud/credentials: {path} is open to everyone on this machine; run `chmod o-rw {path}`");
     assert_eq!(config.warnings, [expected]);
@@ -99,11 +100,11 @@ fn a_profile_readable_by_everyone_is_a_warning() {
 }
 
 #[test]
-fn a_project_without_files_uses_the_agency_once_that_is_switched_on() {
+fn a_project_without_files_uses_the_enabled_agency() {
     let dir = Dir::new();
     let text = format!("default_project = \"a\"\n{}[[projects]]\nid = \"b\"\n", dir.project("a"));
-    let config = good(&text, &variables(&[AGENCY]));
-    let project = |id: &str| config.projects.get(id).expect("the project");
+    let config = valid(&text, &variables(&[AGENCY]));
+    let project = |id: &str| config.projects.get(id).expect("the project exists");
     assert!(matches!(project("a").key_source, KeySource::Files(_)) && project("a").credentials.is_some());
     assert!(matches!(project("b").key_source, KeySource::Agency) && project("b").credentials.is_none());
     let missing = ["projects[1].ak_file: is missing; it is the file with the access key id (AK)", {
@@ -121,14 +122,15 @@ fn a_project_without_files_uses_the_agency_once_that_is_switched_on() {
 }
 
 #[test]
-fn a_secret_file_without_its_secret_is_a_problem() {
+fn invalid_secret_files_are_rejected() {
     let dir = Dir::new();
-    let (empty, blank) = (dir.file("empty", "\n"), dir.file("blank", "  \n"));
-    let (large, directory) =
-        (dir.file("large", [b'k'; 64 * 1024 + 1]), dir.0.path().to_str().expect("UTF-8").to_owned());
+    let empty = dir.file("empty", "\n");
+    let whitespace = dir.file("whitespace", "  \n");
+    let large = dir.file("large", [b'k'; 64 * 1024 + 1]);
+    let directory = dir.0.path().to_str().expect("UTF-8").to_owned();
     let table = [
         (&empty, "is empty"),
-        (&blank, "is blank"),
+        (&whitespace, "is only whitespace"),
         (&large, "is larger than 64 KiB"),
         (&directory, "is not a regular file"),
         (&"/dev/null".to_owned(), "is not a regular file"),
@@ -141,10 +143,10 @@ fn a_secret_file_without_its_secret_is_a_problem() {
 }
 
 #[test]
-fn a_secret_file_readable_by_everyone_is_a_warning() {
+fn a_world_readable_secret_file_is_a_warning() {
     let dir = Dir::new();
     let open = dir.file_with_mode("open", "key", 0o644);
-    let config = good(&format!("{}security_token_file = {open:?}", dir.project("p")), &Environment::new());
+    let config = valid(&format!("{}security_token_file = {open:?}", dir.project("p")), &Environment::new());
     let message = format!("{open} is open to everyone on this machine; run `chmod o-rw {open}`");
     assert_eq!(config.warnings, [format!("projects[0].security_token_file: {message}")]);
 }

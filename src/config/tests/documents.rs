@@ -89,8 +89,10 @@ fn bounds(text: &str) -> Option<[u64; 2]> {
 
 #[test]
 fn the_sample_holds_the_defaults() {
-    let [mut sample, mut default] =
-        [good(SAMPLE, &with_key(&[])), load(None, &with_key(&[])).expect("a configuration")];
+    let [mut sample, mut default] = [
+        valid(SAMPLE, &with_credentials(&[])),
+        load(None, &with_credentials(&[])).expect("the configuration is valid"),
+    ];
     // Only the sources of the values may differ.
     let [from_file, by_default] = [&mut sample, &mut default].map(|config| std::mem::take(&mut config.settings));
     assert_eq!(format!("{sample:?}"), format!("{default:?}"));
@@ -107,7 +109,7 @@ fn page_and_sample_have_exactly_the_known_keys() {
 
 #[test]
 fn documented_defaults_match_the_code() {
-    let config = load(None, &with_key(&[])).expect("a configuration");
+    let config = load(None, &with_credentials(&[])).expect("the configuration is valid");
     let assignments: Vec<_> = config.settings.iter().map(Setting::assignment).collect();
     let defaults: BTreeMap<_, _> = assignments.iter().filter_map(|line| line.split_once(" = ")).collect();
     for (key, Row { default, .. }) in documented() {
@@ -127,7 +129,7 @@ fn documented_ranges_match_the_code() {
             continue;
         }
         let variable = format!("SCM_GATEWAY__{}", key.replace('.', "__").to_ascii_uppercase());
-        let problems = problems("", &with_key(&[(&variable, "?")]));
+        let problems = problems("", &with_credentials(&[(&variable, "?")]));
         let expected = problems.iter().find_map(|line| bounds(line.rsplit_once(" from ")?.1));
         assert_eq!(bounds(row.range), expected, "{key}: {problems:?}");
         compared += usize::from(expected.is_some());
@@ -159,13 +161,13 @@ fn the_sample_with_all_keys_is_valid() {
             _ => format!("{line}\n"),
         })
         .collect();
-    let config = good(&text, &Environment::new());
+    let config = valid(&text, &Environment::new());
     assert!(config.upstream.ca.is_some_and(|ca| ca.certificates.len() == 1));
     assert!(config.upstream.proxy.is_some());
     assert!(config.server.tls.is_some_and(|tls| tls.material.client_ca.is_some()));
     assert_eq!(config.callers.len(), 1);
     let id = &config.projects.default_project().id;
-    assert!(config.projects.get(id).is_some_and(|project| key_of(project).security_token.is_some()));
+    assert!(config.projects.get(id).is_some_and(|project| credentials_of(project).security_token.is_some()));
 }
 
 #[test]

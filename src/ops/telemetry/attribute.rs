@@ -1,20 +1,20 @@
-//! The names of attributes: semantic conventions 1.45, and `scm.*` for what they do not know.
+//! The names of attributes: semantic conventions 1.45, and `scm.*` for attributes that they do not define.
 
-/// `grpc`.
+/// The RPC system, `grpc`.
 pub const RPC_SYSTEM_NAME: &str = "rpc.system.name";
-/// The full name of the RPC, `_OTHER` for one that is not served.
+/// The full name of the RPC, or `_OTHER` for an unknown one.
 pub const RPC_METHOD: &str = "rpc.method";
-/// The name of the gRPC status, `NOT_FOUND`.
+/// The name of the gRPC status, such as `NOT_FOUND`.
 pub const RPC_RESPONSE_STATUS_CODE: &str = "rpc.response.status_code";
-/// What kind of failure it was, where it counts as one.
+/// The kind of a failure.
 pub const ERROR_TYPE: &str = "error.type";
 /// The reason of `google.rpc.ErrorInfo`.
 pub const SCM_REASON: &str = "scm.reason";
-/// `POST`.
+/// The HTTP method, such as `POST`.
 pub const HTTP_REQUEST_METHOD: &str = "http.request.method";
 /// The HTTP status, an integer.
 pub const HTTP_RESPONSE_STATUS_CODE: &str = "http.response.status_code";
-/// How many attempts came before, an integer; from the second attempt on.
+/// The number of previous attempts, an integer; from the second attempt on.
 pub const HTTP_REQUEST_RESEND_COUNT: &str = "http.request.resend_count";
 /// The host of SCM's endpoint.
 pub const SERVER_ADDRESS: &str = "server.address";

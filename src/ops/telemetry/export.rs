@@ -1,4 +1,4 @@
-//! The OTLP exporters, told only what the configuration says, and counted, so that a loss shows.
+//! The OTLP exporters. They use only the configuration, and lost telemetry is counted.
 
 use std::{
     collections::HashMap,
@@ -25,16 +25,16 @@ use secrecy::ExposeSecret as _;
 
 use crate::config::{Otlp, OtlpProtocol};
 
-/// Telemetry cannot be set up as configured.
+/// Telemetry cannot be started as configured.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The exporter cannot be made.
+    /// The exporter cannot be created.
     #[error("OTLP exporter: {0}")]
     Otlp(#[from] ExporterBuildError),
-    /// The HTTP client of an exporter cannot be made.
+    /// The HTTP client of an exporter cannot be created.
     #[error("OTLP exporter: no HTTP client can be made; are the system's CA certificates there?")]
     Http,
-    /// The metrics registry cannot be made.
+    /// The metrics registry cannot be created.
     #[error("metrics: {0}")]
     Metrics(#[from] OTelSdkError),
 }
@@ -42,26 +42,26 @@ pub enum StartError {
 pub(super) fn spans(otlp: &Otlp) -> Result<SpanExporter, StartError> {
     let builder = SpanExporter::builder();
     Ok(match otlp.protocol {
-        OtlpProtocol::Grpc => by_grpc(builder.with_tonic(), otlp).build()?,
-        OtlpProtocol::HttpProtobuf => by_http(builder.with_http(), otlp)?.build()?,
+        OtlpProtocol::Grpc => over_grpc(builder.with_tonic(), otlp).build()?,
+        OtlpProtocol::HttpProtobuf => over_http(builder.with_http(), otlp)?.build()?,
     })
 }
 
 pub(super) fn metrics(otlp: &Otlp) -> Result<MetricExporter, StartError> {
     let builder = MetricExporter::builder();
     Ok(match otlp.protocol {
-        OtlpProtocol::Grpc => by_grpc(builder.with_tonic(), otlp).build()?,
-        OtlpProtocol::HttpProtobuf => by_http(builder.with_http(), otlp)?.build()?,
+        OtlpProtocol::Grpc => over_grpc(builder.with_tonic(), otlp).build()?,
+        OtlpProtocol::HttpProtobuf => over_http(builder.with_http(), otlp)?.build()?,
     })
 }
 
-fn by_grpc<B: WithExportConfig + WithTonicConfig>(builder: B, otlp: &Otlp) -> B {
-    let trusting = ClientTlsConfig::new().with_enabled_roots();
+fn over_grpc<B: WithExportConfig + WithTonicConfig>(builder: B, otlp: &Otlp) -> B {
+    let tls = ClientTlsConfig::new().with_enabled_roots();
     let builder = builder.with_endpoint(&otlp.endpoint).with_timeout(otlp.timeout);
-    builder.with_metadata(metadata(otlp)).with_tls_config(trusting)
+    builder.with_metadata(metadata(otlp)).with_tls_config(tls)
 }
 
-fn by_http<B: WithExportConfig + WithHttpConfig>(builder: B, otlp: &Otlp) -> Result<B, StartError> {
+fn over_http<B: WithExportConfig + WithHttpConfig>(builder: B, otlp: &Otlp) -> Result<B, StartError> {
     let builder = builder.with_protocol(Protocol::HttpBinary).with_endpoint(&otlp.endpoint).with_timeout(otlp.timeout);
     Ok(builder.with_headers(headers(otlp)).with_http_client(http_client(otlp.timeout)?))
 }
@@ -72,19 +72,19 @@ fn headers(otlp: &Otlp) -> HashMap<String, String> {
 
 fn metadata(otlp: &Otlp) -> MetadataMap {
     let headers: Result<http::HeaderMap, http::Error> = (&headers(otlp)).try_into();
-    MetadataMap::from_headers(headers.expect("the configuration takes headers only"))
+    MetadataMap::from_headers(headers.expect("the configuration checks the headers"))
 }
 
-/// A client that sends headers, which may hold a key, to nobody but the collector. It has to be made outside of the
-/// runtime, for it has one of its own.
+/// Creates a client that sends headers, which may hold an API key, only to the collector. The client has its own
+/// runtime and therefore has to be created outside of the caller's.
 fn http_client(timeout: Duration) -> Result<blocking::Client, StartError> {
     let builder =
         blocking::Client::builder().redirect(redirect::Policy::none()).referer(false).no_proxy().timeout(timeout);
-    let made = std::thread::spawn(move || builder.build()).join();
-    made.map_err(|_| StartError::Http)?.map_err(|_| StartError::Http)
+    let client = std::thread::spawn(move || builder.build()).join();
+    client.map_err(|_| StartError::Http)?.map_err(|_| StartError::Http)
 }
 
-/// What became of telemetry: on both sides of the queue, for what ended and was not exported is waiting or lost.
+/// The outcomes of exports. Spans are counted before and after the queue, because the difference is queued or lost.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Outcomes(Arc<Counts>);
 
@@ -95,24 +95,24 @@ struct Counts {
     metrics: Outcome,
 }
 
-/// What became of exports of one kind.
+/// The outcomes of exports of one signal.
 #[derive(Debug, Default)]
 struct Outcome {
     exported: AtomicU64,
     failed: AtomicU64,
-    /// The last one failed.
+    /// Whether the last export failed.
     failing: AtomicBool,
 }
 
 impl Outcomes {
-    /// Counts what goes through an exporter or a processor.
-    pub(super) fn of<T>(&self, inner: T) -> Counted<T> {
+    /// Wraps an exporter or processor to count its outcomes.
+    pub(super) fn counted<T>(&self, inner: T) -> Counted<T> {
         Counted { inner, outcomes: self.clone() }
     }
 
-    /// Makes the counts visible.
-    pub(super) fn register(&self, meter: &Meter) {
-        let show = |name, unit, description, states: fn(&Counts) -> Vec<(&'static str, &AtomicU64)>| {
+    /// Registers the metrics.
+    pub(super) fn register_metrics(&self, meter: &Meter) {
+        let register = |name, unit, description, states: fn(&Counts) -> Vec<(&'static str, &AtomicU64)>| {
             let counts = self.0.clone();
             meter
                 .u64_observable_counter(name)
@@ -125,13 +125,13 @@ impl Outcomes {
                 })
                 .build();
         };
-        show(
+        register(
             "scm_gateway.telemetry.spans",
             "{span}",
             "Spans by state: ended, exported, failed; ended and neither of the others is waiting or lost",
             |c| vec![("ended", &c.spans_ended), ("exported", &c.spans.exported), ("failed", &c.spans.failed)],
         );
-        show(
+        register(
             "scm_gateway.telemetry.metric_exports",
             "{export}",
             "Exports of all metrics by state: exported, failed",
@@ -139,20 +139,20 @@ impl Outcomes {
         );
     }
 
-    /// Counts an export, and says in the log when exports of this kind begin to fail and when they work again: in our own
-    /// words, for the collector's may hold anything.
-    fn exported(&self, what: &'static str, result: &OTelSdkResult, count: usize, outcome: &Outcome) {
+    /// Counts an export, and logs when exports of this signal start to fail and when they recover. The collector's
+    /// error is omitted, because it may hold any data.
+    fn exported(&self, signal: &'static str, result: &OTelSdkResult, count: usize, outcome: &Outcome) {
         let failed = result.is_err();
         if failed { &outcome.failed } else { &outcome.exported }.fetch_add(count as u64, Relaxed);
         match (outcome.failing.swap(failed, Relaxed), failed) {
-            (false, true) => tracing::warn!(what, "telemetry export failed, data is lost"),
-            (true, false) => tracing::info!(what, "telemetry export recovered"),
+            (false, true) => tracing::warn!(what = signal, "telemetry export failed, data is lost"),
+            (true, false) => tracing::info!(what = signal, "telemetry export recovered"),
             _ => {}
         }
     }
 }
 
-/// An exporter or processor whose outcomes are counted.
+/// An exporter or processor with counted outcomes.
 #[derive(Debug)]
 pub(super) struct Counted<T> {
     inner: T,

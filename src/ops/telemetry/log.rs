@@ -1,5 +1,5 @@
-//! Log lines: JSON on standard output, or text if that is a terminal. A thread of their own writes them, so that a
-//! reader who stops reading costs lines and never a call.
+//! The log: JSON lines on standard output, or text on a terminal. A separate thread writes the lines, so that a stalled
+//! reader loses lines and never delays a call.
 
 use std::{
     fs::File,
@@ -26,65 +26,66 @@ use json::Json;
 
 use crate::clock::Clock;
 
-/// Lines that wait at most for the reader; further ones are dropped.
+/// The largest number of queued lines. Further lines are dropped.
 const QUEUE_LINES: usize = 8192;
 
-/// Bytes of lines that are written at once: what a pipe takes without waiting.
+/// The largest batch of lines in bytes, which a pipe accepts without blocking.
 const MAX_BATCH_BYTES: usize = 16 * 1024;
 
-/// How long a line waits at most for others that come after it.
+/// The interval between batches, which bounds the delay of a line.
 const BATCH_INTERVAL: Duration = Duration::from_millis(5);
 
-/// How long the end of the process waits at most for the reader of the last lines.
+/// The timeout for writing the last lines before the process exits.
 pub const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Libraries whose lines may hold what a collector or an environment variable says. What is lost is counted instead.
+/// The prefix of libraries whose lines may hold data from a collector or an environment variable. Their errors are
+/// counted instead.
 const SUPPRESSED_TARGET: &str = "opentelemetry";
 
-/// Libraries that would print what they carry: held at `info` whatever the filter says.
+/// Libraries that log the data they transfer below `info`. The filter cannot lower their level.
 const CAPPED_AT_INFO: &[&str] = &["h2", "hyper", "hyper_util", "reqwest", "rustls", "tonic", "tower"];
 
-/// Lines dropped so far. The log is the process's, as `tracing` has it, and begins before a gateway: so is the count.
+/// Lines dropped so far. The count belongs to the process, because `tracing` has one log for a process.
 static DROPPED: OnceLock<ErrorCounter> = OnceLock::new();
 
-/// Lines lost so far because they could not be written: nobody reads, or the disk is full.
+/// Lines lost so far because a write failed: the pipe is closed, or the disk is full.
 static UNWRITTEN: AtomicU64 = AtomicU64::new(0);
 
-/// The running log.
+/// The log of the process.
 pub struct Log(WorkerGuard);
 
 impl Log {
-    /// Writes the lines still waiting, as far as their reader takes them in this time.
-    pub fn flush(self, time: Duration) {
+    /// Writes the queued lines, for at most `limit`.
+    pub fn flush(self, limit: Duration) {
         let (done, written) = mpsc::channel();
         let Self(guard) = self;
         std::thread::spawn(move || {
-            drop(guard); // waits for the reader, in the worst case for ever
+            drop(guard); // blocks while the reader is stalled
             let _ = done.send(());
         });
-        let _ = written.recv_timeout(time);
+        let _ = written.recv_timeout(limit);
     }
 }
 
-/// Starts logging for the process, on standard output: JSON, or on a terminal lines for people. `filter` is the value of
-/// `RUST_LOG`; without one, or with a broken one, `info`.
+/// Starts the log on standard output, as JSON or, on a terminal, as text. `filter` is the value of `RUST_LOG`. A
+/// missing or invalid filter means `info`.
 pub fn start(filter: Option<&str>) -> Log {
-    let form = if std::io::stdout().is_terminal() { Form::Readable } else { Form::Json };
-    start_as(form, output(), filter)
+    let format = if std::io::stdout().is_terminal() { Format::Text } else { Format::Json };
+    start_as(format, output(), filter)
 }
 
-/// Starts logging for the process, as JSON to a writer.
+/// Starts the log as JSON on a writer.
 pub fn start_to(writer: impl Write + Send + 'static, filter: Option<&str>) -> Log {
-    start_as(Form::Json, writer, filter)
+    start_as(Format::Json, writer, filter)
 }
 
-/// How a line is written.
-enum Form {
+/// The format of the lines.
+enum Format {
     Json,
-    Readable,
+    Text,
 }
 
-fn start_as(form: Form, writer: impl Write + Send + 'static, filter: Option<&str>) -> Log {
+fn start_as(format: Format, writer: impl Write + Send + 'static, filter: Option<&str>) -> Log {
     let (writer, guard) = NonBlockingBuilder::default()
         .lossy(true)
         .buffered_lines_limit(QUEUE_LINES)
@@ -92,25 +93,25 @@ fn start_as(form: Form, writer: impl Write + Send + 'static, filter: Option<&str
         .finish(BatchWriter::new(writer));
     let _ = DROPPED.set(writer.error_counter());
     let parsed = filter.filter(|text| !text.is_empty()).map(|text| EnvFilter::builder().parse(text));
-    let broken = matches!(parsed, Some(Err(_)));
+    let is_invalid = matches!(parsed, Some(Err(_)));
     let filter = parsed.and_then(Result::ok).unwrap_or_else(|| EnvFilter::new("info"));
-    let lines = match form {
-        Form::Json => Json { writer, clock: Clock::system() }.boxed(),
-        Form::Readable => tracing_subscriber::fmt::layer().with_writer(writer).boxed(),
+    let lines = match format {
+        Format::Json => Json { writer, clock: Clock::system() }.boxed(),
+        Format::Text => tracing_subscriber::fmt::layer().with_writer(writer).boxed(),
     };
     tracing_subscriber::registry().with(filter).with(lines.with_filter(filter_fn(is_allowed))).init();
-    if broken {
+    if is_invalid {
         tracing::warn!("RUST_LOG is not a valid filter: using info");
     }
     Log(guard)
 }
 
-/// Makes the count of dropped lines visible.
-pub(super) fn register(meter: &Meter) {
+/// Registers the metric of dropped lines.
+pub(super) fn register_metrics(meter: &Meter) {
     meter
         .u64_observable_counter("scm_gateway.log.lines.dropped")
         .with_unit("{line}")
-        .with_description("Log lines that were lost: nobody read them in time, or they could not be written")
+        .with_description("Log lines that were lost: not read in time, or not writable")
         .with_callback(|counter| {
             let dropped = DROPPED.get().map_or(0, |lines| lines.dropped_lines() as u64);
             counter.observe(dropped + UNWRITTEN.load(Relaxed), &[]);
@@ -118,39 +119,41 @@ pub(super) fn register(meter: &Meter) {
         .build();
 }
 
-/// Passes lines on, those that wait together in one write, and counts those that it cannot.
+/// Writes lines in batches and counts the lines that cannot be written.
+///
+/// The batching policy: `tracing_appender` writes all queued lines and then calls `flush`, which writes the batch and
+/// sleeps for [`BATCH_INTERVAL`] on the log thread. Lines of the next 5 ms are queued meanwhile and become one write.
+/// Waking the thread for each line would cost more than the line itself.
 struct BatchWriter<W> {
     writer: W,
-    waiting: Vec<u8>,
+    batch: Vec<u8>,
     lines: u64,
 }
 
 impl<W: Write> BatchWriter<W> {
     fn new(writer: W) -> Self {
-        Self { writer, waiting: Vec::with_capacity(MAX_BATCH_BYTES), lines: 0 }
+        Self { writer, batch: Vec::with_capacity(MAX_BATCH_BYTES), lines: 0 }
     }
 
     fn write_batch(&mut self) {
-        if self.writer.write_all(&self.waiting).is_err() {
+        if self.writer.write_all(&self.batch).is_err() {
             UNWRITTEN.fetch_add(self.lines, Relaxed);
         }
-        self.waiting.clear();
+        self.batch.clear();
         self.lines = 0;
     }
 }
 
 impl<W: Write> Write for BatchWriter<W> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if self.waiting.len() + line.len() > MAX_BATCH_BYTES {
+        if self.batch.len() + line.len() > MAX_BATCH_BYTES {
             self.write_batch();
         }
-        self.waiting.extend_from_slice(line);
+        self.batch.extend_from_slice(line);
         self.lines += 1;
         Ok(line.len())
     }
 
-    /// Called when no other line waits. The thread rests before it looks for the next ones: to be woken for each would
-    /// cost more than the line itself.
     fn flush(&mut self) -> io::Result<()> {
         self.write_batch();
         let flushed = self.writer.flush();
@@ -159,7 +162,7 @@ impl<W: Write> Write for BatchWriter<W> {
     }
 }
 
-/// From now on a panic of the process is a log line: where, not what, for a panic's words may hold anything.
+/// Logs each panic with its location. The message is omitted, because it may hold any data.
 pub fn hook_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let location = panic.location().map(ToString::to_string).unwrap_or_default();
@@ -167,23 +170,23 @@ pub fn hook_panics() {
     }));
 }
 
-/// Standard output under a handle of its own: the lock of `std::io::stdout` would be held by a write that waits.
+/// Returns standard output with its own handle, because a blocked write would hold the lock of `std::io::stdout`.
 fn output() -> Box<dyn Write + Send> {
     match std::io::stdout().as_fd().try_clone_to_owned() {
         Ok(stdout) => Box::new(File::from(stdout)),
-        Err(_) => Box::new(io::sink()), // it is closed
+        Err(_) => Box::new(io::sink()), // standard output is closed
     }
 }
 
-/// Whether a line may be printed at all: only events, and of some libraries only the louder ones.
+/// Returns whether an event may be logged, whatever the filter is.
 fn is_allowed(metadata: &Metadata<'_>) -> bool {
     let library = metadata.target().split("::").next().unwrap_or_default();
-    let loudest = match library {
+    let most_verbose = match library {
         library if CAPPED_AT_INFO.contains(&library) => Level::INFO,
         library if library.starts_with(SUPPRESSED_TARGET) => return false,
         _ => Level::TRACE,
     };
-    metadata.is_event() && *metadata.level() <= loudest
+    metadata.is_event() && *metadata.level() <= most_verbose
 }
 
 #[cfg(test)]
@@ -195,7 +198,7 @@ mod tests {
 
     use super::{BatchWriter, MAX_BATCH_BYTES};
 
-    /// The writes that came.
+    /// Records each write.
     #[derive(Clone, Default)]
     struct Writes(Arc<Mutex<Vec<Vec<u8>>>>);
 
@@ -211,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_wait_together_are_one_write_of_a_bounded_size() {
+    fn queued_lines_are_written_in_bounded_batches() {
         let writes = Writes::default();
         let mut batch_writer = BatchWriter::new(writes.clone());
         batch_writer.write_all(b"one\n").unwrap();

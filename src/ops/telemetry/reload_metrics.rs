@@ -7,8 +7,8 @@ use opentelemetry::{
     metrics::{Counter, Gauge, Meter},
 };
 
-/// The reloads of one project's credentials, or of the certificates of one side. All series exist from the start, so that a
-/// rate sees the first reload.
+/// The reloads of one project's credentials, or of the certificates of one side. All series exist from the start, so
+/// that a rate sees the first reload.
 pub(crate) struct ReloadMetrics {
     counter: Counter<u64>,
     failing: Gauge<u64>,

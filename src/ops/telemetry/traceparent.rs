@@ -1,5 +1,6 @@
-//! W3C trace context: read from the caller's headers, written for SCM. Baggage is neither read nor written, and
-//! `tracestate` stays inside: SCM gets the ids and the sampled flag, nothing of the mesh's own.
+//! W3C trace context: extracts it from the caller's headers and formats it for SCM.
+//!
+//! Baggage is ignored, and `tracestate` is not sent to SCM, because it may hold internal data of the mesh.
 
 use base16ct::lower::encode_string as hex;
 use http::{HeaderMap, HeaderValue};
@@ -10,10 +11,10 @@ use opentelemetry::{
 };
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 
-/// The header's name.
+/// The name of the header.
 pub const TRACEPARENT: &str = "traceparent";
 
-/// The caller's context; an empty one where there is none or a broken one.
+/// Returns the caller's context, or an empty one if the header is missing or invalid.
 pub fn extract(headers: &HeaderMap) -> Context {
     if headers.contains_key(TRACEPARENT) {
         TraceContextPropagator::new().extract_with_context(&Context::new(), &Headers(headers))
@@ -22,7 +23,7 @@ pub fn extract(headers: &HeaderMap) -> Context {
     }
 }
 
-/// The header for the span of `context`, unless that is invalid.
+/// Returns the header for the span of `context`, or `None` if the span is invalid.
 pub fn header(context: &Context) -> Option<HeaderValue> {
     let span = context.span();
     let span = span.span_context();
@@ -30,10 +31,10 @@ pub fn header(context: &Context) -> Option<HeaderValue> {
         let [trace, parent] = [hex(&span.trace_id().to_bytes()), hex(&span.span_id().to_bytes())];
         ["00", &trace, &parent, &hex(&[span.trace_flags().to_u8()])].join("-")
     };
-    span.is_valid().then(|| HeaderValue::try_from(text()).expect("hex and hyphens are a header value"))
+    span.is_valid().then(|| HeaderValue::try_from(text()).expect("hex digits and hyphens are a valid header value"))
 }
 
-/// The id of the trace, for log lines.
+/// Returns the id of the trace, for log lines.
 pub fn trace_id(context: &Context) -> String {
     hex(&context.span().span_context().trace_id().to_bytes())
 }
@@ -41,7 +42,7 @@ pub fn trace_id(context: &Context) -> String {
 struct Headers<'a>(&'a HeaderMap);
 
 impl Extractor for Headers<'_> {
-    /// A header given twice is none: nobody can say which one is right.
+    /// Ignores a duplicate header, because either value could be the right one.
     fn get(&self, key: &str) -> Option<&str> {
         let mut values = self.0.get_all(key).iter();
         match (values.next(), values.next()) {
@@ -64,14 +65,14 @@ mod tests {
     const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
     #[test]
-    fn what_is_read_is_what_is_written() {
+    fn extracted_contexts_are_formatted_unchanged() {
         let headers =
             HeaderMap::from_iter([(http::HeaderName::from_static(TRACEPARENT), HeaderValue::from_static(PARENT))]);
         assert_eq!(header(&extract(&headers)).unwrap(), PARENT);
     }
 
     #[test]
-    fn a_broken_or_doubled_header_is_none() {
+    fn invalid_and_duplicate_headers_are_ignored() {
         let mut headers = HeaderMap::new();
         headers.insert(TRACEPARENT, HeaderValue::from_static("00-zz"));
         assert!(header(&extract(&headers)).is_none());

@@ -1,4 +1,4 @@
-//! Judges what came back: the reply of a success, or the error that the answer is.
+//! Decodes responses of SCM into a reply or an error.
 
 use std::time::{Duration, SystemTime};
 
@@ -14,12 +14,12 @@ use crate::{
 ///
 /// A success is exactly 200 with a JSON object of the right shape that is not an error body.
 pub fn decode<M: RestMethod>(raw: &RawReply, now: SystemTime) -> Result<Decoded, Error> {
-    // Only an object: serde would read a list as the values of the keys.
+    // Only an object, because serde also accepts an array of the values.
     let text = std::str::from_utf8(&raw.body).ok().filter(|text| text.trim_start().starts_with('{'));
     let error_body = text.and_then(ErrorBody::read);
     let request_id = request_id(&raw.headers, error_body.as_ref());
     if raw.status != 200 || error_body.is_some() {
-        return Err(refusal(raw, error_body, request_id, now));
+        return Err(error(raw, error_body, request_id, now));
     }
     match text.and_then(object::<M::Wire>).map(Into::into).filter(M::acknowledged) {
         Some(reply) => Ok(Decoded { reply: Box::new(reply), request_id }),
@@ -30,8 +30,8 @@ pub fn decode<M: RestMethod>(raw: &RawReply, now: SystemTime) -> Result<Decoded,
     }
 }
 
-/// Returns the error that a response other than a success stands for. `now` is needed for `Retry-After` and clock skew.
-fn refusal(raw: &RawReply, body: Option<ErrorBody>, request_id: Option<String>, now: SystemTime) -> Error {
+/// Converts a response other than a success into an error. `now` is needed for `Retry-After` and clock skew.
+fn error(raw: &RawReply, body: Option<ErrorBody>, request_id: Option<String>, now: SystemTime) -> Error {
     let is_expired = raw.status == 401 && body.as_ref().is_some_and(|body| body.expired);
     let clock_skew = if is_expired { skew_seconds(&raw.headers, now) } else { None };
     let code = body.and_then(|body| body.code);
@@ -40,17 +40,17 @@ fn refusal(raw: &RawReply, body: Option<ErrorBody>, request_id: Option<String>, 
     Error { retry_after: retry_after(&raw.headers, now), ..Error::answered(reason, answer) }
 }
 
-/// What the head of an answer tells whose body was not read to its end.
+/// Returns what is known of a response whose body was not read completely.
 pub fn head(status: u16, headers: &http::HeaderMap) -> Answer {
     Answer { http_status: status, request_id: request_id(headers, None), ..Answer::default() }
 }
 
-/// Reads a JSON object. serde would take an array for one, its entries for the fields.
+/// Deserializes a JSON object. Rejects arrays, which serde would accept as the values of the fields.
 fn object<T: DeserializeOwned>(text: &str) -> Option<T> {
     text.trim_ascii_start().starts_with('{').then(|| serde_json::from_str(text).ok())?
 }
 
-/// What an error body says, whoever wrote it: SCM, the API gateway, IAM or another service of the vendor.
+/// An error body of SCM, the API gateway, IAM or another service of the vendor.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct ErrorBody {
     code: Option<String>,
@@ -58,7 +58,8 @@ struct ErrorBody {
     expired: bool,
 }
 
-/// The spellings of an error body. A message is looked at for one word and dropped: it may echo key and personal data.
+/// The wire formats of an error body. A message is searched for one phrase and dropped, because it may echo credentials
+/// and personal data.
 #[derive(Deserialize)]
 struct ErrorBodyWire {
     #[serde(alias = "errorCode")]
@@ -77,7 +78,7 @@ enum Nested {
     Other(serde::de::IgnoredAny),
 }
 
-/// A code or id; IAM writes numbers.
+/// A code or id. IAM sends numbers.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Code {
@@ -87,17 +88,17 @@ enum Code {
 }
 
 impl ErrorBody {
-    /// `None` where the text is no error body. What cannot be read, as when a key of an error comes twice, is one without
-    /// a code: it must not pass for a success.
+    /// Returns `None` if the text is not an error body. Invalid JSON, such as a duplicate key, counts as an error body
+    /// without a code, because it must not count as a success.
     fn read(text: &str) -> Option<Self> {
         let Some(body) = object::<ErrorBodyWire>(text) else { return Some(Self::default()) };
-        let named =
+        let has_error_key =
             body.error_code.is_some() || body.error_msg.is_some() || body.error.is_some() || body.code.is_some();
         let nested = body.error.and_then(|error| match error {
             Nested::Object { code } => code,
             Nested::Other(_) => None,
         });
-        named.then(|| Self {
+        has_error_key.then(|| Self {
             code: [body.error_code, nested, body.code].into_iter().flatten().find_map(Code::into_upstream_code),
             request_id: body.request_id.and_then(Code::into_request_id),
             expired: body.error_msg.and_then(Code::text).is_some_and(|message| says_expired(&message)),
@@ -114,7 +115,7 @@ impl Code {
         }
     }
 
-    /// Only what looks like a code is one: anything else could be data.
+    /// Returns the text if it has the format of a code, because other text may be data.
     fn into_upstream_code(self) -> Option<String> {
         self.text().filter(|code| (3..=36).contains(&code.len()) && is_token(code))
     }
@@ -124,7 +125,8 @@ impl Code {
     }
 }
 
-/// The vendor's words for a date that is more than 15 minutes off. Its echo of our request comes after them.
+/// Returns whether a message reports a date that is more than 15 minutes off. The echo of the request follows the
+/// phrase.
 fn says_expired(message: &str) -> bool {
     message.to_ascii_lowercase().contains("signature expired")
 }
@@ -137,7 +139,7 @@ fn is_request_id(text: &str) -> bool {
     (1..=128).contains(&text.len()) && is_token(text)
 }
 
-/// The vendor's id of the request: the header's, else the body's.
+/// Returns the vendor's id of the request from the headers, otherwise from the body.
 fn request_id(headers: &http::HeaderMap, body: Option<&ErrorBody>) -> Option<String> {
     ["x-request-id", "x-iam-trace-id"]
         .iter()
@@ -145,17 +147,17 @@ fn request_id(headers: &http::HeaderMap, body: Option<&ErrorBody>) -> Option<Str
         .or_else(|| body.and_then(|body| body.request_id.clone()))
 }
 
-/// Seconds by which the `Date` of an answer is ahead of our clock.
+/// Returns the seconds by which the `Date` of a response is ahead of `now`.
 pub fn skew_seconds(headers: &http::HeaderMap, now: SystemTime) -> Option<i64> {
     let date = httpdate::parse_http_date(headers.get(http::header::DATE)?.to_str().ok()?).ok()?;
     Some(seconds_between(now, date))
 }
 
-/// `Retry-After` in seconds or as a date; what is past or unreadable counts as none.
+/// Returns `Retry-After`, given in seconds or as a date. Past and invalid values are ignored.
 fn retry_after(headers: &http::HeaderMap, now: SystemTime) -> Option<Duration> {
     let value = headers.get(http::header::RETRY_AFTER)?.to_str().ok()?.trim();
     let wait = if !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit()) {
-        Duration::from_secs(value.parse().unwrap_or(u64::MAX)) // only too many digits fail to parse
+        Duration::from_secs(value.parse().unwrap_or(u64::MAX)) // parsing fails only on overflow
     } else {
         httpdate::parse_http_date(value).ok()?.duration_since(now).ok()?
     };

@@ -1,14 +1,14 @@
-//! What the vendor's HTTP statuses and error codes mean: the one place that knows them.
+//! Maps the vendor's HTTP statuses and error codes to reasons.
 //!
-//! First the pair of status and code decides, then the code, then the status. Source: the vendor's error code pages of
-//! SCM and of its API gateway; `tests/errors.tsv` lists them.
+//! The pair of status and code takes precedence, then the code, then the status. Source: the vendor's error code pages
+//! of SCM and of its API gateway, listed in `tests/errors.tsv`.
 
 use crate::error::Reason;
 
-/// What an answer with this status and code means. `None` only for a 200 without a known code.
+/// Returns the reason of a response with this status and code, or `None` for a 200 without a known code.
 pub fn reason(status: u16, code: Option<&str>) -> Option<Reason> {
     code.and_then(|code| {
-        // Older installations of the API gateway write APIGW for APIG, with the same numbers.
+        // Older installations of the API gateway use the prefix APIGW with the same numbers.
         let gateway = code.strip_prefix("APIG.").or_else(|| code.strip_prefix("APIGW."));
         match gateway {
             Some(number) => by_gateway_status_and_code(status, number).or_else(|| by_gateway_code(number)),
@@ -19,11 +19,12 @@ pub fn reason(status: u16, code: Option<&str>) -> Option<Reason> {
 }
 
 fn by_gateway_status_and_code(status: u16, number: &str) -> Option<Reason> {
-    let configuration = number.starts_with("010") || number.starts_with("060") || number == "0204";
-    ((400..500).contains(&status) && configuration && number.len() == 4).then_some(Reason::UpstreamConfiguration)
+    let is_configuration = number.starts_with("010") || number.starts_with("060") || number == "0204";
+    ((400..500).contains(&status) && is_configuration && number.len() == 4).then_some(Reason::UpstreamConfiguration)
 }
 
-/// `0201` is not here: the gateway gives it with seven statuses, and the status decides.
+/// Returns the reason of a code. `0201` is missing, because the gateway uses it with seven statuses, so the status
+/// decides.
 fn by_gateway_code(number: &str) -> Option<Reason> {
     Some(match number {
         "0101" | "0106" | "0204" | "0602" | "0607" => Reason::UpstreamConfiguration,
@@ -78,7 +79,7 @@ mod tests {
     use crate::error::Reason;
 
     #[test]
-    fn the_pair_decides_before_the_code_and_the_code_before_the_status() {
+    fn pairs_precede_codes_and_codes_precede_statuses() {
         for (status, code, expected) in [
             (404, Some("APIG.0103"), Reason::UpstreamConfiguration),
             (500, Some("APIG.0103"), Reason::UpstreamError),
@@ -101,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_200_is_an_error_only_by_its_code() {
+    fn a_200_is_an_error_only_with_a_known_code() {
         assert_eq!(reason(200, None), None);
         assert_eq!(reason(200, Some("SCM.9999")), None);
         assert_eq!(reason(200, Some("SCM.0010")), Some(Reason::CertificateState));

@@ -1,11 +1,11 @@
-//! The vendor's replies whose words are not our proto's.
+//! Wire formats of the vendor's responses whose keys differ from the proto.
 
 use serde::Deserialize;
 
 use crate::proto::json::{joined, nullable};
 use crate::proto::{CertificateInfo, ReadInfoResponse};
 
-/// What reading saved information answers: a flat object with `domain_name`, `CSR` and two licence flags.
+/// The response to reading saved information: a flat object with `domain_name`, `CSR` and two license flags.
 #[derive(Deserialize)]
 pub struct ReadInfoWire {
     #[serde(default, deserialize_with = "nullable")]
@@ -36,7 +36,7 @@ pub struct ReadInfoWire {
     tl: Option<Flag>,
 }
 
-/// The vendor's "0" or "1".
+/// A boolean as "0" or "1".
 #[derive(Deserialize, PartialEq)]
 enum Flag {
     #[serde(rename = "0")]
@@ -63,7 +63,7 @@ impl From<ReadInfoWire> for ReadInfoResponse {
                 contact_name: saved.contact_name,
                 contact_phone: saved.contact_phone,
                 contact_email: saved.contact_email,
-                agree_privacy_protection: false, // the vendor does not say
+                agree_privacy_protection: false, // missing in the response
             }),
             bank_licence_uploaded: saved.bl == Some(Flag::Yes),
             business_licence_uploaded: saved.tl == Some(Flag::Yes),
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flag_that_is_none_is_refused() {
+    fn invalid_flags_are_rejected() {
         assert!(serde_json::from_str::<ReadInfoWire>(r#"{"bl":"2"}"#).is_err());
         assert!(serde_json::from_str::<ReadInfoWire>(r#"{"tl":1}"#).is_err());
     }

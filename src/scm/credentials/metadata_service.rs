@@ -153,7 +153,7 @@ mod tests {
             )
         };
         let (ends, good) = (format!("\"{ends}\""), format!("\"{MARKER}\""));
-        let printable_only = "of the metadata service's credentials must hold printable ASCII only, without blanks";
+        let printable_only = "of the metadata service's credentials must hold printable ASCII only, without whitespace";
         let table = [
             (String::new(), none.to_owned()),
             (MARKER.to_owned(), none.to_owned()),

@@ -16,135 +16,135 @@ fn live(credentials: Option<Credentials>) -> LiveCredentials {
 }
 
 /// Returns a permit if one is free at once.
-async fn try_acquire(key: &LiveCredentials) -> Result<SigningPermit, Reason> {
-    key.permit(monotonic()).await.map_err(|error| error.reason)
+async fn try_acquire(live: &LiveCredentials) -> Result<SigningPermit, Reason> {
+    live.permit(monotonic()).await.map_err(|error| error.reason)
 }
 
-async fn attempt(key: &LiveCredentials, verdict: AuthOutcome) {
-    try_acquire(key).await.unwrap().record(verdict);
+async fn attempt(live: &LiveCredentials, outcome: AuthOutcome) {
+    try_acquire(live).await.unwrap().record(outcome);
 }
 
 #[tokio::test(start_paused = true)]
 async fn unverified_credentials_have_three_requests_in_flight() {
-    let key = live(Some(credentials()));
+    let live = live(Some(credentials()));
     let mut permits = Vec::new();
     for _ in 0..3 {
-        permits.push(try_acquire(&key).await.unwrap());
+        permits.push(try_acquire(&live).await.unwrap());
     }
-    let error = key.permit(monotonic()).await.unwrap_err();
+    let error = live.permit(monotonic()).await.unwrap_err();
     assert_eq!(
         (error.reason, error.cause),
         (Reason::Deadline, Some("waiting for credential verification")),
         "deadline exceeded"
     );
     permits.pop().unwrap().record(AuthOutcome::Unknown);
-    permits.push(try_acquire(&key).await.unwrap());
+    permits.push(try_acquire(&live).await.unwrap());
     permits.pop().unwrap().record(AuthOutcome::Accepted);
     for _ in 0..100 {
-        permits.push(try_acquire(&key).await.unwrap());
+        permits.push(try_acquire(&live).await.unwrap());
     }
     permits.pop().unwrap().record(AuthOutcome::Rejected);
-    assert_eq!(try_acquire(&key).await.unwrap_err(), Reason::Deadline, "rejected last: unverified again");
+    assert_eq!(try_acquire(&live).await.unwrap_err(), Reason::Deadline, "unverified again after a rejection");
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_second_rejection_in_a_row_suspends_until_a_probe() {
-    let key = live(Some(credentials()));
-    for verdict in [AuthOutcome::Rejected, AuthOutcome::Accepted, AuthOutcome::Rejected, AuthOutcome::Unknown] {
-        attempt(&key, verdict).await;
-        assert!(!key.is_suspended());
+    let live = live(Some(credentials()));
+    for outcome in [AuthOutcome::Rejected, AuthOutcome::Accepted, AuthOutcome::Rejected, AuthOutcome::Unknown] {
+        attempt(&live, outcome).await;
+        assert!(!live.is_suspended());
     }
-    attempt(&key, AuthOutcome::Rejected).await;
-    assert!(key.is_suspended() && !key.is_usable());
+    attempt(&live, AuthOutcome::Rejected).await;
+    assert!(live.is_suspended() && !live.is_usable());
     advance(Duration::from_millis(299_999)).await;
-    assert_eq!(try_acquire(&key).await.unwrap_err(), Reason::UpstreamCredentials);
-    assert!(!key.is_usable());
+    assert_eq!(try_acquire(&live).await.unwrap_err(), Reason::UpstreamCredentials);
+    assert!(!live.is_usable());
     advance(Duration::from_millis(1)).await;
-    assert!(key.is_usable(), "for the probe");
-    let probe = try_acquire(&key).await.unwrap();
-    assert!(key.is_usable(), "not known to be bad");
-    assert_eq!(try_acquire(&key).await.unwrap_err(), Reason::UpstreamCredentials, "one probe at a time");
+    assert!(live.is_usable(), "the next call is the probe");
+    let probe = try_acquire(&live).await.unwrap();
+    assert!(live.is_usable(), "usable during the probe");
+    assert_eq!(try_acquire(&live).await.unwrap_err(), Reason::UpstreamCredentials, "one probe at a time");
     probe.record(AuthOutcome::Rejected);
-    assert_eq!(try_acquire(&key).await.unwrap_err(), Reason::UpstreamCredentials, "five minutes more");
-    assert!(!key.is_usable());
+    assert_eq!(try_acquire(&live).await.unwrap_err(), Reason::UpstreamCredentials, "suspended for five more minutes");
+    assert!(!live.is_usable());
     advance(Duration::from_secs(300)).await;
-    drop(try_acquire(&key).await.unwrap());
-    attempt(&key, AuthOutcome::Accepted).await;
-    assert!(!key.is_suspended());
+    drop(try_acquire(&live).await.unwrap());
+    attempt(&live, AuthOutcome::Accepted).await;
+    assert!(!live.is_suspended());
 }
 
 #[tokio::test(start_paused = true)]
-async fn another_access_key_starts_with_a_count_of_its_own() {
-    let key = live(Some(credentials()));
-    let old = try_acquire(&key).await.unwrap();
-    attempt(&key, AuthOutcome::Rejected).await;
-    attempt(&key, AuthOutcome::Rejected).await;
-    assert!(key.is_suspended() && !key.is_usable());
-    key.replace(Some(Credentials { access_key: "AK2".to_owned(), ..credentials() }));
-    assert!(!key.is_suspended() && key.is_usable());
+async fn another_access_key_has_its_own_rejection_count() {
+    let live = live(Some(credentials()));
+    let old = try_acquire(&live).await.unwrap();
+    attempt(&live, AuthOutcome::Rejected).await;
+    attempt(&live, AuthOutcome::Rejected).await;
+    assert!(live.is_suspended() && !live.is_usable());
+    live.replace(Some(Credentials { access_key: "AK2".to_owned(), ..credentials() }));
+    assert!(!live.is_suspended() && live.is_usable());
     old.record(AuthOutcome::Rejected);
-    attempt(&key, AuthOutcome::Rejected).await;
-    assert!(!key.is_suspended(), "one rejection of its own");
+    attempt(&live, AuthOutcome::Rejected).await;
+    assert!(!live.is_suspended(), "only one rejection of the new access key");
 }
 
 #[tokio::test(start_paused = true)]
 async fn another_secret_for_a_rejected_access_key_is_probed() {
-    let key = live(Some(credentials()));
-    attempt(&key, AuthOutcome::Rejected).await;
-    attempt(&key, AuthOutcome::Rejected).await;
-    key.replace(Some(Credentials { secret_key: "SK2".into(), ..credentials() }));
-    let first = try_acquire(&key).await.unwrap();
-    assert_eq!(try_acquire(&key).await.unwrap_err(), Reason::Deadline, "one at a time");
+    let live = live(Some(credentials()));
+    attempt(&live, AuthOutcome::Rejected).await;
+    attempt(&live, AuthOutcome::Rejected).await;
+    live.replace(Some(Credentials { secret_key: "SK2".into(), ..credentials() }));
+    let first = try_acquire(&live).await.unwrap();
+    assert_eq!(try_acquire(&live).await.unwrap_err(), Reason::Deadline, "one at a time");
     first.record(AuthOutcome::Rejected);
-    assert!(key.is_suspended(), "the third in a row");
-    key.replace(Some(Credentials { secret_key: "SK3".into(), ..credentials() }));
-    attempt(&key, AuthOutcome::Accepted).await;
-    let all = [try_acquire(&key).await, try_acquire(&key).await, try_acquire(&key).await, try_acquire(&key).await];
+    assert!(live.is_suspended(), "the third in a row");
+    live.replace(Some(Credentials { secret_key: "SK3".into(), ..credentials() }));
+    attempt(&live, AuthOutcome::Accepted).await;
+    let all = [try_acquire(&live).await, try_acquire(&live).await, try_acquire(&live).await, try_acquire(&live).await];
     assert!(all.iter().all(Result::is_ok), "verified");
 }
 
 #[tokio::test(start_paused = true)]
 async fn projects_with_one_access_key_share_its_rejections() {
     let guards = Arc::<LockoutGuards>::default();
-    let keys = [(); 3].map(|()| LiveCredentials::new(Some(credentials()), guards.clone()));
+    let projects = [(); 3].map(|()| LiveCredentials::new(Some(credentials()), guards.clone()));
     let mut permits = Vec::new();
-    for key in &keys {
-        permits.push(try_acquire(key).await.unwrap());
+    for live in &projects {
+        permits.push(try_acquire(live).await.unwrap());
     }
-    assert_eq!(try_acquire(&keys[0]).await.unwrap_err(), Reason::Deadline, "three in flight over all projects");
+    assert_eq!(try_acquire(&projects[0]).await.unwrap_err(), Reason::Deadline, "three in flight over all projects");
     permits.into_iter().for_each(|permit| permit.record(AuthOutcome::Rejected));
-    assert!(keys.iter().all(LiveCredentials::is_suspended));
+    assert!(projects.iter().all(LiveCredentials::is_suspended));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_success_from_before_a_rejection_verifies_nothing() {
-    let key = live(Some(credentials()));
-    let early = try_acquire(&key).await.unwrap();
-    attempt(&key, AuthOutcome::Rejected).await;
-    attempt(&key, AuthOutcome::Rejected).await;
+async fn a_success_before_a_rejection_does_not_verify() {
+    let live = live(Some(credentials()));
+    let early = try_acquire(&live).await.unwrap();
+    attempt(&live, AuthOutcome::Rejected).await;
+    attempt(&live, AuthOutcome::Rejected).await;
     early.record(AuthOutcome::Accepted);
-    assert!(key.is_suspended());
+    assert!(live.is_suspended());
 }
 
 #[tokio::test(start_paused = true)]
 async fn reverifying_allows_one_request_at_a_time() {
-    let key = live(Some(credentials()));
-    attempt(&key, AuthOutcome::Accepted).await;
-    key.reverify();
-    let first = try_acquire(&key).await.unwrap();
-    assert_eq!(try_acquire(&key).await.unwrap_err(), Reason::Deadline);
+    let live = live(Some(credentials()));
+    attempt(&live, AuthOutcome::Accepted).await;
+    live.reverify();
+    let first = try_acquire(&live).await.unwrap();
+    assert_eq!(try_acquire(&live).await.unwrap_err(), Reason::Deadline);
     first.record(AuthOutcome::Accepted);
-    let many = [try_acquire(&key).await, try_acquire(&key).await];
+    let many = [try_acquire(&live).await, try_acquire(&live).await];
     assert!(many.iter().all(Result::is_ok));
 }
 
 #[tokio::test(start_paused = true)]
-async fn five_hundred_waiting_calls_do_not_lock_the_key() {
-    let key = Arc::new(live(Some(credentials())));
+async fn waiting_calls_do_not_lock_the_access_key() {
+    let live = Arc::new(live(Some(credentials())));
     let calls = (0..500).map(|_| {
-        let key = key.clone();
+        let live = live.clone();
         tokio::spawn(async move {
-            let permit = key.permit(monotonic() + Duration::from_secs(10)).await.map_err(|error| error.reason)?;
+            let permit = live.permit(monotonic() + Duration::from_secs(10)).await.map_err(|error| error.reason)?;
             tokio::time::sleep(Duration::from_millis(50)).await;
             permit.record(AuthOutcome::Rejected);
             Ok::<(), Reason>(())
@@ -162,42 +162,43 @@ async fn five_hundred_waiting_calls_do_not_lock_the_key() {
 
 #[tokio::test(start_paused = true)]
 async fn a_wrong_clock_is_corrected_by_one_request_at_a_time() {
-    let key = live(Some(credentials()));
-    let first = [try_acquire(&key).await.unwrap(), try_acquire(&key).await.unwrap(), try_acquire(&key).await.unwrap()];
+    let live = live(Some(credentials()));
+    let first =
+        [try_acquire(&live).await.unwrap(), try_acquire(&live).await.unwrap(), try_acquire(&live).await.unwrap()];
     first.into_iter().for_each(|permit| permit.record(AuthOutcome::ClockSkewed));
-    assert!(!key.is_suspended());
-    let corrected = try_acquire(&key).await.unwrap();
-    assert_eq!(try_acquire(&key).await.unwrap_err(), Reason::Deadline, "the others wait for the outcome");
+    assert!(!live.is_suspended());
+    let corrected = try_acquire(&live).await.unwrap();
+    assert_eq!(try_acquire(&live).await.unwrap_err(), Reason::Deadline, "the others wait for the outcome");
     corrected.record(AuthOutcome::Rejected);
-    assert!(key.is_suspended(), "four rejections in a row, and no fifth");
+    assert!(live.is_suspended(), "suspended after the fourth rejection in a row");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_clock_jump_under_load_suspends_nothing() {
-    let key = live(Some(credentials()));
-    attempt(&key, AuthOutcome::Accepted).await;
+    let live = live(Some(credentials()));
+    attempt(&live, AuthOutcome::Accepted).await;
     let mut permits = Vec::new();
     for _ in 0..100 {
-        permits.push(try_acquire(&key).await.unwrap());
+        permits.push(try_acquire(&live).await.unwrap());
     }
     permits.into_iter().for_each(|permit| permit.record(AuthOutcome::ClockSkewed));
-    assert!(!key.is_suspended());
-    attempt(&key, AuthOutcome::Accepted).await;
-    let many = [try_acquire(&key).await, try_acquire(&key).await];
+    assert!(!live.is_suspended());
+    attempt(&live, AuthOutcome::Accepted).await;
+    let many = [try_acquire(&live).await, try_acquire(&live).await];
     assert!(many.iter().all(Result::is_ok));
 }
 
 #[tokio::test(start_paused = true)]
 async fn calls_wait_for_credentials_and_then_for_a_permit() {
-    let key = Arc::new(live(None));
-    assert!(!key.is_usable());
-    let error = key.permit(monotonic()).await.unwrap_err();
+    let live = Arc::new(live(None));
+    assert!(!live.is_usable());
+    let error = live.permit(monotonic()).await.unwrap_err();
     assert_eq!((error.reason, error.cause), (Reason::UpstreamCredentials, Some("no credentials")), "deadline exceeded");
     let calls: Vec<_> = (0..100)
         .map(|_| {
-            let key = key.clone();
+            let live = live.clone();
             tokio::spawn(async move {
-                let permit = key.permit(monotonic() + Duration::from_secs(10)).await.unwrap();
+                let permit = live.permit(monotonic() + Duration::from_secs(10)).await.unwrap();
                 assert_eq!(permit.credentials().access_key, "AK");
                 permit.record(AuthOutcome::Accepted);
             })
@@ -205,12 +206,12 @@ async fn calls_wait_for_credentials_and_then_for_a_permit() {
         .collect();
     tokio::time::sleep(Duration::from_secs(9)).await;
     assert!(calls.iter().all(|call| !call.is_finished()));
-    key.replace(Some(credentials()));
+    live.replace(Some(credentials()));
     for call in calls {
         call.await.unwrap();
     }
-    let held = try_acquire(&key).await.unwrap();
-    key.replace(None);
+    let held = try_acquire(&live).await.unwrap();
+    live.replace(None);
     held.record(AuthOutcome::Accepted);
-    assert_eq!(try_acquire(&key).await.unwrap_err(), Reason::UpstreamCredentials, "expired");
+    assert_eq!(try_acquire(&live).await.unwrap_err(), Reason::UpstreamCredentials, "expired");
 }

@@ -1,20 +1,21 @@
-//! The canonical forms of path and query, and the one encoding that both and the wire use (RFC 3986 unreserved).
+//! The canonical forms of path and query. Signature and request use the same encoding (RFC 3986 unreserved).
 
 use std::borrow::Cow;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-/// Everything but `A-Z a-z 0-9 - _ . ~` is encoded.
+/// All characters except `A-Z a-z 0-9 - _ . ~`.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
-/// Encodes a path segment, query key or query value: `%XX`, upper-case, a blank as `%20`.
+/// Encodes a path segment, query key or query value: `%XX` in upper case, a space as `%20`.
 pub fn encode(text: &str) -> Cow<'_, str> {
     utf8_percent_encode(text, RESERVED).into()
 }
 
-/// Decodes the path once, encodes each segment and ends it with a slash, which the request itself does not have.
+/// Decodes the path once, encodes each segment and adds a trailing slash, which the request itself does not have.
 ///
-/// An escaped slash becomes a real one here, so signed path and sent path would differ: ids must not hold any.
+/// An escaped slash is decoded here, so the signed path would differ from the sent one. Ids must therefore not contain
+/// a slash.
 pub fn canonical_path(path: &str) -> String {
     let decoded = percent_decode_str(path).decode_utf8_lossy();
     let mut canonical = String::with_capacity(decoded.len() + 1);
@@ -25,7 +26,8 @@ pub fn canonical_path(path: &str) -> String {
     canonical
 }
 
-/// Sorts the pairs by key, then by value, as plain text; always `key=value`. This very string is to be sent.
+/// Sorts the decoded pairs by key, then by value, and formats each as `key=value`. The request must use this exact
+/// string.
 pub fn canonical_query(pairs: &[(&str, &str)]) -> String {
     let mut sorted = pairs.to_vec();
     sorted.sort_unstable();

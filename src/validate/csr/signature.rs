@@ -1,5 +1,7 @@
-//! The self-signature of a signing request: which algorithms go with which key, and what of it
-//! can be verified.
+//! Verifies the self-signature of a signing request if the algorithm is supported.
+//!
+//! x509-parser's `verify-aws` feature would cover half of the algorithms. It lacks RSA below 2,048 bits with SHA-2, PSS
+//! with the longest salt, and the checks of unused bits and of the agreement between key and algorithm.
 
 use std::ops::RangeInclusive;
 
@@ -19,13 +21,13 @@ use x509_parser::x509::{AlgorithmIdentifier, SubjectPublicKeyInfo};
 
 use super::{ALGORITHM, KEY, SIGNATURE, is};
 
-/// The sizes of RSA keys that are verified, in bits.
+/// The sizes of RSA keys with verified signatures, in bits.
 const RSA_BITS: RangeInclusive<u32> = 1_024..=8_192;
 
-/// What verifies a signature.
+/// Verifies a signature.
 type Verifier = &'static dyn VerificationAlgorithm;
-/// The signature algorithms of a kind of key. `None` is an algorithm which exists and cannot be
-/// verified here; it is let through.
+/// The signature algorithms for a type of key. `None` is a valid algorithm that cannot be verified here; its signatures
+/// are accepted.
 type Algorithms = &'static [(Oid<'static>, Option<Verifier>)];
 
 const SHA224: Oid<'static> = oid!(2.16.840.1.101.3.4.2.4);
@@ -42,7 +44,7 @@ const ECDSA_SHA3_256: Oid<'static> = oid!(2.16.840.1.101.3.4.3.10);
 const ECDSA_SHA3_384: Oid<'static> = oid!(2.16.840.1.101.3.4.3.11);
 const ECDSA_SHA3_512: Oid<'static> = oid!(2.16.840.1.101.3.4.3.12);
 
-/// RFC 8017 A.2.4 and NIST's for SHA-3.
+/// The algorithms of RFC 8017 A.2.4 and NIST's for SHA-3.
 static PKCS1: Algorithms = &[
     (OID_PKCS1_SHA1WITHRSA, Some(&signature::RSA_PKCS1_1024_8192_SHA1_FOR_LEGACY_USE_ONLY)),
     (OID_PKCS1_SHA256WITHRSA, Some(&signature::RSA_PKCS1_1024_8192_SHA256_FOR_LEGACY_USE_ONLY)),
@@ -61,7 +63,7 @@ static PKCS1: Algorithms = &[
     (oid!(2.16.840.1.101.3.4.3.16), None), // SHA3-512
 ];
 
-/// RFC 5758 3.2.
+/// The algorithms of RFC 5758 3.2 and NIST's for SHA-3.
 static P256: Algorithms = &[
     (ECDSA_SHA1, Some(&signature::ECDSA_P256_SHA1_ASN1)),
     (OID_SIG_ECDSA_WITH_SHA256, Some(&signature::ECDSA_P256_SHA256_ASN1)),
@@ -74,7 +76,7 @@ static P256: Algorithms = &[
     (ECDSA_SHA3_512, None),
 ];
 
-/// RFC 5758 3.2.
+/// The algorithms of RFC 5758 3.2 and NIST's for SHA-3.
 static P384: Algorithms = &[
     (OID_SIG_ECDSA_WITH_SHA256, Some(&signature::ECDSA_P384_SHA256_ASN1)),
     (OID_SIG_ECDSA_WITH_SHA384, Some(&signature::ECDSA_P384_SHA384_ASN1)),
@@ -87,20 +89,20 @@ static P384: Algorithms = &[
     (ECDSA_SHA3_512, None),
 ];
 
-/// RFC 8410 3: the key and the signature have the same identifier.
+/// The algorithm of RFC 8410 3. Key and signature have the same identifier.
 static ED25519: Algorithms = &[(OID_SIG_ED25519, Some(&signature::ED25519))];
 
-/// The hashes of RSASSA-PSS that exist and cannot be verified here.
+/// Valid hashes of RSASSA-PSS that cannot be verified here.
 const OTHER_PSS_HASHES: [Oid<'static>; 8] =
     [OID_HASH_SHA1, SHA224, SHA512_224, SHA512_256, SHA3_224, SHA3_256, SHA3_384, SHA3_512];
 
-/// The two salts that are verified: as long as the digest, which the standards ask for, and as
-/// long as the key has room for, which openssl uses on its own account.
+/// The two salt lengths that are verified: that of the digest, which standards recommend, and the maximum for the key,
+/// which is the default of openssl.
 struct Pss {
     hash: Oid<'static>,
     digest_bytes: u32,
     digest_salt: Verifier,
-    longest_salt: Verifier,
+    max_salt: Verifier,
 }
 
 static PSS: [Pss; 3] = [
@@ -108,19 +110,19 @@ static PSS: [Pss; 3] = [
         hash: OID_NIST_HASH_SHA256,
         digest_bytes: 32,
         digest_salt: &signature::RSA_PSS_2048_8192_SHA256,
-        longest_salt: &const { signature::RSA_PSS_2048_8192_SHA256.with_pss_salt_length(RsaPssSaltLength::Max) },
+        max_salt: &const { signature::RSA_PSS_2048_8192_SHA256.with_pss_salt_length(RsaPssSaltLength::Max) },
     },
     Pss {
         hash: OID_NIST_HASH_SHA384,
         digest_bytes: 48,
         digest_salt: &signature::RSA_PSS_2048_8192_SHA384,
-        longest_salt: &const { signature::RSA_PSS_2048_8192_SHA384.with_pss_salt_length(RsaPssSaltLength::Max) },
+        max_salt: &const { signature::RSA_PSS_2048_8192_SHA384.with_pss_salt_length(RsaPssSaltLength::Max) },
     },
     Pss {
         hash: OID_NIST_HASH_SHA512,
         digest_bytes: 64,
         digest_salt: &signature::RSA_PSS_2048_8192_SHA512,
-        longest_salt: &const { signature::RSA_PSS_2048_8192_SHA512.with_pss_salt_length(RsaPssSaltLength::Max) },
+        max_salt: &const { signature::RSA_PSS_2048_8192_SHA512.with_pss_salt_length(RsaPssSaltLength::Max) },
     },
 ];
 
@@ -135,35 +137,35 @@ pub(super) fn verify(request: &X509CertificationRequest<'_>) -> Result<(), &'sta
     UnparsedPublicKey::new(verifier, key).verify(info.raw, signature).map_err(|_| SIGNATURE)
 }
 
-/// What verifies the signature, or `None` where it is not checked. The key decides: an RSA,
-/// P-256, P-384 or Ed25519 key cannot get past the check by a signature of another kind.
+/// Returns the verifier of the signature, or `None` if the signature is not verified. The type of the key decides, so
+/// that a signature of another type is rejected for RSA, P-256, P-384 and Ed25519 keys.
 fn verifier(
     key: &SubjectPublicKeyInfo<'_>,
     signature: &AlgorithmIdentifier<'_>,
 ) -> Result<Option<Verifier>, &'static str> {
-    let kind = &key.algorithm.algorithm;
-    if *kind == OID_PKCS1_RSAENCRYPTION || *kind == OID_PKCS1_RSASSAPSS {
+    let key_type = &key.algorithm.algorithm;
+    if *key_type == OID_PKCS1_RSAENCRYPTION || *key_type == OID_PKCS1_RSASSAPSS {
         return rsa(key, signature);
     }
-    if *kind == OID_SIG_ED25519 {
+    if *key_type == OID_SIG_ED25519 {
         // Ed25519 keys are 32 bytes (RFC 8410 4).
         return match octets(&key.subject_public_key) {
             Some(key) if key.len() == 32 => find(ED25519, &signature.algorithm),
             _ => Err(KEY),
         };
     }
-    if *kind == OID_KEY_TYPE_EC_PUBLIC_KEY {
+    if *key_type == OID_KEY_TYPE_EC_PUBLIC_KEY {
         return elliptic(key, signature);
     }
     Ok(None)
 }
 
-/// A curve given by its parameters in place of its name is another algorithm: not checked.
+/// Returns the verifier for an elliptic key. A curve with explicit parameters instead of a name is not verified.
 fn elliptic(
     key: &SubjectPublicKeyInfo<'_>,
     signature: &AlgorithmIdentifier<'_>,
 ) -> Result<Option<Verifier>, &'static str> {
-    // The conversion to an object identifier takes any type for one.
+    // `as_oid` accepts any type as an object identifier.
     let name = key.algorithm.parameters.as_ref().filter(|parameters| is(parameters, Tag::Oid));
     let Some(curve) = name.and_then(|name| name.as_oid().ok()) else {
         return Ok(None);
@@ -175,19 +177,19 @@ fn elliptic(
     } else {
         return Ok(None);
     };
-    // A point is compressed or uncompressed (RFC 5480 2.2), nothing else.
+    // A point is either compressed or uncompressed (RFC 5480 2.2).
     match octets(&key.subject_public_key) {
         Some([2..=4, ..]) => find(algorithms, &signature.algorithm),
         _ => Err(KEY),
     }
 }
 
-/// An RSA key signs by PKCS#1 v1.5 or PSS, a key marked for PSS by that alone (RFC 4055 1.2).
+/// Returns the verifier for an RSA key, which signs by PKCS#1 v1.5 or PSS. A PSS key signs only by PSS (RFC 4055 1.2).
 fn rsa(key: &SubjectPublicKeyInfo<'_>, signature: &AlgorithmIdentifier<'_>) -> Result<Option<Verifier>, &'static str> {
     let octets = octets(&key.subject_public_key).ok_or(KEY)?;
     let bits = RsaParameters::public_modulus_len(octets).map_err(|_| KEY)?;
     if !RSA_BITS.contains(&bits) {
-        return Ok(None); // cannot be verified here
+        return Ok(None); // not supported by aws-lc-rs
     }
     if signature.algorithm == OID_PKCS1_RSASSAPSS {
         return pss(signature.parameters.as_ref(), bits);
@@ -196,13 +198,13 @@ fn rsa(key: &SubjectPublicKeyInfo<'_>, signature: &AlgorithmIdentifier<'_>) -> R
         return Err(ALGORITHM);
     }
     let found = find(PKCS1, &signature.algorithm)?;
-    // aws-lc-rs has no verification of SHA-384 for the smaller keys.
-    let missing = bits < 2_048 && signature.algorithm == OID_PKCS1_SHA384WITHRSA;
-    Ok(found.filter(|_| !missing))
+    // aws-lc-rs does not support SHA-384 with smaller keys.
+    let is_unsupported = bits < 2_048 && signature.algorithm == OID_PKCS1_SHA384WITHRSA;
+    Ok(found.filter(|_| !is_unsupported))
 }
 
-/// RSASSA-PSS (RFC 4055 3.1). Salts of other lengths, a mask generated with another hash and
-/// keys below 2,048 bits cannot be verified with aws-lc-rs.
+/// Returns the verifier for RSASSA-PSS (RFC 4055 3.1). aws-lc-rs does not support other salt lengths, a mask generated
+/// with another hash, and keys below 2,048 bits.
 fn pss(parameters: Option<&Any<'_>>, bits: u32) -> Result<Option<Verifier>, &'static str> {
     let parameters = parameters.ok_or(ALGORITHM)?;
     let parameters = RsaSsaPssParams::try_from(parameters).map_err(|_| ALGORITHM)?;
@@ -215,24 +217,24 @@ fn pss(parameters: Option<&Any<'_>>, bits: u32) -> Result<Option<Verifier>, &'st
     let Some(pss) = PSS.iter().find(|pss| pss.hash == *hash) else {
         return Ok(None);
     };
-    // emLen - hLen - 2, where emLen holds all bits of the modulus but one (RFC 8017 9.1.1).
-    let longest = ((bits + 6) / 8).saturating_sub(pss.digest_bytes + 2);
+    // emLen - hLen - 2, where emLen holds all bits of the modulus except one (RFC 8017 9.1.1).
+    let max_salt = ((bits + 6) / 8).saturating_sub(pss.digest_bytes + 2);
     match parameters.salt_length() {
-        salt if salt > longest => Err(SIGNATURE),
+        salt if salt > max_salt => Err(SIGNATURE),
         _ if bits < 2_048 || mask.hash != *hash => Ok(None),
         salt if salt == pss.digest_bytes => Ok(Some(pss.digest_salt)),
-        salt if salt == longest => Ok(Some(pss.longest_salt)),
+        salt if salt == max_salt => Ok(Some(pss.max_salt)),
         _ => Ok(None),
     }
 }
 
-/// The algorithm of that name out of those of a kind of key.
+/// Returns the verifier of the algorithm `name`.
 fn find(algorithms: Algorithms, name: &Oid<'_>) -> Result<Option<Verifier>, &'static str> {
     let found = algorithms.iter().find(|(oid, _)| oid == name);
     found.map(|(_, verifier)| *verifier).ok_or(ALGORITHM)
 }
 
-/// The content of a BIT STRING that is a number of whole bytes.
+/// Returns the content of a BIT STRING, or `None` if it has unused bits.
 fn octets<'a>(bits: &'a BitString<'_>) -> Option<&'a [u8]> {
     (bits.unused_bits == 0).then_some(bits.data.as_ref())
 }

@@ -1,4 +1,4 @@
-//! Requests made by openssl (`tests/csr/`) and by rcgen, whole and damaged.
+//! Tests with valid and damaged requests of openssl (`tests/csr/`) and rcgen.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -28,7 +28,7 @@ fn pem(der: &[u8]) -> String {
     format!("-----BEGIN CERTIFICATE REQUEST-----\n{body}\n-----END CERTIFICATE REQUEST-----\n")
 }
 
-/// The request with the last `from` replaced by `to`, which is as long.
+/// Replaces the last `from` in a request by `to`, which has the same length.
 fn replaced(der: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
     assert_eq!(from.len(), to.len());
     let at = der.windows(from.len()).rposition(|window| window == from).unwrap();
@@ -44,7 +44,7 @@ fn flipped(der: &[u8], at: usize) -> Vec<u8> {
 }
 
 #[test]
-fn requests_by_rcgen_are_accepted() {
+fn requests_of_rcgen_are_accepted() {
     let algorithms = [
         &rcgen::PKCS_ECDSA_P256_SHA256,
         &rcgen::PKCS_ECDSA_P384_SHA384,
@@ -61,7 +61,7 @@ fn requests_by_rcgen_are_accepted() {
 }
 
 #[test]
-fn the_domain_is_the_common_name_or_a_dns_name() {
+fn the_domain_is_a_common_name_or_dns_name() {
     let accepted = [
         (pem!("p256_sha256"), DOMAIN),
         (pem!("p256_sha256"), "WWW.EXAMPLE.com"),
@@ -79,7 +79,7 @@ fn the_domain_is_the_common_name_or_a_dns_name() {
     for ((name, text), domain) in accepted {
         assert_eq!(check(text, Some(domain)), Ok(()), "{name} {domain}");
     }
-    let refused = [
+    let rejected = [
         (pem!("p256_sha256"), "example.com"),
         (pem!("p256_sha256"), "*.example.com"),
         (pem!("p256_sha256"), ""),
@@ -91,20 +91,20 @@ fn the_domain_is_the_common_name_or_a_dns_name() {
         (pem!("san_not_dns"), DOMAIN),
         (pem!("no_name"), DOMAIN),
     ];
-    for ((name, text), domain) in refused {
+    for ((name, text), domain) in rejected {
         assert_eq!(check(text, Some(domain)), Err(NAME), "{name} {domain}");
     }
 }
 
 #[test]
-fn without_a_domain_the_names_are_not_looked_at() {
+fn names_are_not_checked_without_a_domain() {
     for (name, text) in [pem!("cn_other"), pem!("no_name"), pem!("san_not_dns")] {
         assert_eq!(check(text, None), Ok(()), "{name}");
     }
 }
 
 #[test]
-fn the_older_label_and_other_line_ends_are_accepted() {
+fn older_labels_and_other_line_ends_are_accepted() {
     let (_, new_header) = pem!("new_header");
     assert!(new_header.starts_with("-----BEGIN NEW CERTIFICATE REQUEST-----"));
     assert_eq!(check(new_header, Some(DOMAIN)), Ok(()));
@@ -126,7 +126,7 @@ fn the_older_label_and_other_line_ends_are_accepted() {
 }
 
 #[test]
-fn anything_but_one_block_is_refused() {
+fn other_than_one_pem_block_is_rejected() {
     let body = STANDARD.encode(der(P256));
     let texts = [
         String::new(),
@@ -155,7 +155,7 @@ fn anything_but_one_block_is_refused() {
 }
 
 #[test]
-fn blocks_of_another_name_are_refused() {
+fn blocks_with_another_label_are_rejected() {
     let key = rcgen::KeyPair::generate().unwrap().serialize_pem();
     let texts = [
         pem!("certificate").1.to_owned(),
@@ -171,7 +171,7 @@ fn blocks_of_another_name_are_refused() {
 }
 
 #[test]
-fn anything_but_base64_in_the_block_is_refused() {
+fn invalid_base64_is_rejected() {
     let texts = [
         P256.replace("-----\nMIH", "-----\nProc-Type: 4,ENCRYPTED\n\nMIH"),
         P256.replace("-----\nMIH", "-----\n MIH"),
@@ -190,7 +190,7 @@ fn anything_but_base64_in_the_block_is_refused() {
 }
 
 #[test]
-fn control_characters_are_refused() {
+fn control_characters_are_rejected() {
     for control in ['\0', '\u{b}', '\u{c}', '\u{1b}', '\u{7f}', '\u{85}', '\u{9f}'] {
         for text in
             [format!("{P256}{control}"), format!("{control}{P256}"), P256.replace("MIH", &format!("M{control}IH"))]
@@ -201,21 +201,21 @@ fn control_characters_are_refused() {
 }
 
 #[test]
-fn more_than_5120_bytes_are_refused_and_exactly_as_many_are_not() {
-    let blanks = 5_120 - P256.len();
-    assert_eq!(check(&format!("{P256}{}", " ".repeat(blanks)), Some(DOMAIN)), Ok(()));
-    assert_eq!(check(&format!("{P256}{}", " ".repeat(blanks + 1)), Some(DOMAIN)), Err(SIZE));
+fn requests_over_5120_bytes_are_rejected() {
+    let padding = 5_120 - P256.len();
+    assert_eq!(check(&format!("{P256}{}", " ".repeat(padding)), Some(DOMAIN)), Ok(()));
+    assert_eq!(check(&format!("{P256}{}", " ".repeat(padding + 1)), Some(DOMAIN)), Err(SIZE));
     assert_eq!(check(&"a".repeat(10_000_000), Some(DOMAIN)), Err(SIZE));
 }
 
 #[test]
-fn what_is_no_complete_request_is_refused() {
-    let whole = der(P256);
-    for length in 0..whole.len() {
-        assert_eq!(check(&pem(&whole[..length]), Some(DOMAIN)), Err(DER), "{length}");
+fn incomplete_requests_are_rejected() {
+    let request = der(P256);
+    for length in 0..request.len() {
+        assert_eq!(check(&pem(&request[..length]), Some(DOMAIN)), Err(DER), "{length}");
     }
-    for after in [&[0_u8][..], b"\x05\x00", &whole] {
-        let longer = [&whole, after].concat();
+    for after in [&[0_u8][..], b"\x05\x00", &request] {
+        let longer = [&request, after].concat();
         let expected = if pem(&longer).len() > 5_120 { SIZE } else { DER };
         assert_eq!(check(&pem(&longer), Some(DOMAIN)), Err(expected));
     }
@@ -224,21 +224,21 @@ fn what_is_no_complete_request_is_refused() {
 }
 
 #[test]
-fn a_fourth_member_of_the_request_is_refused() {
-    let whole = der(P256);
-    // A SEQUENCE with a length of one byte: NULL is added within it.
-    let [0x30, 0x81, length, content @ ..] = whole.as_slice() else { panic!("another length") };
+fn a_fourth_member_of_the_request_is_rejected() {
+    let request = der(P256);
+    // A SEQUENCE with a length of one byte, to which NULL is added.
+    let [0x30, 0x81, length, content @ ..] = request.as_slice() else { panic!("unexpected length") };
     let longer = [&[0x30, 0x81, *length + 2], content, &[0x05, 0x00]].concat();
     assert_eq!(check(&pem(&longer), Some(DOMAIN)), Err(DER));
 }
 
 #[test]
-fn no_changed_byte_leads_to_a_panic() {
+fn changed_bytes_cause_no_panic() {
     for text in [RSA, P256, pem!("san_only").1, pem!("pss_max_salt").1, pem!("challenge").1, pem!("cn_bmp").1] {
-        let whole = der(text);
-        for at in 0..whole.len() {
+        let request = der(text);
+        for at in 0..request.len() {
             for change in [0x01, 0x80, 0xff] {
-                let mut changed = whole.clone();
+                let mut changed = request.clone();
                 changed[at] ^= change;
                 let _ = check(&pem(&changed), Some(DOMAIN));
             }
@@ -247,8 +247,8 @@ fn no_changed_byte_leads_to_a_panic() {
 }
 
 #[test]
-fn no_refusal_repeats_what_was_sent() {
-    for refusal in [SIZE, CONTROL, FRAME, LABEL, BASE64, DER, KEY, ALGORITHM, SIGNATURE, NAME] {
-        assert!(!refusal.contains("example") && refusal.starts_with("must "), "{refusal}");
+fn violations_never_show_the_request() {
+    for violation in [SIZE, CONTROL, FRAME, LABEL, BASE64, DER, KEY, ALGORITHM, SIGNATURE, NAME] {
+        assert!(!violation.contains("example") && violation.starts_with("must "), "{violation}");
     }
 }

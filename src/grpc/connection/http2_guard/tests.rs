@@ -1,4 +1,4 @@
-//! Tests of the guard, on in-memory streams.
+//! Tests of the HTTP/2 guard with in-memory streams.
 
 use std::{io::ErrorKind, time::Duration};
 
@@ -11,13 +11,13 @@ use tokio::{
 use super::{GuardedIo, HandshakeWatch, ProtocolErrors, guard};
 use crate::{clock::monotonic, grpc::connection::handshakes::PendingHandshakes};
 
-/// For a peer that reads nothing.
+/// The timeout for a peer that does not read.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// The client's preface and its SETTINGS.
+/// The client's preface with its SETTINGS.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 const PUSH_PROMISE: &[u8] = b"\0\0\x04\x05\x04\0\0\0\x01\0\0\0\x02";
-/// A call that opens stream 1, and the GOAWAY that names it or does not.
+/// A call on stream 1, and the GOAWAY with and without it as the last stream.
 const CALL: &[u8] = b"\0\0\0\x01\x05\0\0\0\x01";
 const GOAWAY_WITH_CALL: &[u8] = b"\0\0\x08\x07\0\0\0\0\0\0\0\0\x01\0\0\0\x01";
 const GOAWAY_WITHOUT_CALL: &[u8] = b"\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\x01";
@@ -36,70 +36,70 @@ async fn times_out(bytes: &[u8]) -> bool {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_beginning_that_is_not_whole_in_time_times_out() {
+async fn incomplete_handshakes_time_out() {
     assert!(times_out(b"").await);
     assert!(times_out(&PREFACE[..PREFACE.len() - 1]).await);
     assert!(!times_out(PREFACE).await);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_reads_nothing_is_disconnected() {
+async fn a_peer_that_does_not_read_is_disconnected() {
     let (mut client, server) = tokio::io::duplex(64);
-    let (mut guarded, _guard) = guarded(server);
+    let (mut guarded, _watch) = guarded(server);
     let started = monotonic();
-    let read_later = async {
+    let late_read = async {
         sleep(WRITE_TIMEOUT - Duration::from_secs(1)).await;
         client.read_exact(&mut [0; 64]).await.unwrap();
         std::future::pending::<()>().await;
     };
     let error = tokio::select! {
         written = guarded.write_all(&[0; 200]) => written.unwrap_err(),
-        () = read_later => unreachable!(),
+        () = late_read => unreachable!(),
     };
     assert_eq!(error.kind(), ErrorKind::TimedOut);
-    let took = monotonic() - started;
-    assert!(took > WRITE_TIMEOUT && took < WRITE_TIMEOUT * 2, "each read restarts the timeout: {took:?}");
+    let elapsed = monotonic() - started;
+    assert!(elapsed > WRITE_TIMEOUT && elapsed < WRITE_TIMEOUT * 2, "each read restarts the timeout: {elapsed:?}");
 }
 
-/// What the client of a connection is told that breaks the rules after these bytes of ours.
-async fn told(written: &[u8]) -> Vec<u8> {
+/// Returns the bytes that a client receives after a protocol error, in addition to `written`.
+async fn received_after_error(written: &[u8]) -> Vec<u8> {
     let (mut client, server) = tokio::io::duplex(1024);
-    let (mut guarded, _overdue) = guarded(server);
+    let (mut guarded, _watch) = guarded(server);
     guarded.write_all(written).await.unwrap();
     client.write_all(&[PREFACE, PUSH_PROMISE].concat()).await.unwrap();
     let error = guarded.read(&mut [0; 1024]).await.unwrap_err();
     let error = error.get_ref().unwrap().downcast_ref::<h2::Error>().unwrap();
     assert_eq!(error.reason(), Some(h2::Reason::PROTOCOL_ERROR));
     drop(guarded);
-    let mut told = Vec::new();
-    client.read_to_end(&mut told).await.unwrap();
-    told[written.len()..].to_vec()
+    let mut received = Vec::new();
+    client.read_to_end(&mut received).await.unwrap();
+    received[written.len()..].to_vec()
 }
 
 #[tokio::test]
-async fn who_breaks_the_rules_is_told_so_between_two_frames() {
+async fn goaway_is_sent_only_between_frames() {
     let settings = b"\0\0\0\x04\0\0\0\0\0";
-    assert_eq!(told(b"").await, GOAWAY_WITHOUT_CALL);
-    assert_eq!(told(settings).await, GOAWAY_WITHOUT_CALL);
-    assert_eq!(told(&settings[..5]).await, b"", "in the midst of a frame it would be read as part of it");
+    assert_eq!(received_after_error(b"").await, GOAWAY_WITHOUT_CALL);
+    assert_eq!(received_after_error(settings).await, GOAWAY_WITHOUT_CALL);
+    assert_eq!(received_after_error(&settings[..5]).await, b"", "GOAWAY would become part of the open frame");
 }
 
-/// A client may make a call again that is said not to have been taken.
+/// A client may retry a call above the last stream id of a GOAWAY.
 #[tokio::test]
-async fn who_breaks_the_rules_is_told_which_calls_were_taken() {
-    for (first, then, told) in [
+async fn goaway_names_the_last_processed_stream() {
+    for (first, second, expected) in [
         ([PREFACE, CALL].concat(), PUSH_PROMISE.to_vec(), GOAWAY_WITH_CALL),
         (PREFACE.to_vec(), [CALL, PUSH_PROMISE].concat(), GOAWAY_WITHOUT_CALL),
     ] {
         let (mut client, server) = tokio::io::duplex(1024);
-        let (mut guarded, _overdue) = guarded(server);
+        let (mut guarded, _watch) = guarded(server);
         client.write_all(&first).await.unwrap();
         guarded.read_exact(&mut vec![0; first.len()]).await.unwrap();
-        client.write_all(&then).await.unwrap();
+        client.write_all(&second).await.unwrap();
         guarded.read(&mut [0; 1024]).await.unwrap_err();
         drop(guarded);
-        let mut heard = Vec::new();
-        client.read_to_end(&mut heard).await.unwrap();
-        assert_eq!(heard, told);
+        let mut received = Vec::new();
+        client.read_to_end(&mut received).await.unwrap();
+        assert_eq!(received, expected);
     }
 }

@@ -1,4 +1,4 @@
-//! Lines as JSON, one object an event: time, level, the event's fields, target.
+//! The JSON format of the log: one object for each event, with the time, the level, the event's fields and the target.
 
 use std::io::Write as _;
 
@@ -10,13 +10,13 @@ use tracing_subscriber::{Layer, fmt::MakeWriter, layer::Context};
 
 use crate::clock::Clock;
 
-/// The time in UTC, with microseconds.
+/// The format of times: UTC with microseconds.
 const TIME: DateTimePrinter = DateTimePrinter::new().precision(Some(6));
 
-/// Most lines are shorter.
-const LINE: usize = 512;
+/// The initial capacity of a line. Most lines are shorter.
+const LINE_CAPACITY: usize = 512;
 
-/// Writes lines, each at one go. The library's own way looks at every piece of a line anew, whether it is UTF-8.
+/// A layer that writes each line at once. The JSON format of `tracing_subscriber` checks each part of a line for UTF-8.
 pub(super) struct Json<W> {
     pub(super) writer: W,
     pub(super) clock: Clock,
@@ -25,7 +25,7 @@ pub(super) struct Json<W> {
 impl<S: Subscriber, W: for<'a> MakeWriter<'a> + 'static> Layer<S> for Json<W> {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let time = Timestamp::try_from(self.clock.now()).unwrap_or(Timestamp::UNIX_EPOCH);
-        // A line that cannot be written is one that nobody reads: no call fails for it.
+        // No call fails because its line cannot be written.
         if let Ok(line) = line(event, time) {
             let _ = self.writer.make_writer().write_all(&line);
         }
@@ -33,7 +33,7 @@ impl<S: Subscriber, W: for<'a> MakeWriter<'a> + 'static> Layer<S> for Json<W> {
 }
 
 fn line(event: &Event<'_>, time: Timestamp) -> serde_json::Result<Vec<u8>> {
-    let mut line = Vec::with_capacity(LINE);
+    let mut line = Vec::with_capacity(LINE_CAPACITY);
     let mut json = serde_json::Serializer::new(&mut line);
     let mut fields = serde::Serializer::serialize_map(&mut json, None)?;
     fields.serialize_entry("timestamp", &TIME.timestamp_to_string(&time))?;
@@ -61,7 +61,7 @@ mod tests {
     use crate::clock::Clock;
 
     #[test]
-    fn a_line_has_the_time_the_level_the_fields_and_the_target() {
+    fn lines_have_time_level_fields_and_target() {
         let file = Arc::new(tempfile::tempfile().unwrap());
         let time = SystemTime::UNIX_EPOCH + Duration::new(1_660_017_906, 5_000);
         let json = Json { writer: file.clone(), clock: Clock::from_fn(move || time) };

@@ -1,4 +1,4 @@
-//! Answers of every shape, by hand.
+//! Tests with responses of every kind.
 
 use std::time::{Duration, SystemTime};
 
@@ -19,7 +19,7 @@ fn raw(status: u16, body: &str) -> RawReply {
     RawReply { status, headers: HeaderMap::new(), body: Bytes::copy_from_slice(body.as_bytes()) }
 }
 
-fn refused(status: u16, body: &str) -> Error {
+fn error(status: u16, body: &str) -> Error {
     decode::<SaveInfo>(&raw(status, body), SystemTime::UNIX_EPOCH).unwrap_err()
 }
 
@@ -28,7 +28,7 @@ fn code(body: &str) -> Option<String> {
 }
 
 #[test]
-fn only_a_200_that_says_success_is_one() {
+fn only_a_200_with_success_is_a_success() {
     let reply = decode::<SaveInfo>(&raw(200, r#"{"request_info":"success","new":{}}"#), SystemTime::UNIX_EPOCH);
     assert_eq!(reply.unwrap().into_reply::<SaveInfoResponse>().request_info, "success");
     for body in [
@@ -46,13 +46,13 @@ fn only_a_200_that_says_success_is_one() {
         "\u{feff}{\"request_info\":\"success\"}",
         "<html></html>",
     ] {
-        assert_eq!(refused(200, body).reason, Reason::UpstreamMalformed, "{body}");
+        assert_eq!(error(200, body).reason, Reason::UpstreamMalformed, "{body}");
     }
-    assert_eq!(refused(201, r#"{"request_info":"success"}"#).reason, Reason::UpstreamMalformed);
+    assert_eq!(error(201, r#"{"request_info":"success"}"#).reason, Reason::UpstreamMalformed);
 }
 
 #[test]
-fn a_success_has_to_be_utf8_throughout() {
+fn a_success_must_be_utf8() {
     let mut reply = raw(200, "");
     reply.body = Bytes::from_static(b"{\"request_info\":\"success\",\"x\":\"\xff\"}");
     let error = decode::<SaveInfo>(&reply, SystemTime::UNIX_EPOCH).unwrap_err();
@@ -60,16 +60,16 @@ fn a_success_has_to_be_utf8_throughout() {
 }
 
 #[test]
-fn an_error_body_is_an_error_at_200_too() {
-    assert_eq!(refused(200, r#"{"error_code":"SCM.0010","error_msg":"x"}"#).reason, Reason::CertificateState);
+fn error_bodies_with_status_200_are_errors() {
+    assert_eq!(error(200, r#"{"error_code":"SCM.0010","error_msg":"x"}"#).reason, Reason::CertificateState);
     let both = r#"{"request_info":"success","error_code":"SCM.0008"}"#;
-    assert_eq!(refused(200, both).reason, Reason::CertificateNotFound);
+    assert_eq!(error(200, both).reason, Reason::CertificateNotFound);
     let read = decode::<ReadInfo>(&raw(200, r#"{"error":{"message":"x"}}"#), SystemTime::UNIX_EPOCH);
     assert_eq!(read.unwrap_err().reason, Reason::UpstreamMalformed);
 }
 
 #[test]
-fn a_code_is_found_in_every_spelling() {
+fn codes_are_found_in_every_wire_format() {
     assert_eq!(code(r#"{"error_code":"SCM.0008","error_msg":"x"}"#).unwrap(), "SCM.0008");
     assert_eq!(code(r#"{"errorCode":"SCM.0008","errorMsg":"x"}"#).unwrap(), "SCM.0008");
     assert_eq!(code(r#"{"code":"SCM.0008","message":"x"}"#).unwrap(), "SCM.0008");
@@ -79,22 +79,22 @@ fn a_code_is_found_in_every_spelling() {
 }
 
 #[test]
-fn what_does_not_look_like_a_code_is_none() {
-    for code_ in ["ab", "0123456789012345678901234567890123456", "SCM 0008", "SCM.0008\\n", "é.0008", ""] {
-        assert_eq!(code(&format!(r#"{{"error_code":"{code_}"}}"#)), None, "{code_}");
+fn texts_without_the_format_of_a_code_are_ignored() {
+    for text in ["ab", "0123456789012345678901234567890123456", "SCM 0008", "SCM.0008\\n", "é.0008", ""] {
+        assert_eq!(code(&format!(r#"{{"error_code":"{text}"}}"#)), None, "{text}");
     }
     assert_eq!(code(r#"{"error_code":{"a":1},"error_msg":1}"#), None);
 }
 
 #[test]
-fn the_request_id_is_the_headers_else_the_bodys() {
-    let body = r#"{"error_code":"APIG.0101","error_msg":"x","request_id":"of-the-body"}"#;
+fn request_ids_in_headers_take_precedence() {
+    let body = r#"{"error_code":"APIG.0101","error_msg":"x","request_id":"id-in-body"}"#;
     let mut reply = raw(404, body);
     let id = |reply: &RawReply| {
         let error = decode::<SaveInfo>(reply, SystemTime::UNIX_EPOCH).unwrap_err();
         error.answer.unwrap().request_id
     };
-    assert_eq!(id(&reply).unwrap(), "of-the-body");
+    assert_eq!(id(&reply).unwrap(), "id-in-body");
     reply.headers.insert("x-iam-trace-id", HeaderValue::from_static("of-iam"));
     assert_eq!(id(&reply).unwrap(), "of-iam");
     reply.headers.insert("x-request-id", HeaderValue::from_static("of-the-header"));
@@ -114,14 +114,14 @@ fn retry_after_is_read_as_seconds_or_date() {
     assert_eq!(wait("3600"), Some(3600));
     assert_eq!(wait("99999999999999999999999999"), Some(u64::MAX));
     assert_eq!(wait("Sun, 06 Nov 1994 08:49:47 GMT"), Some(10));
-    for none in ["0", "", "-1", "1.5", "soon", "Sun, 06 Nov 1994 08:49:27 GMT"] {
-        assert_eq!(wait(none), None, "{none}");
+    for ignored in ["0", "", "-1", "1.5", "soon", "Sun, 06 Nov 1994 08:49:27 GMT"] {
+        assert_eq!(wait(ignored), None, "{ignored}");
     }
 }
 
 #[test]
-fn depth_and_size_of_a_body_cost_no_stack() {
+fn deep_bodies_do_not_overflow_the_stack() {
     let deep = "[".repeat(100_000);
-    assert_eq!(refused(200, &deep).reason, Reason::UpstreamMalformed);
-    assert_eq!(refused(503, &format!("{{\"error\":{deep}")).reason, Reason::UpstreamUnavailable);
+    assert_eq!(error(200, &deep).reason, Reason::UpstreamMalformed);
+    assert_eq!(error(503, &format!("{{\"error\":{deep}")).reason, Reason::UpstreamUnavailable);
 }

@@ -1,8 +1,8 @@
-//! Keys, hashes and signatures: what is accepted, what is verified, what is let through.
+//! Tests of keys, hashes and signatures.
 
 use super::*;
 
-/// Those whose signature is verified.
+/// Requests with a verified signature.
 const VERIFIED: &[(&str, &str)] = &[
     pem!("rsa_1024"),
     pem!("rsa_2048"),
@@ -25,7 +25,7 @@ const VERIFIED: &[(&str, &str)] = &[
     pem!("ed25519"),
 ];
 
-/// Those whose signature cannot be verified here.
+/// Requests whose signature cannot be verified here.
 const UNVERIFIED: &[(&str, &str)] = &[
     pem!("rsa_1024_sha384"),
     pem!("rsa_2048_sha224"),
@@ -44,14 +44,14 @@ const UNVERIFIED: &[(&str, &str)] = &[
 ];
 
 #[test]
-fn every_common_key_and_hash_is_accepted() {
+fn common_keys_and_hashes_are_accepted() {
     for (name, pem) in VERIFIED.iter().chain(UNVERIFIED) {
         assert_eq!(check(pem, Some(DOMAIN)), Ok(()), "{name}");
     }
 }
 
 #[test]
-fn a_changed_signature_is_refused_where_it_is_verified() {
+fn changed_signatures_are_rejected_if_verified() {
     for (name, text) in VERIFIED {
         let der = der(text);
         let changed = pem(&flipped(&der, der.len() - 1));
@@ -65,7 +65,7 @@ fn a_changed_signature_is_refused_where_it_is_verified() {
 }
 
 #[test]
-fn a_changed_common_name_breaks_the_signature() {
+fn a_changed_common_name_invalidates_the_signature() {
     for (name, text) in VERIFIED {
         let changed = pem(&replaced(&der(text), b"www.example.com", b"wwx.example.com"));
         assert_eq!(check(&changed, Some("wwx.example.com")), Err(SIGNATURE), "{name}");
@@ -74,25 +74,26 @@ fn a_changed_common_name_breaks_the_signature() {
 }
 
 #[test]
-fn the_signature_of_another_key_is_refused() {
-    let (mine, foreign) = (rcgen::KeyPair::generate().unwrap(), rcgen::KeyPair::generate().unwrap());
+fn signatures_of_another_key_are_rejected() {
+    let key_pair = rcgen::KeyPair::generate().unwrap();
+    let other = rcgen::KeyPair::generate().unwrap();
     let params = rcgen::CertificateParams::new(vec![DOMAIN.to_owned()]).unwrap();
-    let request = params.serialize_request(&mine).unwrap();
-    let key = mine.public_key_raw().to_vec();
-    let changed = replaced(request.der(), &key, foreign.public_key_raw());
+    let request = params.serialize_request(&key_pair).unwrap();
+    let key = key_pair.public_key_raw().to_vec();
+    let changed = replaced(request.der(), &key, other.public_key_raw());
     assert_eq!(check(&pem(request.der()), Some(DOMAIN)), Ok(()));
     assert_eq!(check(&pem(&changed), Some(DOMAIN)), Err(SIGNATURE));
 }
 
-/// The bytes of the object identifiers that are exchanged below.
+// The object identifiers that the next test replaces.
 const SHA256_WITH_RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0b];
 const ECDSA_WITH_SHA256: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02];
 
 #[test]
-fn a_signature_labelled_as_of_another_kind_is_refused_and_not_let_through() {
-    // PSS without parameters, SHA-512/256 and MD5 would be let through, Ed25519 and ECDSA are no RSA.
+fn signatures_with_another_algorithm_are_rejected() {
+    // PSS has no parameters here, SHA-512/256 and MD5 are not verified, Ed25519 and ECDSA do not fit an RSA key.
     let mut with = SHA256_WITH_RSA.to_vec();
-    for (last, refusal) in [
+    for (last, expected) in [
         (0x0c, SIGNATURE),
         (0x0d, SIGNATURE),
         (0x05, SIGNATURE),
@@ -101,14 +102,14 @@ fn a_signature_labelled_as_of_another_kind_is_refused_and_not_let_through() {
         (0x63, ALGORITHM),
     ] {
         with[8] = last;
-        assert_eq!(check(&pem(&replaced(&der(RSA), SHA256_WITH_RSA, &with)), Some(DOMAIN)), Err(refusal), "{last}");
+        assert_eq!(check(&pem(&replaced(&der(RSA), SHA256_WITH_RSA, &with)), Some(DOMAIN)), Err(expected), "{last}");
     }
     let mut with = ECDSA_WITH_SHA256.to_vec();
-    for (last, refusal) in [(0x03, SIGNATURE), (0x04, SIGNATURE), (0x05, ALGORITHM), (0x00, ALGORITHM)] {
+    for (last, expected) in [(0x03, SIGNATURE), (0x04, SIGNATURE), (0x05, ALGORITHM), (0x00, ALGORITHM)] {
         with[7] = last;
-        assert_eq!(check(&pem(&replaced(&der(P256), ECDSA_WITH_SHA256, &with)), Some(DOMAIN)), Err(refusal), "{last}");
+        assert_eq!(check(&pem(&replaced(&der(P256), ECDSA_WITH_SHA256, &with)), Some(DOMAIN)), Err(expected), "{last}");
     }
-    // dsa-with-sha1 has one byte less, so its place is taken by a made-up arm of it.
+    // dsa-with-sha1 is one byte shorter, so an invented child of its arc is used.
     let dsa = [0x2a, 0x86, 0x48, 0xce, 0x38, 0x04, 0x03, 0x02];
     assert_eq!(check(&pem(&replaced(&der(P256), ECDSA_WITH_SHA256, &dsa)), Some(DOMAIN)), Err(ALGORITHM));
     let ed448 = replaced(&der(pem!("ed25519").1), &[0x06, 0x03, 0x2b, 0x65, 0x70], &[0x06, 0x03, 0x2b, 0x65, 0x71]);
@@ -116,24 +117,24 @@ fn a_signature_labelled_as_of_another_kind_is_refused_and_not_let_through() {
 }
 
 #[test]
-fn a_salt_longer_than_the_key_has_room_for_is_refused() {
+fn salts_too_long_for_the_key_are_rejected() {
     let longer = replaced(&der(pem!("pss_max_salt").1), &[0x02, 0x02, 0x00, 0xde], &[0x02, 0x02, 0x00, 0xdf]);
     assert_eq!(check(&pem(&longer), Some(DOMAIN)), Err(SIGNATURE));
 }
 
 #[test]
-fn what_cannot_be_verified_is_not_checked() {
+fn unsupported_signatures_are_not_checked() {
     for (name, text) in [pem!("rsa_768"), pem!("rsa_2048_md5"), pem!("p256_explicit")] {
         assert_eq!(check(text, Some(DOMAIN)), Ok(()), "{name}");
     }
 }
 
 #[test]
-fn no_changed_byte_of_what_is_signed_is_accepted() {
-    let whole = der(pem!("ed25519").1);
+fn changed_signed_bytes_are_rejected() {
+    let request = der(pem!("ed25519").1);
     let accepted: Vec<usize> =
-        (0..whole.len()).filter(|at| check(&pem(&flipped(&whole, *at)), Some(DOMAIN)).is_ok()).collect();
-    // The one way out is another kind of key, which is not checked.
-    let kind = whole.windows(3).position(|three| three == [0x2b, 0x65, 0x70]).unwrap();
-    assert!(accepted.iter().all(|at| (kind..kind + 3).contains(at)), "{accepted:?}");
+        (0..request.len()).filter(|at| check(&pem(&flipped(&request, *at)), Some(DOMAIN)).is_ok()).collect();
+    // Only a changed type of the key is accepted, because unknown types are not verified.
+    let key_type = request.windows(3).position(|three| three == [0x2b, 0x65, 0x70]).unwrap();
+    assert!(accepted.iter().all(|at| (key_type..key_type + 3).contains(at)), "{accepted:?}");
 }

@@ -1,38 +1,42 @@
-//! The effective configuration, as `--check` shows it: each key that has a value, and where the value came from.
+//! The effective configuration as `--check` shows it: each key that has a value, and the source of the value.
 
 use std::fmt;
 
 use toml::Value;
 
-use super::problems::one_line;
-use super::raw::Raw;
+use super::{problems::one_line, raw::Raw};
 
-/// One key with its value.
+/// A key with its value and source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Setting {
-    place: String,
+    name: String,
     value: String,
     /// `default`, `file`, `environment` or the name of a variable.
     source: String,
 }
 
 impl Setting {
-    pub(super) fn new(place: &str, value: &str, source: &str) -> Self {
-        Self { place: one_line(place), value: one_line(value), source: one_line(source) }
+    pub(super) fn new(name: &str, value: &str, source: &str) -> Self {
+        Self { name: one_line(name), value: one_line(value), source: one_line(source) }
     }
 
-    /// The key and its value, as in `server.drain = "20s"`.
+    /// Returns the key and its value, as in `server.drain = "20s"`.
     pub fn assignment(&self) -> String {
-        format!("{} = {}", self.place, self.value)
+        format!("{} = {}", self.name, self.value)
+    }
+
+    /// Returns whether this is the setting of the key `name`.
+    pub(super) fn is_of(&self, name: &str) -> bool {
+        self.name == name
     }
 }
 
-/// Displays all of them, a line each, what they come from in a column of its own.
+/// All settings. Displays one line for each, with the sources aligned in a column.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Settings(pub(super) Vec<Setting>);
 
 impl Settings {
-    /// All keys that have a value, in the order of reading.
+    /// Returns all keys that have a value, in the order of reading.
     pub fn iter(&self) -> impl Iterator<Item = &Setting> {
         self.0.iter()
     }
@@ -43,15 +47,15 @@ impl fmt::Display for Settings {
         let assignments: Vec<_> = self.iter().map(Setting::assignment).collect();
         let width = assignments.iter().map(|text| text.chars().count()).max().unwrap_or_default();
         for (index, (assignment, setting)) in assignments.iter().zip(self.iter()).enumerate() {
-            let end = if index > 0 { "\n" } else { "" };
-            write!(f, "{end}{assignment:width$}  # {}", setting.source)?;
+            let separator = if index > 0 { "\n" } else { "" };
+            write!(f, "{separator}{assignment:width$}  # {}", setting.source)?;
         }
         Ok(())
     }
 }
 
-/// A value as a file would have it. A variable's text stands without quotes where it needs none.
-pub(super) fn shown(raw: &Raw) -> String {
+/// Formats a value as in a TOML file. Numbers and booleans from variables have no quotes.
+pub(in crate::config) fn shown(raw: &Raw) -> String {
     match raw {
         Raw::Variable(text) if text.parse::<i64>().is_ok() || text.parse::<bool>().is_ok() => text.clone(),
         Raw::Variable(text) => format!("{text:?}"),
@@ -59,8 +63,8 @@ pub(super) fn shown(raw: &Raw) -> String {
     }
 }
 
-/// A URL without what it may hold of user and password.
-pub(super) fn shown_url(url: &str) -> String {
+/// Formats a URL, redacted if it may contain a user and password.
+pub(in crate::config) fn shown_url(url: &str) -> String {
     if url.contains('@') { "[REDACTED]".to_owned() } else { format!("{url:?}") }
 }
 

@@ -1,5 +1,5 @@
-//! A histogram of durations whose series are found by what tells them apart: the SDK would hash and compare all labels of
-//! each measurement, once for each reader.
+//! A histogram of durations that finds a series by a typed label set. The SDK would hash and compare all labels of each
+//! measurement, once for each reader.
 
 use std::{
     collections::HashMap,
@@ -13,13 +13,13 @@ use opentelemetry::{
     metrics::{BoundHistogram, Histogram},
 };
 
-/// A series: what its labels are made of.
+/// The typed labels of a series.
 pub trait LabelSet: Eq + Hash {
-    /// Its labels.
+    /// Returns the labels.
     fn labels(&self) -> Vec<KeyValue>;
 }
 
-/// A histogram in seconds. Each series that was measured stays: there can be but few.
+/// A histogram in seconds. Series are never removed, so a label set must have few values.
 pub struct DurationHistogram<S> {
     histogram: Histogram<f64>,
     series: RwLock<HashMap<S, BoundHistogram<f64>>>,
@@ -30,15 +30,15 @@ impl<S: LabelSet> DurationHistogram<S> {
         Self { histogram, series: RwLock::default() }
     }
 
-    /// Counts one of this series.
-    pub fn record(&self, duration: Duration, series: S) {
+    /// Records a duration in a series.
+    pub fn record(&self, duration: Duration, label_set: S) {
         let seconds = duration.as_secs_f64();
-        if let Some(bound) = self.series.read().unwrap_or_else(PoisonError::into_inner).get(&series) {
+        if let Some(bound) = self.series.read().unwrap_or_else(PoisonError::into_inner).get(&label_set) {
             return bound.record(seconds);
         }
-        let bound = self.histogram.bind(&series.labels());
+        let bound = self.histogram.bind(&label_set.labels());
         bound.record(seconds);
-        self.series.write().unwrap_or_else(PoisonError::into_inner).insert(series, bound);
+        self.series.write().unwrap_or_else(PoisonError::into_inner).insert(label_set, bound);
     }
 }
 
@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn each_series_is_counted_under_its_labels() {
+    fn each_series_has_its_labels() {
         let registry = Registry::new();
         let reader = opentelemetry_prometheus::exporter().with_registry(registry.clone()).build().unwrap();
         let provider = SdkMeterProvider::builder().with_reader(reader).build();
@@ -73,8 +73,8 @@ mod tests {
         let page = TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
         for (label, count, sum) in [("one", "2", "3"), ("two", "1", "1.5")] {
             for (name, value) in [("took_count", count), ("took_sum", sum)] {
-                let is_it = |line: &&str| line.starts_with(name) && line.contains(&format!("label=\"{label}\""));
-                let lines: Vec<_> = page.lines().filter(is_it).collect();
+                let is_sample = |line: &&str| line.starts_with(name) && line.contains(&format!("label=\"{label}\""));
+                let lines: Vec<_> = page.lines().filter(is_sample).collect();
                 assert_eq!(lines.len(), 1, "{page}");
                 assert!(lines[0].ends_with(&format!(" {value}")), "{page}");
             }

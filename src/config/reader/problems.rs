@@ -1,32 +1,32 @@
-//! The mistakes in a configuration, as their reader sees them: one line each, without values.
+//! The problems of a configuration: one line each, without values.
 
 use std::fmt;
 
-/// One mistake: where it is, and what would be right.
+/// A mistake in the configuration: where it is, and what is expected there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    place: String,
+    location: String,
     message: String,
 }
 
-/// Every mistake in a configuration. Displays one line each.
+/// All mistakes in a configuration. Displays one line for each.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problems(Vec<Problem>);
 
 impl Problem {
-    pub(super) fn new(place: impl AsRef<str>, message: impl AsRef<str>) -> Self {
-        Self { place: one_line(place.as_ref()), message: one_line(message.as_ref()) }
+    pub(in crate::config) fn new(location: impl AsRef<str>, message: impl AsRef<str>) -> Self {
+        Self { location: one_line(location.as_ref()), message: one_line(message.as_ref()) }
     }
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.place, self.message)
+        write!(f, "{}: {}", self.location, self.message)
     }
 }
 
 impl Problems {
-    /// The mistakes, in the order of reading.
+    /// Returns the problems in the order of reading.
     pub fn iter(&self) -> impl Iterator<Item = &Problem> {
         self.0.iter()
     }
@@ -52,11 +52,8 @@ impl fmt::Display for Problems {
 
 impl std::error::Error for Problems {}
 
-/// Escapes control characters: a key, a variable or a path may hold them, and a terminal would obey.
-pub(super) fn one_line(text: &str) -> String {
-    let escape = |c: char| match c.is_control() {
-        true => c.escape_default().collect::<String>(),
-        false => c.to_string(),
-    };
+/// Escapes control characters, because a terminal would interpret those in a key, a variable or a path.
+pub(in crate::config) fn one_line(text: &str) -> String {
+    let escape = |c: char| if c.is_control() { c.escape_default().collect() } else { c.to_string() };
     text.chars().map(escape).collect()
 }
