@@ -1,6 +1,12 @@
 //! Runs a gateway in front of the emulator, creates clients, and reads statuses, metrics and logs.
 
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs, reason = "test code")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::new_without_default,
+    missing_docs,
+    reason = "test code"
+)]
 
 use std::{collections::BTreeMap, fmt::Debug, str::FromStr, time::SystemTime};
 
