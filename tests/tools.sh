@@ -17,6 +17,6 @@ packages() {
   "${install[@]}" >/dev/null 2>&1 || { apt-get update -qq && "${install[@]}" >/dev/null; }
 }
 
-# The Debian packages of grpc-java and protoc.
-grpc_java=(protobuf-compiler default-jdk-headless protobuf-compiler-grpc-java-plugin libgrpc-java libprotobuf-java
+# The Debian packages of grpc-java and protoc. libprotobuf-dev has google/protobuf/descriptor.proto.
+grpc_java=(protobuf-compiler libprotobuf-dev default-jdk-headless protobuf-compiler-grpc-java-plugin libgrpc-java libprotobuf-java
   libnetty-java libperfmark-java libguava-java libjsr305-java libgeronimo-annotation-1.3-spec-java)

@@ -241,10 +241,10 @@ mod tests {
 
     #[test]
     fn deadline_has_attempts_only_if_something_was_sent() {
-        for (progress, told) in [(Progress::NotSent, None), (Progress::MaybeSent, Some("2"))] {
+        for (progress, attempts) in [(Progress::NotSent, None), (Progress::MaybeSent, Some("2"))] {
             let status = render(&Error { attempts: 2, ..Error::new(Reason::Deadline, progress) });
             let metadata = status.get_error_details().error_info().unwrap().metadata.clone();
-            assert_eq!(metadata.get("attempts").map(String::as_str), told, "{progress:?}");
+            assert_eq!(metadata.get("attempts").map(String::as_str), attempts, "{progress:?}");
         }
     }
 

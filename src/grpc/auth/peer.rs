@@ -44,7 +44,7 @@ impl Peer {
     }
 }
 
-/// What a certificate says of its holder. The resource's CN is none of it.
+/// The identities in a certificate. The subject's CN is not one of them.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct SubjectAltNames<'a> {
     uris: Vec<Cow<'a, str>>,

@@ -157,7 +157,7 @@ impl hyper::body::Body for HoldingBody {
 /// Bytes of the quota, returned on drop.
 struct QuotaPermit {
     total: OwnedSemaphorePermit,
-    /// The same bytes of the caller's own quota, and the name of that limit. `None` if callers are not told apart.
+    /// The same bytes of the caller's own quota, and the name of that limit. `None` if callers are not identified.
     own: Option<(KeyedPermit, &'static str)>,
 }
 

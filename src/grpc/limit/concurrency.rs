@@ -49,7 +49,7 @@ impl ConcurrencyLimit {
         }
     }
 
-    /// Returns a permit for a call of this caller. Callers that are not told apart share the whole limit.
+    /// Returns a permit for a call of this caller. Callers without an identity share the whole limit.
     pub(in crate::grpc) fn try_acquire(&self, caller: &Caller) -> Result<CallPermit<'_>, Error> {
         let total = self.total.try_acquire().map_err(|_| Error::overloaded("max_in_flight"))?;
         let caller = caller.identity().map(|caller| {

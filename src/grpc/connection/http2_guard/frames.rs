@@ -35,7 +35,8 @@ const MAX_WINDOW: u32 = (1 << 31) - 1;
 /// each frame of a response, and two WINDOW_UPDATEs.
 const DEPOSIT: u32 = 20;
 
-/// In this time the budget of other frames is there again, whatever was sent: quiet connections live long.
+/// The budget is refilled at this interval, so that a long-lived idle connection is never closed for its keep-alive
+/// PINGs.
 const REFILL_INTERVAL: Duration = Duration::from_secs(10);
 
 /// A few bytes that may arrive in pieces.
