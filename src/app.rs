@@ -78,7 +78,7 @@ struct Shutdown {
 
 impl Shutdown {
     fn new(drain: Duration, lame_duck: Duration) -> Self {
-        let flush = telemetry::FLUSH.min(drain / 4);
+        let flush = telemetry::FLUSH_TIMEOUT.min(drain / 4);
         Self { lame_duck, drain: drain.saturating_sub(lame_duck + flush + log_flush_timeout(drain)), flush }
     }
 }

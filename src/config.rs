@@ -33,7 +33,7 @@ use secrecy::SecretString;
 use toml::Table;
 
 pub use callers::Caller;
-pub use credentials::{KeyFiles, KeySource};
+pub use credentials::{CredentialFiles, CredentialsSource};
 pub use endpoint::Endpoint;
 pub use files::CaFile;
 pub use listen::{IdentitySource, Listen};

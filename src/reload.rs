@@ -12,7 +12,7 @@ use tokio::{task::spawn_blocking, time::sleep};
 
 use crate::{
     clock::Clock,
-    config::{self, Config, KeySource, secret::Credentials},
+    config::{self, Config, CredentialsSource, secret::Credentials},
     grpc::connection::tls::Tls,
     ops::telemetry::reload_metrics::ReloadMetrics,
     scm::{
@@ -26,10 +26,10 @@ const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Reloads the credential files of all projects until dropped.
 pub async fn credentials(projects: config::Projects, live: Arc<project::Projects>, meter: Meter) {
-    let in_files = projects.iter().filter(|project| project.key_source.is_in_files());
+    let in_files = projects.iter().filter(|project| project.credentials_source.is_in_files());
     let watchers = in_files.filter_map(|config| {
         let project = live.get(&config.id)?.clone();
-        let source = config.key_source.clone();
+        let source = config.credentials_source.clone();
         let metrics = ReloadMetrics::of_credentials(&meter, project.id.clone());
         let id = project.id.clone();
         let replace = move |credentials: &Option<Credentials>| {
@@ -60,7 +60,8 @@ pub fn agency(
     clock: Clock,
     meter: &Meter,
 ) -> impl Future<Output = ()> + Send + 'static {
-    let projects = config.projects.iter().filter(|project| matches!(project.key_source, KeySource::Agency));
+    let projects =
+        config.projects.iter().filter(|project| matches!(project.credentials_source, CredentialsSource::Agency));
     let projects = projects.filter_map(|project| live.get(&project.id).cloned()).collect();
     refresher::refresh(config.upstream.metadata_endpoint.clone(), projects, clock, meter)
 }

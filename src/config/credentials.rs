@@ -11,11 +11,11 @@ use super::{Environment, profile};
 
 /// The source of a project's credentials.
 #[derive(Debug, Clone)]
-pub enum KeySource {
+pub enum CredentialsSource {
     /// The vendor's variables. These credentials never change.
     Fixed,
     /// One file for each part of the credentials.
-    Files(KeyFiles),
+    Files(CredentialFiles),
     /// The profile file of the vendor's SDKs.
     Profile(PathBuf),
     /// The agency of the ECS, requested at `[upstream] metadata_endpoint`. There are no credentials before the first
@@ -23,7 +23,7 @@ pub enum KeySource {
     Agency,
 }
 
-impl KeySource {
+impl CredentialsSource {
     /// Returns whether the credentials are in files, which may change.
     pub fn is_in_files(&self) -> bool {
         matches!(self, Self::Files(_) | Self::Profile(_))
@@ -45,13 +45,13 @@ impl KeySource {
 
 /// The files of a project's credentials. A path is `None` if it is missing or invalid.
 #[derive(Debug, Clone)]
-pub struct KeyFiles {
+pub struct CredentialFiles {
     pub(super) access_key: Option<PathBuf>,
     pub(super) secret_key: Option<PathBuf>,
     pub(super) security_token: Option<PathBuf>,
 }
 
-impl KeyFiles {
+impl CredentialFiles {
     fn read(&self) -> Result<Credentials, String> {
         read(self).map(|(credentials, _)| credentials).map_err(in_one_line)
     }
@@ -60,7 +60,7 @@ impl KeyFiles {
 /// Reads all files of a project's credentials, even if the first is invalid.
 ///
 /// Returns the credentials with warnings, or problems. A file that is not named is not a problem here.
-pub(super) fn read(files: &KeyFiles) -> Result<(Credentials, Vec<Diagnostic>), Vec<Diagnostic>> {
+pub(super) fn read(files: &CredentialFiles) -> Result<(Credentials, Vec<Diagnostic>), Vec<Diagnostic>> {
     let mut warnings = Vec::new();
     let mut problems = Vec::new();
     let mut part = |key: &'static str, path: Option<&Path>| {

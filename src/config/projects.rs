@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use super::credentials::{self, KeyFiles, KeySource};
+use super::credentials::{self, CredentialFiles, CredentialsSource};
 use super::endpoint::{self, Endpoint};
 use super::files::report_each;
 use super::reader::{Problem, Raw, Report, Section, values};
@@ -20,7 +20,7 @@ pub struct Project {
     /// The endpoint of SCM for this project.
     pub endpoint: Endpoint,
     /// The source of the credentials.
-    pub key_source: KeySource,
+    pub credentials_source: CredentialsSource,
     /// The credentials at startup, or `None` if they come from the agency.
     pub credentials: Option<Credentials>,
 }
@@ -76,7 +76,7 @@ pub(super) fn read(root: &mut Section<'_>, defaults: &ProjectDefaults, environme
 
 /// The credentials of a project and their source.
 struct LoadedCredentials {
-    source: KeySource,
+    source: CredentialsSource,
     credentials: Option<Credentials>,
 }
 
@@ -89,19 +89,19 @@ fn entry(section: &mut Section<'_>, defaults: &ProjectDefaults) -> Entry {
 
 fn project(id: Option<String>, endpoint: Endpoint, loaded: Option<LoadedCredentials>) -> Option<Project> {
     let (id, LoadedCredentials { source, credentials }) = id.zip(loaded)?;
-    Some(Project { id, endpoint, key_source: source, credentials })
+    Some(Project { id, endpoint, credentials_source: source, credentials })
 }
 
 /// Reads the credentials from an entry's files. Without files they come from the agency, if it is enabled.
 fn load(section: &mut Section<'_>, agency: bool) -> Option<LoadedCredentials> {
-    let files = KeyFiles {
+    let files = CredentialFiles {
         access_key: section.optional("ak_file", values::path),
         secret_key: section.optional("sk_file", values::path),
         security_token: section.optional("security_token_file", values::path),
     };
     let is_missing = |key: &&str| section.origin(key).is_none();
     if agency && ["ak_file", "sk_file", "security_token_file"].iter().all(is_missing) {
-        return Some(LoadedCredentials { source: KeySource::Agency, credentials: None });
+        return Some(LoadedCredentials { source: CredentialsSource::Agency, credentials: None });
     }
     section.expect("ak_file", "the file with the access key id (AK)");
     section.expect("sk_file", "the file with the secret access key (SK)");
@@ -109,7 +109,7 @@ fn load(section: &mut Section<'_>, agency: bool) -> Option<LoadedCredentials> {
         .map_err(|problems| report_each(problems, |key, text| section.problem(key, text)))
         .ok()?;
     report_each(warnings, |key, text| section.warning(key, text));
-    Some(LoadedCredentials { source: KeySource::Files(files), credentials: Some(credentials) })
+    Some(LoadedCredentials { source: CredentialsSource::Files(files), credentials: Some(credentials) })
 }
 
 /// The credentials and project in the vendor's variables and profile.
@@ -151,13 +151,13 @@ fn report_settings(
     id: Option<&str>,
 ) {
     match loaded.map(|loaded| &loaded.source) {
-        Some(KeySource::Profile(path)) => report.setting("profile", &format!("{path:?}"), "the vendor's SDKs"),
-        Some(KeySource::Fixed) => {
+        Some(CredentialsSource::Profile(path)) => report.setting("profile", &format!("{path:?}"), "the vendor's SDKs"),
+        Some(CredentialsSource::Fixed) => {
             for name in credentials::VARIABLES.iter().filter(|name| environment.contains_key(**name)) {
                 report.setting(name, "[REDACTED]", "environment");
             }
         }
-        Some(KeySource::Agency | KeySource::Files(_)) | None => {}
+        Some(CredentialsSource::Agency | CredentialsSource::Files(_)) | None => {}
     }
     let source = if environment.contains_key(PROJECT_ID) { "environment" } else { "profile" };
     if let Some(id) = id {
@@ -178,7 +178,7 @@ fn find(
         }
         if defaults.agency {
             return Ok(Discovered {
-                loaded: LoadedCredentials { source: KeySource::Agency, credentials: None },
+                loaded: LoadedCredentials { source: CredentialsSource::Agency, credentials: None },
                 project: None,
             });
         }
@@ -189,7 +189,7 @@ fn find(
         problems
     })?;
     Ok(Discovered {
-        loaded: LoadedCredentials { source: KeySource::Fixed, credentials: Some(credentials) },
+        loaded: LoadedCredentials { source: CredentialsSource::Fixed, credentials: Some(credentials) },
         project: None,
     })
 }
@@ -199,7 +199,7 @@ fn from_profile(root: &mut Section<'_>, name: &str, path: PathBuf) -> Result<Dis
     if let Some(warning) = &profile.warning {
         root.report().warning(name, warning);
     }
-    let loaded = LoadedCredentials { source: KeySource::Profile(path), credentials: Some(profile.credentials) };
+    let loaded = LoadedCredentials { source: CredentialsSource::Profile(path), credentials: Some(profile.credentials) };
     let project = profile.project_id.map(|id| (format!("{name}: `project_id`"), id));
     Ok(Discovered { loaded, project })
 }

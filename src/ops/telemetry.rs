@@ -32,7 +32,7 @@ pub use export::StartError;
 const SCOPE: &str = "scm-gateway";
 
 /// The timeout of the flush on shutdown. Telemetry that is not exported by then is lost.
-pub const FLUSH: Duration = Duration::from_secs(2);
+pub const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Bucket bounds in seconds, as the semantic conventions recommend for durations of calls.
 const DURATION_BUCKETS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];

@@ -7,11 +7,11 @@ const AGENCY: (&str, &str) = ("SCM_GATEWAY__UPSTREAM__METADATA_ENDPOINT", "http:
 /// Returns the id of the only project, the source of its credentials, and the AK.
 fn only(config: &Config) -> (String, &'static str, String) {
     let project = config.projects.default_project();
-    let source = match project.key_source {
-        KeySource::Fixed => "variables",
-        KeySource::Files(_) => "files",
-        KeySource::Profile(_) => "profile",
-        KeySource::Agency => "agency",
+    let source = match project.credentials_source {
+        CredentialsSource::Fixed => "variables",
+        CredentialsSource::Files(_) => "files",
+        CredentialsSource::Profile(_) => "profile",
+        CredentialsSource::Agency => "agency",
     };
     let key = project.credentials.as_ref().map(|key| key.access_key.clone()).unwrap_or_default();
     (project.id.clone(), source, key)
@@ -105,8 +105,10 @@ fn a_project_without_files_uses_the_enabled_agency() {
     let text = format!("default_project = \"a\"\n{}[[projects]]\nid = \"b\"\n", dir.project("a"));
     let config = valid(&text, &variables(&[AGENCY]));
     let project = |id: &str| config.projects.get(id).expect("the project exists");
-    assert!(matches!(project("a").key_source, KeySource::Files(_)) && project("a").credentials.is_some());
-    assert!(matches!(project("b").key_source, KeySource::Agency) && project("b").credentials.is_none());
+    assert!(
+        matches!(project("a").credentials_source, CredentialsSource::Files(_)) && project("a").credentials.is_some()
+    );
+    assert!(matches!(project("b").credentials_source, CredentialsSource::Agency) && project("b").credentials.is_none());
     let missing = ["projects[1].ak_file: is missing; it is the file with the access key id (AK)", {
         "projects[1].sk_file: is missing; it is the file with the secret access key (SK)"
     }];

@@ -145,8 +145,8 @@ impl Outcomes {
         let failed = result.is_err();
         if failed { &outcome.failed } else { &outcome.exported }.fetch_add(count as u64, Relaxed);
         match (outcome.failing.swap(failed, Relaxed), failed) {
-            (false, true) => tracing::warn!(what = signal, "telemetry export failed, data is lost"),
-            (true, false) => tracing::info!(what = signal, "telemetry export recovered"),
+            (false, true) => tracing::warn!(signal, "telemetry export failed, data is lost"),
+            (true, false) => tracing::info!(signal, "telemetry export recovered"),
             _ => {}
         }
     }
