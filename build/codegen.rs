@@ -83,7 +83,9 @@ pub(crate) fn service(api: &Api) -> Source {
     let (name, module) = (api.service.name(), format!("{}_server", api.service.name().to_snake_case()));
     writeln!(out, "#[tonic::async_trait]\nimpl crate::grpc::service::{module}::{name} for Gateway {{")?;
     for method in api.service.methods() {
-        let (rpc, input, output) = (method.name(), method.input(), method.output());
+        let rpc = method.name();
+        let input = method.input();
+        let output = method.output();
         writeln!(
             out,
             "async fn {}(&self, request: tonic::Request<crate::proto::{}>)
@@ -142,7 +144,9 @@ fn check(out: &mut String, message: &MessageDescriptor, methods: &[RestBinding])
 
 fn rest_method(out: &mut String, binding: &RestBinding, wire_types: &[(&str, &str)]) -> Result {
     let RestBinding { method, verb, template, body, idempotent } = binding;
-    let (name, rpc, reply) = (method.name(), binding.rpc(), method.output());
+    let name = method.name();
+    let rpc = binding.rpc();
+    let reply = method.output();
     let reply = reply.name();
     let wire = wire_types.iter().find(|(message, _)| *message == reply);
     let wire = wire.map_or_else(|| format!("crate::proto::{reply}"), |(_, wire)| (*wire).to_owned());

@@ -121,7 +121,8 @@ impl App {
         workers.register_metrics(meter);
         let abort = CancellationToken::new();
         let upstream = upstream(config, &telemetry, &clock, workers.count(), abort.clone())?;
-        let (projects, transport) = (upstream.projects().clone(), upstream.transport().clone());
+        let projects = upstream.projects().clone();
+        let transport = upstream.transport().clone();
         let tls = config.server.tls.as_ref().map(|tls| Tls::new(&tls.material)).transpose()?;
         let policy = Arc::new(AccessPolicy::new(&config.callers));
         let calls = TaskTracker::new();

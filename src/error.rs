@@ -143,8 +143,7 @@ pub struct Error {
 impl Error {
     /// Creates an error without a response.
     pub fn new(reason: Reason, progress: Progress) -> Self {
-        let (violations, answer, retry_after) = (Vec::new(), None, None);
-        Self { reason, progress, violations, answer, retry_after, attempts: 0, cause: None }
+        Self { reason, progress, violations: Vec::new(), answer: None, retry_after: None, attempts: 0, cause: None }
     }
 
     /// Creates the error of a request with invalid fields.

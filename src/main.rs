@@ -160,7 +160,8 @@ fn serve(runtime: Runtime, config: Config, filter: Option<&str>) -> ExitCode {
 /// effect.
 fn stop() -> impl Future<Output = ()> {
     let listen = |kind| signal(kind).expect("the runtime has its signal driver");
-    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate()), listen(SignalKind::interrupt()));
+    let mut terminate = listen(SignalKind::terminate());
+    let mut interrupt = listen(SignalKind::interrupt());
     let mut hangup = listen(SignalKind::hangup());
     tokio::spawn(async move { while hangup.recv().await.is_some() {} });
     let mut next = async move || {

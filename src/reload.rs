@@ -196,7 +196,9 @@ mod tests {
     /// Returns the applied values and the events of polls that read these values. The value 9 cannot be applied.
     async fn polled(reads: &[Result<u32, &str>]) -> (Vec<u32>, Vec<String>) {
         let reads: VecDeque<_> = reads.iter().map(|read| read.map_err(str::to_owned)).collect();
-        let (reads, applied, events) = (Arc::new(Mutex::new(reads)), Mutex::new(Vec::new()), Mutex::new(Vec::new()));
+        let reads = Arc::new(Mutex::new(reads));
+        let applied = Mutex::new(Vec::new());
+        let events = Mutex::new(Vec::new());
         let (done, is_done) = tokio::sync::oneshot::channel::<()>();
         let done = Arc::new(Mutex::new(Some(done)));
         let read = move || {

@@ -79,7 +79,8 @@ proptest! {
     ) {
         let mut names = std::collections::HashSet::new();
         let headers: Vec<_> = headers.into_iter().filter(|(name, _)| names.insert(name.to_lowercase())).collect();
-        let (mut query, mut headers) = (borrowed(&query), borrowed(&headers));
+        let mut query = borrowed(&query);
+        let mut headers = borrowed(&headers);
         let canonical = |query: &[(&str, &str)], headers: &[(&str, &str)]| {
             let canonical = sign::canonical(&Parts { method: "post", path: "/a", query, headers, body: b"" });
             (canonical.request.to_string(), canonical.signed_headers)

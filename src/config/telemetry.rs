@@ -240,7 +240,8 @@ mod tests {
             ("OTEL_EXPORTER_OTLP_METRICS_HEADERS", "y=1"),
             ("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "grpc"),
         ]);
-        let (traces, metrics) = (telemetry.traces.expect("traces"), telemetry.metrics.expect("metrics"));
+        let traces = telemetry.traces.expect("traces");
+        let metrics = telemetry.metrics.expect("metrics");
         assert_eq!((traces.protocol, metrics.protocol), (OtlpProtocol::HttpProtobuf, OtlpProtocol::Grpc));
         assert_eq!((traces.timeout, metrics.timeout), (Duration::from_millis(1500), Duration::from_millis(250)));
         let shown = |otlp: &Otlp| -> Vec<_> {

@@ -24,9 +24,11 @@ fn sources_are_variables_then_profile_then_agency() {
     let home = dir.0.path().to_str().expect("UTF-8").to_owned();
     fs::create_dir(dir.0.path().join(".huaweicloud")).expect("the directory is created");
     dir.file(".huaweicloud/credentials", "[basic]\nak = AK-home\nsk = SK\nsecurity_token = ST\nproject_id = home\n");
-    let (ak, sk) = (("HUAWEICLOUD_SDK_AK", "AK-env"), ("HUAWEICLOUD_SDK_SK", "SK"));
+    let ak = ("HUAWEICLOUD_SDK_AK", "AK-env");
+    let sk = ("HUAWEICLOUD_SDK_SK", "SK");
     let id = ("HUAWEICLOUD_SDK_PROJECT_ID", "env");
-    let (file, home) = (("HUAWEICLOUD_SDK_CREDENTIALS_FILE", named.as_str()), ("HOME", home.as_str()));
+    let file = ("HUAWEICLOUD_SDK_CREDENTIALS_FILE", named.as_str());
+    let home = ("HOME", home.as_str());
     let table = [
         (vec![ak, sk, id, file, home, AGENCY], ("env", "variables", "AK-env")),
         (vec![id, file, home, AGENCY], ("env", "profile", "AK-named")),

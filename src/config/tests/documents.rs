@@ -53,7 +53,8 @@ fn known_keys() -> BTreeSet<String> {
         keys.extend(known.split('`').skip(1).step_by(2).map(|key| format!("{section}{key}")));
     }
     let is_section = |key: &str| {
-        let (table, list) = (format!("{key}."), format!("{key}[]."));
+        let table = format!("{key}.");
+        let list = format!("{key}[].");
         keys.iter().any(|other| other.starts_with(&table) || other.starts_with(&list))
     };
     keys.iter().filter(|key| !is_section(key)).cloned().collect()
@@ -61,7 +62,8 @@ fn known_keys() -> BTreeSet<String> {
 
 /// Returns all keys of the sample, including those in comments.
 fn sample_keys() -> BTreeSet<String> {
-    let (mut keys, mut section) = (BTreeSet::new(), String::new());
+    let mut keys = BTreeSet::new();
+    let mut section = String::new();
     for line in SAMPLE.lines().map(|line| line.trim_start_matches("# ")) {
         if let Some(list) = line.strip_prefix("[[").and_then(|line| line.strip_suffix("]]")) {
             section = format!("{list}[].");
@@ -185,7 +187,8 @@ fn readme_and_chart_list_every_rpc() {
             _ => {}
         }
     }
-    let (schema, mut found) = (serde_json::from_str(chart).expect("JSON"), Vec::new());
+    let schema = serde_json::from_str(chart).expect("JSON");
+    let mut found = Vec::new();
     methods(&schema, &mut found);
     assert_eq!(found, [&serde_json::json!(names); 2], "the methods of values.schema.json differ");
 }

@@ -56,7 +56,8 @@ impl Tls {
                 "Time until a certificate of the listener expires: its own, or the first client CA to expire",
             )
             .with_callback(move |gauge| {
-                let (served, now) = (tls.0.borrow(), clock.now());
+                let served = tls.0.borrow();
+                let now = clock.now();
                 for (certificate, expiry) in [("server", served.server_expiry), ("client_ca", served.client_ca_expiry)]
                 {
                     if let Some(expiry) = expiry {

@@ -184,7 +184,9 @@ impl CallSpan {
     /// Writes the audit line: who did what to which certificate, how it ended, and what an operator needs to find it.
     /// The level depends on who has to act on a failure.
     fn log(&self, ending: &Ending<'_>, elapsed: std::time::Duration) {
-        let (rpc, status, duration_ms) = (self.rpc, code_name(ending.code), elapsed.as_secs_f64() * 1e3);
+        let rpc = self.rpc;
+        let status = code_name(ending.code);
+        let duration_ms = elapsed.as_secs_f64() * 1e3;
         let identity = self.call.caller().identity().map(AsRef::as_ref);
         let resource = self.call.resource();
         let project_id = resource.and_then(|resource| resource.project_id.as_deref());
@@ -192,7 +194,8 @@ impl CallSpan {
         let upstream_request_id = ending.upstream_request_id;
         let trace_id = traceparent::trace_id(self.call.trace());
         let error = ending.error;
-        let (reason, attempts) = (error.map(|e| e.reason.name()), error.map(|e| e.attempts));
+        let reason = error.map(|e| e.reason.name());
+        let attempts = error.map(|e| e.attempts);
         let cause = error.and_then(|e| e.cause);
         let answer = error.and_then(|e| e.answer.as_deref());
         let http_status = answer.map(|a| a.http_status);

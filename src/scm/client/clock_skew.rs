@@ -133,7 +133,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_clock_jump_is_reported_once() {
-        let (skew, now, mut reported) = (ClockSkew::default(), SystemTime::UNIX_EPOCH + NOW, 0);
+        let skew = ClockSkew::default();
+        let now = SystemTime::UNIX_EPOCH + NOW;
+        let mut reported = 0;
         for (later, jumps) in [(0, 0), (30, 0), (1000, 1), (1000, 1), (0, 2), (0, 2)] {
             skew.check_for_jump(now + Duration::from_secs(later), monotonic(), || reported += 1);
             assert_eq!(reported, jumps, "{later}");

@@ -8,7 +8,8 @@ use super::project::Projects;
 
 /// Registers the gauges. They are read at each collection.
 pub(super) fn register_metrics(meter: &Meter, projects: &Arc<Projects>) {
-    let (circuits, skews) = (projects.clone(), projects.clone());
+    let circuits = projects.clone();
+    let skews = projects.clone();
     meter
         .u64_observable_gauge("scm_gateway.circuit.open")
         .with_description("1 while calls of the project are rejected without a request to SCM")

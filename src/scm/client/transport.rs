@@ -179,7 +179,8 @@ impl Transport {
             error
         });
         let (head, body) = response?.into_parts();
-        let (status, headers) = (head.status.as_u16(), head.headers);
+        let status = head.status.as_u16();
+        let headers = head.headers;
         let is_error = status >= 400;
         let body = read(body, MAX_BODY);
         // The head of an error says enough: a slow body is not waited for, and a broken body changes nothing.

@@ -58,10 +58,11 @@ impl AuthOutcome {
 pub(in crate::scm) struct LockoutGuards(Mutex<BTreeMap<String, Arc<LockoutGuard>>>);
 
 impl LockoutGuards {
-    /// Returns the guard of an access key. Everybody who uses the access key gets the same one.
+    /// Returns the guard of an access key. All users of the access key share it.
     pub(super) fn get(&self, access_key: &str) -> Arc<LockoutGuard> {
         let mut guards = self.0.lock().expect("no panic while the lock is held");
-        // A guard outlives its users only while SCM still counts rejections.
+        // Drops guards without a user, except those whose rejections SCM still counts. Access keys change rarely, so
+        // that this list is always short, and the count of users is exact under the lock.
         guards.retain(|_, guard| Arc::strong_count(guard) > 1 || guard.lock().rejections > 0);
         guards.entry(access_key.to_owned()).or_default().clone()
     }

@@ -146,13 +146,15 @@ mod tests {
 
     #[test]
     fn anything_else_is_rejected_without_its_text() {
-        let (ends, none) = ("2022-08-09T04:05:06Z", "the metadata service's response has no credentials");
+        let ends = "2022-08-09T04:05:06Z";
+        let none = "the metadata service's response has no credentials";
         let key = |access: &str, secret: &str, token: &str, expires_at: &str| {
             format!(
                 r#"{{"credential":{{"access":{access},"secret":{secret},"securitytoken":{token},"expires_at":{expires_at}}}}}"#
             )
         };
-        let (ends, good) = (format!("\"{ends}\""), format!("\"{MARKER}\""));
+        let ends = format!("\"{ends}\"");
+        let good = format!("\"{MARKER}\"");
         let printable_only = "of the metadata service's credentials must hold printable ASCII only, without whitespace";
         let table = [
             (String::new(), none.to_owned()),

@@ -174,7 +174,8 @@ impl Expiry {
 
 fn register_metrics(meter: &Meter, ids: &[Arc<str>], clock: &Clock, expiry: &Arc<Expiry>) {
     let labels: Vec<_> = ids.iter().map(|id| [KeyValue::new("scm.project_id", id.clone())]).collect();
-    let (clock, expiry) = (clock.clone(), expiry.clone());
+    let clock = clock.clone();
+    let expiry = expiry.clone();
     meter
         .f64_observable_gauge("scm_gateway.credentials.time_to_expiry")
         .with_unit("s")

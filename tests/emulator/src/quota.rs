@@ -25,7 +25,9 @@ impl Windows {
         }
         *calls += 1;
         (*calls > quota.calls).then(|| {
-            let (limit, seconds, path) = (quota.calls, quota.per.as_secs_f64(), request.path());
+            let limit = quota.calls;
+            let seconds = quota.per.as_secs_f64();
+            let path = request.path();
             let text = format!(
                 "The throttling threshold has been reached: policy user over ratelimit,limit:{limit},time:{seconds} second,uri:{path}"
             );

@@ -46,7 +46,8 @@ fn every_step_matches_the_vectors() {
     let vectors = vectors();
     assert_eq!(vectors.len(), 22);
     for vector in vectors {
-        let (name, expected) = (&vector["name"], &vector["expected"]);
+        let name = &vector["name"];
+        let expected = &vector["expected"];
         let mut request = received(&vector["request"]);
         let authorization = expected["authorization"].as_str().unwrap();
         let line = ("Authorization".to_owned(), authorization.into());

@@ -16,7 +16,9 @@ pub(crate) fn parse_sdk_date(text: &str) -> Option<SystemTime> {
         bytes[from..to].iter().try_fold(0, |sum, byte| byte.is_ascii_digit().then(|| sum * 10 + u64::from(byte - b'0')))
     };
     let days = days_of(number(0, 4)?, number(4, 6)?, number(6, 8)?)?;
-    let (hour, minute, second) = (number(9, 11)?, number(11, 13)?, number(13, 15)?);
+    let hour = number(9, 11)?;
+    let minute = number(11, 13)?;
+    let second = number(13, 15)?;
     if hour > 23 || minute > 59 || second > 59 {
         return None;
     }
@@ -27,7 +29,8 @@ pub(crate) fn parse_sdk_date(text: &str) -> Option<SystemTime> {
 /// Returns the value of a `Date` header (RFC 9110, 5.6.7).
 pub(crate) fn imf_fixdate(at: SystemTime) -> String {
     let seconds = at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let (days, rest) = (seconds / DAY, seconds % DAY);
+    let days = seconds / DAY;
+    let rest = seconds % DAY;
     let (year, month, day) = date_of(days);
     format!(
         "{}, {day:02} {} {year:04} {:02}:{:02}:{:02} GMT",

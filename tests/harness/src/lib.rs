@@ -105,7 +105,8 @@ impl Gateway {
     /// Returns the status and body of an admin page.
     pub async fn admin(&self, path: &str) -> (u16, String) {
         let response = reqwest::get(format!("http://{}{path}", self.addresses.admin)).await.unwrap();
-        let (status, text) = (response.status().as_u16(), response.text().await.unwrap());
+        let status = response.status().as_u16();
+        let text = response.text().await.unwrap();
         if path == "/metrics" {
             suite_log::add_metrics(&text);
         }

@@ -27,7 +27,8 @@ pub(super) struct AttemptSpan {
 impl AttemptSpan {
     /// Starts the span of an attempt, as a child of the call's span.
     pub(super) fn start(upstream: &Upstream, attempt: &Attempt<'_>) -> Self {
-        let (endpoint, method) = (&attempt.project.endpoint, attempt.request.method);
+        let endpoint = &attempt.project.endpoint;
+        let method = attempt.request.method;
         let destination = Destination {
             method: &method.http,
             host: endpoint.host().clone(),
@@ -37,7 +38,8 @@ impl AttemptSpan {
         let resent = attempt.number - 1;
         let resent = (resent > 0).then(|| KeyValue::new(name::HTTP_REQUEST_RESEND_COUNT, i64::from(resent)));
         let attributes = destination.labels().into_iter().chain(resent).collect::<Vec<_>>();
-        let (tracer, parent) = (&upstream.telemetry.tracer, attempt.options.parent);
+        let tracer = &upstream.telemetry.tracer;
+        let parent = attempt.options.parent;
         let span = tracer.span_builder(method.span).with_kind(SpanKind::Client).with_attributes(attributes);
         let context = parent.with_span(span.start_with_context(tracer, parent));
         Self { durations: upstream.durations.clone(), context, destination, started: clock::instant(), ended: false }

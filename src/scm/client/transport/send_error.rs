@@ -181,7 +181,8 @@ mod tests {
     #[test]
     fn a_file_limit_during_resolution_is_recognized() {
         let error = |code| NotResolved(io::Error::from_raw_os_error(code));
-        let (ours, theirs) = (error(24), error(111));
+        let ours = error(24);
+        let theirs = error(111);
         let is_limit = |error| causes(error).iter().any(|cause| is_file_limit(*cause));
         assert!(is_limit(&ours) && !is_limit(&theirs));
         assert_eq!(io_cause(&causes(&theirs)), Some("name not resolved"));

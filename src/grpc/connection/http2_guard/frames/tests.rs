@@ -228,7 +228,8 @@ fn long_lived_idle_connections_pass() {
 fn frame_boundaries_of_the_output_are_tracked() {
     let bytes = [frame(SETTINGS, 0, 0, &[0; 6]), frame(SETTINGS, ACK, 0, &[]), frame(DATA, 0, 1, b"data")].concat();
     for size in 1..=bytes.len() {
-        let (mut outbound, mut written) = (Outbound::default(), 0);
+        let mut outbound = Outbound::default();
+        let mut written = 0;
         for chunk in bytes.chunks(size) {
             assert_eq!(outbound.is_between_frames(), [0, 15, 24].contains(&written), "{written} in steps of {size}");
             outbound.write(chunk);

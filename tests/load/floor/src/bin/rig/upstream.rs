@@ -79,7 +79,8 @@ fn request(bytes: &[u8]) -> Result<Option<(Vec<u8>, usize)>, httparse::Error> {
 
 /// Decodes a chunked body without trailers. Returns it with its encoded length, or `None` if it is incomplete.
 fn chunks(bytes: &[u8]) -> Option<(Vec<u8>, usize)> {
-    let (mut body, mut at) = (Vec::new(), 0);
+    let mut body = Vec::new();
+    let mut at = 0;
     loop {
         let Ok(httparse::Status::Complete((line, size))) = httparse::parse_chunk_size(&bytes[at..]) else {
             return None;
