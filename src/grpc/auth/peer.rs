@@ -82,7 +82,7 @@ pub(in crate::grpc) fn of_certificate(certificate: &CertificateDer<'_>, policy: 
 /// elements before it.
 fn of_headers(headers: &HeaderMap, policy: &AccessPolicy) -> Caller {
     let last = headers.get_all(FORWARDED_CLIENT_CERT).iter().next_back();
-    let names = last.and_then(|value| last_element(str::from_utf8(value.as_bytes()).ok()?)); // a resource may be UTF-8
+    let names = last.and_then(|value| last_element(str::from_utf8(value.as_bytes()).ok()?)); // a subject may be UTF-8
     policy.resolve(&names.map(|names| names.identities()).unwrap_or_default())
 }
 
@@ -145,11 +145,11 @@ mod tests {
 
     #[test]
     fn the_one_uri_is_the_identity() {
-        let istio = "By=spiffe://cluster.local/ns/scm/sa/gateway;Hash=0123;Resource=\"CN=x,O=\\\"y;URI=spiffe://evil\\\"\";\
+        let istio = "By=spiffe://cluster.local/ns/scm/sa/gateway;Hash=0123;Subject=\"CN=x,O=\\\"y;URI=spiffe://evil\\\"\";\
                      URI=spiffe://cluster.local/ns/web/sa/orders;DNS=orders.example";
         assert_eq!(identities(istio), one("spiffe://cluster.local/ns/web/sa/orders"));
         assert_eq!(identities("uri=\"spiffe://a/b,c;d\""), one("spiffe://a/b,c;d"));
-        let value = HeaderValue::from_bytes("Resource=\"CN=Jörg\";URI=spiffe://a".as_bytes()).unwrap();
+        let value = HeaderValue::from_bytes("Subject=\"CN=Jörg\";URI=spiffe://a".as_bytes()).unwrap();
         let headers = HeaderMap::from_iter([(http::HeaderName::from_static(FORWARDED_CLIENT_CERT), value)]);
         assert_eq!(of_headers(&headers, &AccessPolicy::default()).identity().map(AsRef::as_ref), Some("spiffe://a"));
     }
@@ -161,16 +161,16 @@ mod tests {
 
     #[test]
     fn without_a_uri_the_dns_names_count_not_the_subject() {
-        let names = "Resource=\"CN=admin\";URI=;DNS=Orders.example;DNS=b.example";
+        let names = "Subject=\"CN=admin\";URI=;DNS=Orders.example;DNS=b.example";
         assert_eq!(identities(names), Some(vec!["orders.example".to_owned(), "b.example".to_owned()]));
-        assert_eq!(identities("Hash=0123;Resource=\"CN=admin\""), Some(vec![]));
+        assert_eq!(identities("Hash=0123;Subject=\"CN=admin\""), Some(vec![]));
     }
 
     #[test]
     fn only_the_last_element_counts() {
         assert_eq!(identities("URI=spiffe://forged,By=x;URI=spiffe://true"), one("spiffe://true"));
         assert_eq!(identities("URI=spiffe://forged,By=x;Hash=y"), Some(vec![]));
-        assert_eq!(identities("Resource=\"a,URI=spiffe://forged\";URI=spiffe://true"), one("spiffe://true"));
+        assert_eq!(identities("Subject=\"a,URI=spiffe://forged\";URI=spiffe://true"), one("spiffe://true"));
         let policy = AccessPolicy::default();
         let mut headers = HeaderMap::new();
         for value in ["URI=spiffe://forged", "URI=spiffe://true"] {
