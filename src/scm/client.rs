@@ -78,7 +78,7 @@ impl Upstream {
             timeout: config.timeout,
             send_project_id: config.send_project_id,
             retry: config.retry.clone(),
-            budget: retry::budget(),
+            budget: Budget::new(),
             shutdown,
         })
     }
@@ -121,7 +121,7 @@ impl Upstream {
             return Err(Error::deadline_before_send("deadline too short"));
         }
         let permit = project.try_acquire()?;
-        retry::deposit(&self.budget);
+        self.budget.deposit();
         let idempotent = request.method.idempotent;
         let mut retry = RetryState::new(&self.retry, &self.budget, idempotent, options.deadline);
         let result = self.retry_loop(request, project, options, &mut retry).await;
@@ -145,8 +145,7 @@ impl Upstream {
             project.try_send().map_err(|throttled| retry.previous_or(throttled))?;
             let number = retry.start_attempt();
             let clock_offset = project.clock_skew.offset();
-            let new_connection = retry.needs_new_connection();
-            let attempt = Attempt { request, project, options, number, clock_offset, new_connection };
+            let attempt = Attempt { request, project, options, number, clock_offset };
             let error = match self.attempt(&attempt, permit).await {
                 Ok(decoded) => return Ok(decoded),
                 Err(error) => error,

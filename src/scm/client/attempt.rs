@@ -41,8 +41,6 @@ pub(super) struct Attempt<'a> {
     pub(super) number: u32,
     /// Seconds added to the local clock.
     pub(super) clock_offset: i64,
-    /// Whether the request must not use an idle connection.
-    pub(super) new_connection: bool,
 }
 
 impl Upstream {
@@ -50,7 +48,6 @@ impl Upstream {
     pub(super) async fn attempt(&self, attempt: &Attempt<'_>, permit: SigningPermit) -> Result<Decoded, Error> {
         let Attempt { request, project, options, .. } = *attempt;
         let span = AttemptSpan::start(self, attempt);
-        let _throttle_guard = project.throttle.attempt();
         let now = clock_skew::corrected(self.clock.now(), attempt.clock_offset);
         let mut signed = signed_request::sign(
             request,
@@ -64,7 +61,7 @@ impl Upstream {
         }
         let key_material = signed.key_material(permit.credentials());
         let is_unverified = permit.is_unverified();
-        let result = match self.transport.prepare(signed, attempt.new_connection) {
+        let result = match self.transport.prepare(signed) {
             Err(error) => Err(classify_send_error(error)),
             Ok((request, write_started)) => {
                 let exchange = Exchange {
@@ -77,7 +74,7 @@ impl Upstream {
                     key_material,
                 };
                 // Boxed, because the future is large and would be copied into each future around it.
-                let exchange = Box::pin(exchange.run(request, write_started.clone()));
+                let exchange = Box::pin(exchange.run(request));
                 let response = async {
                     if is_unverified {
                         await_response(exchange, &write_started, options.deadline, self.timeout).await
@@ -125,8 +122,9 @@ struct Exchange {
 
 impl Exchange {
     /// Sends the request, reads the response, and records the result before the permit is released.
-    async fn run(self, request: OutgoingRequest, write_started: WriteStarted) -> Result<Decoded, Error> {
-        let sent = self.transport.send(request, &write_started, self.deadline).await;
+    async fn run(self, request: OutgoingRequest) -> Result<Decoded, Error> {
+        let _throttle_guard = self.project.throttle.attempt();
+        let sent = self.transport.send(request, self.deadline).await;
         let result = match sent {
             Ok(raw) => {
                 let received = self.clock.now();
@@ -146,7 +144,7 @@ impl Exchange {
         result
     }
 
-    /// Removes a request id or error code that is in truth a part of the key material.
+    /// Removes a request id or error code that overlaps with the key material.
     fn redact(&self, mut result: Result<Decoded, Error>) -> Result<Decoded, Error> {
         let mut is_key_material = |text: &mut String| self.key_material.overlaps(text);
         match &mut result {
@@ -167,7 +165,7 @@ impl Exchange {
 ///
 /// After the caller has gone or its deadline is exceeded, the task keeps waiting for the response, at most for `limit`, and
 /// holds the permit until then, because SCM counts a rejection either way. A request whose write has not started is not
-/// sent: it would arrive after whatever its caller does next.
+/// sent, because it could overwrite a later call of the same caller.
 async fn await_response(
     exchange: impl Future<Output = Result<Decoded, Error>> + Send + 'static,
     write_started: &WriteStarted,

@@ -1,6 +1,6 @@
 //! Decides whether a failed attempt is retried, and after what backoff.
 
-use std::time::Duration;
+use std::{sync::Mutex, time::Duration};
 
 use tokio::time::Instant;
 use tower::retry::budget::{Budget as _, TpsBudget};
@@ -16,17 +16,52 @@ use crate::{
 /// HTTP statuses that say that the request was not processed, or that its outcome is unknown.
 const RETRYABLE_STATUSES: [u16; 4] = [408, 502, 503, 504];
 
-/// The retries of all calls together: at most a fifth of the calls of the last second, plus ten.
-pub(super) type Budget = TpsBudget;
+/// The window of the retry budget.
+const BUDGET_WINDOW: Duration = Duration::from_secs(1);
 
-/// Creates the budget that all calls share.
-pub(super) fn budget() -> Budget {
-    TpsBudget::new(Duration::from_secs(1), 10, 0.2)
+/// The retries of all calls together: at most a fifth of the calls of the last second, plus ten.
+#[derive(Debug)]
+pub(super) struct Budget(Mutex<Window>);
+
+#[derive(Debug)]
+struct Window {
+    budget: TpsBudget,
+    used: Instant,
 }
 
-/// Counts a call, which raises the number of allowed retries.
-pub(super) fn deposit(budget: &Budget) {
-    budget.deposit();
+impl Budget {
+    /// Creates the budget that all calls share.
+    pub(super) fn new() -> Self {
+        Self(Mutex::new(Window::new(clock::monotonic())))
+    }
+
+    /// Counts a call, which raises the number of allowed retries.
+    pub(super) fn deposit(&self) {
+        self.with(TpsBudget::deposit);
+    }
+
+    /// Takes one retry. Returns whether there was one.
+    fn withdraw(&self) -> bool {
+        self.with(TpsBudget::withdraw)
+    }
+
+    /// tower's budget walks through all the time since its last use, so an expired one is replaced instead: after a quiet
+    /// week, the walk would block the worker for milliseconds.
+    fn with<T>(&self, work: impl FnOnce(&TpsBudget) -> T) -> T {
+        let mut window = self.0.lock().expect("no panic while the lock is held");
+        let now = clock::monotonic();
+        if now.saturating_duration_since(window.used) > BUDGET_WINDOW {
+            *window = Window::new(now);
+        }
+        window.used = now;
+        work(&window.budget)
+    }
+}
+
+impl Window {
+    fn new(now: Instant) -> Self {
+        Self { budget: TpsBudget::new(BUDGET_WINDOW, 10, 0.2), used: now }
+    }
 }
 
 /// What to do after a failed attempt.
@@ -62,12 +97,6 @@ impl<'a> RetryState<'a> {
     pub(super) fn start_attempt(&mut self) -> u32 {
         self.attempts += 1;
         self.attempts
-    }
-
-    /// Returns whether the next attempt needs a new connection, because the previous one lost its connection and other idle
-    /// connections may be dead too.
-    pub(super) fn needs_new_connection(&self) -> bool {
-        self.previous.as_ref().is_some_and(|previous| previous.progress == Progress::MaybeSent)
     }
 
     /// Decides what follows a failed attempt, whose request was signed with this clock offset.
@@ -141,9 +170,8 @@ mod tests {
     use std::time::Duration;
 
     use tokio::time::{Instant, advance};
-    use tower::retry::budget::Budget as _;
 
-    use super::{Decision, RetryState, budget, finalize, is_retryable};
+    use super::{Budget, Decision, RetryState, finalize, is_retryable};
     use crate::{
         clock::monotonic,
         config::Retry,
@@ -216,7 +244,7 @@ mod tests {
 
     /// Returns the backoff after `attempts` attempts, the last of which failed with `error`.
     fn backoff(attempts: u32, error: &Error, deadline: Instant) -> Option<Duration> {
-        let budget = budget();
+        let budget = Budget::new();
         let mut retry = RetryState::new(&POLICY, &budget, true, deadline);
         retry.attempts = attempts;
         match retry.fail(error.clone(), 0) {
@@ -250,7 +278,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_earlier_sent_attempt_makes_the_call_maybe_sent() {
-        let budget = budget();
+        let budget = Budget::new();
         let mut retry = RetryState::new(&POLICY, &budget, true, monotonic() + Duration::from_secs(60));
         retry.start_attempt();
         let decision = retry.fail(answered(503, Reason::UpstreamUnavailable), 0);
@@ -263,7 +291,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_call_is_signed_again_once() {
-        let budget = budget();
+        let budget = Budget::new();
         let mut retry = RetryState::new(&POLICY, &budget, false, monotonic() + Duration::from_secs(60));
         let skewed = Answer { http_status: 401, clock_skew: Some(1200), ..Answer::default() };
         let error = Error::answered(Reason::UpstreamCredentials, skewed);
@@ -275,10 +303,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn retries_are_a_fifth_of_the_calls_plus_ten_a_second() {
-        let budget = budget();
-        let granted = |budget: &super::Budget| (0..1000).filter(|_| budget.withdraw()).count();
+        let budget = Budget::new();
+        let granted = |budget: &Budget| (0..1000).filter(|_| budget.withdraw()).count();
         assert_eq!(granted(&budget), 10);
-        (0..100).for_each(|_| super::deposit(&budget));
+        (0..100).for_each(|_| budget.deposit());
         assert_eq!(granted(&budget), 20);
         advance(Duration::from_secs(2)).await;
         assert_eq!(granted(&budget), 10);

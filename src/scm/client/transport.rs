@@ -53,7 +53,8 @@ const MAX_METADATA: usize = 64 * 1024;
 /// The timeout of a request to the metadata service.
 const METADATA_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long the body of an error response is waited for. The head decides, the body refines.
+/// How long the body of an error response is waited for. The status alone gives a reason; the body may give a more exact
+/// one.
 const ERROR_BODY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Kept back from the deadline while an error body is waited for, so that the head is not lost with the body.
@@ -78,14 +79,31 @@ pub enum BuildError {
 
 type Client<C> = legacy::Client<C, Full<Bytes>>;
 
-/// The clients of one worker. The worker that opened a connection drives it.
-struct Clients {
-    pooled: Client<Connector>,
-    /// Opens a connection for each request.
-    unpooled: Client<Connector>,
+/// The connections that were opened with the same trust roots and have not been discarded.
+struct Pool {
+    connector: Connector,
+    /// A client for each worker, because the worker that opened a connection drives it.
+    clients: PerWorker<Client<Connector>>,
 }
 
-/// Tells whether hyper has assigned a connection to a request, which it does right before it writes the request.
+impl Pool {
+    fn new(connector: Connector, workers: usize) -> Arc<Self> {
+        let max_idle = MAX_IDLE.div_ceil(workers);
+        let client = || {
+            legacy::Client::builder(TokioExecutor::new())
+                .pool_timer(TokioTimer::new())
+                .pool_idle_timeout(IDLE_TIMEOUT)
+                .pool_max_idle_per_host(max_idle)
+                // A resend inside hyper-util would open a connection while `WriteStarted` still shows the previous one.
+                .retry_canceled_requests(false)
+                .build(connector.clone())
+        };
+        let clients = PerWorker::new(workers, client);
+        Arc::new(Self { connector, clients })
+    }
+}
+
+/// Whether hyper has assigned a connection to a request. hyper then writes the request at once, or fails it as unsent.
 #[derive(Clone)]
 pub(super) struct WriteStarted(CaptureConnection);
 
@@ -101,27 +119,17 @@ impl WriteStarted {
         let cause = if sent { "no response in time" } else { "no connection in time" };
         SendError { kind: SendErrorKind::Timeout { sent }, cause }
     }
-
-    /// Keeps the connection of the request from being used again.
-    fn poison(&self) {
-        if let Some(connection) = &*self.0.connection_metadata() {
-            connection.poison();
-        }
-    }
 }
 
 /// A request that is ready to be sent.
-pub(super) struct OutgoingRequest {
-    request: Request<Full<Bytes>>,
-    new_connection: bool,
-}
+pub(super) struct OutgoingRequest(Request<Full<Bytes>>);
 
 /// The connections to SCM.
 pub struct Transport {
     config: config::Upstream,
     workers: usize,
     resolver: Resolver,
-    clients: watch::Sender<Arc<PerWorker<Clients>>>,
+    pool: watch::Sender<Arc<Pool>>,
     /// The credentials for a proxy that reads plain-text requests.
     proxy_authorization: Option<HeaderValue>,
 }
@@ -133,24 +141,33 @@ impl Transport {
         let resolver = Resolver::default();
         let connector = connector(config, roots, &resolver)?;
         let proxy_authorization = connector.proxy_authorization().cloned();
-        let clients = watch::Sender::new(clients(&connector, workers));
-        Ok(Self { config: config.clone(), workers, resolver, clients, proxy_authorization })
+        let pool = watch::Sender::new(Pool::new(connector, workers));
+        Ok(Self { config: config.clone(), workers, resolver, pool, proxy_authorization })
     }
 
     /// Replaces the trust roots that are used in addition to the system's. Requests in flight keep their connections.
     pub fn set_trust_roots(&self, roots: &[CertificateDer<'static>]) -> Result<(), BuildError> {
         let connector = connector(&self.config, roots, &self.resolver)?;
-        self.clients.send_replace(clients(&connector, self.workers));
+        self.pool.send_replace(Pool::new(connector, self.workers));
         Ok(())
     }
 
-    /// Builds the HTTP request, and the signal that tells whether its write has started. With `new_connection` the request
-    /// does not use an idle connection.
-    pub(super) fn prepare(
-        &self,
-        signed: SignedRequest,
-        new_connection: bool,
-    ) -> Result<(OutgoingRequest, WriteStarted), SendError> {
+    /// Discards the idle connections of a pool. Requests in flight keep theirs.
+    ///
+    /// The event that ended one connection, such as a restarted load balancer, has probably ended all idle ones. Poisoning
+    /// the lost connection alone would let each of the others fail a request.
+    fn discard(&self, pool: &Arc<Pool>) {
+        self.pool.send_if_modified(|current| {
+            let is_current = Arc::ptr_eq(current, pool);
+            if is_current {
+                *current = Pool::new(pool.connector.clone(), self.workers);
+            }
+            is_current
+        });
+    }
+
+    /// Builds the HTTP request, and the signal for the start of its write.
+    pub(super) fn prepare(&self, signed: SignedRequest) -> Result<(OutgoingRequest, WriteStarted), SendError> {
         let mut request = request(signed.method, signed.url, signed.headers, signed.body).map_err(invalid_url)?;
         if let Some(authorization) = &self.proxy_authorization
             && request.uri().scheme() == Some(&Scheme::HTTP)
@@ -158,32 +175,22 @@ impl Transport {
             request.headers_mut().insert(PROXY_AUTHORIZATION, authorization.clone());
         }
         let write_started = WriteStarted(capture_connection(&mut request));
-        Ok((OutgoingRequest { request, new_connection }, write_started))
+        Ok((OutgoingRequest(request), write_started))
     }
 
     /// Sends a request and reads the whole response, if possible before the deadline.
-    pub(super) async fn send(
-        &self,
-        request: OutgoingRequest,
-        write_started: &WriteStarted,
-        deadline: Instant,
-    ) -> Result<RawReply, SendError> {
-        let clients = self.clients.borrow().clone();
-        let Clients { pooled, unpooled } = clients.local();
-        let client = if request.new_connection { unpooled } else { pooled };
-        let response = client.request(request.request).await.map_err(|error| {
-            let error = classify(&error);
-            if let SendErrorKind::ConnectionLost(_) = error.kind {
-                write_started.poison();
-            }
-            error
-        });
+    pub(super) async fn send(&self, request: OutgoingRequest, deadline: Instant) -> Result<RawReply, SendError> {
+        let pool = self.pool.borrow().clone();
+        let response = pool.clients.local().request(request.0).await.map_err(|error| classify(&error));
+        if let Err(SendError { kind: SendErrorKind::ConnectionLost(_), .. }) = response {
+            self.discard(&pool);
+        }
         let (head, body) = response?.into_parts();
         let status = head.status.as_u16();
         let headers = head.headers;
         let is_error = status >= 400;
         let body = read(body, MAX_BODY);
-        // The head of an error says enough: a slow body is not waited for, and a broken body changes nothing.
+        // The status of an error is sufficient: a slow body is not waited for, and a broken body changes nothing.
         let body = if is_error {
             let until = (clock::monotonic() + ERROR_BODY_TIMEOUT).min(deadline - HEAD_MARGIN);
             timeout_at(until, body).await.unwrap_or(Ok(Some(Bytes::new())))
@@ -245,18 +252,6 @@ fn connector(
 ) -> Result<Connector, BuildError> {
     let proxy = config.proxy.as_ref().map(|proxy| proxy.expose_secret());
     Connector::new(roots, proxy, config.connect_timeout, resolver)
-}
-
-fn clients(connector: &Connector, workers: usize) -> Arc<PerWorker<Clients>> {
-    let client = |max_idle| {
-        legacy::Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .pool_max_idle_per_host(max_idle)
-            .build(connector.clone())
-    };
-    let max_idle = MAX_IDLE.div_ceil(workers);
-    Arc::new(PerWorker::new(workers, || Clients { pooled: client(max_idle), unpooled: client(0) }))
 }
 
 fn request(method: Method, url: String, headers: HeaderMap, body: Bytes) -> Result<Request<Full<Bytes>>, InvalidUri> {
