@@ -32,7 +32,7 @@ pub(super) fn read(root: &mut Section<'_>, server: &Server, projects: Option<&Pr
         ),
         (IdentitySource::ClientCertificate, true) => report.problem(
             "callers",
-            "is missing; with server.tls.client_ca_file it lists who may call, and all others are refused",
+            "is missing; with server.tls.client_ca_file it lists who may call, and all others are rejected",
         ),
         (IdentitySource::None, true) if server.tls.is_some() && !server.listen.is_local() => report
             .warning("callers", "is missing: without server.tls.client_ca_file whoever reaches the listener may call"),

@@ -37,14 +37,15 @@ const MAX_MESSAGE: usize = 1000;
 const fn code_and_message(reason: Reason) -> (Code, &'static str) {
     use Reason as R;
     match reason {
-        R::InvalidRequest => (Code::InvalidArgument, "SCM rejected the request as invalid"),
+        R::InvalidRequest => (Code::InvalidArgument, "SCM rejected the request as invalid: change the request"),
         R::CallerUnauthenticated => (
             Code::Unauthenticated,
             "no caller identity: present a client certificate with exactly one URI SAN, or with DNS SANs",
         ),
         R::CallerNotAllowed => (
             Code::PermissionDenied,
-            "the caller is not allowed to call this method for this project: check project_id and the gateway's [[callers]]",
+            "method or project not allowed for this caller, or project not configured: check project_id, \
+             or ask the gateway's operator",
         ),
         R::CertificateNotFound => (
             Code::NotFound,
@@ -70,7 +71,7 @@ const fn code_and_message(reason: Reason) -> (Code, &'static str) {
             (Code::Internal, "SCM failed and the outcome is unknown: retry later if the method is idempotent")
         }
         R::UpstreamThrottled => {
-            (Code::ResourceExhausted, "SCM throttles the account: retry after the delay in RetryInfo")
+            (Code::ResourceExhausted, "SCM throttles the account: retry after the delay in RetryInfo, or with backoff")
         }
         R::UpstreamUnavailable => {
             (Code::Unavailable, "SCM is unavailable or the connection to it failed: retry with backoff")
@@ -100,7 +101,8 @@ const fn code_and_message(reason: Reason) -> (Code, &'static str) {
         R::Overloaded => (Code::ResourceExhausted, "the gateway is at its limit: retry after the delay in RetryInfo"),
         R::Deadline => (
             Code::DeadlineExceeded,
-            "deadline exceeded: if ErrorInfo has attempts, the request may have been carried out; otherwise nothing was sent",
+            "the caller's deadline or the gateway's limit was exceeded: with attempts in ErrorInfo, the request may have \
+             been carried out; without, nothing was sent, and a retry with more time may help",
         ),
         R::ShuttingDown => (Code::Unavailable, "this gateway instance is shutting down: retry"),
         R::Panic => (Code::Internal, "the gateway has a defect: the gateway's operator has to check its log"),
@@ -115,11 +117,19 @@ fn message(error: &Error) -> String {
     }
     match error.answer.as_deref() {
         None => message.to_owned(),
-        Some(answer) => match &answer.code {
+        Some(answer) => match answer.code.as_deref().filter(|code| is_vendor_code(code)) {
             Some(code) => format!("{message} ({code})"),
             None => format!("{message} (HTTP {})", answer.http_status),
         },
     }
+}
+
+/// Returns whether a code has the form of the vendor's codes, such as `SCM.0010`. Other text of a response stays out of
+/// messages.
+fn is_vendor_code(code: &str) -> bool {
+    code.split_once('.').is_some_and(|(service, number)| {
+        service.bytes().all(|b| b.is_ascii_uppercase()) && number.bytes().all(|b| b.is_ascii_digit())
+    })
 }
 
 /// Returns `invalid request: FIELD: RULE; FIELD: RULE; and N more`, with as many fields as fit.
@@ -282,6 +292,8 @@ mod tests {
         for (code, expected) in [
             (Some("SCM.0010"), "the certificate's type or state does not allow this call: do not retry (SCM.0010)"),
             (None, "the certificate's type or state does not allow this call: do not retry (HTTP 412)"),
+            (Some("13212345678"), "the certificate's type or state does not allow this call: do not retry (HTTP 412)"),
+            (Some("db.7"), "the certificate's type or state does not allow this call: do not retry (HTTP 412)"),
         ] {
             let answer = Answer { http_status: 412, code: code.map(str::to_owned), ..Answer::default() };
             assert_eq!(render(&Error::answered(Reason::CertificateState, answer)).message(), expected);

@@ -79,7 +79,7 @@ fn sans(sans: &mut [String], domain: Option<&str>, at: &str, found: &mut Violati
                 if let Cow::Owned(ascii) = ascii {
                     *name = ascii;
                 }
-                if is_new { continue } else { "must be given once only, and not equal domain" }
+                if is_new { continue } else { "must not be the same as another entry or as domain" }
             }
             Err(rule) => rule,
         };
@@ -89,6 +89,6 @@ fn sans(sans: &mut [String], domain: Option<&str>, at: &str, found: &mut Violati
         }
     }
     if invalid > MAX_NAMED {
-        found.add(at, "sans", "has more bad entries than the first 16, which are named");
+        found.add(at, "sans", "has more than 16 invalid entries, of which the first 16 are listed");
     }
 }

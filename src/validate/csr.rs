@@ -20,16 +20,16 @@ const MAX_SIZE: usize = 5_120;
 /// The labels of the PEM block. Older tools write the second one (RFC 7468 7).
 const LABELS: [&str; 2] = ["CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST"];
 
-const SIZE: &str = "must be at most 5,120 bytes; send the signing request alone";
+const SIZE: &str = "must be at most 5,120 bytes: send the signing request alone";
 const CONTROL: &str = "must not contain control characters other than line breaks and tabs";
 const FRAME: &str = "must be exactly one PEM block, from its BEGIN line to the END line of the same name, \
      with nothing around it";
-const LABEL: &str = "must be a PEM block CERTIFICATE REQUEST; do not send a certificate or a key";
+const LABEL: &str = "must be a PEM block CERTIFICATE REQUEST: do not send a certificate or a key";
 const BASE64: &str = "must have nothing but base64 and line breaks (LF or CRLF) between BEGIN and END";
-const DER: &str = "must contain a complete PKCS#10 request; it is damaged, create it again";
-const KEY: &str = "must contain a valid public key; it is damaged, create it again";
+const DER: &str = "must contain a complete PKCS#10 request: it is damaged, create it again";
+const KEY: &str = "must contain a valid public key: it is damaged, create it again";
 const ALGORITHM: &str = "must be signed with an algorithm that fits its key, such as SHA-256 with RSA";
-const SIGNATURE: &str = "must be signed with its own key; the signature does not verify, create it again";
+const SIGNATURE: &str = "must be signed with its own key: the signature does not verify, create it again";
 const NAME: &str = "must have the domain as its common name or as a DNS subject alternative name";
 
 /// Checks that a signing request is one PEM block with a PKCS#10 request that is signed with its own key and names

@@ -22,13 +22,14 @@ const TOO_LONG: &str = "must be at most 253 characters long in all, in its ASCII
 const WHITESPACE: &str = "must not contain whitespace or control characters";
 const IP: &str = "must be a host name, not an IP address";
 const BARE: &str = "must be a host name alone, without scheme, user, port or path, such as www.example.com";
-const TRAILING: &str = "must not end in a dot; leave it out";
+const TRAILING: &str = "must not end in a dot: leave it out";
 const TWO_LABELS: &str = "must be a host name of at least two labels, such as www.example.com";
 const WILDCARD: &str = "must have a wildcard only as its whole first label, as in *.example.com";
 const LABEL: &str = "must consist of labels of 1 to 63 letters, digits and hyphens, \
      none beginning or ending in a hyphen";
 const DIGITS: &str = "must not end in a label of digits only";
-const UNICODE: &str = "must be a valid internationalized name, in its Unicode or its xn-- form, of labels of at most 63 characters as xn--";
+const UNICODE: &str = "must be a valid internationalized name, in its Unicode or xn-- form, \
+     with at most 63 characters per label in the xn-- form";
 
 /// Converts a host name to the form that is sent: U-labels become A-labels, plain ASCII labels stay unchanged. The
 /// result is a name of LDH labels, with a leading `*.` if `value` has one.

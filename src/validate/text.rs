@@ -1,7 +1,7 @@
 //! Rules for plain text fields: length, control characters, identifiers.
 
 const BLANK: &str = "must not be empty or blank";
-const CONTROL: &str = "must not contain control characters; remove line breaks, tabs and similar";
+const CONTROL: &str = "must not contain control characters: remove line breaks, tabs and similar";
 const ID: &str = "must be 1 to 64 characters out of A-Z, a-z, 0-9, '-' and '_'";
 
 /// The largest length of an identifier.
