@@ -84,17 +84,17 @@ class Collector(Server):
 
 
 class Entrance(Server):
-    """A proxy in front of the emulator that answers the next `refusals` requests with 503."""
+    """A proxy in front of the emulator that answers the next `rejections` requests with 503."""
 
     def __init__(self, emulator):
-        self.refusals = 0
+        self.rejections = 0
         entrance, address = self, emulator.removeprefix("http://")
 
         class Pass(Handler):
             def do_POST(self):
                 body = self.body()
-                if entrance.refusals > 0:
-                    entrance.refusals -= 1
+                if entrance.rejections > 0:
+                    entrance.rejections -= 1
                     time.sleep(0.02)
                     self.answer(503)
                     return
@@ -117,7 +117,7 @@ def value_of(attribute):
 
 def draw_trace(stub, messages, collector, entrance):
     """Draws the trace of a call whose first attempt fails with 503."""
-    entrance.refusals = 1
+    entrance.rejections = 1
     stub.SaveInfo(sample(messages), timeout=5, metadata=[("traceparent", f"00-{TRACE_ID}-{CALLER}-01")])
 
     def of_trace():
@@ -146,7 +146,7 @@ def calls(stub, messages, entrance):
     unknown.cert_id, bad.cert_id = "scs0000000000404", "!"
     begin, made, waiting = time.monotonic(), 0, []
     while (now := time.monotonic() - begin) < SECONDS:
-        entrance.refusals = 10**6 if OUTAGE <= now < OUTAGE + SECONDS / 6 else 0
+        entrance.rejections = 10**6 if OUTAGE <= now < OUTAGE + SECONDS / 6 else 0
         request = unknown if made % 8 == 3 else bad if made % 20 == 7 else sample(messages)
         waiting.append(stub.SaveInfo.future(request, timeout=5))
         made += 1

@@ -64,7 +64,7 @@ async fn wait_for_time_to_expiry(gateway: &Gateway, condition: fn(f64) -> bool) 
 async fn waiting_calls_share_the_first_fetch() {
     let emulator = emulator().await;
     let service = MetadataService::start().await;
-    service.hand_out("1", DAY);
+    service.issue("1", DAY);
     service.open(false);
     let gateway = gateway(&emulator, &service).await;
     service.wait_for_requests(1).await;
@@ -81,7 +81,7 @@ async fn waiting_calls_share_the_first_fetch() {
         call.await.unwrap().unwrap();
     }
     assert_eq!(service.requests(), FETCH);
-    assert!(emulator.refusals().is_empty());
+    assert!(emulator.rejections().is_empty());
     let journal = emulator.journal();
     assert_eq!((journal.len(), journal[0].access_key.as_str()), (100, "AK1"));
     assert_eq!(journal[0].header("x-security-token"), Some("token1"));
@@ -92,21 +92,21 @@ async fn waiting_calls_share_the_first_fetch() {
 async fn credentials_are_refreshed_before_they_expire() {
     let emulator = emulator().await;
     let service = MetadataService::start().await;
-    service.hand_out("1", Duration::from_secs(4));
+    service.issue("1", Duration::from_secs(4));
     let gateway = gateway(&emulator, &service).await;
     assert_eq!(access_key_used(&emulator, &gateway).await, "AK1");
-    service.hand_out("2", DAY);
+    service.issue("2", DAY);
     wait_for_time_to_expiry(&gateway, |left| left > 4.0).await;
     assert_eq!(access_key_used(&emulator, &gateway).await, "AK2");
     assert_eq!(service.requests(), [FETCH, FETCH].concat());
-    assert!(emulator.refusals().is_empty());
+    assert!(emulator.rejections().is_empty());
 }
 
 #[tokio::test]
 async fn outage_keeps_credentials_until_they_expire() {
     let emulator = emulator().await;
     let service = MetadataService::start().await;
-    service.hand_out("1", Duration::from_secs(4));
+    service.issue("1", Duration::from_secs(4));
     let gateway = gateway(&emulator, &service).await;
     assert_eq!(access_key_used(&emulator, &gateway).await, "AK1");
     service.answer(500, "");
@@ -115,9 +115,9 @@ async fn outage_keeps_credentials_until_they_expire() {
     wait_for_time_to_expiry(&gateway, |left| left == 0.0).await;
     while call_with_short_deadline(&gateway).await.is_ok() {} // the credentials may stay in use for a moment more
     assert_no_credentials(&emulator, &gateway).await;
-    service.hand_out("2", DAY);
+    service.issue("2", DAY);
     assert_eq!(access_key_used(&emulator, &gateway).await, "AK2", "the call waited for the refresh");
-    assert!(emulator.refusals().is_empty());
+    assert!(emulator.rejections().is_empty());
 }
 
 #[tokio::test]
@@ -126,7 +126,7 @@ async fn service_without_tokens_gets_no_token() {
         let emulator = emulator().await;
         let service = MetadataService::start().await;
         service.answer_token(status, "<html>");
-        service.hand_out("1", DAY);
+        service.issue("1", DAY);
         let gateway = gateway(&emulator, &service).await;
         assert_eq!(access_key_used(&emulator, &gateway).await, "AK1");
         assert_eq!(service.requests(), [FETCH[0], "GET /openstack/latest/securitykey"]);
@@ -137,14 +137,14 @@ async fn service_without_tokens_gets_no_token() {
 async fn recovers_from(token_request: bool, status: u16, body: String) {
     let emulator = emulator().await;
     let service = MetadataService::start().await;
-    service.hand_out("1", DAY);
+    service.issue("1", DAY);
     let answer = if token_request { MetadataService::answer_token } else { MetadataService::answer };
     answer(&service, status, &body);
     let gateway = gateway(&emulator, &service).await;
     reloaded(&gateway, "failure").await;
     assert_eq!(service.requests()[..], FETCH[..if token_request { 1 } else { 2 }], "{status}");
     service.answer_token(200, TOKEN);
-    service.hand_out("2", DAY);
+    service.issue("2", DAY);
     assert_eq!(access_key_used(&emulator, &gateway).await, "AK2", "the fetch is retried");
 }
 
@@ -174,7 +174,7 @@ async fn projects_share_one_fetch() {
     let account = Account { projects: vec!["one".to_owned(), "two".to_owned()], ..account("1") };
     let emulator = Emulator::start(Options { accounts: vec![account], ..Options::default() }).await.unwrap();
     let service = MetadataService::start().await;
-    service.hand_out("1", DAY);
+    service.issue("1", DAY);
     let variables = [
         service.variable(),
         ("SCM_GATEWAY__PROJECTS__0__ID", "one"),
@@ -202,7 +202,7 @@ async fn temporary_credentials_do_not_leak() {
     let emulator = Emulator::start(Options { accounts: vec![planted], ..Options::default() }).await.unwrap();
     let service = MetadataService::start().await;
     service.answer_token(200, "p1anted-token");
-    service.hand_out("p1anted", Duration::from_secs(4));
+    service.issue("p1anted", Duration::from_secs(4));
     let project = scm_emulator::SAMPLE_PROJECT;
     let variables = [service.variable(), ("SCM_GATEWAY__PROJECTS__0__ID", project), ("RUST_LOG", "trace")];
     let mut process = Process::start(&emulator.endpoint(), &variables).await;

@@ -98,7 +98,7 @@ async fn calls_with_a_wrong_secret_never_lock_the_key() {
         assert_eq!(crate::harness::seen(&status).reason, "UPSTREAM_CREDENTIALS");
         assert_eq!(status.code(), Code::Internal);
     }
-    let rejected = emulator.refusals().len();
+    let rejected = emulator.rejections().len();
     assert!((2..=3).contains(&rejected), "{rejected} rejections, and more than five lock the key");
     let status = gateway.save(sample()).await.unwrap_err();
     assert_status(&status, Code::Internal, "UPSTREAM_CREDENTIALS", None);
@@ -170,5 +170,5 @@ async fn rejections_after_the_deadline_count() {
     while gateway.admin("/readyz").await.0 != 503 {}
     let status = gateway.save(sample()).await.unwrap_err();
     assert_status(&status, Code::Internal, "UPSTREAM_CREDENTIALS", None);
-    assert_eq!((emulator.attempts(), emulator.refusals().len()), (2, 2));
+    assert_eq!((emulator.attempts(), emulator.rejections().len()), (2, 2));
 }

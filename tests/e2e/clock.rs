@@ -17,9 +17,9 @@ async fn clock_skew_costs_one_attempt_and_is_kept() {
 
         gateway.save(sample()).await.unwrap();
 
-        assert_eq!((emulator.attempts(), emulator.refusals().len()), (2, 1), "{minutes}");
+        assert_eq!((emulator.attempts(), emulator.rejections().len()), (2, 1), "{minutes}");
         gateway.save(sample()).await.unwrap();
-        assert_eq!((emulator.attempts(), emulator.refusals().len()), (3, 1), "{minutes}");
+        assert_eq!((emulator.attempts(), emulator.rejections().len()), (3, 1), "{minutes}");
         let seconds = gateway.metric::<f64>("scm_gateway_clock_skew_seconds").await;
         assert!((seconds + 60.0 * minutes as f64).abs() <= 2.0, "{seconds}");
     }
@@ -50,7 +50,7 @@ async fn every_skewed_call_is_signed_again() {
     for call in calls {
         call.await.unwrap().unwrap();
     }
-    assert!(emulator.refusals().len() <= 3, "{:?}", emulator.refusals());
+    assert!(emulator.rejections().len() <= 3, "{:?}", emulator.rejections());
 }
 
 #[tokio::test]
@@ -87,5 +87,5 @@ async fn clock_skew_is_measured_per_endpoint() {
     gateway.save(SaveInfoRequest { project_id: "odd".into(), ..sample() }).await.unwrap_err();
 
     gateway.save(sample()).await.unwrap();
-    assert!(good.refusals().is_empty());
+    assert!(good.rejections().is_empty());
 }

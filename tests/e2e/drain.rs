@@ -9,7 +9,7 @@ use tonic::Code;
 use crate::harness::{Gateway, assert_status, emulator, in_flight, sample};
 
 #[tokio::test]
-async fn drain_finishes_calls_and_refuses_connections() {
+async fn drain_finishes_calls_and_closes_the_listener() {
     let emulator = emulator().await;
     let mut gateway = Gateway::of(&emulator).await;
     let gate = Arc::new(Notify::new());

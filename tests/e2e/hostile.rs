@@ -81,7 +81,7 @@ impl Pair {
         let reply = self.gateway.save(sample()).await.expect("the next call succeeds");
         assert_eq!(reply.get_ref().request_info, "success");
         assert_eq!(self.emulator.attempts() - before, 1, "attempts of the next call");
-        assert_eq!(self.emulator.refusals().len(), 0);
+        assert_eq!(self.emulator.rejections().len(), 0);
     }
 
     async fn fails_with(&self, step: Step, attempts: usize, code: Code, reason: &str) -> Seen {

@@ -107,5 +107,5 @@ async fn rejected_credentials_are_internal_and_not_retried() {
     let gateway = Gateway::with(&emulator, &[("HUAWEICLOUD_SDK_SK", "wrong")]).await;
     let status = gateway.save(sample()).await.unwrap_err();
     assert_status(&status, Code::Internal, "UPSTREAM_CREDENTIALS", Some(1));
-    assert_eq!((emulator.attempts(), emulator.refusals().len(), emulator.journal().len()), (1, 1, 0));
+    assert_eq!((emulator.attempts(), emulator.rejections().len(), emulator.journal().len()), (1, 1, 0));
 }

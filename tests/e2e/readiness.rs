@@ -52,7 +52,7 @@ async fn assert_no_usable_credentials(gateway: &Gateway) {
 async fn gateway_is_ready_after_the_first_credentials() {
     let emulator = emulator().await;
     let service = MetadataService::start().await;
-    service.hand_out("1", Duration::from_secs(24 * 3600));
+    service.issue("1", Duration::from_secs(24 * 3600));
     service.open(false);
     let mut environment = environment(&emulator.endpoint(), &[service.variable()]);
     environment.retain(|name, _| name != "HUAWEICLOUD_SDK_AK" && name != "HUAWEICLOUD_SDK_SK");

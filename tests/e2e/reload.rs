@@ -73,7 +73,7 @@ async fn rewritten_files_are_reloaded_together() {
     write(folder.0.path(), "2");
     reloaded(&gateway, "success").await;
     assert_eq!(access_key_used(&emulator, &gateway).await, "AK2");
-    assert!(emulator.refusals().is_empty(), "old and new credentials are never mixed");
+    assert!(emulator.rejections().is_empty(), "old and new credentials are never mixed");
 }
 
 #[tokio::test]
@@ -91,7 +91,7 @@ async fn kubernetes_link_swap_is_reloaded() {
     fs::rename(folder.0.path().join("..data_tmp"), folder.0.path().join("..data")).unwrap();
     reloaded(&gateway, "success").await;
     assert_eq!(access_key_used(&emulator, &gateway).await, "AK2");
-    assert!(emulator.refusals().is_empty());
+    assert!(emulator.rejections().is_empty());
 }
 
 #[tokio::test]
@@ -118,7 +118,7 @@ async fn reload_replaces_suspended_credentials() {
     for _ in 0..5 {
         gateway.save(sample()).await.unwrap_err();
     }
-    assert_eq!(emulator.refusals().len(), 2, "the credentials are suspended");
+    assert_eq!(emulator.rejections().len(), 2, "the credentials are suspended");
     write(folder.0.path(), "2");
     reloaded(&gateway, "success").await;
     assert_eq!(access_key_used(&emulator, &gateway).await, "AK2");
@@ -145,5 +145,5 @@ async fn vendor_profile_is_reloaded() {
     fs::write(&path, profile("3")).unwrap();
     reloaded(&gateway, "success").await;
     assert_eq!(access_key_used(&emulator, &gateway).await, "AK3");
-    assert!(emulator.refusals().is_empty());
+    assert!(emulator.rejections().is_empty());
 }

@@ -26,7 +26,7 @@ async fn sample_is_sent_byte_for_byte() {
 
     assert_eq!(reply.get_ref().request_info, "success");
     let journal = emulator.journal();
-    assert_eq!((journal.len(), emulator.attempts(), emulator.refusals().len()), (1, 1, 0));
+    assert_eq!((journal.len(), emulator.attempts(), emulator.rejections().len()), (1, 1, 0));
     let sent = &journal[0];
     assert_eq!(sent.method, "POST");
     assert_eq!(sent.target, format!("/v2/{SAMPLE_PROJECT}/scm/cert/{CERT}/save"));

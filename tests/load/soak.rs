@@ -146,7 +146,7 @@ fn assert_outcomes(used: &[Fault], outcomes: &Outcomes, emulator: &Emulator) {
     assert_eq!(outcomes.successes.len(), used.iter().filter(|fault| fault.is_success).count(), "successes");
     let unread = used.iter().filter(|fault| matches!(fault.step, Step::CloseUnread)).count();
     let journal = emulator.journal();
-    assert_eq!((journal.len() + unread, emulator.refusals().len()), (used.len(), 0), "requests");
+    assert_eq!((journal.len() + unread, emulator.rejections().len()), (used.len(), 0), "requests");
     let requested: BTreeSet<_> = journal.iter().filter_map(|request| request.target.split('/').rev().nth(1)).collect();
     let all_requested = outcomes.successes.iter().all(|cert_id| requested.contains(cert_id.as_str()));
     assert!(all_requested, "a call succeeded without a request to SCM");

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use scm_emulator::{Account, Answered, Emulator, Options, Reply, SAMPLE_PROJECT, Step, Tls};
+use scm_emulator::{Account, Emulator, Options, Processed, Reply, SAMPLE_PROJECT, Step, Tls};
 
 const HELP: &str = "\
 Emulates the SCM endpoint: verifies signatures and keeps drafts in memory.
@@ -64,10 +64,10 @@ fn arguments(mut args: impl Iterator<Item = String>) -> Result<Option<Arguments>
     Ok(Some(Arguments { listen, authority, account, service_time }))
 }
 
-fn print_request(answered: &Answered) {
-    let status = answered.status.map_or("-".to_owned(), |status| status.to_string());
-    let rejection = answered.refusal.map_or(String::new(), |reason| format!(" rejected: {reason}"));
-    println!("{} {} {status}{rejection}", answered.method, answered.path);
+fn print_request(processed: &Processed) {
+    let status = processed.status.map_or("-".to_owned(), |status| status.to_string());
+    let rejection = processed.rejection.map_or(String::new(), |reason| format!(" rejected: {reason}"));
+    println!("{} {} {status}{rejection}", processed.method, processed.path);
 }
 
 /// Returns the options for the certificates that the help text lists.

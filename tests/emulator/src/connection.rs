@@ -13,7 +13,7 @@ use tokio_rustls::server::TlsStream;
 
 use crate::http::{self, Request, RequestError};
 use crate::iam::Rejection;
-use crate::journal::{Answered, Recorded, Refused};
+use crate::journal::{Processed, Recorded, Rejected};
 use crate::script::{Reply, Step, Then};
 use crate::{Account, Shared, scm};
 
@@ -149,7 +149,7 @@ fn admit<'a>(shared: &'a Shared, request: &Request) -> Result<&'a Account, Rejec
             Ok(account)
         }
         Err(rejection) => {
-            shared.journal.refuse(Refused { reason: rejection.reason, target: request.target.clone() });
+            shared.journal.reject(Rejected { reason: rejection.reason, target: request.target.clone() });
             Err(rejection)
         }
     }
@@ -250,11 +250,11 @@ async fn until_disconnected<S: Wire>(stream: &mut S) {
 
 fn observe(shared: &Shared, request: Option<&Request>, status: Option<u16>, rejection: Option<&'static str>) {
     if let Some(observer) = &shared.options.observer {
-        observer(&Answered {
+        observer(&Processed {
             method: request.map_or("-", |request| &request.method).to_owned(),
             path: request.map_or("-", Request::path).to_owned(),
             status,
-            refusal: rejection,
+            rejection,
         });
     }
 }

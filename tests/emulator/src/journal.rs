@@ -30,7 +30,7 @@ impl Recorded {
 
 /// A request that was rejected because of its signature.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refused {
+pub struct Rejected {
     /// The reason, a fixed text without any value of the request.
     pub reason: &'static str,
     /// Path and query, as they were received.
@@ -39,7 +39,7 @@ pub struct Refused {
 
 /// A processed request, for [`Options::observer`](crate::Options::observer).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answered {
+pub struct Processed {
     /// The method, or `-` if the head is invalid.
     pub method: String,
     /// The path without the query, or `-` if the head is invalid.
@@ -47,13 +47,13 @@ pub struct Answered {
     /// The status sent, or `None` for a step that does not send a regular response.
     pub status: Option<u16>,
     /// Why the signature was rejected.
-    pub refusal: Option<&'static str>,
+    pub rejection: Option<&'static str>,
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct Journal {
     recorded: Mutex<Vec<Recorded>>,
-    refused: Mutex<Vec<Refused>>,
+    rejected: Mutex<Vec<Rejected>>,
     attempts: watch::Sender<usize>,
     accepted: watch::Sender<usize>,
     open: watch::Sender<usize>,
@@ -64,8 +64,8 @@ impl Journal {
         lock(&self.recorded).push(call);
     }
 
-    pub(crate) fn refuse(&self, refused: Refused) {
-        lock(&self.refused).push(refused);
+    pub(crate) fn reject(&self, rejected: Rejected) {
+        lock(&self.rejected).push(rejected);
     }
 
     pub(crate) fn attempt(&self) {
@@ -83,8 +83,8 @@ impl Journal {
         lock(&self.recorded).clone()
     }
 
-    pub(crate) fn refused(&self) -> Vec<Refused> {
-        lock(&self.refused).clone()
+    pub(crate) fn rejected(&self) -> Vec<Rejected> {
+        lock(&self.rejected).clone()
     }
 
     pub(crate) fn attempts(&self) -> usize {

@@ -39,7 +39,7 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, JoinSet};
 
-pub use journal::{Answered, Recorded, Refused};
+pub use journal::{Processed, Recorded, Rejected};
 pub use options::{Account, Clock, Observer, Options, Quota, SAMPLE_ACCESS_KEY, SAMPLE_PROJECT, SAMPLE_SECRET_KEY};
 pub use script::{Reply, Step, Then};
 pub use tls::Tls;
@@ -120,8 +120,8 @@ impl Emulator {
 
     /// Returns the requests that were rejected because of their signature.
     #[must_use]
-    pub fn refusals(&self) -> Vec<Refused> {
-        self.shared.journal.refused()
+    pub fn rejections(&self) -> Vec<Rejected> {
+        self.shared.journal.rejected()
     }
 
     /// Returns the number of requests, each counted once its head is complete.

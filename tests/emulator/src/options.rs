@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::{Answered, Step, Tls};
+use crate::{Processed, Step, Tls};
 
 /// The invented access key of the sample account.
 pub const SAMPLE_ACCESS_KEY: &str = "EXAMPLEAK0000000000A";
@@ -23,7 +23,7 @@ fn system_time() -> SystemTime {
 }
 
 /// A function that is called for every processed request.
-pub type Observer = Arc<dyn Fn(&Answered) + Send + Sync>;
+pub type Observer = Arc<dyn Fn(&Processed) + Send + Sync>;
 
 /// Credentials and the projects that they can access.
 #[derive(Clone)]

@@ -27,7 +27,7 @@ fn assert_rejected(emulator: &Emulator, answer: &Answer, reason: &str) {
     assert!(text.starts_with(start), "{reason}");
     assert!(text.contains(reason), "{reason}");
     assert!(text.contains("|content-") || text.contains("POST|"), "{reason}");
-    assert_eq!(emulator.refusals().last().unwrap().reason, reason);
+    assert_eq!(emulator.rejections().last().unwrap().reason, reason);
 }
 
 /// Asserts that a new emulator rejects this call for this reason.
@@ -35,8 +35,8 @@ async fn rejects(reason: &str, forged: Call) {
     let emulator = start().await;
     let answer = call(&emulator, &forged).await;
     assert_rejected(&emulator, &answer, reason);
-    assert_eq!(emulator.refusals()[0].target, forged.target);
-    assert_eq!(emulator.refusals().len(), 1);
+    assert_eq!(emulator.rejections()[0].target, forged.target);
+    assert_eq!(emulator.rejections().len(), 1);
     assert_eq!(emulator.attempts(), 1);
     assert_nothing_stored(&emulator);
 }
@@ -50,7 +50,7 @@ async fn a_valid_request_is_recorded_and_stored() {
     assert_eq!(answer.body, br#"{"request_info":"success"}"#);
     assert_eq!(answer.header("Date"), "Tue, 09 Aug 2022 04:05:06 GMT");
     assert_eq!(answer.header("X-Request-Id").len(), 32);
-    assert_eq!(emulator.refusals(), []);
+    assert_eq!(emulator.rejections(), []);
     let saved = emulator.saved(SAMPLE_PROJECT, CERTIFICATE);
     assert_eq!(saved, Some(draft()));
     let [recorded] = &emulator.journal()[..] else {
@@ -220,7 +220,7 @@ async fn the_sixth_rejection_locks_the_key_for_5_minutes() {
     clock.advance(Duration::from_secs(5 * 60 - 1));
     let answer = call(&emulator, &right).await;
     assert_rejected(&emulator, &answer, "the access key is locked");
-    assert_eq!(emulator.refusals().len(), 10);
+    assert_eq!(emulator.rejections().len(), 10);
     assert_nothing_stored(&emulator);
 
     let unlocked = Call::save().with(|call| call.access_key = "OTHER").sign();
@@ -241,7 +241,7 @@ async fn a_success_resets_the_rejections() {
         }
         assert_eq!(call(&emulator, &right).await.status, 200);
     }
-    assert_eq!(emulator.refusals().len(), 15);
+    assert_eq!(emulator.rejections().len(), 15);
 }
 
 #[tokio::test]
@@ -252,7 +252,7 @@ async fn a_scripted_response_does_not_undo_a_rejection() {
         emulator.script(Step::Reply(scm_emulator::Reply::json(200, "{}")));
         assert_eq!(call(&emulator, &wrong).await.status, 200);
     }
-    assert_eq!(emulator.refusals().len(), 6);
+    assert_eq!(emulator.rejections().len(), 6);
     assert_nothing_stored(&emulator);
     let answer = call(&emulator, &Call::read().sign()).await;
     assert_rejected(&emulator, &answer, "the access key is locked");

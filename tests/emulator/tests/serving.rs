@@ -96,7 +96,7 @@ async fn invalid_requests_get_the_vendors_errors() {
         let target = format!("{cert}/{id}/save");
         assert_error(&emulator, at(target), 400, "SCM.0008").await;
     }
-    assert_eq!(emulator.refusals(), []);
+    assert_eq!(emulator.rejections(), []);
 }
 
 #[tokio::test]
@@ -161,7 +161,7 @@ async fn unsupported_framing_is_rejected() {
         assert_eq!(answer.header("Connection"), "close");
     }
     assert_eq!(emulator.attempts(), 6);
-    assert_eq!((emulator.journal(), emulator.refusals()), (vec![], vec![]));
+    assert_eq!((emulator.journal(), emulator.rejections()), (vec![], vec![]));
 }
 
 #[tokio::test]
@@ -386,8 +386,8 @@ async fn the_observer_gets_each_request_without_content() {
     let seen: Arc<Mutex<Vec<Value>>> = Arc::default();
     let list = Arc::clone(&seen);
     let options = Options {
-        observer: Some(Arc::new(move |answered| {
-            let line = json!([answered.method, answered.status, answered.refusal]);
+        observer: Some(Arc::new(move |processed| {
+            let line = json!([processed.method, processed.status, processed.rejection]);
             list.lock().unwrap().push(line);
         })),
         ..ManualClock::default().options()

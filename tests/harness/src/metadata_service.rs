@@ -63,7 +63,7 @@ impl MetadataService {
     }
 
     /// Returns the credentials `AK{name}` from now on.
-    pub fn hand_out(&self, name: &str, validity: Duration) {
+    pub fn issue(&self, name: &str, validity: Duration) {
         let expires_at =
             jiff::Timestamp::try_from(SystemTime::now() + validity).unwrap().strftime("%Y-%m-%dT%H:%M:%S%.6fZ");
         self.answer(
