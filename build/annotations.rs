@@ -1,6 +1,7 @@
 //! Part of `build.rs`: reads the REST annotations of each RPC in the proto. Rejects annotations that the gateway cannot
 //! honor, so that an unsupported proto fails the build with a message.
 
+use heck::ToUpperCamelCase as _;
 use prost_reflect::{
     Cardinality, DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor,
     ServiceDescriptor, Value,
@@ -39,13 +40,17 @@ pub(crate) fn read(pool: &DescriptorPool, package: &str) -> Result<Api, String> 
     messages.iter().try_for_each(check_message)?;
     let methods = service.methods().map(|method| RestBinding::read(pool, method)).collect::<Result<Vec<_>, _>>()?;
     match methods.iter().find(|m| messages.iter().any(|message| message.name() == m.method.name())) {
-        Some(binding) => Err(format!("{}: a message has this name too", binding.rpc())),
+        Some(binding) => Err(format!("{}: the RPC has the same name as a message", binding.rpc())),
         None => Ok(Api { service, messages, methods }),
     }
 }
 
 /// Rejects messages without an obvious JSON form.
 fn check_message(message: &MessageDescriptor) -> Result<(), String> {
+    let name = message.name();
+    if name.to_upper_camel_case() != name {
+        return Err(format!("{}: prost names it {}: use that", message.full_name(), name.to_upper_camel_case()));
+    }
     if message.parent_message().is_some() {
         return Err(format!("{}: nested messages and maps are not supported", message.full_name()));
     }
@@ -59,7 +64,10 @@ fn check_message(message: &MessageDescriptor) -> Result<(), String> {
 fn unsupported(field: &FieldDescriptor, package: &str) -> Option<&'static str> {
     let is_plain_string = field.kind() == Kind::String && is_single(field) && !is_option(field);
     Some(match field.kind() {
-        _ if RESERVED_NAMES.contains(&field.name()) => "Rust has this name for itself: choose another",
+        _ if RESERVED_NAMES.contains(&field.name()) => "the name is reserved in Rust: choose another",
+        _ if field.json_name() != default_json_name(field.name()) => {
+            "json_name is not supported: JSON keys are the names"
+        }
         _ if field.is_map() => "maps are not supported",
         _ if field.containing_oneof().is_some_and(|oneof| !oneof.is_synthetic()) => "oneof is not supported",
         _ if field.name() == ACKNOWLEDGEMENT && !is_plain_string => "the vendor's acknowledgement is a plain string",
@@ -69,6 +77,16 @@ fn unsupported(field: &FieldDescriptor, package: &str) -> Option<&'static str> {
         Kind::Bool | Kind::Int32 | Kind::Sint32 | Kind::Uint32 => "lists are of strings or messages",
         Kind::Enum(_) => "enums are not supported: use a string and check its values",
         _ => "this type is not supported: use string, bool, int32, uint32 or a message",
+    })
+}
+
+/// Returns the name that protobuf's JSON form gives a field by default.
+fn default_json_name(name: &str) -> String {
+    let mut words = name.split('_');
+    let first = words.next().unwrap_or_default().to_owned();
+    words.fold(first, |json, word| {
+        let (initial, rest) = word.split_at(word.len().min(1));
+        json + &initial.to_ascii_uppercase() + rest
     })
 }
 
@@ -142,13 +160,18 @@ impl RestBinding {
             return Some(format!("path segment \"{segment}\" is neither {{variable}} nor unreserved characters"));
         }
         if !variables.contains(&"project_id") {
-            return Some("the path needs {project_id}: the project decides whose key signs".to_owned());
+            return Some("the path needs {project_id}, which selects the credentials".to_owned());
         }
         if let Some(variable) = variables.iter().find(|v| !is(v, |f| f.kind() == Kind::String && !is_option(f))) {
-            return Some(format!("path variable {{{variable}}} is no plain string field of the request"));
+            return Some(format!(
+                "path variable {{{variable}}} has to name a string field of the request that is not optional"
+            ));
         }
         if let Some(body) = self.body.as_deref().filter(|b| !is(b, |f| f.kind().as_message().is_some())) {
             return Some(format!("body \"{body}\" has to name a message field of the request"));
+        }
+        if let Some(variable) = variables.iter().find(|v| variables.iter().filter(|other| other == v).count() > 1) {
+            return Some(format!("path variable {{{variable}}} is there twice"));
         }
         if self.body.is_some() && ["GET", "DELETE"].contains(&self.verb.as_str()) {
             return Some(format!("{} has no body", self.verb));

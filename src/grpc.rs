@@ -1,4 +1,5 @@
-//! The inbound side: the gRPC listener, its layers, and the service behind them. The only directory that names tonic.
+//! The inbound side: the gRPC listener, its layers, and the service behind them. The only directory that
+//! uses the crate tonic.
 
 pub mod auth;
 pub mod connection;

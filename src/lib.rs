@@ -20,15 +20,15 @@
 //! | [`config`] | file and environment, typed and validated; the only reader of files and environment |
 //! | [`proto`] | the generated messages and their JSON form |
 //! | [`error`] | the error of a call: its reason and how far the request got |
-//! | [`grpc`] | inbound: listener, layers, service, statuses; the only directory that names tonic |
+//! | [`grpc`] | inbound: listener, layers, service, statuses; the only directory that uses the crate tonic |
 //! | [`validate`] | the rules of fields, pure |
 //! | [`scm`] | outbound: REST form, signature, client, credentials; the only directory that names hyper's client |
 //! | [`reload`] | reloads of credentials and certificates |
 //! | [`ops`] | admin listener, `--health`, readiness, telemetry |
-//! | [`runtime`] | one runtime for each core |
+//! | [`runtime`] | one runtime for each worker thread |
 //! | [`clock`], [`jitter`] | the only sources of time and of randomness |
 //!
-//! `grpc` uses `validate` and `scm`; `scm` never uses `grpc`; there are no import cycles, in generated code neither.
+//! `grpc` uses `validate` and `scm`; `scm` never uses `grpc`; there are no import cycles, not even through generated code.
 //! `tests/architecture.rs` holds these rules. `docs/architecture.md` shows the layers in order.
 
 pub mod app;

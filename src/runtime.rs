@@ -1,4 +1,4 @@
-//! The tokio runtimes, one for each core.
+//! The tokio runtimes, one for each of `server.worker_threads`.
 //!
 //! A connection stays on one runtime, with its calls and their connections to SCM, so that no call moves between cores.
 //! In return, a connection cannot use more than one core.

@@ -73,8 +73,9 @@ fn unsupported_annotations_are_rejected() {
         (r#"post: "/{project_id}/a b""#, "", "path segment \"a b\" is neither"),
         (r#"post: "/{project_id}/""#, "", "path segment \"\" is neither"),
         (r#"post: "/v2""#, "", "the path needs {project_id}"),
-        (r#"post: "/{project_id}/{id}""#, "int32 id = 2;", "path variable {id} is no plain string field"),
-        (r#"post: "/{project_id}/{id}""#, "optional string id = 2;", "path variable {id} is no plain string field"),
+        (r#"post: "/{project_id}/{project_id}""#, "", "path variable {project_id} is there twice"),
+        (r#"post: "/{project_id}/{id}""#, "int32 id = 2;", "path variable {id} has to name a string field"),
+        (r#"post: "/{project_id}/{id}""#, "optional string id = 2;", "path variable {id} has to name a string field"),
         (r#"post: "/{project_id}" body: "*""#, "", "body \"*\" has to name a message field"),
         (r#"post: "/{project_id}" body: "b""#, "repeated Body b = 2;", "body \"b\" has to name a message field"),
         (r#"get: "/{project_id}" body: "b""#, "Body b = 2;", "GET has no body"),
@@ -99,7 +100,8 @@ fn fields_without_plain_json_are_rejected() {
         ("oneof o { string a = 1; string b = 2; }", "t.M.a: oneof is not supported"),
         ("message N { string a = 1; } N n = 1;", "nested messages"),
         ("google.api.HttpRule r = 1;", "t.M.r: messages of other packages"),
-        ("string self = 1;", "t.M.self: Rust has this name for itself"),
+        ("string a_b = 1 [json_name = \"a_b\"];", "t.M.a_b: json_name is not supported"),
+        ("string self = 1;", "t.M.self: the name is reserved in Rust"),
         ("optional string request_info = 1;", "t.M.request_info: the vendor's acknowledgement"),
     ] {
         let service =
@@ -124,8 +126,9 @@ fn unsupported_services_are_rejected() {
         ),
         (
             format!("service S {{ {} }} {request}", rpc("rpc Reply(Request) returns (.t.Reply)")),
-            "t.S/Reply: a message has this name too",
+            "t.S/Reply: the RPC has the same name as a message",
         ),
+        (format!("service S {{ {plain} }} {request} message ListCSRs {{ }}"), "t.ListCSRs: prost names it ListCsRs"),
         (format!("service S {{ rpc Do(Request) returns (Reply); }} {request}"), "has no option (google.api.http)"),
     ] {
         let error = read(&definitions).err().unwrap_or_default();

@@ -30,12 +30,13 @@ const MAY_USE: [(&str, &[&str]); 12] = [
 ];
 
 /// Text that may stand only in the files with this prefix.
-const ONLY_UNDER: [(&str, &str); 6] = [
+const ONLY_UNDER: [(&str, &str); 7] = [
     ("tonic::", "src/grpc/"),
     ("tonic_health", "src/grpc/"),
     ("tonic_reflection", "src/grpc/"),
     ("client::legacy", "src/scm/"),
-    ("std::env", "src/config"),
+    ("env::", "src/config"),
+    ("fastrand", "src/jitter"),
     ("fs::", "src/config/"),
 ];
 

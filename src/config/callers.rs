@@ -35,9 +35,11 @@ pub(super) fn read(root: &mut Section<'_>, server: &Server, projects: Option<&Pr
             "is missing; with server.tls.client_ca_file it lists who may call, and all others are rejected",
         ),
         (IdentitySource::None, true) if server.tls.is_some() && !server.listen.is_local() => report
-            .warning("callers", "is missing: without server.tls.client_ca_file whoever reaches the listener may call"),
-        (IdentitySource::ForwardedHeader, true) => report
-            .warning("callers", "is missing; with server.trust_xfcc it would list who may call, without it all may"),
+            .warning("callers", "is missing: without server.tls.client_ca_file every client that can connect may call"),
+        (IdentitySource::ForwardedHeader, true) => report.warning(
+            "callers",
+            "is missing; with server.trust_xfcc it would list who may call, without it every caller is allowed",
+        ),
         _ => {}
     }
     listed.into_iter().flatten().collect()

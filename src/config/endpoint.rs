@@ -192,10 +192,10 @@ fn host_and_port(authority: &str) -> Result<(String, Option<u16>), &'static str>
 }
 
 fn ipv6(host: &str) -> Result<String, &'static str> {
-    let ip: Ipv6Addr = host.parse().map_err(|_| "an IPv6 address stands in the brackets")?;
+    let ip: Ipv6Addr = host.parse().map_err(|_| "expects an IPv6 address in the brackets")?;
     // Clients format these differently: `::ffff:127.0.0.1` or `::ffff:7f00:1`.
     if ip.to_ipv4_mapped().is_some() {
-        return Err("an IPv4 address is written as such");
+        return Err("write an IPv4-mapped address as IPv4");
     }
     Ok(ip.to_string())
 }

@@ -31,7 +31,7 @@ pub(super) struct Content {
 /// A message about a file: the key that names the file, and the text.
 pub(super) type Diagnostic = (&'static str, String);
 
-/// Joins the messages, for a reader who does not know the keys.
+/// Joins the messages without the names of the keys.
 pub(super) fn in_one_line(diagnostics: Vec<Diagnostic>) -> String {
     diagnostics.into_iter().map(|(_, message)| message).collect::<Vec<_>>().join("; ")
 }

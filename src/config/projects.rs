@@ -220,7 +220,7 @@ fn default_id(root: &mut Section<'_>, default: Option<String>, entries: &[Entry]
         // A missing or invalid id could be the default.
         Some(default) if ids.any(|id| id.as_ref().is_none_or(|id| *id == default)) => Some(default),
         Some(_) => {
-            root.problem("default_project", "is none of the projects' ids");
+            root.problem("default_project", "is not the id of a listed project");
             None
         }
         None if entries.len() == 1 => ids.next().cloned().flatten(),

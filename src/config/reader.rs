@@ -1,7 +1,7 @@
 //! Reads a configuration key by key. Variables take precedence over the file, and every mistake is reported.
 //!
-//! A [`Section`] learns its keys by the calls that take them, so that one line declares the name, the default and the
-//! parser of a key. Keys that no call takes are unknown.
+//! The calls that read keys from a [`Section`] define which keys exist, so that one line declares the name, the default
+//! and the parser of a key. Keys that no call reads are unknown.
 
 use std::collections::BTreeMap;
 

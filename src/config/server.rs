@@ -143,8 +143,8 @@ fn reject_open_listener(section: &mut Section<'_>, listen: &Listen, allows_remot
     if trust_xfcc {
         section.problem(
             "trust_xfcc",
-            "is for a sidecar on this machine; listen on a loopback address or a Unix socket: whoever reaches another \
-             address can write the header",
+            "is for a sidecar on this machine; listen on a loopback address or a Unix socket: every client that can connect \
+             to another address can write the header",
         );
     }
 }

@@ -296,7 +296,7 @@ fn problems_name_the_variable_of_a_value() {
         ("SCM_GATEWAY__UPSTREAM__TIMEOUT", "10", "expects a duration such as \"10s\", from 50ms to 5m"),
         ("SCM_GATEWAY__SERVER__REFLECTION", "1", "expects true or false"),
         ("SCM_GATEWAY__ADMIN__LISTEN", "", "expects an IP address and port such as \"127.0.0.1:9464\""),
-        ("SCM_GATEWAY__DEFAULT_PROJECT", "other", "is none of the projects' ids"),
+        ("SCM_GATEWAY__DEFAULT_PROJECT", "other", "is not the id of a listed project"),
     ];
     for (name, value, message) in table {
         assert_eq!(problems("", &with_credentials(&[(name, value)])), [format!("{name}: {message}")]);

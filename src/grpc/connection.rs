@@ -238,10 +238,8 @@ impl<T: CertificateService> Connections<T> {
             Err((rejection, text)) => return self.reject(from, rejection, &text),
         };
         // An unlisted caller gets its status, and does not occupy a slot for longer than a handshake.
-        let age = match peer.is_unlisted(policy) {
-            true => self.limits.handshake_timeout,
-            false => jitter::spread(self.limits.max_age),
-        };
+        let age =
+            if peer.is_unlisted(policy) { self.limits.handshake_timeout } else { jitter::spread(self.limits.max_age) };
         let draining = CancellationToken::new();
         let service = stack::stack(self.routes.clone(), &self.shared, peer, draining.clone());
         let (io, watch) = http2_guard::guard(
@@ -256,11 +254,10 @@ impl<T: CertificateService> Connections<T> {
 
     /// Returns the permits of an identified connection, or why it is rejected.
     fn admit(&self, peer: &Peer) -> Result<ConnectionPermits<'_>, (Rejection, &'static str)> {
-        let unlisted = match peer.is_unlisted(&self.admission.policy) {
-            true => {
-                Some(self.unlisted.try_acquire().map_err(|_| (Rejection::Limit, "limit of unlisted callers reached"))?)
-            }
-            false => None,
+        let unlisted = if peer.is_unlisted(&self.admission.policy) {
+            Some(self.unlisted.try_acquire().map_err(|_| (Rejection::Limit, "limit of unlisted callers reached"))?)
+        } else {
+            None
         };
         let caller = peer.identity().map(|caller| {
             let permit = self.per_caller.try_acquire(caller, 1);

@@ -173,12 +173,17 @@ fn the_sample_with_all_keys_is_valid() {
 }
 
 #[test]
-fn readme_and_chart_list_every_rpc() {
+fn documents_and_chart_list_every_rpc() {
     let chart = include_str!("../../../deploy/helm/scm-gateway/values.schema.json");
     let names: Vec<_> = RPCS.iter().map(|rpc| crate::config::callers::short(rpc)).collect();
     for name in &names {
         assert!(README.contains(&format!("\n| `{name}` |")), "README.md has no row for {name}");
     }
+    let quoted = |quote: &str| names.iter().map(|name| format!("{quote}{name}{quote}")).collect::<Vec<_>>().join(", ");
+    let row = format!("| `callers[].methods` | required | {} |", quoted("`"));
+    assert!(PAGE.contains(&row), "docs/configuration.md has no row {row}");
+    let line = format!("methods = [{}]", quoted("\""));
+    assert!(SAMPLE.contains(&line), "deploy/scm-gateway.toml has no line {line}");
     fn methods<'a>(schema: &'a serde_json::Value, found: &mut Vec<&'a serde_json::Value>) {
         found.extend(schema.pointer("/methods/items/enum"));
         match schema {

@@ -8,7 +8,10 @@ fn several_projects_need_a_default() {
     let two = format!("{}{}", dir.project("a"), dir.project("b"));
     let missing = "default_project: is missing; with more than one project it names one of their ids";
     assert_eq!(problem(&two), missing);
-    assert_eq!(problem(&format!("default_project = \"c\"\n{two}")), "default_project: is none of the projects' ids");
+    assert_eq!(
+        problem(&format!("default_project = \"c\"\n{two}")),
+        "default_project: is not the id of a listed project"
+    );
     assert_eq!(problem(&format!("default_project = 1\n{two}")), "default_project: expects text, found an integer");
     assert_eq!(
         valid(&format!("default_project = \"b\"\n{two}"), &Environment::new()).projects.default_project().id,

@@ -1,4 +1,4 @@
-//! An I/O wrapper between the socket and h2 that polices HTTP/2.
+//! An I/O wrapper between the socket and h2 that enforces framing, flood limits and timeouts of HTTP/2.
 //!
 //! It closes a connection that does not complete its handshake in time, breaks the framing of RFC 9113, floods the gateway
 //! with control frames, or does not read what it is sent.
@@ -68,7 +68,7 @@ pub(super) struct GuardedIo<S> {
     write_stalled: Option<Pin<Box<Sleep>>>,
 }
 
-/// Knows whether the handshake of a guarded stream is complete.
+/// Reports whether the handshake of a guarded stream is complete.
 pub(super) struct HandshakeWatch {
     completed: Arc<AtomicBool>,
 }

@@ -1,4 +1,4 @@
-//! Turns a panic in a handler into INTERNAL / PANIC and counts it. The process and the connection stay alive.
+//! Converts a panic in a handler into INTERNAL / PANIC and counts it. The process and the connection stay alive.
 
 use std::any::Any;
 

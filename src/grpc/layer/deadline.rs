@@ -59,9 +59,10 @@ where
             response.await.unwrap_or_else(|_| {
                 // The resource is known once the request is complete.
                 let is_complete = call.is_none_or(|call| call.resource().is_some());
-                Err(match is_complete {
-                    true => Error::new(Reason::Deadline, Progress::MaybeSent),
-                    false => Error::deadline_before_send("request body incomplete"),
+                Err(if is_complete {
+                    Error::new(Reason::Deadline, Progress::MaybeSent)
+                } else {
+                    Error::deadline_before_send("request body incomplete")
                 })
             })
         })

@@ -1,6 +1,6 @@
 //! Ends the streams of health and reflection with a status before their connection is closed.
 //!
-//! All of them end when the connection is draining. A reflection stream, which stays open as long as its client likes,
+//! All of them end when the connection is draining. A reflection stream, which its client could keep open without limit,
 //! also ends after the longest duration of a call.
 
 use std::{

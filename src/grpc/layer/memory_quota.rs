@@ -61,10 +61,12 @@ impl QuotaPool {
     /// advance: a health request is small, and a reflection stream has no end and may fill its window.
     fn initial_charge<B>(&self, request: &Request<B>) -> usize {
         let path = request.uri().path();
-        let prepaid = match is_prepaid(path) {
-            false => 0,
-            true if path.starts_with(REFLECTION_PREFIX) => self.stream_window,
-            true => MAX_BUILTIN_REQUEST,
+        let prepaid = if !is_prepaid(path) {
+            0
+        } else if path.starts_with(REFLECTION_PREFIX) {
+            self.stream_window
+        } else {
+            MAX_BUILTIN_REQUEST
         };
         CALL_OVERHEAD + size(request.headers()) + prepaid
     }

@@ -1,7 +1,7 @@
 //! Client-side throttling: after a 429 the project's calls are rejected for a cooldown, then one probe is sent.
 //!
-//! The cooldown is as long as SCM says. SCM hardly ever says; then it is one second and doubles with each further 429.
-//! The other calls follow only after the probe was served, because SCM would throttle them together again.
+//! The cooldown is SCM's `Retry-After`. Without one, which is usual, it is one second and doubles with each further 429.
+//! Other calls are rejected until the probe succeeds, because SCM would throttle them together again.
 
 use std::{sync::Mutex, time::Duration};
 
@@ -20,7 +20,7 @@ const MAX_COOLDOWN: Duration = Duration::from_secs(4);
 /// The longest `Retry-After` that is honored.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
 
-/// How long the probe is alone before another call may probe.
+/// The time after which another call may probe if the probe has not finished.
 const PROBE_TIME: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Default)]

@@ -84,7 +84,7 @@ enum Trust {
     Unverified,
     /// SCM accepted the last signature.
     Verified,
-    /// SCM rejected the last signature, or something happened that may make it reject the next one.
+    /// SCM rejected the last signature, or the clock jumped or the secret changed, so that SCM may reject the next one.
     Suspect {
         /// Whether only one request is allowed in flight.
         one_at_a_time: bool,

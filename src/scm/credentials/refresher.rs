@@ -1,7 +1,7 @@
 //! Refreshes temporary credentials from the agency of the ECS that the gateway runs on.
 //!
 //! One task fetches for all projects: at the start, and again once less than [`REFRESH_MARGIN`] is left. Calls wait for the
-//! first credentials at [`Project`], not here. Credentials stay in use until they expire, even if the metadata service is
+//! first credentials in [`Project`], not here. Credentials stay in use until they expire, even if the metadata service is
 //! unavailable; then calls wait again.
 
 use std::{
@@ -25,8 +25,9 @@ use crate::{
 /// Credentials are refreshed when less than this is left.
 const REFRESH_MARGIN: Duration = Duration::from_secs(40 * 60);
 
-/// The longest sleep, because the wall clock may jump while the monotonic clock does not, as after a suspend. Also the pause
-/// while the metadata service returns the current credentials, because it renews them only shortly before their expiry.
+/// The longest sleep, because the wall clock may jump while the monotonic clock does not, as after a suspend. Also the poll
+/// interval while the metadata service still returns the current credentials, which it renews only shortly before their
+/// expiry.
 const MAX_SLEEP: Duration = Duration::from_secs(60);
 
 /// The first and the longest backoff after a failure.

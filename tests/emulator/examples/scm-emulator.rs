@@ -26,7 +26,7 @@ Every certificate id of scs and 13 digits exists. Some always fail:
   scs0000000000404   does not exist
   scs0000000000412   is already issued: a save is rejected
   scs0000000000429   is throttled: retry after a second
-  scs0000000000504   never gets a response";
+  scs0000000000504   never gets a response: DEADLINE_EXCEEDED";
 
 struct Arguments {
     listen: SocketAddr,

@@ -1,5 +1,5 @@
-//! Collects all log lines of a test target, at `trace`, and all its metric series, in two files. `.ci/run` searches the
-//! files for secrets, and for the metrics that alerts and dashboards use.
+//! Collects all log lines of a test target, at `trace`, and all its metric series, in two files. `make secrets` searches
+//! the files for secrets, and for the metrics that alerts and dashboards use.
 
 use std::{
     collections::BTreeSet,

@@ -1,5 +1,5 @@
-//! Checks a client's HTTP/2 frames by their heads: for what RFC 9113 forbids and h2 accepts or reports with another error,
-//! and for floods of control frames. Section numbers are those of RFC 9113.
+//! Checks the frame headers of a client. Rejects frames that RFC 9113 forbids and h2 accepts or reports with another error,
+//! and floods of control frames. Section numbers are those of RFC 9113.
 
 use std::time::Duration;
 

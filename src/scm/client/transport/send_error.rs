@@ -8,8 +8,8 @@ use rustix::io::Errno;
 
 use super::connector::{NotResolved, REJECTIONS, RejectedByServer};
 
-/// How hyper-util's errors for a proxy's 407, and for any other response than 200, are displayed. They have no type of
-/// their own. A test in `connector.rs` holds these texts.
+/// The `Display` texts of hyper-util's errors for a proxy's 407, and for any other response than 200, which have no public
+/// type. A test in `connector.rs` holds these texts.
 pub(super) const TUNNEL_UNAUTHORIZED: &str = "tunnel error: proxy authorization required";
 pub(super) const TUNNEL_REJECTED: &str = "tunnel error: unsuccessful";
 
@@ -23,7 +23,7 @@ pub(in crate::scm) struct SendError {
     pub(in crate::scm) cause: &'static str,
 }
 
-/// How far a request got that has no whole response.
+/// Why a request has no complete response, and whether it was sent.
 #[derive(Debug)]
 pub(in crate::scm) enum SendErrorKind {
     /// There was no connection: not one byte of the request was sent.
