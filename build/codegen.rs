@@ -161,9 +161,10 @@ fn rest_method(out: &mut String, binding: &RestBinding, wire_types: &[(&str, &st
     writeln!(out, "idempotent: {idempotent}, decode: super::decode::decode::<Self>,")?;
     writeln!(out, "}};")?;
     writeln!(out, "fn project_id(request: &mut Self::Request) -> &mut String {{ &mut request.project_id }}")?;
-    let (request, cert_id) = match variables(template).contains(&CERT_ID) {
-        true => ("request", format!("Some(&request.{CERT_ID})")),
-        false => ("_", "None".to_owned()),
+    let (request, cert_id) = if variables(template).contains(&CERT_ID) {
+        ("request", format!("Some(&request.{CERT_ID})"))
+    } else {
+        ("_", "None".to_owned())
     };
     writeln!(out, "fn cert_id({request}: &Self::Request) -> Option<&str> {{ {cert_id} }}")?;
     writeln!(out, "fn path(request: &Self::Request, path: &mut super::PathBuilder) {{")?;

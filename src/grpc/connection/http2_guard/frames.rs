@@ -9,8 +9,8 @@ use tokio::time::Instant;
 /// The length of the client's preface (3.4).
 const PREFACE: usize = 24;
 
-/// The lengths of a frame head (4.1) and of a setting (6.5.1).
-const HEAD: usize = 9;
+/// The lengths of a frame header (4.1) and of a setting (6.5.1).
+const FRAME_HEADER: usize = 9;
 const SETTING: usize = 6;
 
 // The frame types (6), flags and setting (6.5.2) that are checked.
@@ -42,7 +42,7 @@ const REFILL_INTERVAL: Duration = Duration::from_secs(10);
 /// A few bytes that may arrive in pieces.
 #[derive(Default)]
 struct PartialBytes {
-    bytes: [u8; HEAD],
+    bytes: [u8; FRAME_HEADER],
     filled: usize,
 }
 
@@ -68,22 +68,22 @@ fn skip(remaining: &mut usize, input: &mut &[u8]) {
     *input = &input[size..];
 }
 
-/// The head of a frame.
-struct Head {
+/// The header of a frame.
+struct FrameHeader {
     length: usize,
     kind: u8,
     flags: u8,
     stream: u32,
 }
 
-impl Head {
+impl FrameHeader {
     fn is_ack(&self) -> bool {
         self.flags & ACK != 0
     }
 }
 
-impl From<[u8; HEAD]> for Head {
-    fn from([l0, l1, l2, kind, flags, s0, s1, s2, s3]: [u8; HEAD]) -> Self {
+impl From<[u8; FRAME_HEADER]> for FrameHeader {
+    fn from([l0, l1, l2, kind, flags, s0, s1, s2, s3]: [u8; FRAME_HEADER]) -> Self {
         Self {
             length: u32::from_be_bytes([0, l0, l1, l2]) as usize,
             kind,
@@ -120,7 +120,7 @@ impl Inbound {
         }
     }
 
-    /// Returns whether the preface and the head of its SETTINGS have arrived.
+    /// Returns whether the preface and the header of its SETTINGS have arrived.
     pub(super) fn has_preface(&self) -> bool {
         self.has_preface
     }
@@ -140,42 +140,42 @@ impl Inbound {
                 self.settings -= SETTING;
                 check_setting(setting)?;
             } else {
-                let Some(head) = self.partial.take::<HEAD>(&mut input) else { break };
-                self.check(&head.into(), now)?;
+                let Some(header) = self.partial.take::<FRAME_HEADER>(&mut input) else { break };
+                self.check(&header.into(), now)?;
             }
         }
         Ok(())
     }
 
-    /// Checks a frame by its head, in the order in which RFC 9113 defines the errors, and charges it to the budget.
-    fn check(&mut self, head: &Head, now: Instant) -> Result<(), Reason> {
-        self.check_order(head)?;
-        check_length(head)?;
-        match head.kind {
-            SETTINGS => self.settings = head.length,
-            _ => self.skip = head.length,
+    /// Checks a frame by its header, in the order in which RFC 9113 defines the errors, and charges it to the budget.
+    fn check(&mut self, header: &FrameHeader, now: Instant) -> Result<(), Reason> {
+        self.check_order(header)?;
+        check_length(header)?;
+        match header.kind {
+            SETTINGS => self.settings = header.length,
+            _ => self.skip = header.length,
         }
-        self.streams.check_closed(head)?;
-        self.charge(head, now)
+        self.streams.check_closed(header)?;
+        self.charge(header, now)
     }
 
     /// The first frame is SETTINGS (3.4), a field block is contiguous (4.3), and a client does not push (8.4).
-    fn check_order(&mut self, head: &Head) -> Result<(), Reason> {
-        let is_preface = head.kind == SETTINGS && !head.is_ack();
-        let is_contiguous = self.in_field_block == (head.kind == CONTINUATION);
-        if !(self.has_preface || is_preface) || !is_contiguous || head.kind == PUSH_PROMISE {
+    fn check_order(&mut self, header: &FrameHeader) -> Result<(), Reason> {
+        let is_preface = header.kind == SETTINGS && !header.is_ack();
+        let is_contiguous = self.in_field_block == (header.kind == CONTINUATION);
+        if !(self.has_preface || is_preface) || !is_contiguous || header.kind == PUSH_PROMISE {
             return Err(Reason::PROTOCOL_ERROR);
         }
         self.has_preface = true;
-        self.in_field_block = matches!(head.kind, HEADERS | CONTINUATION) && head.flags & END_HEADERS == 0;
+        self.in_field_block = matches!(header.kind, HEADERS | CONTINUATION) && header.flags & END_HEADERS == 0;
         Ok(())
     }
 
     /// Charges a control frame to the budget. Frames of a call add to the budget.
-    fn charge(&mut self, head: &Head, now: Instant) -> Result<(), Reason> {
-        match head.kind {
+    fn charge(&mut self, header: &FrameHeader, now: Instant) -> Result<(), Reason> {
+        match header.kind {
             HEADERS => self.budget.deposit(),
-            DATA if head.length > 0 || head.flags & END_STREAM != 0 => self.budget.deposit(),
+            DATA if header.length > 0 || header.flags & END_STREAM != 0 => self.budget.deposit(),
             CONTINUATION => {} // h2 limits them
             _ => self.budget.withdraw(now)?,
         }
@@ -184,13 +184,13 @@ impl Inbound {
 }
 
 /// Frames of a fixed format have a fixed length (6.3 to 6.9).
-fn check_length(head: &Head) -> Result<(), Reason> {
-    let fits = match head.kind {
-        PRIORITY => head.length == 5,
-        RST_STREAM | WINDOW_UPDATE => head.length == 4,
-        PING => head.length == 8,
-        SETTINGS if head.is_ack() => head.length == 0,
-        SETTINGS => head.length.is_multiple_of(SETTING),
+fn check_length(header: &FrameHeader) -> Result<(), Reason> {
+    let fits = match header.kind {
+        PRIORITY => header.length == 5,
+        RST_STREAM | WINDOW_UPDATE => header.length == 4,
+        PING => header.length == 8,
+        SETTINGS if header.is_ack() => header.length == 0,
+        SETTINGS => header.length.is_multiple_of(SETTING),
         _ => true,
     };
     if fits { Ok(()) } else { Err(Reason::FRAME_SIZE_ERROR) }
@@ -209,20 +209,20 @@ struct Streams {
 }
 
 impl Streams {
-    fn check_closed(&mut self, head: &Head) -> Result<(), Reason> {
-        if head.stream.is_multiple_of(2) {
+    fn check_closed(&mut self, header: &FrameHeader) -> Result<(), Reason> {
+        if header.stream.is_multiple_of(2) {
             return Ok(()); // the connection, or not a client's stream: h2 checks these
         }
-        if head.kind == HEADERS && head.stream > self.last {
-            self.ended = self.ended.checked_shl((head.stream - self.last) / 2).unwrap_or(0);
-            self.last = head.stream;
+        if header.kind == HEADERS && header.stream > self.last {
+            self.ended = self.ended.checked_shl((header.stream - self.last) / 2).unwrap_or(0);
+            self.last = header.stream;
         }
-        let Some(age) = self.last.checked_sub(head.stream) else { return Ok(()) };
+        let Some(age) = self.last.checked_sub(header.stream) else { return Ok(()) };
         let bit = 1u128.checked_shl(age / 2).unwrap_or(0);
-        match head.kind {
+        match header.kind {
             DATA | HEADERS if self.ended & bit != 0 => return Err(Reason::STREAM_CLOSED), // 5.1
             // RST_STREAM does not close: frames of a cancelled call may follow it (grpc-java) and are harmless.
-            DATA | HEADERS if head.flags & END_STREAM != 0 => self.ended |= bit,
+            DATA | HEADERS if header.flags & END_STREAM != 0 => self.ended |= bit,
             _ => {}
         }
         Ok(())
@@ -267,8 +267,8 @@ impl Outbound {
         while !output.is_empty() {
             if self.skip > 0 {
                 skip(&mut self.skip, &mut output);
-            } else if let Some(head) = self.partial.take::<HEAD>(&mut output) {
-                self.skip = Head::from(head).length;
+            } else if let Some(header) = self.partial.take::<FRAME_HEADER>(&mut output) {
+                self.skip = FrameHeader::from(header).length;
             }
         }
     }
@@ -280,10 +280,10 @@ impl Outbound {
 }
 
 /// Returns a GOAWAY frame (6.8).
-pub(super) fn go_away(last_stream: u32, reason: Reason) -> [u8; HEAD + 8] {
+pub(super) fn go_away(last_stream: u32, reason: Reason) -> [u8; FRAME_HEADER + 8] {
     let mut frame = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-    frame[HEAD..HEAD + 4].copy_from_slice(&last_stream.to_be_bytes());
-    frame[HEAD + 4..].copy_from_slice(&u32::from(reason).to_be_bytes());
+    frame[FRAME_HEADER..FRAME_HEADER + 4].copy_from_slice(&last_stream.to_be_bytes());
+    frame[FRAME_HEADER + 4..].copy_from_slice(&u32::from(reason).to_be_bytes());
     frame
 }
 
