@@ -1,16 +1,13 @@
 //! The connections of the listener: their limits, their service, their age and their end.
 
-use std::{error::Error, fmt::Display, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{fmt::Display, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use hyper::server::conn::http2;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use opentelemetry::{
-    KeyValue,
-    metrics::{Counter, Meter},
-};
+use opentelemetry::metrics::Meter;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit},
@@ -39,11 +36,13 @@ use crate::{
 pub(super) mod handshakes;
 pub(super) mod http2_guard;
 pub mod listener;
+mod rejection;
 pub mod tls;
 
 use handshakes::{PendingHandshake, PendingHandshakes};
 use http2_guard::{GuardedIo, ProtocolErrors};
 use listener::Stream;
+use rejection::{Rejection, Rejections};
 use tls::Tls;
 
 /// Requests reset before hyper accepted them, per connection. Many impatient callers may share one connection, and h2's
@@ -86,7 +85,7 @@ pub struct Connections<T> {
     draining: CancellationToken,
     /// Cancelled when every connection has to close.
     closing: CancellationToken,
-    rejected: Counter<u64>,
+    rejections: Rejections,
     protocol_errors: ProtocolErrors,
 }
 
@@ -94,32 +93,6 @@ pub struct Connections<T> {
 struct ConnectionPermits<'a> {
     _unlisted: Option<SemaphorePermit<'a>>,
     _caller: Option<KeyedPermit>,
-}
-
-/// Why a connection is closed before its first call.
-#[derive(Clone, Copy)]
-enum Rejection {
-    Limit,
-    LimitPerCaller,
-    Tls,
-    HandshakeTimeout,
-    HandshakeEvicted,
-}
-
-impl Rejection {
-    const ALL: [Self; 5] =
-        [Self::Limit, Self::LimitPerCaller, Self::Tls, Self::HandshakeTimeout, Self::HandshakeEvicted];
-
-    /// Returns the `reason` label.
-    fn reason(self) -> &'static str {
-        match self {
-            Self::Limit => "limit",
-            Self::LimitPerCaller => "limit_per_caller",
-            Self::Tls => "tls",
-            Self::HandshakeTimeout => "handshake_timeout",
-            Self::HandshakeEvicted => "handshake_evicted",
-        }
-    }
 }
 
 impl<T: CertificateService> Connections<T> {
@@ -153,7 +126,7 @@ impl<T: CertificateService> Connections<T> {
             tasks: TaskTracker::new(),
             draining: CancellationToken::new(),
             closing: CancellationToken::new(),
-            rejected: rejected(meter),
+            rejections: Rejections::new(meter),
             protocol_errors: ProtocolErrors::new(meter),
         }
     }
@@ -215,7 +188,7 @@ impl<T: CertificateService> Connections<T> {
             None => Either::Left(stream),
             Some(tls) => match timeout_at(deadline, tls.acceptor().accept(stream)).await {
                 Ok(Ok(stream)) => Either::Right(stream),
-                Ok(Err(error)) if is_disconnect(&error) => return, // a probe of the port, for example
+                Ok(Err(error)) if tls::is_disconnect(&error) => return, // a probe of the port, for example
                 Ok(Err(error)) => return self.reject(from, Rejection::Tls, &error),
                 Err(elapsed) => return self.reject(from, Rejection::HandshakeTimeout, &elapsed),
             },
@@ -309,38 +282,13 @@ impl<T: CertificateService> Connections<T> {
     fn reject(&self, from: Option<SocketAddr>, rejection: Rejection, error: &dyn Display) {
         let reason = rejection.reason();
         tracing::debug!(from = from.map(tracing::field::display), reason, %error, "connection rejected");
-        self.rejected.add(1, &[KeyValue::new("reason", reason)]);
+        self.rejections.count(rejection);
     }
 
-    /// Counts a protocol error that h2 found. The HTTP/2 guard counts its own. A client that disconnects is not counted.
     fn record_end(&self, from: Option<SocketAddr>, ended: hyper::Result<()>) {
-        let Err(error) = ended else { return };
-        tracing::debug!(from = from.map(tracing::field::display), %error, "connection error");
-        let mut source: Option<&(dyn Error + 'static)> = Some(&error);
-        while let Some(error) = source {
-            let h2 = error.downcast_ref::<h2::Error>().filter(|error| !error.is_io() && !error.is_remote());
-            if let Some(reason) = h2.and_then(h2::Error::reason) {
-                return self.protocol_errors.count(reason);
-            }
-            source = error.source();
+        if let Err(error) = ended {
+            tracing::debug!(from = from.map(tracing::field::display), %error, "connection error");
+            self.protocol_errors.count_error(&error);
         }
     }
-}
-
-/// Creates the counter of rejected connections, with a series for each reason, so that a rate sees the first rejection.
-fn rejected(meter: &Meter) -> Counter<u64> {
-    let counter = meter
-        .u64_counter("scm_gateway.connections.refused")
-        .with_description("Connections closed before their first call, by reason")
-        .build();
-    for rejection in Rejection::ALL {
-        counter.add(0, &[KeyValue::new("reason", rejection.reason())]);
-    }
-    counter
-}
-
-/// Returns whether the peer has closed the connection.
-fn is_disconnect(error: &io::Error) -> bool {
-    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
-    matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)
 }

@@ -4,6 +4,7 @@
 //! with control frames, or does not read what it is sent.
 
 use std::{
+    error::Error as StdError,
     io,
     pin::Pin,
     sync::{
@@ -46,9 +47,21 @@ impl ProtocolErrors {
         Self(counter)
     }
 
-    pub(super) fn count(&self, reason: Reason) {
+    fn count(&self, reason: Reason) {
         let reason = if reason == Reason::ENHANCE_YOUR_CALM { "flood" } else { "protocol" };
         self.0.add(1, &[KeyValue::new("reason", reason)]);
+    }
+
+    /// Counts the protocol error that h2 found, if that ended the connection. A client that disconnects is not counted.
+    pub(super) fn count_error(&self, error: &hyper::Error) {
+        let mut source: Option<&(dyn StdError + 'static)> = Some(error);
+        while let Some(error) = source {
+            let h2 = error.downcast_ref::<h2::Error>().filter(|error| !error.is_io() && !error.is_remote());
+            if let Some(reason) = h2.and_then(h2::Error::reason) {
+                return self.count(reason);
+            }
+            source = error.source();
+        }
     }
 }
 

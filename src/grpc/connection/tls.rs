@@ -1,7 +1,7 @@
 //! TLS of the listener: version 1.3, HTTP/2 by ALPN, and client certificates if a client CA is configured. Reloaded
 //! certificates apply to new connections.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{io, sync::Arc, time::SystemTime};
 
 use opentelemetry::{KeyValue, metrics::Meter};
 use rustls::{
@@ -100,4 +100,10 @@ fn verifier(authorities: &[CertificateDer<'static>]) -> Result<Arc<dyn ClientCer
 
 fn first_expiry(certificates: &[CertificateDer<'_>]) -> Option<SystemTime> {
     certificates.iter().filter_map(config::expiry).min()
+}
+
+/// Returns whether the peer has closed the connection.
+pub(super) fn is_disconnect(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)
 }

@@ -1,6 +1,6 @@
 //! Refreshes temporary credentials from the agency of the ECS that the gateway runs on.
 //!
-//! One task fetches for all projects: at the start, and again once less than [`REFRESH_MARGIN`] is left. Calls wait for the
+//! One task fetches for all projects: at the start, and again once less than `REFRESH_MARGIN` is left. Calls wait for the
 //! first credentials in [`Project`], not here. Credentials stay in use until they expire, even if the metadata service is
 //! unavailable; then calls wait again.
 

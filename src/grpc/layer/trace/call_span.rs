@@ -1,0 +1,185 @@
+//! The span, the duration and the audit line of one call.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use http::Response;
+use opentelemetry::{
+    Context,
+    trace::{SpanKind, Status as SpanStatus, TraceContextExt as _, Tracer as _},
+};
+use tonic::{Code, Status, body::Body};
+use tracing::Level;
+
+use super::outcome::{CallOutcome, base, code_name};
+use crate::{
+    clock,
+    error::{Error, Reason},
+    grpc::{
+        auth::Caller,
+        context::CallContext,
+        status::{self, UPSTREAM_REQUEST_ID},
+    },
+    ops::telemetry::{DurationHistogram, Telemetry, traceparent},
+    proto,
+};
+
+/// The log target of the audit line, for filters.
+const AUDIT: &str = "scm_gateway::audit";
+
+/// The method label of a method that is not served, so that callers cannot add label values.
+const OTHER: &str = "_OTHER";
+
+/// A call with an open span. Dropped before its end, it ends as CANCELLED.
+pub(super) struct CallSpan {
+    durations: Arc<DurationHistogram<CallOutcome>>,
+    rpc: &'static str,
+    call: Arc<CallContext>,
+    started: Instant,
+    ended: bool,
+}
+
+/// What a response says about its call.
+struct Ending<'a> {
+    code: Code,
+    error: Option<&'a Error>,
+    upstream_request_id: Option<&'a str>,
+}
+
+impl<'a> Ending<'a> {
+    fn of(response: &'a Response<Body>) -> Self {
+        let status = status::of_response(response);
+        let upstream_request_id = response.headers().get(UPSTREAM_REQUEST_ID).and_then(|id| id.to_str().ok());
+        Self { code: code(response, status), error: status.and_then(status::source), upstream_request_id }
+    }
+
+    const CANCELLED: Self = Self { code: Code::Cancelled, error: None, upstream_request_id: None };
+}
+
+fn code(response: &Response<Body>, status: Option<&Status>) -> Code {
+    match status {
+        Some(status) => status.code(),
+        // gRPC's mapping of an HTTP status without a gRPC status.
+        None if response.status() != http::StatusCode::OK => Code::Unimplemented,
+        // A success has its status in the trailers, after the message. A status in the headers is one of tonic's.
+        None => Status::from_header_map(response.headers()).map_or(Code::Ok, |status| status.code()),
+    }
+}
+
+impl CallSpan {
+    /// Opens the span of a call of this method.
+    pub(super) fn start(
+        telemetry: &Telemetry,
+        durations: &Arc<DurationHistogram<CallOutcome>>,
+        path: &str,
+        parent: &Context,
+        caller: Caller,
+    ) -> Self {
+        let rpc = path.strip_prefix('/').and_then(|path| proto::RPCS.iter().find(|rpc| **rpc == path));
+        let span = telemetry
+            .tracer
+            .span_builder(*rpc.unwrap_or(&"grpc"))
+            .with_kind(SpanKind::Server)
+            .with_attributes(base(rpc.unwrap_or(&OTHER)))
+            .start_with_context(&telemetry.tracer, parent);
+        Self {
+            durations: durations.clone(),
+            rpc: rpc.unwrap_or(&OTHER),
+            call: Arc::new(CallContext::new(clock::monotonic(), parent.with_span(span), caller)),
+            started: clock::instant(),
+            ended: false,
+        }
+    }
+
+    /// Returns the context of the call.
+    pub(super) fn context(&self) -> &Arc<CallContext> {
+        &self.call
+    }
+
+    /// Ends the span with what the response says.
+    pub(super) fn end(mut self, response: &Response<Body>) {
+        self.finish(&Ending::of(response));
+    }
+
+    fn finish(&mut self, ending: &Ending<'_>) {
+        self.ended = true;
+        let elapsed = self.started.elapsed();
+        let reason = ending.error.map(|error| error.reason.name());
+        let outcome = CallOutcome { rpc: self.rpc, code: ending.code, reason };
+        let span = self.call.trace().span();
+        span.set_attributes(outcome.attributes());
+        if outcome.is_error() {
+            span.set_status(SpanStatus::error(""));
+        }
+        span.end();
+        self.durations.record(elapsed, outcome);
+        self.log(ending, elapsed);
+    }
+
+    /// Writes the audit line: who did what to which certificate, how it ended, and what an operator needs to find it.
+    /// The level depends on who has to act on a failure.
+    fn log(&self, ending: &Ending<'_>, elapsed: Duration) {
+        let rpc = self.rpc;
+        let status = code_name(ending.code);
+        let duration_ms = elapsed.as_secs_f64() * 1e3;
+        let identity = self.call.caller().identity().map(AsRef::as_ref);
+        let resource = self.call.resource();
+        let project_id = resource.and_then(|resource| resource.project_id.as_deref());
+        let cert_id = resource.and_then(|resource| resource.cert_id.as_deref());
+        let upstream_request_id = ending.upstream_request_id;
+        let trace_id = traceparent::trace_id(self.call.trace());
+        let error = ending.error;
+        let reason = error.map(|e| e.reason.name());
+        let attempts = error.map(|e| e.attempts);
+        let cause = error.and_then(|e| e.cause);
+        let answer = error.and_then(|e| e.answer.as_deref());
+        let http_status = answer.map(|a| a.http_status);
+        let upstream_code = answer.and_then(|a| a.code.as_deref());
+        macro_rules! line {
+            ($level:expr, $message:literal) => {
+                tracing::event!(
+                    target: AUDIT,
+                    $level,
+                    identity,
+                    rpc,
+                    project_id,
+                    cert_id,
+                    status,
+                    reason,
+                    cause,
+                    attempts,
+                    http_status,
+                    upstream_code,
+                    upstream_request_id,
+                    trace_id,
+                    duration_ms,
+                    $message
+                )
+            };
+        }
+        match (ending.code, error.map(|e| e.reason)) {
+            (Code::Ok, _) => line!(Level::INFO, "call succeeded"),
+            (Code::Cancelled, _) => line!(Level::INFO, "call cancelled"),
+            // The line "circuit opened" is the warning. The rejected calls are not.
+            (_, Some(Reason::CircuitOpen)) => line!(Level::INFO, "call rejected"),
+            (_, Some(Reason::UpstreamCredentials)) if attempts == Some(0) => line!(Level::INFO, "call rejected"),
+            (Code::Internal, None) => line!(Level::INFO, "call rejected"),
+            (Code::Internal | Code::Unknown | Code::DataLoss, _) => line!(Level::ERROR, "call failed"),
+            (Code::Unavailable | Code::DeadlineExceeded, _) => line!(Level::WARN, "call failed"),
+            (_, Some(Reason::UpstreamAccount | Reason::UpstreamThrottled | Reason::Overloaded)) => {
+                line!(Level::WARN, "call failed")
+            }
+            _ => line!(Level::INFO, "call rejected"),
+        }
+    }
+}
+
+impl Drop for CallSpan {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.finish(&Ending::CANCELLED);
+        }
+    }
+}

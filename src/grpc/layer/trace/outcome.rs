@@ -1,0 +1,76 @@
+//! How a call ended, as labels and attributes.
+
+use opentelemetry::KeyValue;
+use tonic::Code;
+
+use crate::ops::telemetry::{LabelSet, attribute as name};
+
+/// The labels of a call's duration, which its span has as attributes.
+#[derive(PartialEq, Eq, Hash)]
+pub(super) struct CallOutcome {
+    pub(super) rpc: &'static str,
+    pub(super) code: Code,
+    pub(super) reason: Option<&'static str>,
+}
+
+impl CallOutcome {
+    /// INTERNAL without a reason is gRPC's status for a malformed request, which is the caller's fault.
+    pub(super) fn is_error(&self) -> bool {
+        is_server_error(self.code) && (self.code != Code::Internal || self.reason.is_some())
+    }
+
+    /// Returns the attributes that are known only at the end.
+    pub(super) fn attributes(&self) -> impl Iterator<Item = KeyValue> {
+        let status = KeyValue::new(name::RPC_RESPONSE_STATUS_CODE, code_name(self.code));
+        let reason = self.reason.map(|reason| KeyValue::new(name::SCM_REASON, reason));
+        let error = self.is_error().then(|| KeyValue::new(name::ERROR_TYPE, code_name(self.code)));
+        [Some(status), reason, error].into_iter().flatten()
+    }
+}
+
+impl LabelSet for CallOutcome {
+    fn labels(&self) -> Vec<KeyValue> {
+        base(self.rpc).into_iter().chain(self.attributes()).collect()
+    }
+}
+
+/// Returns the attributes that are known at the start.
+pub(super) fn base(rpc: &'static str) -> Vec<KeyValue> {
+    vec![KeyValue::new(name::RPC_SYSTEM_NAME, "grpc"), KeyValue::new(name::RPC_METHOD, rpc)]
+}
+
+/// Returns whether the semantic conventions for gRPC count the code as an error of the server.
+fn is_server_error(code: Code) -> bool {
+    matches!(
+        code,
+        Code::Unknown
+            | Code::DeadlineExceeded
+            | Code::Unimplemented
+            | Code::Internal
+            | Code::Unavailable
+            | Code::DataLoss
+    )
+}
+
+/// Returns the name of a code, in upper case.
+pub(super) fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}
