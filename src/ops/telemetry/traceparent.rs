@@ -42,11 +42,11 @@ pub fn trace_id(context: &Context) -> String {
 struct Headers<'a>(&'a HeaderMap);
 
 impl Extractor for Headers<'_> {
-    /// Ignores a duplicate header, because either value could be the right one.
+    /// Ignores a duplicate header, because either value could be the right one, and a malformed `traceparent`.
     fn get(&self, key: &str) -> Option<&str> {
         let mut values = self.0.get_all(key).iter();
         match (values.next(), values.next()) {
-            (Some(value), None) => value.to_str().ok(),
+            (Some(value), None) => value.to_str().ok().filter(|value| key != TRACEPARENT || is_well_formed(value)),
             _ => None,
         }
     }
@@ -54,6 +54,15 @@ impl Extractor for Headers<'_> {
     fn keys(&self) -> Vec<&str> {
         self.0.keys().map(http::HeaderName::as_str).collect()
     }
+}
+
+/// Returns whether a `traceparent` has the form of W3C Trace Context, 3.2.2. The propagator alone also accepts numbers of
+/// other lengths, signs, and a hyphen at the end. Versions after 00 may have further fields.
+fn is_well_formed(value: &str) -> bool {
+    let is_hex = |field: &str| field.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let mut fields = value.split('-');
+    let known = [2, 32, 16, 2].map(|digits| fields.next().filter(|field| field.len() == digits && is_hex(field)));
+    known.iter().all(Option::is_some) && (known[0] != Some("00") || fields.next().is_none())
 }
 
 #[cfg(test)]
@@ -69,6 +78,50 @@ mod tests {
         let headers =
             HeaderMap::from_iter([(http::HeaderName::from_static(TRACEPARENT), HeaderValue::from_static(PARENT))]);
         assert_eq!(header(&extract(&headers)).unwrap(), PARENT);
+    }
+
+    #[test]
+    fn malformed_headers_start_a_new_trace() {
+        const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+        const SPAN: &str = "00f067aa0ba902b7";
+        for (malformed, why) in [
+            (format!("0-{TRACE}-{SPAN}-01"), "version of one digit"),
+            (format!("000-{TRACE}-{SPAN}-01"), "version of three digits"),
+            (format!("+0-{TRACE}-{SPAN}-01"), "sign in the version"),
+            (format!("ff-{TRACE}-{SPAN}-01"), "forbidden version"),
+            (format!("00-{}-{SPAN}-01", &TRACE[1..]), "trace id of 31 digits"),
+            (format!("00-{TRACE}0-{SPAN}-01"), "trace id of 33 digits"),
+            (format!("00-+{}-{SPAN}-01", &TRACE[1..]), "sign in the trace id"),
+            (format!("00-{}-{SPAN}-01", TRACE.to_uppercase()), "trace id in upper case"),
+            (format!("00-{}-{SPAN}-01", "0".repeat(32)), "trace id of zeros"),
+            (format!("00-{TRACE}-{}-01", &SPAN[1..]), "span id of 15 digits"),
+            (format!("00-{TRACE}-0{SPAN}-01"), "span id of 17 digits"),
+            (format!("00-{TRACE}-{}-01", "0".repeat(16)), "span id of zeros"),
+            (format!("00-{TRACE}-{SPAN}-1"), "flags of one digit"),
+            (format!("00-{TRACE}-{SPAN}-001"), "flags of three digits"),
+            (format!("00-{TRACE}-{SPAN}-+1"), "sign in the flags"),
+            (format!("00-{TRACE}-{SPAN}-01-"), "hyphen at the end"),
+            (format!("00-{TRACE}-{SPAN}-01-00"), "fifth field in version 00"),
+            (format!("00-{TRACE}-{SPAN}"), "no flags"),
+            (format!("00 {TRACE} {SPAN} 01"), "other separators"),
+        ] {
+            let headers = HeaderMap::from_iter([(
+                http::HeaderName::from_static(TRACEPARENT),
+                HeaderValue::try_from(malformed).unwrap(),
+            )]);
+            assert!(header(&extract(&headers)).is_none(), "{why}");
+        }
+    }
+
+    #[test]
+    fn later_versions_may_have_more_fields() {
+        for later in [PARENT.replacen("00", "cc", 1), PARENT.replacen("00", "cc", 1) + "-what-the-future-holds"] {
+            let headers = HeaderMap::from_iter([(
+                http::HeaderName::from_static(TRACEPARENT),
+                HeaderValue::try_from(later).unwrap(),
+            )]);
+            assert_eq!(header(&extract(&headers)).unwrap(), PARENT);
+        }
     }
 
     #[test]
