@@ -72,14 +72,16 @@ struct Shutdown {
     lame_duck: Duration,
     /// How long connections drain.
     drain: Duration,
-    /// How long telemetry is flushed.
-    flush: Duration,
+    /// How long telemetry is flushed, if there is an exporter.
+    flush: Option<Duration>,
 }
 
 impl Shutdown {
-    fn new(drain: Duration, lame_duck: Duration) -> Self {
-        let flush = telemetry::FLUSH_TIMEOUT.min(drain / 4);
-        Self { lame_duck, drain: drain.saturating_sub(lame_duck + flush + log_flush_timeout(drain)), flush }
+    /// Divides `drain`. `flush_timeout` is `None` without an exporter.
+    fn new(drain: Duration, lame_duck: Duration, flush_timeout: Option<Duration>) -> Self {
+        let flush = flush_timeout.map(|timeout| timeout.min(drain / 4));
+        let other = lame_duck + flush.unwrap_or_default() + log_flush_timeout(drain);
+        Self { lame_duck, drain: drain.saturating_sub(other), flush }
     }
 }
 
@@ -152,7 +154,8 @@ impl App {
             tasks.spawn(reload::listener(config, tls, clock, meter.clone()));
         }
         let server = Server { listener, connections: Arc::new(connections), calls, abort };
-        let shutdown = Shutdown::new(config.server.drain, config.server.lame_duck);
+        let flush_timeout = config.telemetry.has_exporter().then_some(telemetry::FLUSH_TIMEOUT);
+        let shutdown = Shutdown::new(config.server.drain, config.server.lame_duck, flush_timeout);
         Ok(Self { server, health, addresses, tasks, telemetry, workers, shutdown })
     }
 
@@ -171,7 +174,9 @@ impl App {
         };
         server.serve(stop, shutdown.drain).await;
         drop(workers); // the calls that this aborts end their spans and write their log lines
-        telemetry.shutdown(shutdown.flush).await;
+        if let Some(limit) = shutdown.flush {
+            telemetry.shutdown(limit).await;
+        }
         drop(tasks); // the admin listener answers until the end
         tracing::info!("stopped");
     }
@@ -212,4 +217,24 @@ async fn listen_admin(config: &Config) -> Result<(TcpListener, SocketAddr), Star
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     Ok((listener, address))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::Shutdown;
+
+    #[test]
+    fn flush_time_is_kept_back_only_with_an_exporter() {
+        let secs = Duration::from_secs;
+        let divided = |drain, flush_timeout| {
+            let shutdown = Shutdown::new(drain, secs(2), flush_timeout);
+            (shutdown.drain, shutdown.flush)
+        };
+        assert_eq!(divided(secs(20), Some(secs(2))), (secs(15), Some(secs(2))));
+        assert_eq!(divided(secs(20), None), (secs(17), None));
+        assert_eq!(divided(secs(4), Some(secs(2))), (Duration::from_millis(800), Some(secs(1))));
+        assert_eq!(divided(secs(2), None), (Duration::ZERO, None));
+    }
 }

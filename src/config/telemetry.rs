@@ -108,6 +108,11 @@ pub(super) fn read(environment: &Environment, report: &mut Report) -> Telemetry 
 }
 
 impl Telemetry {
+    /// Returns whether anything is exported.
+    pub fn has_exporter(&self) -> bool {
+        self.traces.is_some() || self.metrics.is_some()
+    }
+
     /// Reports the endpoints.
     pub(super) fn report_settings(&self, report: &mut Report) {
         for (signal, otlp) in [(&TRACES, &self.traces), (&METRICS, &self.metrics)] {
