@@ -202,12 +202,20 @@ fn admin(section: &mut Section<'_>) -> Admin {
     Admin { listen: section.take("listen", "127.0.0.1:9464", values::address) }
 }
 
+fn ca_file(section: &mut Section<'_>) -> Option<CaFile> {
+    let ca = section.optional("ca_file", files::ca_file)?;
+    if let Some(warning) = &ca.warning {
+        section.warning("ca_file", warning);
+    }
+    Some(ca)
+}
+
 /// Reads `[upstream]`, which includes defaults for the projects.
 fn upstream(section: &mut Section<'_>) -> (Upstream, projects::ProjectDefaults) {
     let upstream = Upstream {
         connect_timeout: section.take("connect_timeout", "3s", values::duration(millis(1)..=secs(60))),
         timeout: section.take("timeout", "10s", values::duration(millis(50)..=secs(300))),
-        ca: section.optional("ca_file", files::ca_file),
+        ca: ca_file(section),
         send_project_id: section.take("send_project_id", "true", values::boolean),
         retry: Retry {
             attempts: section.take("attempts", "3", values::integer(1..=10)),

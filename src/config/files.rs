@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use rustls::RootCertStore;
-use rustls::pki_types::{CertificateDer, pem::PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use secrecy::SecretString;
 use toml::Table;
 use zeroize::Zeroizing;
@@ -95,6 +95,8 @@ pub struct CaFile {
     path: PathBuf,
     /// The certificates in the file at startup.
     pub certificates: Vec<CertificateDer<'static>>,
+    /// A warning about blocks that are ignored.
+    pub(super) warning: Option<String>,
 }
 
 impl CaFile {
@@ -104,26 +106,62 @@ impl CaFile {
     ///
     /// Fails with the reason if the file is unreadable or invalid.
     pub fn read(&self) -> Result<Vec<CertificateDer<'static>>, String> {
-        read_roots(&self.path)
+        read_roots(&self.path).map(|(certificates, _)| certificates)
     }
 }
 
 /// Parses and reads `ca_file`.
 pub(super) fn ca_file(raw: &Raw) -> Result<CaFile, String> {
     let path = values::path(raw)?;
-    read_roots(&path).map(|certificates| CaFile { path, certificates })
+    read_roots(&path).map(|(certificates, warning)| CaFile { path, certificates, warning })
 }
 
-fn read_roots(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let content = read(path, MAX_FILE).and_then(|content| roots(&content.bytes));
-    content.map_err(|message| format!("{} {message}", values::shown(path)))
+/// Reads trust roots, with a warning about blocks that are ignored.
+fn read_roots(path: &Path) -> Result<(Vec<CertificateDer<'static>>, Option<String>), String> {
+    let roots = read(path, MAX_FILE).and_then(|content| Ok((roots(&content.bytes)?, ignored_warning(path, &content))));
+    roots.map_err(|message| format!("{} {message}", values::shown(path)))
+}
+
+/// Returns a warning if a file of certificates has a block that is ignored: OpenSSL's own formats.
+pub(super) fn ignored_warning(path: &Path, content: &Content) -> Option<String> {
+    let has = |label: &&str| {
+        let begin = format!("-----BEGIN {label}-----");
+        content.bytes.windows(begin.len()).any(|window| window == begin.as_bytes())
+    };
+    let label = ["TRUSTED CERTIFICATE", "X509 CERTIFICATE"].into_iter().find(has)?;
+    Some(format!("{} has a block {label}, which is ignored; convert it with `openssl x509`", values::shown(path)))
 }
 
 /// Parses certificates in PEM, at least one.
 pub(super) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
-    let certificates: Vec<_> =
-        CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(|_| "is not PEM".to_owned())?;
+    let pem = blocks_on_own_lines(pem);
+    let mut certificates = Vec::new();
+    for (index, certificate) in CertificateDer::pem_slice_iter(&pem).enumerate() {
+        certificates.push(certificate.map_err(|_| format!("is not PEM (certificate number {})", index + 1))?);
+    }
     if certificates.is_empty() { Err("holds no certificate in PEM".to_owned()) } else { Ok(certificates) }
+}
+
+/// Parses the first private key in PEM.
+pub(super) fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
+    PrivateKeyDer::from_pem_slice(&blocks_on_own_lines(pem)).map_err(|_| "holds no private key in PEM".to_owned())
+}
+
+/// Starts a line before each block. The parser skips a block whose first line also holds the end of the previous block, as
+/// in files joined without a line end, or a byte order mark.
+fn blocks_on_own_lines(pem: &[u8]) -> Zeroizing<Vec<u8>> {
+    const BEGIN: &[u8] = b"-----BEGIN ";
+    let starts = || (0..pem.len()).filter(|at| pem[*at..].starts_with(BEGIN));
+    // The full capacity from the start, because a growing vector leaves copies behind that are not wiped.
+    let mut lines = Zeroizing::new(Vec::with_capacity(pem.len() + starts().count()));
+    let mut copied = 0;
+    for start in starts() {
+        lines.extend_from_slice(&pem[copied..start]);
+        lines.push(b'\n');
+        copied = start;
+    }
+    lines.extend_from_slice(&pem[copied..]);
+    lines
 }
 
 /// Parses certificates in PEM, at least one, each of them usable as a trust root.

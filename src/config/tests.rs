@@ -373,11 +373,21 @@ fn ca_certificates_are_read_and_checked() {
     let ca = valid(&with(&two), &with_credentials(&[])).upstream.ca.expect("roots");
     assert_eq!(ca.certificates.len(), 2);
     assert_eq!(ca.read().expect("the same"), ca.certificates);
+    // Files joined without a line end, and with byte order marks.
+    let joined = format!("\u{feff}{}\u{feff}{}{second}", first.trim_end(), second.trim_end());
+    let joined = valid(&with(&dir.file("joined.pem", joined)), &with_credentials(&[])).upstream.ca.expect("roots");
+    assert_eq!(joined.certificates, [&ca.certificates[..], &ca.certificates[1..]].concat());
+    let openssl = second.replace(" CERTIFICATE-", " TRUSTED CERTIFICATE-");
+    let path = dir.file("trusted.pem", format!("{first}{openssl}"));
+    let warning = "has a block TRUSTED CERTIFICATE, which is ignored; convert it with `openssl x509`";
+    let warnings = valid(&with(&path), &with_credentials(&[])).warnings;
+    assert!(warnings.contains(&format!("upstream.ca_file: {path} {warning}")), "{warnings:?}");
     let garbage = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
     let table = [
         (dir.file("none.pem", ""), "holds no certificate in PEM"),
         (dir.file("key.pem", key), "holds no certificate in PEM"),
-        (dir.file("cut.pem", &first[..100]), "is not PEM"),
+        (dir.file("cut.pem", &first[..100]), "is not PEM (certificate number 1)"),
+        (dir.file("cut2.pem", format!("{first}{}", &second[..100])), "is not PEM (certificate number 2)"),
         (dir.file("bad.pem", format!("{first}{garbage}")), "holds something that is no certificate (number 2)"),
     ];
     for (path, message) in table {

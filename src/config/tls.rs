@@ -6,8 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rustls::crypto::aws_lc_rs::default_provider;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::CertificateDer;
 use rustls::sign::CertifiedKey;
 use sha2::{Digest as _, Sha256};
 use x509_parser::parse_x509_certificate;
@@ -127,7 +126,7 @@ pub(super) fn section(section: &mut Section<'_>, clock: &Clock) -> TlsSection {
 fn read(files: &TlsFiles) -> Result<(TlsMaterial, Vec<Diagnostic>), Vec<Diagnostic>> {
     let mut loader = TlsLoader::default();
     let chain = loader.part("cert_file", &files.certificate, |content| files::certificates(&content.bytes));
-    let key = loader.part("key_file", &files.key, private_key);
+    let key = loader.part("key_file", &files.key, |content| files::private_key(&content.bytes));
     let client_ca = files
         .client_ca
         .as_deref()
@@ -149,10 +148,6 @@ fn read(files: &TlsFiles) -> Result<(TlsMaterial, Vec<Diagnostic>), Vec<Diagnost
     Err(loader.problems)
 }
 
-fn private_key(content: &Content) -> Result<PrivateKeyDer<'static>, String> {
-    PrivateKeyDer::from_pem_slice(&content.bytes).map_err(|_| "holds no private key in PEM".to_owned())
-}
-
 /// Reads the files one by one and collects their digest, problems and warnings.
 #[derive(Default)]
 struct TlsLoader {
@@ -172,6 +167,8 @@ impl TlsLoader {
             self.digest.update(Sha256::digest(&content.bytes));
             if key == "key_file" {
                 self.warnings.extend(files::permission_warning(path, &content).map(|message| (key, message)));
+            } else {
+                self.warnings.extend(files::ignored_warning(path, &content).map(|message| (key, message)));
             }
             parse(&content)
         });

@@ -36,6 +36,24 @@ fn tls_allows_remote_clients() {
     );
 }
 
+/// Files that were joined without a line end, and a block that is ignored.
+#[test]
+fn every_block_of_tls_files_is_read_or_named() {
+    let dir = Dir::new();
+    let text = tls_files(&dir, true) + CALLER;
+    let [certificate, key] =
+        ["tls.crt", "tls.key"].map(|name| fs::read_to_string(dir.0.path().join(name)).expect(name));
+    let chain = valid(&text, &with_credentials(&[])).server.tls.expect("TLS").material.certified_key.cert.len();
+    assert_eq!(chain, 1);
+    let openssl = certificate.replace(" CERTIFICATE-", " X509 CERTIFICATE-");
+    dir.file("tls.crt", format!("\u{feff}{}{}{openssl}", certificate.trim_end(), certificate.trim_end()));
+    dir.file("tls.key", format!("{}{key}", certificate.trim_end()));
+    let config = valid(&text, &with_credentials(&[]));
+    assert_eq!(config.server.tls.expect("TLS").material.certified_key.cert.len(), 2);
+    let ignored = |warning: &&String| warning.contains("has a block X509 CERTIFICATE, which is ignored");
+    assert_eq!(config.warnings.iter().filter(ignored).count(), 2, "{:?}", config.warnings);
+}
+
 #[test]
 fn all_problems_of_tls_files_are_reported_at_once() {
     let dir = Dir::new();
