@@ -3,10 +3,18 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::time::sleep;
-use tonic_health::{ServingStatus, server::HealthReporter};
+use tokio_util::sync::CancellationToken;
+use tonic_health::{
+    ServingStatus,
+    server::{HealthReporter, HealthService},
+};
 
 use super::service::certificate_service_server::SERVICE_NAME;
 use crate::ops::readiness::{NotReady, Readiness};
+
+mod service;
+
+use service::Service;
 
 /// How often the readiness is polled for the health service.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
@@ -19,17 +27,20 @@ pub struct Health {
     readiness: Arc<Readiness>,
     reporter: HealthReporter,
     last_reported: Option<Result<(), NotReady>>,
+    /// Cancelled when all watches end.
+    watches_ended: CancellationToken,
 }
 
 impl Health {
     /// Creates the service. Until the first [`Health::publish`] it knows only the whole gateway, as serving.
     pub fn new(readiness: Arc<Readiness>) -> Self {
-        Self { readiness, reporter: HealthReporter::new(), last_reported: None }
+        let watches_ended = CancellationToken::new();
+        Self { readiness, reporter: HealthReporter::new(), last_reported: None, watches_ended }
     }
 
-    /// Returns the reporter, which the routes share.
-    pub(super) fn reporter(&self) -> &HealthReporter {
-        &self.reporter
+    /// Returns the service that serves the published statuses.
+    pub(super) fn service(&self) -> Service {
+        Service::new(HealthService::from_health_reporter(self.reporter.clone()), self.watches_ended.clone())
     }
 
     /// Publishes every change, forever.
@@ -51,6 +62,7 @@ impl Health {
         for service in SERVICES {
             self.reporter.clear_service_status(service).await;
         }
+        self.watches_ended.cancel();
     }
 
     /// Publishes the readiness if it has changed. A watch gets every status that is set, so an unchanged one is not.
@@ -84,9 +96,8 @@ mod tests {
     use futures_util::StreamExt as _;
     use tokio::time::timeout;
     use tonic::Request;
-    use tonic_health::{
-        pb::{HealthCheckRequest, health_check_response::ServingStatus as Status, health_server::Health as _},
-        server::HealthService,
+    use tonic_health::pb::{
+        HealthCheckRequest, health_check_response::ServingStatus as Status, health_server::Health as _,
     };
 
     use super::{Health, NotReady, POLL_INTERVAL, Readiness, SERVICES};
@@ -99,7 +110,7 @@ mod tests {
             move || usable.load(Relaxed)
         });
         let mut health = Health::new(readiness.clone());
-        let service = HealthService::from_health_reporter(health.reporter().clone());
+        let service = health.service();
         health.publish().await;
         let mut watches = Vec::new();
         for service_name in SERVICES {

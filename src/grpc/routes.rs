@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures_util::future::Either;
 use http::{Request, Response};
 use tonic::{body::Body, codec::CompressionEncoding, service};
-use tonic_health::{pb::health_server::HealthServer, server::HealthService};
+use tonic_health::pb::health_server::HealthServer;
 use tower::Service;
 
 use crate::{
@@ -39,7 +39,7 @@ pub fn all(config: &config::Server, gateway: Gateway, health: &Health) -> Result
             $service.max_decoding_message_size($size).accept_compressed(CompressionEncoding::Gzip)
         };
     }
-    let health = HealthServer::new(HealthService::from_health_reporter(health.reporter().clone()));
+    let health = HealthServer::new(health.service());
     let mut builtin = service::Routes::new(limited!(health, MAX_BUILTIN_REQUEST));
     if config.reflection {
         let builder = || {

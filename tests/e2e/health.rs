@@ -26,6 +26,29 @@ async fn server_and_service_are_serving() {
     assert_eq!(health.check(request("other")).await.unwrap_err().code(), Code::NotFound);
 }
 
+/// As the health protocol says; grpc-go's client-side health checking relies on it.
+#[tokio::test]
+async fn watch_of_an_unknown_service_stays_open_until_the_drain() {
+    let emulator = emulator().await;
+    let variables = [("SCM_GATEWAY__SERVER__DRAIN", "1h"), ("SCM_GATEWAY__SERVER__LAME_DUCK", "1s")];
+    let mut gateway = Gateway::with(&emulator, &variables).await;
+    let mut health = HealthClient::new(gateway.channel().await);
+    let mut watch = health.watch(request("other")).await.unwrap().into_inner();
+    let mut known = health.watch(request("")).await.unwrap().into_inner();
+    assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::ServiceUnknown);
+    assert_eq!(known.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
+
+    gateway.stop();
+
+    tokio::select! {
+        biased;
+        ended = watch.message() => panic!("the watch did not stay open: {ended:?}"),
+        known = known.message() => assert_eq!(known.unwrap().unwrap().status(), ServingStatus::NotServing),
+    }
+    assert!(watch.message().await.unwrap().is_none(), "the stream ends without an error");
+    gateway.stopped().await;
+}
+
 #[tokio::test]
 async fn watch_gets_not_serving_and_ends_with_the_drain() {
     let emulator = emulator().await;
