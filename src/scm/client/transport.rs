@@ -96,6 +96,8 @@ impl Pool {
                 .pool_max_idle_per_host(max_idle)
                 // A resend inside hyper-util would open a connection while `WriteStarted` still shows the previous one.
                 .retry_canceled_requests(false)
+                // A client replaces a folded line by spaces (RFC 9112, 5.2). Rejecting it would lose a call that was carried out.
+                .http1_allow_obsolete_multiline_headers_in_responses(true)
                 .build(connector.clone())
         };
         let clients = PerWorker::new(workers, client);

@@ -50,6 +50,12 @@ async fn endless_flood_of_103() {
     times_out(Step::Endless { head: Vec::new(), chunk }).await;
 }
 
+/// RFC 9112, 5.2: a client replaces obsolete line folding by spaces.
+#[tokio::test]
+async fn folded_header() {
+    succeeds(then(head("X-Note: first\r\n second\r\n\tthird\r\nContent-Length: 26") + SUCCESS, Then::KeepAlive)).await;
+}
+
 #[tokio::test]
 async fn unrequested_protocol_switch() {
     let response = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n";
