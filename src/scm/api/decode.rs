@@ -14,9 +14,11 @@ use crate::{
 ///
 /// A success is exactly 200 with a JSON object of the right shape that is not an error body.
 pub fn decode<M: RestMethod>(raw: &RawReply, now: SystemTime) -> Result<Decoded, Error> {
-    // Only an object, because serde also accepts an array of the values.
-    let text = std::str::from_utf8(&raw.body).ok().filter(|text| text.trim_start().starts_with('{'));
-    let error_body = text.and_then(ErrorBody::read);
+    let text = std::str::from_utf8(&raw.body).ok();
+    let error_body = match text {
+        Some(text) => ErrorBody::read(text),
+        None => ErrorBody::read_other_encoding(&raw.body),
+    };
     let request_id = request_id(&raw.headers, error_body.as_ref());
     if raw.status != 200 || error_body.is_some() {
         return Err(error(raw, error_body, request_id, now));
@@ -88,9 +90,21 @@ enum Code {
 }
 
 impl ErrorBody {
+    /// Returns the error body of a response that is not UTF-8. Only the message can be in another encoding, and the message
+    /// does not matter.
+    fn read_other_encoding(body: &[u8]) -> Option<Self> {
+        let texts = [String::from_utf8_lossy(body).into_owned(), without_double_bytes(body)];
+        let mut bodies = texts.iter().filter_map(|text| Self::read(text));
+        let first = bodies.next()?;
+        if first.code.is_some() { Some(first) } else { bodies.find(|body| body.code.is_some()).or(Some(first)) }
+    }
+
     /// Returns `None` if the text is not an error body. Invalid JSON, such as a duplicate key, counts as an error body
     /// without a code, because it must not count as a success.
     fn read(text: &str) -> Option<Self> {
+        if !text.trim_start().starts_with('{') {
+            return None; // serde also accepts an array of the values
+        }
         let Some(body) = object::<ErrorBodyWire>(text) else { return Some(Self::default()) };
         let has_error_key =
             body.error_code.is_some() || body.error_msg.is_some() || body.error.is_some() || body.code.is_some();
@@ -104,6 +118,22 @@ impl ErrorBody {
             expired: body.error_msg.and_then(Code::text).is_some_and(|message| says_expired(&message)),
         })
     }
+}
+
+/// Replaces every character of two bytes, as in GBK and Big5, and other bytes above 127. The second byte can be a backslash,
+/// which would end the JSON string at another place.
+fn without_double_bytes(body: &[u8]) -> String {
+    let mut text = String::with_capacity(body.len());
+    let mut bytes = body.iter().peekable();
+    while let Some(byte) = bytes.next() {
+        if byte.is_ascii() {
+            text.push(char::from(*byte));
+        } else {
+            text.push(char::REPLACEMENT_CHARACTER);
+            bytes.next_if(|second| **second >= 0x40);
+        }
+    }
+    text
 }
 
 impl Code {

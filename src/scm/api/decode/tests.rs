@@ -52,6 +52,28 @@ fn only_a_200_with_success_is_a_success() {
 }
 
 #[test]
+fn the_code_counts_whatever_the_encoding_of_the_message() {
+    for (message, encoding) in [
+        (&b"l'\xe9tat du certificat"[..], "Latin-1"),
+        (b"\xe9\\\"", "Latin-1 before an escaped quote"),
+        (b"\xd6\xa4\xca\xe9\xd7\xb4\xcc\xac", "GBK"),
+        (b"\xd5\x5c", "GBK with a backslash as its last byte"),
+        (b"\x95\x7b\x95\x7d\xff", "GBK with braces, cut"),
+        (b"\xed\xa0\x80", "a surrogate"),
+    ] {
+        let body = [br#"{"error_code":"SCM.0010","error_msg":""#, message, br#"","request_id":"id-1"}"#].concat();
+        for status in [200, 400] {
+            let reply = RawReply { body: body.clone().into(), ..raw(status, "") };
+            let error = decode::<SaveInfo>(&reply, SystemTime::UNIX_EPOCH).unwrap_err();
+            let answer = error.answer.unwrap();
+            assert_eq!(error.reason, Reason::CertificateState, "{encoding}, {status}");
+            assert_eq!(answer.code.as_deref(), Some("SCM.0010"), "{encoding}, {status}");
+            assert_eq!(answer.request_id.as_deref(), Some("id-1"), "{encoding}, {status}");
+        }
+    }
+}
+
+#[test]
 fn a_success_must_be_utf8() {
     let mut reply = raw(200, "");
     reply.body = Bytes::from_static(b"{\"request_info\":\"success\",\"x\":\"\xff\"}");
