@@ -15,7 +15,7 @@ use prost::Message as _;
 use scm_gateway::{
     error::{Answer, Error, Reason},
     grpc::status::render,
-    proto::{CertificateInfo, SaveInfoRequest, SaveInfoResponse},
+    proto::{SaveInfoRequest, SaveInfoResponse},
     scm::{
         api::{RawReply, decode::decode, methods::SaveInfo, translate},
         sign::{Parts, sign},
@@ -31,29 +31,9 @@ const CSR: &str = include_str!("../tests/csr/rsa_2048.pem");
 const PATH: &str = "/v2/5a9b2cd9d2f8471d84e3ac2ac3d0a2c5/scm/cert/scs1481110651012/save";
 const NOW: SystemTime = SystemTime::UNIX_EPOCH;
 
-/// Returns the vendor's example request.
+/// Returns the vendor's example request, with its project.
 fn sample() -> SaveInfoRequest {
-    let info = CertificateInfo {
-        domain: "www.xzz.com".into(),
-        company_name: "Huawei Chengdu branch".into(),
-        company_unit: Some("Human Resource Dept".into()),
-        company_province: "Sichuan".into(),
-        company_city: "Chengdu".into(),
-        country: "CN".into(),
-        applicant_name: "Tom".into(),
-        applicant_phone: "13212345678".into(),
-        applicant_email: "9997342346@qq.com".into(),
-        contact_name: Some("Jacky".into()),
-        contact_phone: Some("13512345678".into()),
-        contact_email: Some("jk@jk.ff".into()),
-        agree_privacy_protection: true,
-        ..CertificateInfo::default()
-    };
-    SaveInfoRequest {
-        project_id: "5a9b2cd9d2f8471d84e3ac2ac3d0a2c5".into(),
-        cert_id: "scs1481110651012".into(),
-        info: Some(info),
-    }
+    SaveInfoRequest { project_id: "5a9b2cd9d2f8471d84e3ac2ac3d0a2c5".into(), ..scm_harness::sample() }
 }
 
 /// Returns the example request with an RSA-2048 CSR for its domain.
