@@ -93,10 +93,9 @@ impl ErrorBody {
     /// Returns the error body of a response that is not UTF-8. Only the message can be in another encoding, and the message
     /// does not matter.
     fn read_other_encoding(body: &[u8]) -> Option<Self> {
-        let texts = [String::from_utf8_lossy(body).into_owned(), without_double_bytes(body)];
-        let mut bodies = texts.iter().filter_map(|text| Self::read(text));
-        let first = bodies.next()?;
-        if first.code.is_some() { Some(first) } else { bodies.find(|body| body.code.is_some()).or(Some(first)) }
+        let texts = [without_double_bytes(body), String::from_utf8_lossy(body).into_owned()];
+        // `max_by_key` returns the last one if both have a code, or neither.
+        texts.iter().filter_map(|text| Self::read(text)).max_by_key(|body| body.code.is_some())
     }
 
     /// Returns `None` if the text is not an error body. Invalid JSON, such as a duplicate key, counts as an error body
