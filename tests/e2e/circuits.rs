@@ -43,8 +43,8 @@ async fn connect_timeouts_open_the_circuit() {
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("https://{}", silent.local_addr().unwrap());
     let variables = [
-        ("SCM_GATEWAY__UPSTREAM__CONNECT_TIMEOUT", "50ms"),
-        ("SCM_GATEWAY__UPSTREAM__TIMEOUT", "100ms"),
+        ("SCM_GATEWAY__UPSTREAM__CONNECT_TIMEOUT", "200ms"),
+        ("SCM_GATEWAY__UPSTREAM__TIMEOUT", "300ms"),
         ("SCM_GATEWAY__UPSTREAM__INITIAL_BACKOFF", "1ms"),
     ];
     let gateway = Gateway::start(environment(&endpoint, &variables), Clock::system()).await;
@@ -99,7 +99,7 @@ async fn calls_with_a_wrong_secret_never_lock_the_key() {
         assert_eq!(status.code(), Code::Internal);
     }
     let rejected = emulator.rejections().len();
-    assert!((2..=3).contains(&rejected), "{rejected} rejections, and more than five lock the key");
+    assert_eq!(rejected, 2, "more than five lock the key");
     let status = gateway.save(sample()).await.unwrap_err();
     assert_status(&status, Code::Internal, "UPSTREAM_CREDENTIALS", None);
     assert_eq!(wait(&status), Duration::from_secs(60), "five minutes, limited to the longest wait of RetryInfo");
@@ -132,7 +132,7 @@ async fn cooldown_rejects_calls_that_wait_for_a_permit() {
     for call in calls {
         assert_eq!(crate::harness::seen(&call.await.unwrap()).reason, "UPSTREAM_THROTTLED");
     }
-    assert!(emulator.attempts() <= 3, "{} requests", emulator.attempts());
+    assert_eq!(emulator.attempts(), 1);
 }
 
 #[tokio::test]
@@ -165,8 +165,11 @@ async fn rejections_after_the_deadline_count() {
         let status = gateway.untimed_client().save_info(request).await.unwrap_err();
         assert_status(&status, Code::DeadlineExceeded, "DEADLINE", Some(1));
         assert_eq!(emulator.attempts(), sent);
+        gate.notify_waiters();
+        while emulator.rejections().len() < sent {
+            tokio::task::yield_now().await;
+        }
     }
-    gate.notify_waiters();
     while gateway.admin("/readyz").await.0 != 503 {}
     let status = gateway.save(sample()).await.unwrap_err();
     assert_status(&status, Code::Internal, "UPSTREAM_CREDENTIALS", None);

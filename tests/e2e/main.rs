@@ -19,6 +19,7 @@ mod floods;
 mod health;
 mod hostile;
 mod identity;
+mod instances;
 mod metadata;
 mod overload;
 mod projects;

@@ -4,8 +4,10 @@ use std::{fs, os::unix::fs::symlink, path::Path};
 
 use scm_emulator::{Account, Emulator, Options, SAMPLE_PROJECT};
 use scm_gateway::clock::Clock;
+use tokio::task::JoinSet;
+use tonic::{Code, Status};
 
-use crate::harness::{Gateway, environment, folder::Folder, sample};
+use crate::harness::{Gateway, assert_status, environment, folder::Folder, sample};
 
 pub fn account(name: &str) -> Account {
     Account {
@@ -17,7 +19,7 @@ pub fn account(name: &str) -> Account {
 }
 
 /// Writes the three credential files into a folder.
-fn write(folder: &Path, name: &str) {
+pub fn write(folder: &Path, name: &str) {
     fs::create_dir_all(folder).unwrap();
     fs::write(folder.join("ak"), format!("AK{name}\n")).unwrap();
     fs::write(folder.join("sk"), format!("SK{name}\n")).unwrap();
@@ -122,6 +124,78 @@ async fn reload_replaces_suspended_credentials() {
     write(folder.0.path(), "2");
     reloaded(&gateway, "success").await;
     assert_eq!(access_key_used(&emulator, &gateway).await, "AK2");
+}
+
+/// Makes so many calls at once. Returns the statuses of those that failed.
+pub async fn failures(gateway: &Gateway, calls: usize) -> Vec<Status> {
+    let mut running = JoinSet::new();
+    for _ in 0..calls {
+        let mut client = gateway.client.clone();
+        running.spawn(async move { client.save_info(sample()).await });
+    }
+    running.join_all().await.into_iter().filter_map(Result::err).collect()
+}
+
+const UNTRIED: &str = r#"state="untried""#;
+const REJECTED: &str = r#"state="rejected""#;
+
+/// Waits until the newest credentials are in this state, or until SCM has accepted them.
+pub async fn pending(gateway: &Gateway, state: Option<&str>) {
+    for _ in 0..1000 {
+        let (_, metrics) = gateway.admin("/metrics").await;
+        let states = metrics.lines().filter(|line| line.starts_with("scm_gateway_credentials_pending{"));
+        let set: Vec<_> = states.filter(|line| line.ends_with(" 1")).collect();
+        if set.len() == usize::from(state.is_some()) && set.iter().all(|line| line.contains(state.unwrap_or_default())) {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    panic!("the newest credentials never are {state:?}");
+}
+
+/// An access key that SCM does not know, a wrong secret of the accepted access key, and a wrong token.
+#[tokio::test]
+async fn a_wrong_new_key_fails_one_call() {
+    for (ak, sk, token) in [("AK9", "SK9", "token9"), ("AK1", "SK9", "token1"), ("AK1", "SK1", "token9")] {
+        let folder = Folder::new();
+        write(folder.0.path(), "1");
+        let (emulator, gateway) = start(&folder).await;
+        assert_eq!(failures(&gateway, 20).await.len(), 0);
+        pending(&gateway, None).await;
+        for (name, content) in [("ak", ak), ("sk", sk), ("token", token)] {
+            fs::write(folder.0.path().join(name), content).unwrap();
+        }
+        pending(&gateway, Some(UNTRIED)).await;
+
+        let failed = failures(&gateway, 40).await;
+
+        assert_eq!(failed.len(), 1);
+        assert_status(&failed[0], Code::Internal, "UPSTREAM_CREDENTIALS", Some(1));
+        assert_eq!((emulator.rejections().len(), emulator.attempts()), (1, 60));
+        pending(&gateway, Some(REJECTED)).await;
+        assert_eq!(failures(&gateway, 40).await.len(), 0);
+        write(folder.0.path(), "2");
+        pending(&gateway, Some(UNTRIED)).await;
+        assert_eq!(access_key_used(&emulator, &gateway).await, "AK2");
+        pending(&gateway, None).await;
+        assert_eq!(emulator.rejections().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_new_key_that_is_rolled_back_is_forgotten() {
+    let folder = Folder::new();
+    write(folder.0.path(), "1");
+    let (emulator, gateway) = start(&folder).await;
+    gateway.save(sample()).await.unwrap();
+    write(folder.0.path(), "9");
+    pending(&gateway, Some(UNTRIED)).await;
+    gateway.save(sample()).await.unwrap_err();
+    pending(&gateway, Some(REJECTED)).await;
+    write(folder.0.path(), "1");
+    pending(&gateway, None).await;
+    assert_eq!(failures(&gateway, 20).await.len(), 0);
+    assert_eq!(emulator.rejections().len(), 1);
 }
 
 fn profile(name: &str) -> String {

@@ -1,4 +1,4 @@
-//! Gauges of the outbound stack: circuit breakers and clock skew, per project.
+//! Gauges of the outbound stack: circuit breakers, pending credentials and clock skew, per project.
 
 use std::sync::Arc;
 
@@ -9,6 +9,7 @@ use super::project::Projects;
 /// Registers the gauges. They are read at each collection.
 pub(super) fn register_metrics(meter: &Meter, projects: &Arc<Projects>) {
     let circuits = projects.clone();
+    let credentials = projects.clone();
     let skews = projects.clone();
     meter
         .u64_observable_gauge("scm_gateway.circuit.open")
@@ -21,6 +22,19 @@ pub(super) fn register_metrics(meter: &Meter, projects: &Arc<Projects>) {
                     let labels =
                         [KeyValue::new("scm.project_id", project.id.clone()), KeyValue::new("circuit", circuit)];
                     gauge.observe(u64::from(open), &labels);
+                }
+            }
+        })
+        .build();
+    meter
+        .u64_observable_gauge("scm_gateway.credentials.pending")
+        .with_description("1 while SCM has not accepted the newest credentials, by what it has said about them")
+        .with_callback(move |gauge| {
+            for project in credentials.iter() {
+                let is_rejected = project.credentials.is_pending_rejected();
+                for (state, of_state) in [("untried", false), ("rejected", true)] {
+                    let labels = [KeyValue::new("scm.project_id", project.id.clone()), KeyValue::new("state", state)];
+                    gauge.observe(u64::from(is_rejected == Some(of_state)), &labels);
                 }
             }
         })

@@ -27,19 +27,25 @@ pub struct Project {
 
 impl Project {
     fn new(project: &config::Project, breaker: &config::Breaker, guards: &Arc<LockoutGuards>) -> Self {
+        let id: Arc<str> = project.id.as_str().into();
         Self {
-            id: project.id.as_str().into(),
+            id: id.clone(),
             endpoint: project.endpoint.clone(),
-            credentials: LiveCredentials::new(project.credentials.clone(), guards.clone()),
+            credentials: LiveCredentials::new(id, project.credentials.clone(), guards.clone()),
             breaker: Breaker::new(project.id.clone(), breaker.clone()),
             throttle: Throttle::default(),
             clock_skew: ClockSkew::default(),
         }
     }
 
-    /// Replaces the credentials. Without credentials, calls wait for the next ones.
-    pub fn replace_credentials(&self, credentials: Option<Credentials>) {
-        self.credentials.replace(credentials);
+    /// Installs new credentials. Accepted ones stay in use until SCM has accepted the new ones.
+    pub fn install_credentials(&self, credentials: Credentials) {
+        self.credentials.install(credentials);
+    }
+
+    /// Removes expired credentials. Without credentials, calls wait for the next ones.
+    pub fn remove_credentials(&self, credentials: &Credentials) {
+        self.credentials.remove(credentials);
     }
 
     /// Returns a permit for a call, or the error of a cooldown or an open circuit breaker.

@@ -12,14 +12,14 @@ use tokio::{sync::Notify, time::Instant};
 
 use crate::error::{Error, Reason};
 
-/// Requests in flight with credentials that SCM has not accepted yet or has rejected last.
-const MAX_UNVERIFIED_IN_FLIGHT: u32 = 3;
-
 /// Rejections in a row that suspend an access key.
-const MAX_REJECTIONS: u32 = 2;
+pub(super) const MAX_REJECTIONS: u32 = 2;
+
+/// Rejections in a row after which another secret does not end the suspension early. SCM locks after five.
+const MAX_REJECTIONS_OF_ALL_SECRETS: u32 = 4;
 
 /// How long an access key is suspended: as long as SCM's own lock.
-const SUSPENSION: Duration = Duration::from_secs(300);
+pub(super) const SUSPENSION: Duration = Duration::from_secs(300);
 
 /// What an attempt says about the credentials.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,23 +72,20 @@ impl LockoutGuards {
 #[derive(Debug, Default)]
 pub(super) struct LockoutGuard {
     state: Mutex<State>,
-    /// Notified when a permit is released, and when the credentials are replaced.
+    /// Notified when a permit is released.
     pub(super) released: Notify,
 }
 
-/// How far an access key is trusted.
+/// How far an access key is trusted. Only a verified one has more than one request in flight.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 enum Trust {
-    /// SCM has not accepted a signature since the credentials were loaded.
+    /// SCM has not accepted a signature yet.
     #[default]
     Unverified,
     /// SCM accepted the last signature.
     Verified,
-    /// SCM rejected the last signature, or the clock jumped or the secret changed, so that SCM may reject the next one.
-    Suspect {
-        /// Whether only one request is allowed in flight.
-        one_at_a_time: bool,
-    },
+    /// SCM rejected the last signature, or the clock jumped, so that SCM may reject the next one.
+    Suspect,
     /// No request is sent until then; the first one after that is the probe.
     Suspended { until: Instant },
     /// The suspension is over, and the probe is in flight.
@@ -110,6 +107,7 @@ struct State {
 pub(super) struct Grant {
     epoch: u64,
     probe: bool,
+    trial: bool,
 }
 
 impl Grant {
@@ -120,19 +118,36 @@ impl Grant {
 }
 
 /// The answer to a request for a permit.
-pub(super) enum Admit {
+pub(super) enum Admit<T> {
     /// The permit.
-    Granted(Grant),
+    Granted(T),
     /// All permits are in use.
     Wait,
     /// The access key is suspended for this long.
     Suspended(Duration),
 }
 
+impl<T> Admit<T> {
+    /// Converts the permit.
+    pub(super) fn map<U>(self, convert: impl FnOnce(T) -> U) -> Admit<U> {
+        match self {
+            Self::Granted(permit) => Admit::Granted(convert(permit)),
+            Self::Wait => Admit::Wait,
+            Self::Suspended(wait) => Admit::Suspended(wait),
+        }
+    }
+}
+
 impl LockoutGuard {
     /// Returns a permit if one is free.
-    pub(super) fn try_acquire(&self, now: Instant) -> Admit {
+    pub(super) fn try_acquire(&self, now: Instant) -> Admit<Grant> {
         self.lock().try_acquire(now)
+    }
+
+    /// Returns a permit to try other credentials than the accepted ones of this access key, if there are any. Their
+    /// rejection says nothing about the accepted ones.
+    pub(super) fn try_acquire_trial(&self, now: Instant) -> Admit<Grant> {
+        self.lock().try_acquire_trial(now)
     }
 
     /// Records the outcome of an attempt and releases its permit.
@@ -141,10 +156,9 @@ impl LockoutGuard {
         self.released.notify_waiters();
     }
 
-    /// Starts over with a new secret. SCM keeps counting rejections.
-    pub(super) fn reset(&self) {
-        self.lock().reset();
-        self.released.notify_waiters();
+    /// Ends the suspension, because there is another secret. SCM keeps counting rejections.
+    pub(super) fn lift_suspension(&self) {
+        self.lock().lift_suspension();
     }
 
     /// Allows one request at a time until one is accepted.
@@ -155,6 +169,12 @@ impl LockoutGuard {
     /// Returns whether an outcome is needed before the access key is trusted.
     pub(super) fn is_unverified(&self) -> bool {
         self.lock().trust != Trust::Verified
+    }
+
+    /// Returns whether SCM has accepted the access key and has not rejected it since.
+    pub(super) fn is_accepted(&self) -> bool {
+        let state = self.lock();
+        state.trust == Trust::Verified || state.trust == Trust::Suspect && state.rejections == 0
     }
 
     /// Returns whether requests are rejected.
@@ -177,7 +197,7 @@ impl LockoutGuard {
 }
 
 impl State {
-    fn try_acquire(&mut self, now: Instant) -> Admit {
+    fn try_acquire(&mut self, now: Instant) -> Admit<Grant> {
         let probe = match self.trust {
             Trust::Suspended { until } if now < until => return Admit::Suspended(until - now),
             Trust::Probing => return Admit::Suspended(SUSPENSION),
@@ -185,31 +205,30 @@ impl State {
                 self.trust = Trust::Probing;
                 true
             }
-            _ if self.in_flight >= self.max_in_flight() => return Admit::Wait,
-            _ => false,
+            Trust::Unverified | Trust::Suspect if self.in_flight > 0 => return Admit::Wait,
+            Trust::Unverified | Trust::Suspect | Trust::Verified => false,
         };
         self.in_flight += 1;
-        Admit::Granted(Grant { epoch: self.epoch, probe })
+        Admit::Granted(Grant { epoch: self.epoch, probe, trial: false })
     }
 
-    fn max_in_flight(&self) -> u32 {
-        match self.trust {
-            Trust::Verified => u32::MAX,
-            Trust::Unverified | Trust::Suspect { one_at_a_time: false } => MAX_UNVERIFIED_IN_FLIGHT,
-            Trust::Suspect { one_at_a_time: true } | Trust::Suspended { .. } | Trust::Probing => 1,
+    fn try_acquire_trial(&mut self, now: Instant) -> Admit<Grant> {
+        // Between two rejected trials, the accepted secret has to reset SCM's count.
+        if self.trust == Trust::Verified && self.rejections > 0 {
+            return Admit::Wait;
         }
+        self.try_acquire(now).map(|grant| Grant { trial: true, ..grant })
     }
 
-    fn reset(&mut self) {
-        self.trust = match self.rejections {
-            0 => Trust::Unverified,
-            _ => Trust::Suspect { one_at_a_time: true },
-        };
+    fn lift_suspension(&mut self) {
+        if self.is_suspended() && self.rejections < MAX_REJECTIONS_OF_ALL_SECRETS {
+            self.trust = Trust::Suspect;
+        }
     }
 
     fn reverify(&mut self) {
         if !self.is_suspended() {
-            self.trust = Trust::Suspect { one_at_a_time: true };
+            self.trust = Trust::Suspect;
         }
     }
 
@@ -234,6 +253,7 @@ impl State {
                 self.rejections = 0;
                 Trust::Verified
             }
+            (Trust::Verified, AuthOutcome::Rejected) if grant.trial => Trust::Verified,
             _ if is_rejection && self.rejections >= MAX_REJECTIONS => {
                 if !self.is_suspended() {
                     tracing::error!("access key rejected twice, suspended for 5 minutes");
@@ -242,9 +262,7 @@ impl State {
             }
             (Trust::Probing, _) if grant.probe => Trust::Suspended { until: now }, // the next request is the probe
             (suspended @ (Trust::Suspended { .. } | Trust::Probing), _) => suspended,
-            (_, AuthOutcome::ClockSkewed) => Trust::Suspect { one_at_a_time: true },
-            (suspect @ Trust::Suspect { .. }, AuthOutcome::Rejected) => suspect,
-            (Trust::Unverified | Trust::Verified, AuthOutcome::Rejected) => Trust::Suspect { one_at_a_time: false },
+            (_, AuthOutcome::ClockSkewed | AuthOutcome::Rejected) => Trust::Suspect,
             (unchanged, AuthOutcome::Accepted | AuthOutcome::Unknown) => unchanged,
         };
     }

@@ -50,18 +50,34 @@ pub(crate) fn refresh(
         async move { service.fetch().await }
     };
     let ids = projects.iter().map(|project| project.id.clone()).collect();
-    let publish = move |credentials: Option<&Credentials>| {
-        projects.iter().for_each(|project| project.replace_credentials(credentials.cloned()));
+    let publish = move |change: Change<'_>| {
+        for project in &projects {
+            match change {
+                Change::Fetched(credentials) => project.install_credentials(credentials.clone()),
+                Change::Expired(credentials) => project.remove_credentials(credentials),
+            }
+        }
     };
     Either::Right(Refresher::new(fetch, publish, ids, clock, meter).run())
 }
 
-/// The refresh task. `F` fetches credentials, `P` publishes them, or their absence.
+/// A change of the credentials that projects may use.
+#[derive(Debug, Clone, Copy)]
+enum Change<'a> {
+    /// There are new credentials. The previous ones may be used until they expire.
+    Fetched(&'a Credentials),
+    /// These credentials must not be used any more.
+    Expired(&'a Credentials),
+}
+
+/// The refresh task. `F` fetches credentials, `P` publishes changes.
 struct Refresher<F, P> {
     fetch: F,
     publish: P,
     clock: Clock,
     current: Option<TemporaryCredentials>,
+    /// Credentials from before the current ones that have not expired.
+    previous: Vec<TemporaryCredentials>,
     failures: u32,
     /// One for each project.
     metrics: Vec<ReloadMetrics>,
@@ -72,13 +88,13 @@ impl<F, R, P> Refresher<F, P>
 where
     F: Fn() -> R,
     R: Future<Output = Result<TemporaryCredentials, FetchError>>,
-    P: Fn(Option<&Credentials>),
+    P: Fn(Change<'_>),
 {
     fn new(fetch: F, publish: P, ids: Vec<Arc<str>>, clock: Clock, meter: &Meter) -> Self {
         let expiry = Arc::<Expiry>::default();
         register_metrics(meter, &ids, &clock, &expiry);
         let metrics = ids.into_iter().map(|id| ReloadMetrics::of_credentials(meter, id)).collect();
-        Self { fetch, publish, clock, current: None, failures: 0, metrics, expiry }
+        Self { fetch, publish, clock, current: None, previous: Vec::new(), failures: 0, metrics, expiry }
     }
 
     async fn run(mut self) {
@@ -98,11 +114,11 @@ where
         }
     }
 
-    /// Does `work`. If the current credentials expire meanwhile, they are removed at that moment.
+    /// Does `work`. Credentials that expire meanwhile are removed at that moment.
     async fn until_expiry<T>(&mut self, work: impl Future<Output = T>) -> T {
         tokio::pin!(work);
         loop {
-            let remaining = self.remaining();
+            let remaining = self.previous.iter().chain(&self.current).map(|credentials| self.validity(credentials)).min();
             tokio::select! {
                 done = &mut work => return done,
                 () = sleep(remaining.unwrap_or_default().min(MAX_SLEEP)), if remaining.is_some() => self.expire(),
@@ -112,8 +128,11 @@ where
 
     /// Returns how long the current credentials are valid.
     fn remaining(&self) -> Option<Duration> {
-        let current = self.current.as_ref()?;
-        Some(current.expires_at.duration_since(self.clock.now()).unwrap_or_default())
+        self.current.as_ref().map(|current| self.validity(current))
+    }
+
+    fn validity(&self, credentials: &TemporaryCredentials) -> Duration {
+        credentials.expires_at.duration_since(self.clock.now()).unwrap_or_default()
     }
 
     /// Installs credentials and returns the pause before the next check. The same credentials are not published again,
@@ -126,7 +145,8 @@ where
         if self.current.as_ref().is_none_or(|current| current.credentials != fetched.credentials) {
             tracing::info!("temporary credentials refreshed");
             self.metrics.iter().for_each(ReloadMetrics::applied);
-            (self.publish)(Some(&fetched.credentials));
+            self.previous.extend(self.current.take());
+            (self.publish)(Change::Fetched(&fetched.credentials));
         }
         self.current = Some(fetched);
         (self.remaining().unwrap_or_default() / 2).clamp(INITIAL_BACKOFF, MAX_SLEEP)
@@ -149,11 +169,15 @@ where
     }
 
     fn expire(&mut self) {
-        if self.remaining().is_some_and(|remaining| remaining.is_zero()) {
+        let now = self.clock.now();
+        let is_expired = |credentials: &mut TemporaryCredentials| credentials.expires_at <= now;
+        for expired in self.previous.extract_if(.., is_expired) {
+            (self.publish)(Change::Expired(&expired.credentials));
+        }
+        if let Some(expired) = self.current.take_if(is_expired) {
             tracing::warn!("temporary credentials expired, calls wait for new ones");
-            self.current = None;
             self.expiry.set(None);
-            (self.publish)(None);
+            (self.publish)(Change::Expired(&expired.credentials));
         }
     }
 }
@@ -203,16 +227,16 @@ mod tests {
     /// The access key that the service returns and the second of its expiry, by the second since the start.
     type Service = fn(u64) -> Option<(&'static str, u64)>;
 
-    /// The fetches and the published access keys, by the second since the start.
+    /// The fetches and the published changes, by the second since the start: the access key, after a `-` if it expired.
     #[derive(Default)]
     struct Seen {
         fetches: Mutex<Vec<u64>>,
-        keys: Mutex<Vec<(u64, Option<String>)>>,
+        changes: Mutex<Vec<(u64, String)>>,
     }
 
     impl Seen {
-        fn keys(&self) -> Vec<(u64, Option<String>)> {
-            self.keys.lock().unwrap().clone()
+        fn changes(&self) -> Vec<(u64, String)> {
+            self.changes.lock().unwrap().clone()
         }
 
         fn fetches(&self) -> Vec<u64> {
@@ -254,9 +278,12 @@ mod tests {
         };
         let publish = {
             let seen = seen.clone();
-            move |key: Option<&Credentials>| {
-                let name = key.map(|key| key.access_key.clone());
-                seen.keys.lock().unwrap().push((since(start), name));
+            move |change: Change<'_>| {
+                let text = match change {
+                    Change::Fetched(credentials) => credentials.access_key.clone(),
+                    Change::Expired(credentials) => format!("-{}", credentials.access_key),
+                };
+                seen.changes.lock().unwrap().push((since(start), text));
             }
         };
         let clock = Clock::from_fn(move || at(0) + (monotonic() - start) + Duration::from_secs(jump(since(start))));
@@ -270,8 +297,8 @@ mod tests {
         run_with(seconds, service, |_| 0, || std::future::ready("unavailable".to_owned())).await
     }
 
-    fn some(second: u64, name: &str) -> (u64, Option<String>) {
-        (second, Some(name.to_owned()))
+    fn change(second: u64, text: &str) -> (u64, String) {
+        (second, text.to_owned())
     }
 
     #[tokio::test(start_paused = true)]
@@ -279,7 +306,7 @@ mod tests {
         let seen = run(40 * HOUR, |now| Some(if now < HOUR { ("A", 24 * HOUR) } else { ("B", 48 * HOUR) })).await;
         let due = 24 * HOUR - 40 * MINUTE;
         assert_eq!(seen.fetches(), [0, due]);
-        assert_eq!(seen.keys(), [some(0, "A"), some(due, "B")]);
+        assert_eq!(seen.changes(), [change(0, "A"), change(due, "B"), change(24 * HOUR, "-A")]);
     }
 
     #[tokio::test(start_paused = true)]
@@ -288,13 +315,13 @@ mod tests {
         let seen = run(2 * HOUR, renews).await;
         let fetches: Vec<_> = std::iter::once(0).chain((20..=50).map(|minute| minute * MINUTE)).collect();
         assert_eq!(seen.fetches(), fetches);
-        assert_eq!(seen.keys(), [some(0, "A"), some(50 * MINUTE, "B")]);
+        assert_eq!(seen.changes(), [change(0, "A"), change(50 * MINUTE, "B"), change(HOUR, "-A")]);
     }
 
     #[tokio::test(start_paused = true)]
     async fn failures_are_retried_with_backoff() {
         let seen = run(10 * MINUTE, |_| None).await;
-        assert_eq!(seen.keys(), []);
+        assert_eq!(seen.changes(), []);
         let pauses: Vec<_> = seen.fetches().windows(2).map(|pair| pair[1] - pair[0]).collect();
         for (pause, expected) in pauses.iter().zip([1_u64, 2, 4, 8, 16, 32, 60, 60, 60]) {
             assert!(pause.abs_diff(expected) <= 1 + expected / 10, "{pauses:?}");
@@ -310,26 +337,26 @@ mod tests {
             _ => Some(("B", 24 * HOUR)),
         };
         let seen = run(3 * HOUR, away).await;
-        let keys = seen.keys();
-        assert_eq!(keys[..2], [some(0, "A"), (HOUR, None)]);
-        let (second, name) = &keys[2];
-        assert!((2 * HOUR..2 * HOUR + 70).contains(second) && name.as_deref() == Some("B"), "{keys:?}");
-        assert_eq!(keys.len(), 3);
+        let changes = seen.changes();
+        assert_eq!(changes[..2], [change(0, "A"), change(HOUR, "-A")]);
+        let (second, text) = &changes[2];
+        assert!((2 * HOUR..2 * HOUR + 70).contains(second) && text == "B", "{changes:?}");
+        assert_eq!(changes.len(), 3);
     }
 
     #[tokio::test(start_paused = true)]
     async fn credentials_expire_while_the_service_hangs() {
         let service = |now| (now == 0).then_some(("A", HOUR));
         let seen = run_with(2 * HOUR, service, |_| 0, std::future::pending).await;
-        assert_eq!(seen.keys(), [some(0, "A"), (HOUR, None)]);
+        assert_eq!(seen.changes(), [change(0, "A"), change(HOUR, "-A")]);
         assert_eq!(seen.fetches(), [0, 20 * MINUTE]);
     }
 
     #[tokio::test(start_paused = true)]
     async fn expired_credentials_are_not_used() {
         let seen = run(10, |now| Some(if now < 5 { ("A", 0) } else { ("B", HOUR) })).await;
-        let keys = seen.keys();
-        assert_eq!((keys.len(), keys[0].1.as_deref()), (1, Some("B")), "{keys:?}");
+        let changes = seen.changes();
+        assert_eq!((changes.len(), changes[0].1.as_str()), (1, "B"), "{changes:?}");
     }
 
     #[tokio::test(start_paused = true)]
@@ -337,10 +364,12 @@ mod tests {
         let suspended = |now| if now < 5 * MINUTE { 0 } else { 30 * HOUR };
         let service = |now| Some(if now < 5 * MINUTE { ("A", 24 * HOUR) } else { ("B", 90 * HOUR) });
         let seen = run_with(HOUR, service, suspended, || std::future::ready("unavailable".to_owned())).await;
-        let keys = seen.keys();
-        // In between there may be no credentials, if the old ones expire before the new ones are fetched.
-        let ((first, name), (last, other)) = (&keys[0], &keys[keys.len() - 1]);
-        assert_eq!((*first, name.as_deref(), other.as_deref()), (0, Some("A"), Some("B")), "{keys:?}");
-        assert!((5 * MINUTE..=6 * MINUTE).contains(last), "{keys:?}");
+        let changes = seen.changes();
+        assert_eq!((changes.len(), &changes[0]), (3, &change(0, "A")), "{changes:?}");
+        // Which comes first depends on whether the old ones expire before the new ones are fetched.
+        for text in ["B", "-A"] {
+            let found = changes.iter().find(|change| change.1 == text);
+            assert!(found.is_some_and(|(second, _)| (5 * MINUTE..=6 * MINUTE).contains(second)), "{changes:?}");
+        }
     }
 }

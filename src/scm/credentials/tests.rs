@@ -12,7 +12,31 @@ fn credentials() -> Credentials {
 }
 
 fn live(credentials: Option<Credentials>) -> LiveCredentials {
-    LiveCredentials::new(credentials, Arc::<LockoutGuards>::default())
+    LiveCredentials::new("p".into(), credentials, Arc::<LockoutGuards>::default())
+}
+
+/// Returns credentials that SCM has accepted.
+async fn accepted() -> LiveCredentials {
+    let live = live(Some(credentials()));
+    attempt(&live, AuthOutcome::Accepted).await;
+    live
+}
+
+fn second() -> Credentials {
+    Credentials { access_key: "AK2".to_owned(), ..credentials() }
+}
+
+fn other_secret(secret_key: &str) -> Credentials {
+    Credentials { secret_key: secret_key.into(), ..credentials() }
+}
+
+/// Returns the access keys of so many permits, none of which is released before the last is acquired.
+async fn signers(live: &LiveCredentials, count: usize) -> Vec<String> {
+    let mut permits = Vec::new();
+    for _ in 0..count {
+        permits.push(try_acquire(live).await.unwrap());
+    }
+    permits.iter().map(|permit| permit.credentials().access_key.clone()).collect()
 }
 
 /// Returns a permit if one is free at once.
@@ -25,26 +49,134 @@ async fn attempt(live: &LiveCredentials, outcome: AuthOutcome) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn unverified_credentials_have_three_requests_in_flight() {
+async fn unverified_credentials_have_one_request_in_flight() {
     let live = live(Some(credentials()));
-    let mut permits = Vec::new();
-    for _ in 0..3 {
-        permits.push(try_acquire(&live).await.unwrap());
-    }
+    let first = try_acquire(&live).await.unwrap();
     let error = live.permit(monotonic()).await.unwrap_err();
     assert_eq!(
         (error.reason, error.cause),
         (Reason::Deadline, Some("waiting for credential verification")),
         "deadline exceeded"
     );
-    permits.pop().unwrap().record(AuthOutcome::Unknown);
-    permits.push(try_acquire(&live).await.unwrap());
-    permits.pop().unwrap().record(AuthOutcome::Accepted);
+    first.record(AuthOutcome::Unknown);
+    let second = try_acquire(&live).await.unwrap();
+    second.record(AuthOutcome::Accepted);
+    let mut permits = Vec::new();
     for _ in 0..100 {
         permits.push(try_acquire(&live).await.unwrap());
     }
     permits.pop().unwrap().record(AuthOutcome::Rejected);
     assert_eq!(try_acquire(&live).await.unwrap_err(), Reason::Deadline, "unverified again after a rejection");
+}
+
+#[tokio::test(start_paused = true)]
+async fn current_credentials_stay_in_use_until_new_ones_are_accepted() {
+    let live = accepted().await;
+    live.install(second());
+    assert_eq!(live.is_pending_rejected(), Some(false));
+    assert_eq!(signers(&live, 4).await, ["AK2", "AK", "AK", "AK"], "one call tries the new credentials");
+    assert_eq!(signers(&live, 2).await, ["AK2", "AK"], "an unknown outcome decides nothing");
+    attempt(&live, AuthOutcome::ClockSkewed).await;
+    attempt(&live, AuthOutcome::Accepted).await;
+    assert_eq!(live.is_pending_rejected(), None);
+    assert_eq!(signers(&live, 3).await, ["AK2", "AK2", "AK2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rejected_new_credentials_are_tried_again_after_five_minutes() {
+    let live = accepted().await;
+    live.install(second());
+    attempt(&live, AuthOutcome::Rejected).await;
+    assert_eq!((live.is_pending_rejected(), live.is_usable(), live.is_suspended()), (Some(true), true, false));
+    advance(Duration::from_millis(299_999)).await;
+    assert_eq!(signers(&live, 2).await, ["AK", "AK"]);
+    advance(Duration::from_millis(1)).await;
+    assert_eq!(signers(&live, 2).await, ["AK2", "AK"]);
+    attempt(&live, AuthOutcome::Accepted).await;
+    assert_eq!(signers(&live, 2).await, ["AK2", "AK2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn changed_files_end_the_wait_of_rejected_credentials() {
+    let live = accepted().await;
+    live.install(second());
+    attempt(&live, AuthOutcome::Rejected).await;
+    live.install(Credentials { access_key: "AK3".to_owned(), ..credentials() });
+    assert_eq!(signers(&live, 2).await, ["AK3", "AK"]);
+    live.install(credentials());
+    assert_eq!((live.is_pending_rejected(), signers(&live, 2).await), (None, vec!["AK".to_owned(); 2]), "rolled back");
+}
+
+/// SCM counts rejections per access key, so an accepted call has to come between two rejected secrets.
+#[tokio::test(start_paused = true)]
+async fn rejected_secrets_of_an_accepted_access_key_never_follow_each_other() {
+    let live = accepted().await;
+    for secret in ["SK2", "SK3", "SK4"] {
+        live.install(other_secret(secret));
+        let trial = try_acquire(&live).await.unwrap();
+        assert!(trial.credentials() == &other_secret(secret) && trial.is_unverified());
+        trial.record(AuthOutcome::Rejected);
+        live.install(other_secret("another"));
+        let permits = [try_acquire(&live).await.unwrap(), try_acquire(&live).await.unwrap()];
+        assert!(permits.iter().all(|permit| *permit.credentials() == credentials() && !permit.is_unverified()));
+        permits.into_iter().for_each(|permit| permit.record(AuthOutcome::Accepted));
+    }
+    assert!(!live.is_suspended());
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_wait_for_the_trial_if_the_current_credentials_are_suspended() {
+    let live = Arc::new(accepted().await);
+    live.install(second());
+    let trial = try_acquire(&live).await.unwrap();
+    attempt(&live, AuthOutcome::Rejected).await;
+    attempt(&live, AuthOutcome::Rejected).await;
+    assert!(!live.is_suspended() && live.is_usable());
+    assert_eq!(try_acquire(&live).await.unwrap_err(), Reason::Deadline);
+    let waiting = {
+        let live = live.clone();
+        tokio::spawn(async move { live.permit(monotonic() + Duration::from_secs(10)).await.unwrap() })
+    };
+    tokio::task::yield_now().await;
+    trial.record(AuthOutcome::Accepted);
+    assert_eq!(waiting.await.unwrap().credentials().access_key, "AK2");
+    live.install(credentials());
+    attempt(&live, AuthOutcome::Rejected).await;
+    assert_eq!(signers(&live, 2).await, ["AK2", "AK2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn credentials_that_are_not_accepted_are_replaced_at_once() {
+    for outcome in [AuthOutcome::Unknown, AuthOutcome::Rejected] {
+        let live = live(Some(credentials()));
+        attempt(&live, outcome).await;
+        live.install(second());
+        let first = try_acquire(&live).await.unwrap();
+        assert_eq!(first.credentials().access_key, "AK2");
+        assert_eq!(try_acquire(&live).await.unwrap_err(), Reason::Deadline, "the first credentials are gone");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_jump_does_not_make_new_credentials_the_only_ones() {
+    let live = accepted().await;
+    live.reverify();
+    live.install(second());
+    attempt(&live, AuthOutcome::Rejected).await;
+    assert_eq!(signers(&live, 1).await, ["AK"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn expired_credentials_are_not_used_beside_pending_ones() {
+    let live = accepted().await;
+    live.install(second());
+    live.remove(&credentials());
+    let first = try_acquire(&live).await.unwrap();
+    assert_eq!(first.credentials().access_key, "AK2");
+    assert_eq!(try_acquire(&live).await.unwrap_err(), Reason::Deadline);
+    live.remove(&second());
+    assert_eq!(try_acquire(&live).await.unwrap_err(), Reason::UpstreamCredentials);
+    assert!(!live.is_usable() && !live.is_suspended());
 }
 
 #[tokio::test(start_paused = true)]
@@ -75,54 +207,84 @@ async fn the_second_rejection_in_a_row_suspends_until_a_probe() {
 
 #[tokio::test(start_paused = true)]
 async fn another_access_key_has_its_own_rejection_count() {
-    let live = live(Some(credentials()));
-    let old = try_acquire(&live).await.unwrap();
-    attempt(&live, AuthOutcome::Rejected).await;
-    attempt(&live, AuthOutcome::Rejected).await;
+    let live = accepted().await;
+    let old = [try_acquire(&live).await.unwrap(), try_acquire(&live).await.unwrap()];
+    let last = try_acquire(&live).await.unwrap();
+    old.into_iter().for_each(|permit| permit.record(AuthOutcome::Rejected));
     assert!(live.is_suspended() && !live.is_usable());
-    live.replace(Some(Credentials { access_key: "AK2".to_owned(), ..credentials() }));
+    live.install(second());
     assert!(!live.is_suspended() && live.is_usable());
-    old.record(AuthOutcome::Rejected);
+    last.record(AuthOutcome::Rejected);
     attempt(&live, AuthOutcome::Rejected).await;
     assert!(!live.is_suspended(), "only one rejection of the new access key");
 }
 
 #[tokio::test(start_paused = true)]
-async fn another_secret_for_a_rejected_access_key_is_probed() {
+async fn another_secret_for_a_rejected_access_key_is_tried() {
     let live = live(Some(credentials()));
     attempt(&live, AuthOutcome::Rejected).await;
     attempt(&live, AuthOutcome::Rejected).await;
-    live.replace(Some(Credentials { secret_key: "SK2".into(), ..credentials() }));
+    live.install(other_secret("SK2"));
     let first = try_acquire(&live).await.unwrap();
     assert_eq!(try_acquire(&live).await.unwrap_err(), Reason::Deadline, "one at a time");
     first.record(AuthOutcome::Rejected);
     assert!(live.is_suspended(), "the third in a row");
-    live.replace(Some(Credentials { secret_key: "SK3".into(), ..credentials() }));
+    live.install(other_secret("SK3"));
     attempt(&live, AuthOutcome::Accepted).await;
-    let all = [try_acquire(&live).await, try_acquire(&live).await, try_acquire(&live).await, try_acquire(&live).await];
-    assert!(all.iter().all(Result::is_ok), "verified");
+    assert_eq!(signers(&live, 4).await.len(), 4, "verified");
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_four_rejected_secrets_another_one_waits_for_the_suspension() {
+    let live = live(Some(credentials()));
+    attempt(&live, AuthOutcome::Rejected).await;
+    for secret in ["SK2", "SK3", "SK4"] {
+        live.install(other_secret(secret));
+        attempt(&live, AuthOutcome::Rejected).await;
+    }
+    live.install(other_secret("SK5"));
+    assert_eq!(try_acquire(&live).await.unwrap_err(), Reason::UpstreamCredentials);
+    advance(Duration::from_secs(300)).await;
+    attempt(&live, AuthOutcome::Accepted).await;
+    assert!(!live.is_suspended());
 }
 
 #[tokio::test(start_paused = true)]
 async fn projects_with_one_access_key_share_its_rejections() {
     let guards = Arc::<LockoutGuards>::default();
-    let projects = [(); 3].map(|()| LiveCredentials::new(Some(credentials()), guards.clone()));
-    let mut permits = Vec::new();
-    for live in &projects {
-        permits.push(try_acquire(live).await.unwrap());
-    }
-    assert_eq!(try_acquire(&projects[0]).await.unwrap_err(), Reason::Deadline, "three in flight over all projects");
-    permits.into_iter().for_each(|permit| permit.record(AuthOutcome::Rejected));
+    let projects = [(); 3].map(|()| LiveCredentials::new("p".into(), Some(credentials()), guards.clone()));
+    let first = try_acquire(&projects[0]).await.unwrap();
+    assert_eq!(try_acquire(&projects[1]).await.unwrap_err(), Reason::Deadline, "one in flight over all projects");
+    first.record(AuthOutcome::Rejected);
+    attempt(&projects[2], AuthOutcome::Rejected).await;
     assert!(projects.iter().all(LiveCredentials::is_suspended));
+}
+
+/// One project has the secret of the access key, the other one a wrong one.
+#[tokio::test(start_paused = true)]
+async fn a_wrong_secret_of_one_project_does_not_suspend_another() {
+    let guards = Arc::<LockoutGuards>::default();
+    let right = LiveCredentials::new("right".into(), Some(credentials()), guards.clone());
+    let wrong = LiveCredentials::new("wrong".into(), Some(other_secret("SK2")), guards.clone());
+    attempt(&right, AuthOutcome::Accepted).await;
+    for _ in 0..2 {
+        attempt(&wrong, AuthOutcome::Rejected).await;
+        assert_eq!(signers(&right, 3).await.len(), 3);
+        attempt(&right, AuthOutcome::Accepted).await;
+    }
+    assert_eq!(try_acquire(&wrong).await.unwrap_err(), Reason::UpstreamCredentials);
+    assert_eq!((right.is_suspended(), wrong.is_suspended()), (false, true));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_success_before_a_rejection_does_not_verify() {
-    let live = live(Some(credentials()));
-    let early = try_acquire(&live).await.unwrap();
+    let live = accepted().await;
+    let early = [try_acquire(&live).await.unwrap(), try_acquire(&live).await.unwrap()];
     attempt(&live, AuthOutcome::Rejected).await;
-    attempt(&live, AuthOutcome::Rejected).await;
-    early.record(AuthOutcome::Accepted);
+    early.into_iter().for_each(|permit| permit.record(AuthOutcome::Accepted));
+    let first = try_acquire(&live).await.unwrap();
+    assert_eq!(try_acquire(&live).await.unwrap_err(), Reason::Deadline, "one at a time");
+    first.record(AuthOutcome::Rejected);
     assert!(live.is_suspended());
 }
 
@@ -157,20 +319,18 @@ async fn waiting_calls_do_not_lock_the_access_key() {
             Err(reason) => assert_eq!(reason, Reason::UpstreamCredentials),
         }
     }
-    assert_eq!(rejected_by_scm, 3);
+    assert_eq!(rejected_by_scm, 2);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_wrong_clock_is_corrected_by_one_request_at_a_time() {
     let live = live(Some(credentials()));
-    let first =
-        [try_acquire(&live).await.unwrap(), try_acquire(&live).await.unwrap(), try_acquire(&live).await.unwrap()];
-    first.into_iter().for_each(|permit| permit.record(AuthOutcome::ClockSkewed));
+    attempt(&live, AuthOutcome::ClockSkewed).await;
     assert!(!live.is_suspended());
     let corrected = try_acquire(&live).await.unwrap();
     assert_eq!(try_acquire(&live).await.unwrap_err(), Reason::Deadline, "the others wait for the outcome");
     corrected.record(AuthOutcome::Rejected);
-    assert!(live.is_suspended(), "suspended after the fourth rejection in a row");
+    assert!(live.is_suspended(), "suspended after the second rejection in a row");
 }
 
 #[tokio::test(start_paused = true)]
@@ -206,12 +366,12 @@ async fn calls_wait_for_credentials_and_then_for_a_permit() {
         .collect();
     tokio::time::sleep(Duration::from_secs(9)).await;
     assert!(calls.iter().all(|call| !call.is_finished()));
-    live.replace(Some(credentials()));
+    live.install(credentials());
     for call in calls {
         call.await.unwrap();
     }
     let held = try_acquire(&live).await.unwrap();
-    live.replace(None);
+    live.remove(&credentials());
     held.record(AuthOutcome::Accepted);
     assert_eq!(try_acquire(&live).await.unwrap_err(), Reason::UpstreamCredentials, "expired");
 }

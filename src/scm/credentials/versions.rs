@@ -1,0 +1,169 @@
+//! Make before break: a project's current credentials, and pending ones that SCM has not accepted yet.
+//!
+//! One call at a time tries the pending credentials. All others use the current ones until SCM accepts the pending ones.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{sync::futures::Notified, time::Instant};
+
+use super::lockout::{Admit, AuthOutcome, Grant, LockoutGuard, MAX_REJECTIONS, SUSPENSION};
+use crate::config::secret::Credentials;
+
+/// Credentials and the guard of their access key.
+#[derive(Debug, Clone)]
+pub(super) struct Version {
+    pub(super) credentials: Arc<Credentials>,
+    pub(super) guard: Arc<LockoutGuard>,
+}
+
+impl Version {
+    /// Returns a future that resolves once a permit of the access key is released.
+    pub(super) fn released(&self) -> Notified<'_> {
+        self.guard.released.notified()
+    }
+}
+
+/// The credentials of a project. There are none before the first temporary credentials, and after their expiry.
+#[derive(Debug, Default)]
+pub(super) struct Versions {
+    /// SCM has accepted these.
+    pub(super) current: Option<Version>,
+    /// SCM has not accepted these yet.
+    pub(super) pending: Option<Pending>,
+}
+
+/// Credentials that SCM has not accepted yet.
+#[derive(Debug)]
+pub(super) struct Pending {
+    version: Version,
+    rejections: u32,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum State {
+    /// The next call tries the credentials.
+    Untried,
+    /// A call is trying the credentials.
+    InTrial,
+    /// SCM has rejected the credentials. They are tried again after this time.
+    RejectedUntil(Instant),
+}
+
+/// How a trial ended that decided something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TrialEnd {
+    /// The pending credentials are the current ones now.
+    Accepted,
+    /// The current credentials stay in use.
+    Rejected,
+}
+
+impl Versions {
+    /// Returns the current and the pending credentials.
+    pub(super) fn both(&self) -> (Option<Version>, Option<Version>) {
+        (self.current.clone(), self.pending.as_ref().map(|pending| pending.version.clone()))
+    }
+
+    /// Returns the pending credentials if they still are these.
+    pub(super) fn pending_of(&mut self, credentials: &Arc<Credentials>) -> Option<&mut Pending> {
+        self.pending.as_mut().filter(|pending| Arc::ptr_eq(&pending.version.credentials, credentials))
+    }
+
+    /// Makes new credentials the pending ones. The current ones are kept only if SCM has accepted their last signature.
+    pub(super) fn install(&mut self, version: Version) {
+        self.current.take_if(|current| !current.guard.is_accepted());
+        if self.current.as_ref().is_some_and(|current| current.credentials == version.credentials) {
+            self.pending = None; // rolled back
+            return;
+        }
+        version.guard.lift_suspension();
+        self.pending = Some(Pending { version, rejections: 0, state: State::Untried });
+    }
+
+    /// Removes these credentials.
+    pub(super) fn remove(&mut self, credentials: &Credentials) {
+        self.current.take_if(|current| *current.credentials == *credentials);
+        self.pending.take_if(|pending| *pending.version.credentials == *credentials);
+    }
+
+    /// Records the outcome of a trial. Credentials that are no longer the pending ones are ignored.
+    pub(super) fn end_trial(
+        &mut self,
+        credentials: &Arc<Credentials>,
+        outcome: AuthOutcome,
+        now: Instant,
+    ) -> Option<TrialEnd> {
+        let replaces_others = self.current.is_some();
+        let pending = self.pending_of(credentials)?;
+        match outcome {
+            AuthOutcome::Accepted => {
+                self.current = Some(pending.version.clone());
+                self.pending = None;
+                replaces_others.then_some(TrialEnd::Accepted)
+            }
+            AuthOutcome::Rejected => {
+                pending.rejections += 1;
+                let is_final = replaces_others || pending.rejections >= MAX_REJECTIONS;
+                pending.state = if is_final { State::RejectedUntil(now + SUSPENSION) } else { State::Untried };
+                replaces_others.then_some(TrialEnd::Rejected)
+            }
+            AuthOutcome::ClockSkewed | AuthOutcome::Unknown => {
+                pending.state = State::Untried;
+                None
+            }
+        }
+    }
+
+    /// Returns whether calls are rejected.
+    pub(super) fn is_suspended(&self, now: Instant) -> bool {
+        let current = self.current.as_ref().map(|current| current.guard.is_suspended(now));
+        let pending = self.pending.as_ref().map(|pending| pending.is_suspended(now));
+        [current, pending].into_iter().flatten().min().unwrap_or(false)
+    }
+
+    /// Returns whether the next call is sent.
+    pub(super) fn is_usable(&self, now: Instant) -> bool {
+        self.current.as_ref().is_some_and(|current| current.guard.is_usable(now))
+            || self.pending.as_ref().is_some_and(|pending| pending.is_usable(now))
+    }
+}
+
+impl Pending {
+    /// Returns a permit for a trial if none is in flight.
+    pub(super) fn try_acquire(&mut self, now: Instant) -> Admit<Grant> {
+        match self.state {
+            State::RejectedUntil(until) if now < until => Admit::Suspended(until - now),
+            State::InTrial if self.version.guard.is_suspended(now) => Admit::Suspended(SUSPENSION),
+            State::InTrial => Admit::Wait,
+            State::Untried | State::RejectedUntil(_) => {
+                let admit = self.version.guard.try_acquire_trial(now);
+                if let Admit::Granted(_) = admit {
+                    self.state = State::InTrial;
+                }
+                admit
+            }
+        }
+    }
+
+    /// Returns whether SCM has rejected the credentials.
+    pub(super) fn is_rejected(&self) -> bool {
+        self.rejections > 0
+    }
+
+    fn is_suspended(&self, now: Instant) -> bool {
+        self.remaining(now).is_some() || self.version.guard.is_suspended(now)
+    }
+
+    fn is_usable(&self, now: Instant) -> bool {
+        self.remaining(now).is_none() && self.version.guard.is_usable(now)
+    }
+
+    /// Returns how long the rejected credentials are not tried.
+    fn remaining(&self, now: Instant) -> Option<Duration> {
+        match self.state {
+            State::RejectedUntil(until) => until.checked_duration_since(now).filter(|wait| !wait.is_zero()),
+            State::Untried | State::InTrial => None,
+        }
+    }
+}
