@@ -82,7 +82,7 @@ pub struct Admin {
 pub struct Upstream {
     /// The timeout of connecting, TLS included; 3 s by default.
     pub connect_timeout: Duration,
-    /// The timeout of an attempt, from its first byte to its last; 10 s by default.
+    /// The timeout of a call, with all its attempts; 10 s by default.
     pub timeout: Duration,
     /// Additional trust roots; none by default.
     pub ca: Option<CaFile>,
@@ -103,6 +103,8 @@ pub struct Upstream {
 pub struct Retry {
     /// The largest number of attempts, including the first; 3 by default.
     pub attempts: u32,
+    /// The timeout of an attempt of a method that may be retried, connecting included; 4 s by default.
+    pub attempt_timeout: Duration,
     /// The maximum of the first backoff; 50 ms by default. It doubles with each attempt.
     pub initial_backoff: Duration,
     /// The maximum of every backoff; 2 s by default.
@@ -219,6 +221,7 @@ fn upstream(section: &mut Section<'_>) -> (Upstream, projects::ProjectDefaults) 
         send_project_id: section.take("send_project_id", "true", values::boolean),
         retry: Retry {
             attempts: section.take("attempts", "3", values::integer(1..=10)),
+            attempt_timeout: section.take("attempt_timeout", "4s", values::duration(millis(50)..=secs(300))),
             initial_backoff: section.take("initial_backoff", "50ms", values::duration(millis(1)..=secs(60))),
             max_backoff: section.take("max_backoff", "2s", values::duration(millis(1)..=secs(60))),
         },

@@ -25,12 +25,13 @@ mod breaker;
 mod clock_skew;
 mod metrics;
 pub mod project;
+mod response_time;
 mod retry;
 mod throttle;
 pub mod transport;
 
 use attempt::{Attempt, AttemptOutcome};
-use breaker::Outcome;
+use breaker::BreakerPermit;
 use project::{Project, Projects};
 use retry::{Budget, Decision, RetryState};
 use transport::Transport;
@@ -117,15 +118,15 @@ impl Upstream {
         project: &Arc<Project>,
         options: &CallOptions<'_>,
     ) -> Result<Decoded, Error> {
-        if options.deadline <= clock::monotonic() {
+        let now = clock::monotonic();
+        if options.deadline <= now {
             return Err(Error::deadline_before_send("deadline too short"));
         }
-        let permit = project.try_acquire()?;
+        let mut permit = project.try_acquire(now)?;
         self.budget.deposit();
         let idempotent = request.method.idempotent;
         let mut retry = RetryState::new(&self.retry, &self.budget, idempotent, options.deadline);
-        let result = self.retry_loop(request, project, options, &mut retry).await;
-        permit.record(Outcome::of(&result).or_else(|| retry.previous_outcome()));
+        let result = self.retry_loop(request, project, options, &mut retry, &mut permit).await;
         result.map_err(|error| retry::finalize(error, idempotent))
     }
 
@@ -136,6 +137,7 @@ impl Upstream {
         project: &Arc<Project>,
         options: &CallOptions<'_>,
         retry: &mut RetryState<'_>,
+        breaker: &mut BreakerPermit<'_>,
     ) -> Result<Decoded, Error> {
         loop {
             let now = self.clock.now();
@@ -146,7 +148,10 @@ impl Upstream {
             let number = retry.start_attempt();
             let clock_offset = project.clock_skew.offset();
             let attempt = Attempt { request, project, options, number, clock_offset };
-            let error = match self.attempt(&attempt, permit).await {
+            breaker.start_attempt();
+            let result = self.attempt(&attempt, permit).await;
+            breaker.end_attempt(&result);
+            let error = match result {
                 Ok(decoded) => return Ok(decoded),
                 Err(error) => error,
             };

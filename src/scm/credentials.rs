@@ -90,12 +90,7 @@ impl LiveCredentials {
     }
 
     /// Returns a permit: for the trial of the pending credentials if none is in flight, otherwise for the current ones.
-    fn try_acquire(
-        &self,
-        current: Option<&Version>,
-        pending: Option<&Version>,
-        now: Instant,
-    ) -> Admit<SigningPermit> {
+    fn try_acquire(&self, current: Option<&Version>, pending: Option<&Version>, now: Instant) -> Admit<SigningPermit> {
         let trial = pending.map(|version| self.try_trial(version, now));
         match (trial, current) {
             (Some(Admit::Granted(permit)), _) => Admit::Granted(permit),

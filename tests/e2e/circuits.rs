@@ -7,7 +7,7 @@ use scm_gateway::clock::Clock;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-use crate::harness::{Gateway, assert_status, emulator, environment, sample};
+use crate::harness::{Gateway, assert_status, emulator, environment, sample, seen};
 
 fn wait(status: &Status) -> Duration {
     status.get_error_details().retry_info().expect("the status has RetryInfo").retry_delay.unwrap()
@@ -56,6 +56,48 @@ async fn connect_timeouts_open_the_circuit() {
     assert_status(&status, Code::Unavailable, "CIRCUIT_OPEN", None);
 }
 
+/// Makes a call that its caller gives up after 400 ms: by the deadline, or by cancelling it.
+async fn give_up(gateway: &Gateway, by_deadline: bool) {
+    let timeout = Duration::from_millis(400);
+    let mut client = gateway.untimed_client();
+    if by_deadline {
+        let mut request = tonic::Request::new(sample());
+        request.set_timeout(timeout);
+        let status = client.save_info(request).await.unwrap_err();
+        assert_eq!((status.code(), seen(&status).reason.as_str()), (Code::DeadlineExceeded, "DEADLINE"));
+    } else {
+        tokio::time::timeout(timeout, client.save_info(sample())).await.unwrap_err();
+    }
+}
+
+/// SCM accepts connections and requests, and answers neither a ClientHello nor a request.
+#[tokio::test]
+async fn hangs_open_the_circuit_though_callers_wait_for_less_than_the_timeouts() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let silent = format!("https://{}", silent.local_addr().unwrap());
+    for (calls_before, by_deadline) in [(20, true), (20, false), (1, true), (1, false), (0, true), (0, false)] {
+        let emulator = emulator().await;
+        let endpoint = if calls_before > 0 { emulator.endpoint() } else { silent.clone() };
+        let gateway = Gateway::start(environment(&endpoint, &[]), Clock::system()).await;
+        for _ in 0..calls_before {
+            gateway.save(sample()).await.unwrap();
+        }
+        emulator.scripts((0..7).map(|_| Step::Hang));
+        for _ in 0..7 {
+            give_up(&gateway, by_deadline).await;
+        }
+        let status = until_open(&gateway).await;
+        assert_status(&status, Code::Unavailable, "CIRCUIT_OPEN", None);
+        assert_eq!(emulator.attempts(), if calls_before > 0 { calls_before + 7 } else { 0 });
+    }
+}
+
+/// The gateway may learn of a cancelled call after the next one has begun, which then would be sent.
+async fn until_open(gateway: &Gateway) -> Status {
+    while gateway.metric::<u64>(r#"scm_gateway_circuit_open{circuit="upstream""#).await == 0 {}
+    gateway.save(sample()).await.unwrap_err()
+}
+
 #[tokio::test]
 async fn rejected_requests_do_not_open_the_circuit() {
     let emulator = emulator().await;
@@ -95,7 +137,7 @@ async fn calls_with_a_wrong_secret_never_lock_the_key() {
         .collect();
     for call in calls {
         let status = call.await.unwrap();
-        assert_eq!(crate::harness::seen(&status).reason, "UPSTREAM_CREDENTIALS");
+        assert_eq!(seen(&status).reason, "UPSTREAM_CREDENTIALS");
         assert_eq!(status.code(), Code::Internal);
     }
     let rejected = emulator.rejections().len();
@@ -130,7 +172,7 @@ async fn cooldown_rejects_calls_that_wait_for_a_permit() {
         })
         .collect();
     for call in calls {
-        assert_eq!(crate::harness::seen(&call.await.unwrap()).reason, "UPSTREAM_THROTTLED");
+        assert_eq!(seen(&call.await.unwrap()).reason, "UPSTREAM_THROTTLED");
     }
     assert_eq!(emulator.attempts(), 1);
 }

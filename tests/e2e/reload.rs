@@ -145,7 +145,8 @@ pub async fn pending(gateway: &Gateway, state: Option<&str>) {
         let (_, metrics) = gateway.admin("/metrics").await;
         let states = metrics.lines().filter(|line| line.starts_with("scm_gateway_credentials_pending{"));
         let set: Vec<_> = states.filter(|line| line.ends_with(" 1")).collect();
-        if set.len() == usize::from(state.is_some()) && set.iter().all(|line| line.contains(state.unwrap_or_default())) {
+        if set.len() == usize::from(state.is_some()) && set.iter().all(|line| line.contains(state.unwrap_or_default()))
+        {
             return;
         }
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use scm_emulator::{Reply, Step};
+use scm_emulator::{Reply, Step, Then};
+use tokio::task::JoinSet;
 use tonic::{Code, Request};
 use tonic_types::StatusExt as _;
 
@@ -10,6 +11,53 @@ use crate::harness::{Gateway, assert_status, emulator, read, sample};
 
 fn unavailable() -> Step {
     Step::Reply(Reply::json(503, r#"{"error_code":"APIG.0613","error_msg":"IAM not available"}"#))
+}
+
+#[tokio::test]
+async fn hanging_attempt_is_retried_on_another_connection() {
+    let emulator = emulator().await;
+    let gateway = Gateway::with(&emulator, &[("SCM_GATEWAY__UPSTREAM__ATTEMPT_TIMEOUT", "200ms")]).await;
+    gateway.save(sample()).await.unwrap();
+    for step in [Step::Hang, Step::RawThen(b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n{".to_vec(), Then::Hang)] {
+        let before = emulator.attempts();
+        emulator.script(step);
+        gateway.save(sample()).await.unwrap();
+        assert_eq!(emulator.attempts(), before + 2);
+    }
+    assert_eq!(emulator.connections(), 3);
+}
+
+#[tokio::test]
+async fn attempts_that_all_hang_end_with_upstream_timeout() {
+    let emulator = emulator().await;
+    let variables = [("SCM_GATEWAY__UPSTREAM__ATTEMPT_TIMEOUT", "100ms"), ("SCM_GATEWAY__UPSTREAM__ATTEMPTS", "2")];
+    let gateway = Gateway::with(&emulator, &variables).await;
+    emulator.scripts([Step::Hang, Step::Hang]);
+    let status = gateway.save(sample()).await.unwrap_err();
+    assert_status(&status, Code::DeadlineExceeded, "UPSTREAM_TIMEOUT", Some(2));
+    gateway.save(sample()).await.unwrap();
+}
+
+/// Connections that a firewall has forgotten: they are open for the gateway, and nobody answers.
+#[tokio::test]
+async fn one_hanging_attempt_discards_all_idle_connections() {
+    let emulator = emulator().await;
+    let gateway = Gateway::with(&emulator, &[("SCM_GATEWAY__UPSTREAM__ATTEMPT_TIMEOUT", "300ms")]).await;
+    gateway.save(sample()).await.unwrap();
+    let gate = std::sync::Arc::new(tokio::sync::Notify::new());
+    emulator.scripts((0..20).map(|_| Step::HangThenServe(gate.clone())));
+    let mut calls = JoinSet::new();
+    for _ in 0..20 {
+        let mut client = gateway.client.clone();
+        calls.spawn(async move { client.save_info(sample()).await.unwrap() });
+    }
+    emulator.wait_for_attempts(21).await;
+    (0..20).for_each(|_| gate.notify_one());
+    calls.join_all().await;
+    emulator.script(Step::Hang);
+    gateway.save(sample()).await.unwrap();
+    emulator.wait_for_open_connections(1).await;
+    assert_eq!(emulator.attempts(), 23);
 }
 
 #[tokio::test]

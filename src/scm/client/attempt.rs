@@ -8,7 +8,7 @@ use std::{
 
 use tokio::{
     task::JoinHandle,
-    time::{Instant, error::Elapsed, timeout_at},
+    time::{Instant, timeout_at},
 };
 
 use super::{
@@ -61,6 +61,7 @@ impl Upstream {
         }
         let key_material = signed.key_material(permit.credentials());
         let is_unverified = permit.is_unverified();
+        let ends = clock::monotonic() + self.attempt_timeout(attempt.request.method.idempotent);
         let result = match self.transport.prepare(signed) {
             Err(error) => Err(classify_send_error(error)),
             Ok((request, write_started)) => {
@@ -70,6 +71,8 @@ impl Upstream {
                     clock: self.clock.clone(),
                     decode: attempt.request.method.decode,
                     deadline: options.deadline,
+                    // A rejection after the deadline counts too.
+                    until: if is_unverified { ends } else { ends.min(options.deadline) },
                     permit,
                     key_material,
                 };
@@ -77,10 +80,9 @@ impl Upstream {
                 let exchange = Box::pin(exchange.run(request));
                 let response = async {
                     if is_unverified {
-                        await_response(exchange, &write_started, options.deadline, self.timeout).await
+                        await_response(exchange, &write_started, options.deadline).await
                     } else {
-                        let response = timeout_at(options.deadline, exchange).await;
-                        response.unwrap_or_else(|Elapsed { .. }| Err(timeout(&write_started)))
+                        exchange.await
                     }
                 };
                 self.until_shutdown(attempt.request.method.idempotent, &write_started, response).await
@@ -88,6 +90,11 @@ impl Upstream {
         };
         span.end(&result);
         result
+    }
+
+    /// Returns how long an attempt may take. Without retries there is nothing to keep time for.
+    fn attempt_timeout(&self, idempotent: bool) -> Duration {
+        if idempotent { self.retry.attempt_timeout.min(self.timeout) } else { self.timeout }
     }
 
     /// Runs `response` until the gateway aborts the calls in flight.
@@ -115,7 +122,10 @@ struct Exchange {
     project: Arc<Project>,
     clock: Clock,
     decode: fn(&RawReply, SystemTime) -> Result<Decoded, Error>,
+    /// The deadline of the call.
     deadline: Instant,
+    /// When the attempt ends.
+    until: Instant,
     permit: SigningPermit,
     key_material: KeyMaterial,
 }
@@ -124,12 +134,15 @@ impl Exchange {
     /// Sends the request, reads the response, and records the result before the permit is released.
     async fn run(self, request: OutgoingRequest) -> Result<Decoded, Error> {
         let _throttle_guard = self.project.throttle.attempt();
-        let sent = self.transport.send(request, self.deadline).await;
+        let sent = self.transport.send(request, self.until, self.deadline).await;
         let result = match sent {
             Ok(raw) => {
                 let received = self.clock.now();
                 self.project.clock_skew.observe(&raw.headers, received);
                 self.redact((self.decode)(&raw, received))
+            }
+            Err(SendError { kind: SendErrorKind::Timeout { sent }, .. }) if self.until < self.deadline => {
+                Err(attempt_timeout(sent))
             }
             Err(error) => self.redact(Err(classify_send_error(error))),
         };
@@ -163,21 +176,19 @@ impl Exchange {
 
 /// Runs an exchange with unverified credentials in a task of its own.
 ///
-/// After the caller has gone or its deadline is exceeded, the task keeps waiting for the response, at most for `limit`, and
-/// holds the permit until then, because SCM counts a rejection either way. A request whose write has not started is not
-/// sent, because it could overwrite a later call of the same caller.
+/// After the caller has gone or its deadline is exceeded, the task keeps waiting for the response and holds the permit until
+/// then, because SCM counts a rejection either way. A request whose write has not started is not sent, because it could
+/// overwrite a later call of the same caller.
 async fn await_response(
     exchange: impl Future<Output = Result<Decoded, Error>> + Send + 'static,
     write_started: &WriteStarted,
     deadline: Instant,
-    limit: Duration,
 ) -> Result<Decoded, Error> {
-    let task = tokio::spawn(timeout_at(clock::monotonic() + limit, exchange));
-    let mut task = DetachOnceSent { task, write_started: write_started.clone() };
+    let mut task = DetachOnceSent { task: tokio::spawn(exchange), write_started: write_started.clone() };
     match timeout_at(deadline, &mut task.task).await {
-        Ok(Ok(Ok(result))) => result,
+        Ok(Ok(result)) => result,
         Ok(Err(panic)) if panic.is_panic() => resume_unwind(panic.into_panic()),
-        _ => Err(timeout(write_started)),
+        _ => Err(classify_send_error(write_started.timeout_error())),
     }
 }
 
@@ -195,8 +206,15 @@ impl<T> Drop for DetachOnceSent<T> {
     }
 }
 
-fn timeout(write_started: &WriteStarted) -> Error {
-    classify_send_error(write_started.timeout_error())
+/// Returns the error of an attempt that took longer than `upstream.attempt_timeout`, before the deadline of the call.
+fn attempt_timeout(sent: bool) -> Error {
+    if sent {
+        let cause = Some("no response within attempt_timeout");
+        Error { cause, ..Error::new(Reason::UpstreamTimeout, Progress::MaybeSent) }
+    } else {
+        let cause = Some("no connection within attempt_timeout");
+        Error { cause, ..Error::new(Reason::UpstreamUnavailable, Progress::NotSent) }
+    }
 }
 
 /// Converts a failure to get a whole response into the error of the attempt.

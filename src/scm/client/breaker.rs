@@ -7,45 +7,32 @@ use std::{
 
 use tokio::time::Instant;
 
+use super::response_time::ResponseTime;
 use crate::{
     clock, config,
     error::{Error, Progress, Reason},
     jitter,
 };
 
-/// What a call says about SCM.
+/// What an attempt or a call says about SCM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outcome {
     /// SCM responded.
     Success,
     /// SCM is unreachable or unavailable.
     Failure,
-    /// The call says nothing about SCM.
+    /// Nothing.
     Ignored,
 }
 
 impl Outcome {
-    /// Returns what the result of a call says about SCM.
+    /// Returns what the result of an attempt says about SCM.
     pub(super) fn of<R>(result: &Result<R, Error>) -> Self {
-        result.as_ref().map_or_else(Self::from, |_| Self::Success)
-    }
-
-    /// Falls back to the outcome of the previous attempt if the last one says nothing, as when the deadline expired during
-    /// it.
-    pub(super) fn or_else(self, previous: impl FnOnce() -> Option<Self>) -> Self {
-        match self {
-            Self::Ignored => previous().unwrap_or(self),
-            outcome => outcome,
-        }
-    }
-}
-
-impl From<&Error> for Outcome {
-    fn from(error: &Error) -> Self {
-        match error.reason {
-            Reason::UpstreamUnavailable | Reason::UpstreamTimeout => Self::Failure,
-            _ if error.progress == Progress::Answered => Self::Success,
-            _ => Self::Ignored,
+        match result {
+            Ok(_) => Self::Success,
+            Err(Error { reason: Reason::UpstreamUnavailable | Reason::UpstreamTimeout, .. }) => Self::Failure,
+            Err(error) if error.progress == Progress::Answered => Self::Success,
+            Err(_) => Self::Ignored,
         }
     }
 }
@@ -54,7 +41,13 @@ impl From<&Error> for Outcome {
 pub(super) struct Breaker {
     project_id: String,
     policy: config::Breaker,
-    state: Mutex<State>,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    state: State,
+    response_time: ResponseTime,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -64,24 +57,36 @@ enum State {
     HalfOpen { backoff: Duration, since: Instant },
 }
 
-/// A permit for one call. Dropped without an outcome, it records [`Outcome::Ignored`].
+/// A permit for one call. On drop it records what the last attempt says that says anything.
 #[derive(Debug)]
 pub(super) struct BreakerPermit<'a> {
     breaker: &'a Breaker,
     probe: bool,
     outcome: Outcome,
+    attempt: AttemptTime,
+}
+
+/// The time of a call's current or last attempt.
+#[derive(Debug, Clone, Copy)]
+enum AttemptTime {
+    /// It does not matter.
+    Irrelevant,
+    /// There is no response since then.
+    Pending(Instant),
+    /// There was a response after this time.
+    Responded(Duration),
 }
 
 impl Breaker {
     /// Creates a closed breaker.
     pub(super) fn new(project_id: String, policy: config::Breaker) -> Self {
-        Self { project_id, policy, state: Mutex::new(State::Closed { failures: 0 }) }
+        let inner = Inner { state: State::Closed { failures: 0 }, response_time: ResponseTime::default() };
+        Self { project_id, policy, inner: Mutex::new(inner) }
     }
 
     /// Returns a permit for a call, or how long calls are rejected.
-    pub(super) fn try_acquire(&self) -> Result<BreakerPermit<'_>, Duration> {
-        let now = clock::monotonic();
-        let mut state = self.lock();
+    pub(super) fn try_acquire(&self, now: Instant) -> Result<BreakerPermit<'_>, Duration> {
+        let state = &mut self.lock().state;
         let probe = match *state {
             State::Closed { .. } => false,
             State::Open { until, .. } if now < until => return Err(until - now),
@@ -92,20 +97,31 @@ impl Breaker {
                 true
             }
         };
-        Ok(BreakerPermit { breaker: self, probe, outcome: Outcome::Ignored })
+        Ok(BreakerPermit { breaker: self, probe, outcome: Outcome::Ignored, attempt: AttemptTime::Irrelevant })
     }
 
     /// Returns whether calls are rejected.
     pub(super) fn is_open(&self) -> bool {
-        match *self.lock() {
+        match self.lock().state {
             State::Closed { .. } => false,
             State::Open { until, .. } => clock::monotonic() < until,
             State::HalfOpen { .. } => true,
         }
     }
 
-    fn record(&self, probe: bool, outcome: Outcome) {
-        let mut state = self.lock();
+    fn record(&self, probe: bool, outcome: Outcome, attempt: AttemptTime) {
+        let Inner { state, response_time } = &mut *self.lock();
+        let outcome = match attempt {
+            // The deadline was exceeded, or the caller has gone, which clients do at their deadline.
+            AttemptTime::Pending(since) if response_time.is_exceeded_by(clock::monotonic() - since) => {
+                Outcome::Failure
+            }
+            AttemptTime::Responded(time) => {
+                response_time.observe(time);
+                outcome
+            }
+            AttemptTime::Pending(_) | AttemptTime::Irrelevant => outcome,
+        };
         *state = match (*state, probe, outcome) {
             (State::HalfOpen { .. }, true, Outcome::Success) => {
                 tracing::info!(project_id = self.project_id, "circuit closed");
@@ -128,8 +144,8 @@ impl Breaker {
         };
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("no panic while the lock is held")
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().expect("no panic while the lock is held")
     }
 }
 
@@ -138,15 +154,35 @@ fn open(backoff: Duration) -> State {
 }
 
 impl BreakerPermit<'_> {
-    /// Records the outcome of the call and releases the permit.
-    pub(super) fn record(mut self, outcome: Outcome) {
-        self.outcome = outcome; // recorded on drop
+    /// Records the start of an attempt.
+    pub(super) fn start_attempt(&mut self) {
+        self.attempt = AttemptTime::Pending(clock::monotonic());
+    }
+
+    /// Records the result of the attempt.
+    pub(super) fn end_attempt<R>(&mut self, result: &Result<R, Error>) {
+        match Outcome::of(result) {
+            Outcome::Ignored => {
+                if !matches!(result, Err(Error { reason: Reason::Deadline, .. })) {
+                    self.attempt = AttemptTime::Irrelevant;
+                }
+            }
+            outcome => {
+                self.outcome = outcome;
+                self.attempt = match self.attempt {
+                    AttemptTime::Pending(since) if outcome == Outcome::Success => {
+                        AttemptTime::Responded(clock::monotonic() - since)
+                    }
+                    _ => AttemptTime::Irrelevant,
+                };
+            }
+        }
     }
 }
 
 impl Drop for BreakerPermit<'_> {
     fn drop(&mut self) {
-        self.breaker.record(self.probe, self.outcome);
+        self.breaker.record(self.probe, self.outcome, self.attempt);
     }
 }
 
@@ -156,8 +192,12 @@ mod tests {
 
     use tokio::time::advance;
 
-    use super::{Breaker, Outcome};
-    use crate::config;
+    use super::{AttemptTime, Breaker, BreakerPermit, Outcome};
+    use crate::{
+        clock::monotonic,
+        config,
+        error::{Error, Progress, Reason},
+    };
 
     fn breaker() -> Breaker {
         Breaker::new(
@@ -166,17 +206,25 @@ mod tests {
         )
     }
 
+    fn try_acquire(breaker: &Breaker) -> Result<BreakerPermit<'_>, Duration> {
+        breaker.try_acquire(monotonic())
+    }
+
+    fn record(mut permit: BreakerPermit<'_>, outcome: Outcome) {
+        permit.outcome = outcome;
+    }
+
     fn calls(breaker: &Breaker, outcomes: &[Outcome]) {
-        outcomes.iter().for_each(|outcome| breaker.try_acquire().unwrap().record(*outcome));
+        outcomes.iter().for_each(|outcome| record(try_acquire(breaker).unwrap(), *outcome));
     }
 
     /// Waits for the time that a rejected call gets, which is exact except for jitter.
     async fn wait(breaker: &Breaker, about: u64) {
-        let wait = breaker.try_acquire().unwrap_err();
+        let wait = try_acquire(breaker).unwrap_err();
         let about = Duration::from_secs(about);
         assert!(wait >= about.mul_f64(0.9) && wait <= about.mul_f64(1.1), "{wait:?}");
         advance(wait - Duration::from_millis(1)).await;
-        assert!(breaker.try_acquire().is_err(), "not a moment earlier");
+        assert!(try_acquire(breaker).is_err(), "not a moment earlier");
         advance(Duration::from_millis(1)).await;
     }
 
@@ -187,7 +235,7 @@ mod tests {
         calls(&breaker, &[Failure, Failure, Success, Failure, Failure, Ignored]);
         assert!(!breaker.is_open());
         calls(&breaker, &[Failure]);
-        assert!(breaker.is_open() && breaker.try_acquire().is_err());
+        assert!(breaker.is_open() && try_acquire(&breaker).is_err());
     }
 
     #[tokio::test(start_paused = true)]
@@ -196,12 +244,12 @@ mod tests {
         calls(&breaker, &[Outcome::Failure; 3]);
         for about in [1, 2, 4, 4] {
             wait(&breaker, about).await;
-            let probe = breaker.try_acquire().unwrap();
-            assert!(breaker.try_acquire().is_err(), "one probe at a time");
-            probe.record(Outcome::Failure);
+            let probe = try_acquire(&breaker).unwrap();
+            assert!(try_acquire(&breaker).is_err(), "one probe at a time");
+            record(probe, Outcome::Failure);
         }
         wait(&breaker, 4).await;
-        breaker.try_acquire().unwrap().record(Outcome::Success);
+        record(try_acquire(&breaker).unwrap(), Outcome::Success);
         assert!(!breaker.is_open());
         calls(&breaker, &[Outcome::Failure; 2]);
         assert!(!breaker.is_open(), "it counts from zero again");
@@ -212,8 +260,8 @@ mod tests {
         let breaker = breaker();
         calls(&breaker, &[Outcome::Failure; 3]);
         wait(&breaker, 1).await;
-        drop(breaker.try_acquire().unwrap());
-        breaker.try_acquire().unwrap().record(Outcome::Success);
+        drop(try_acquire(&breaker).unwrap());
+        record(try_acquire(&breaker).unwrap(), Outcome::Success);
         assert!(!breaker.is_open());
     }
 
@@ -222,11 +270,11 @@ mod tests {
         let breaker = breaker();
         calls(&breaker, &[Outcome::Failure; 3]);
         wait(&breaker, 1).await;
-        let hanging = breaker.try_acquire().unwrap();
+        let hanging = try_acquire(&breaker).unwrap();
         advance(Duration::from_millis(400)).await;
-        assert_eq!(breaker.try_acquire().unwrap_err(), Duration::from_millis(600), "the reported wait is exact");
+        assert_eq!(try_acquire(&breaker).unwrap_err(), Duration::from_millis(600), "the reported wait is exact");
         advance(Duration::from_millis(600)).await;
-        breaker.try_acquire().unwrap().record(Outcome::Success);
+        record(try_acquire(&breaker).unwrap(), Outcome::Success);
         assert!(!breaker.is_open());
         drop(hanging);
         assert!(!breaker.is_open());
@@ -235,9 +283,66 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn calls_in_flight_when_it_opens_change_nothing() {
         let breaker = breaker();
-        let late = [breaker.try_acquire().unwrap(), breaker.try_acquire().unwrap()];
+        let late = [try_acquire(&breaker).unwrap(), try_acquire(&breaker).unwrap()];
         calls(&breaker, &[Outcome::Failure; 3]);
-        late.into_iter().for_each(|permit| permit.record(Outcome::Success));
+        late.into_iter().for_each(|permit| record(permit, Outcome::Success));
         assert!(breaker.is_open());
+    }
+
+    /// Makes a call whose only attempt ends with this result, or without one, after so many milliseconds.
+    async fn attempt(breaker: &Breaker, time: u64, result: Option<Result<(), Error>>) {
+        let mut permit = try_acquire(breaker).unwrap();
+        permit.start_attempt();
+        advance(Duration::from_millis(time)).await;
+        result.iter().for_each(|result| permit.end_attempt(result));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn attempts_that_hang_for_unusually_long_are_failures() {
+        let deadline = || Some(Err(Error::new(Reason::Deadline, Progress::MaybeSent)));
+        for result in [deadline(), None] {
+            let breaker = breaker();
+            for _ in 0..100 {
+                attempt(&breaker, 400, Some(Ok(()))).await;
+            }
+            for _ in 0..3 {
+                attempt(&breaker, 399, result.clone()).await;
+            }
+            assert!(!breaker.is_open(), "a usual time");
+            for _ in 0..3 {
+                attempt(&breaker, 402, result.clone()).await;
+            }
+            assert!(breaker.is_open());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn slow_failures_of_the_gateway_are_ignored() {
+        let breaker = breaker();
+        for _ in 0..9 {
+            attempt(&breaker, 5000, Some(Err(Error::new(Reason::UpstreamTls, Progress::NotSent)))).await;
+        }
+        assert!(!breaker.is_open());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_last_attempt_with_a_meaning_decides() {
+        let failure = || Err(Error::new(Reason::UpstreamUnavailable, Progress::NotSent));
+        let deadline = || Err(Error::new(Reason::Deadline, Progress::NotSent));
+        for (results, outcome) in [
+            (vec![failure(), deadline()], Outcome::Failure),
+            (vec![failure(), Ok(())], Outcome::Success),
+            (vec![Ok(()), failure()], Outcome::Failure),
+            (vec![deadline()], Outcome::Ignored),
+        ] {
+            let breaker = breaker();
+            let mut permit = try_acquire(&breaker).unwrap();
+            for result in &results {
+                permit.start_attempt();
+                permit.end_attempt(result);
+            }
+            assert_eq!(permit.outcome, outcome, "{results:?}");
+            assert_eq!(matches!(permit.attempt, AttemptTime::Responded(_)), outcome == Outcome::Success);
+        }
     }
 }

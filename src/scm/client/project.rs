@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use tokio::time::Instant;
+
 use super::{
     breaker::{Breaker, BreakerPermit},
     clock_skew::ClockSkew,
@@ -49,9 +51,9 @@ impl Project {
     }
 
     /// Returns a permit for a call, or the error of a cooldown or an open circuit breaker.
-    pub(super) fn try_acquire(&self) -> Result<BreakerPermit<'_>, Error> {
-        self.throttle.check().map_err(throttled)?;
-        self.breaker.try_acquire().map_err(|wait| Error::retry_later(Reason::CircuitOpen, wait))
+    pub(super) fn try_acquire(&self, now: Instant) -> Result<BreakerPermit<'_>, Error> {
+        self.throttle.check(now).map_err(throttled)?;
+        self.breaker.try_acquire(now).map_err(|wait| Error::retry_later(Reason::CircuitOpen, wait))
     }
 
     /// Returns an error if a cooldown has started since [`Project::try_acquire`].

@@ -5,7 +5,7 @@ use std::{sync::Mutex, time::Duration};
 use tokio::time::Instant;
 use tower::retry::budget::{Budget as _, TpsBudget};
 
-use super::{breaker::Outcome, clock_skew::is_correctable};
+use super::clock_skew::is_correctable;
 use crate::{
     clock,
     config::Retry,
@@ -127,11 +127,6 @@ impl<'a> RetryState<'a> {
         self.previous.clone().unwrap_or_else(|| self.give_up(error))
     }
 
-    /// Returns what the previous attempt says about SCM, if there was one.
-    pub(super) fn previous_outcome(&self) -> Option<Outcome> {
-        self.previous.as_ref().map(Outcome::from)
-    }
-
     /// Returns the backoff before the next attempt, or `None` if there is none: exponential with full jitter, at least
     /// `Retry-After`, and only if it ends before the deadline.
     fn backoff(&self, error: &Error, now: Instant) -> Option<Duration> {
@@ -149,7 +144,10 @@ impl<'a> RetryState<'a> {
 fn is_retryable(error: &Error, idempotent: bool) -> bool {
     match error.progress {
         Progress::NotSent => error.reason == Reason::UpstreamUnavailable,
-        Progress::MaybeSent => idempotent && error.reason == Reason::UpstreamUnavailable,
+        // UPSTREAM_TIMEOUT is the timeout of the attempt.
+        Progress::MaybeSent => {
+            idempotent && matches!(error.reason, Reason::UpstreamUnavailable | Reason::UpstreamTimeout)
+        }
         Progress::Answered => {
             idempotent
                 && matches!(error.reason, Reason::UpstreamUnavailable | Reason::UpstreamTimeout)
@@ -212,6 +210,7 @@ mod tests {
     fn ambiguous_failures_are_retryable_if_idempotent() {
         for error in [
             Error::new(Reason::UpstreamUnavailable, Progress::MaybeSent),
+            Error::new(Reason::UpstreamTimeout, Progress::MaybeSent),
             answered(408, Reason::UpstreamUnavailable),
             answered(502, Reason::UpstreamUnavailable),
             answered(503, Reason::UpstreamUnavailable),
@@ -239,8 +238,12 @@ mod tests {
         }
     }
 
-    const POLICY: Retry =
-        Retry { attempts: 8, initial_backoff: Duration::from_millis(50), max_backoff: Duration::from_secs(2) };
+    const POLICY: Retry = Retry {
+        attempts: 8,
+        attempt_timeout: Duration::from_secs(4),
+        initial_backoff: Duration::from_millis(50),
+        max_backoff: Duration::from_secs(2),
+    };
 
     /// Returns the backoff after `attempts` attempts, the last of which failed with `error`.
     fn backoff(attempts: u32, error: &Error, deadline: Instant) -> Option<Duration> {

@@ -3,7 +3,10 @@
 //! The cooldown is SCM's `Retry-After`. Without one, which is usual, it is one second and doubles with each further 429.
 //! Other calls are rejected until the probe succeeds, because SCM would throttle them together again.
 
-use std::{sync::Mutex, time::Duration};
+use std::{
+    sync::{Mutex, MutexGuard},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -37,8 +40,8 @@ struct Cooldown {
 
 impl Throttle {
     /// Returns the remaining cooldown as an error, if there is one.
-    pub(super) fn check(&self) -> Result<(), Duration> {
-        self.with(|cooldown, now| remaining(*cooldown, now))
+    pub(super) fn check(&self, now: Instant) -> Result<(), Duration> {
+        remaining(*self.lock(), now)
     }
 
     /// Allows a request, which is the probe if a cooldown has just ended, or returns the remaining cooldown.
@@ -94,7 +97,11 @@ impl Throttle {
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut Option<Cooldown>, Instant) -> T) -> T {
-        work(&mut self.0.lock().expect("no panic while the lock is held"), clock::monotonic())
+        work(&mut self.lock(), clock::monotonic())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Cooldown>> {
+        self.0.lock().expect("no panic while the lock is held")
     }
 }
 
@@ -124,6 +131,7 @@ mod tests {
     use tokio::time::advance;
 
     use super::{PROBE_TIME, Throttle};
+    use crate::clock::monotonic;
 
     const MOMENT: Duration = Duration::from_millis(1);
 
@@ -138,12 +146,12 @@ mod tests {
             assert_eq!(throttle.try_acquire(), Ok(()));
             let wait = Duration::from_secs(wait);
             throttle.on_throttled(seconds(retry_after));
-            assert_eq!((throttle.check(), throttle.try_acquire()), (Err(wait), Err(wait)));
+            assert_eq!((throttle.check(monotonic()), throttle.try_acquire()), (Err(wait), Err(wait)));
             throttle.on_throttled(None);
             advance(wait - MOMENT).await;
             assert!(throttle.try_acquire().is_err(), "a shorter cooldown does not end a longer one");
             advance(MOMENT).await;
-            assert_eq!((throttle.check(), throttle.try_acquire()), (Ok(()), Ok(())));
+            assert_eq!((throttle.check(monotonic()), throttle.try_acquire()), (Ok(()), Ok(())));
         }
     }
 
@@ -152,7 +160,7 @@ mod tests {
         let throttle = Throttle::default();
         for about in [1, 2, 4, 4] {
             throttle.on_throttled(None);
-            let wait = throttle.check().unwrap_err();
+            let wait = throttle.check(monotonic()).unwrap_err();
             let about = Duration::from_secs(about);
             assert!(wait >= about.mul_f64(0.9) && wait <= about.mul_f64(1.1), "{wait:?}");
             assert_eq!(throttle.try_acquire(), Err(wait));
@@ -165,16 +173,16 @@ mod tests {
         }
         throttle.on_success();
         throttle.on_throttled(None);
-        assert!(throttle.check().unwrap_err() <= Duration::from_millis(1100));
+        assert!(throttle.check(monotonic()).unwrap_err() <= Duration::from_millis(1100));
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_others_follow_after_the_probe_was_served() {
         let throttle = Throttle::default();
         throttle.on_throttled(None);
-        advance(throttle.check().unwrap_err()).await;
+        advance(throttle.check(monotonic()).unwrap_err()).await;
         assert_eq!(throttle.try_acquire(), Ok(()));
-        assert_eq!((throttle.check(), throttle.try_acquire()), (Err(PROBE_TIME), Err(PROBE_TIME)));
+        assert_eq!((throttle.check(monotonic()), throttle.try_acquire()), (Err(PROBE_TIME), Err(PROBE_TIME)));
         throttle.on_success();
         assert_eq!([throttle.try_acquire(), throttle.try_acquire()], [Ok(()); 2]);
     }
@@ -183,7 +191,7 @@ mod tests {
     async fn a_cancelled_probe_lets_the_next_call_probe() {
         let throttle = Throttle::default();
         throttle.on_throttled(None);
-        advance(throttle.check().unwrap_err()).await;
+        advance(throttle.check(monotonic()).unwrap_err()).await;
         assert_eq!(throttle.try_acquire(), Ok(()));
         drop(throttle.attempt());
         assert_eq!(throttle.try_acquire(), Ok(()));
@@ -197,7 +205,7 @@ mod tests {
     async fn a_hanging_probe_is_followed_by_another() {
         let throttle = Throttle::default();
         throttle.on_throttled(None);
-        advance(throttle.check().unwrap_err()).await;
+        advance(throttle.check(monotonic()).unwrap_err()).await;
         assert_eq!(throttle.try_acquire(), Ok(()));
         advance(PROBE_TIME).await;
         assert_eq!((throttle.try_acquire(), throttle.try_acquire()), (Ok(()), Err(PROBE_TIME)));

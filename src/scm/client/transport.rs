@@ -3,7 +3,13 @@
 //! The client follows no redirect, because a redirect would carry signed headers to another host. It resends nothing that
 //! was sent, because each attempt needs a date and signature of its own.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{
@@ -83,14 +89,20 @@ type Client<C> = legacy::Client<C, Full<Bytes>>;
 struct Pool {
     connector: Connector,
     /// A client for each worker, because the worker that opened a connection drives it.
-    clients: PerWorker<Client<Connector>>,
+    clients: PerWorker<WorkerClient>,
+}
+
+struct WorkerClient {
+    client: Client<Connector>,
+    /// Counts the responses.
+    responses: AtomicUsize,
 }
 
 impl Pool {
     fn new(connector: Connector, workers: usize) -> Arc<Self> {
         let max_idle = MAX_IDLE.div_ceil(workers);
         let client = || {
-            legacy::Client::builder(TokioExecutor::new())
+            let client = legacy::Client::builder(TokioExecutor::new())
                 .pool_timer(TokioTimer::new())
                 .pool_idle_timeout(IDLE_TIMEOUT)
                 .pool_max_idle_per_host(max_idle)
@@ -98,7 +110,8 @@ impl Pool {
                 .retry_canceled_requests(false)
                 // A client replaces a folded line by spaces (RFC 9112, 5.2). Rejecting it would lose a call that was carried out.
                 .http1_allow_obsolete_multiline_headers_in_responses(true)
-                .build(connector.clone())
+                .build(connector.clone());
+            WorkerClient { client, responses: AtomicUsize::new(0) }
         };
         let clients = PerWorker::new(workers, client);
         Arc::new(Self { connector, clients })
@@ -124,7 +137,10 @@ impl WriteStarted {
 }
 
 /// A request that is ready to be sent.
-pub(super) struct OutgoingRequest(Request<Full<Bytes>>);
+pub(super) struct OutgoingRequest {
+    request: Request<Full<Bytes>>,
+    write_started: WriteStarted,
+}
 
 /// The connections to SCM.
 pub struct Transport {
@@ -177,15 +193,42 @@ impl Transport {
             request.headers_mut().insert(PROXY_AUTHORIZATION, authorization.clone());
         }
         let write_started = WriteStarted(capture_connection(&mut request));
-        Ok((OutgoingRequest(request), write_started))
+        Ok((OutgoingRequest { request, write_started: write_started.clone() }, write_started))
     }
 
-    /// Sends a request and reads the whole response, if possible before the deadline.
-    pub(super) async fn send(&self, request: OutgoingRequest, deadline: Instant) -> Result<RawReply, SendError> {
+    /// Sends a request and reads the whole response until then. The body of an error is waited for until the deadline at most.
+    pub(super) async fn send(
+        &self,
+        outgoing: OutgoingRequest,
+        until: Instant,
+        deadline: Instant,
+    ) -> Result<RawReply, SendError> {
+        let OutgoingRequest { request, write_started } = outgoing;
         let pool = self.pool.borrow().clone();
-        let response = pool.clients.local().request(request.0).await.map_err(|error| classify(&error));
-        if let Err(SendError { kind: SendErrorKind::ConnectionLost(_), .. }) = response {
-            self.discard(&pool);
+        let worker = pool.clients.local();
+        let responses = worker.responses.load(Relaxed);
+        let reply = timeout_at(until, self.exchange(&pool, worker, request, until.min(deadline))).await;
+        reply.unwrap_or_else(|_| {
+            // Without any response meanwhile, the other connections are probably as dead as this one.
+            if write_started.get() && worker.responses.load(Relaxed) == responses {
+                self.discard(&pool);
+            }
+            Err(write_started.timeout_error())
+        })
+    }
+
+    async fn exchange(
+        &self,
+        pool: &Arc<Pool>,
+        worker: &WorkerClient,
+        request: Request<Full<Bytes>>,
+        deadline: Instant,
+    ) -> Result<RawReply, SendError> {
+        let response = worker.client.request(request).await.map_err(|error| classify(&error));
+        match &response {
+            Ok(_) => drop(worker.responses.fetch_add(1, Relaxed)),
+            Err(SendError { kind: SendErrorKind::ConnectionLost(_), .. }) => self.discard(pool),
+            Err(_) => {}
         }
         let (head, body) = response?.into_parts();
         let status = head.status.as_u16();

@@ -118,7 +118,8 @@ where
     async fn until_expiry<T>(&mut self, work: impl Future<Output = T>) -> T {
         tokio::pin!(work);
         loop {
-            let remaining = self.previous.iter().chain(&self.current).map(|credentials| self.validity(credentials)).min();
+            let remaining =
+                self.previous.iter().chain(&self.current).map(|credentials| self.validity(credentials)).min();
             tokio::select! {
                 done = &mut work => return done,
                 () = sleep(remaining.unwrap_or_default().min(MAX_SLEEP)), if remaining.is_some() => self.expire(),
