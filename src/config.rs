@@ -40,7 +40,7 @@ pub use listen::{IdentitySource, Listen};
 pub use projects::{Project, Projects};
 pub use reader::{Problem, Problems, Setting, Settings};
 pub use server::{CALL_OVERHEAD, Connections, MemoryQuota, Server};
-pub use telemetry::{Batch, Otlp, OtlpProtocol, Sampler, Telemetry};
+pub use telemetry::{Batch, Otlp, OtlpProtocol, OtlpTls, Sampler, Telemetry, Temporality};
 pub use tls::{Tls, TlsFiles, TlsMaterial, expiry};
 
 use crate::clock::Clock;

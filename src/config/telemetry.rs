@@ -12,15 +12,20 @@ use secrecy::SecretString;
 use super::reader::{Report, settings};
 use super::{Environment, millis};
 
+mod known;
+mod tls;
 mod variables;
 
-use variables::Variables;
+pub use tls::OtlpTls;
+use variables::{MAX_MILLIS, Variables};
 
 /// The export of traces and metrics.
 #[derive(Debug, Clone)]
 pub struct Telemetry {
     /// The `service.name` of all telemetry; `scm-gateway` by default.
     pub service_name: String,
+    /// Further resource attributes; none by default.
+    pub resource_attributes: Vec<(String, String)>,
     /// The exporter of traces; none by default.
     pub traces: Option<Otlp>,
     /// The exporter of metrics; none by default. `/metrics` does not depend on it.
@@ -29,6 +34,10 @@ pub struct Telemetry {
     pub sampler: Sampler,
     /// The batching of spans.
     pub batch: Batch,
+    /// The largest number of attributes of a span; 128 by default. Further attributes are dropped.
+    pub span_attributes: u32,
+    /// The temporality of exported metrics; cumulative by default.
+    pub temporality: Temporality,
     /// The interval of metric exports; 60 s by default.
     pub metric_interval: Duration,
 }
@@ -54,6 +63,10 @@ pub struct Otlp {
     pub endpoint: String,
     /// The timeout of an export; 10 s by default.
     pub timeout: Duration,
+    /// Whether exports are compressed with gzip; not by default.
+    pub gzip: bool,
+    /// The certificates for `https://`.
+    pub tls: OtlpTls,
     /// Additional headers or gRPC metadata, with names in lower case.
     pub headers: Vec<(String, SecretString)>,
 }
@@ -80,30 +93,47 @@ pub enum Sampler {
     ParentBased(Box<Sampler>),
 }
 
-/// A signal: its name in variables, and its path relative to a general endpoint.
+/// Which instruments export the change since the last export instead of the total.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Temporality {
+    /// None.
+    Cumulative,
+    /// Counters and histograms.
+    Delta,
+    /// Synchronous counters and histograms.
+    LowMemory,
+}
+
+/// A signal: its name in variables, its path relative to a general endpoint, and the variable that limits an export.
 struct Signal {
     name: &'static str,
     path: &'static str,
+    export_timeout: &'static str,
 }
 
-const TRACES: Signal = Signal { name: "TRACES", path: "/v1/traces" };
-const METRICS: Signal = Signal { name: "METRICS", path: "/v1/metrics" };
+const TRACES: Signal = Signal { name: "TRACES", path: "/v1/traces", export_timeout: "OTEL_BSP_EXPORT_TIMEOUT" };
+const METRICS: Signal = Signal { name: "METRICS", path: "/v1/metrics", export_timeout: "OTEL_METRIC_EXPORT_TIMEOUT" };
 
 /// Reads the variables. Invalid values are ignored with a warning.
 pub(super) fn read(environment: &Environment, report: &mut Report) -> Telemetry {
     let mut variables = Variables { environment, report };
+    variables.warn_of_unsupported();
     let disabled = variables.flag("OTEL_SDK_DISABLED");
+    let resource_attributes = variables.resource_attributes();
     Telemetry {
-        service_name: variables.service_name(),
-        traces: variables.exporter(&TRACES).filter(|_| !disabled),
-        metrics: variables.exporter(&METRICS).filter(|_| !disabled),
+        service_name: variables.service_name(&resource_attributes),
+        resource_attributes,
+        traces: if disabled { None } else { variables.exporter(&TRACES) },
+        metrics: if disabled { None } else { variables.exporter(&METRICS) },
         sampler: variables.sampler(),
         batch: Batch {
             queue: variables.number("OTEL_BSP_MAX_QUEUE_SIZE", 2048, 65_536) as usize,
             export: variables.number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 192, 65_536) as usize,
-            delay: millis(variables.number("OTEL_BSP_SCHEDULE_DELAY", 5_000, 3_600_000).into()),
+            delay: millis(variables.number("OTEL_BSP_SCHEDULE_DELAY", 5_000, MAX_MILLIS).into()),
         },
-        metric_interval: millis(variables.number("OTEL_METRIC_EXPORT_INTERVAL", 60_000, 3_600_000).into()),
+        span_attributes: variables.span_attributes(),
+        temporality: variables.temporality(),
+        metric_interval: millis(variables.number("OTEL_METRIC_EXPORT_INTERVAL", 60_000, MAX_MILLIS).into()),
     }
 }
 
@@ -125,8 +155,14 @@ impl Telemetry {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use rcgen::{CertificateParams, KeyPair};
     use secrecy::ExposeSecret;
 
+    use super::known::{NO_EFFECT, READ, UNSUPPORTED};
     use super::*;
 
     const ENDPOINT: (&str, &str) = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318");
@@ -192,6 +228,9 @@ mod tests {
             (("OTEL_METRICS_EXPORTER", "none"), [both[0], None]),
             (("OTEL_METRICS_EXPORTER", "prometheus"), [both[0], None]),
             (("OTEL_METRICS_EXPORTER", " otlp "), both),
+            (("OTEL_METRICS_EXPORTER", "otlp,prometheus"), both),
+            (("OTEL_METRICS_EXPORTER", "Prometheus, OTLP,"), both),
+            (("OTEL_METRICS_EXPORTER", "prometheus,none"), [both[0], None]),
         ];
         for (variable, expected) in table {
             assert_eq!(endpoints(&valid(&[ENDPOINT, variable])), expected, "{variable:?}");
@@ -204,6 +243,18 @@ mod tests {
             ("OTEL_SDK_DISABLED", "s3cr3t", true, true),
             ("OTEL_TRACES_EXPORTER", "s3cr3t", false, true),
             ("OTEL_METRICS_EXPORTER", "s3cr3t", true, false),
+            ("OTEL_METRICS_EXPORTER", "otlp,s3cr3t", true, true),
+            ("OTEL_TRACES_EXPORTER", "prometheus", false, true),
+            ("OTEL_TRACES_EXPORTER", "otlp,s3cr3t", true, true),
+            ("OTEL_LOGS_EXPORTER", "s3cr3t", true, true),
+            ("OTEL_PROPAGATORS", "tracecontext,s3cr3t", true, true),
+            ("OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "s3cr3t", true, true),
+            ("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "s3cr3t", true, true),
+            ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "-1", true, true),
+            ("OTEL_BSP_EXPORT_TIMEOUT", "0", true, true),
+            ("OTEL_EXPORTER_OTLP_METRICS_TIMEOUT", "18446744073709551615", true, true),
+            ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "a=s3cr3t%zz", true, true),
+            ("OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "/s3cr3t", true, true),
             ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/json", true, true),
             ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "10s3cr3t", true, true),
             ("OTEL_EXPORTER_OTLP_METRICS_TIMEOUT", "0", true, true),
@@ -255,6 +306,213 @@ mod tests {
         assert_eq!(shown(&traces), ["authorization: Bearer key", "x: a=b"]);
         assert_eq!(shown(&metrics), ["y: 1"]);
         assert_eq!(valid(&[ENDPOINT]).traces.expect("traces").timeout, Duration::from_secs(10));
+    }
+
+    #[test]
+    fn every_variable_is_read_or_warned_of() {
+        let ratio = ("OTEL_TRACES_SAMPLER", "traceidratio");
+        for name in READ {
+            let mut variables = vec![ENDPOINT, ratio];
+            variables.retain(|(other, _)| other != name);
+            variables.push((*name, "\u{fffd}"));
+            let (_, warnings) = read(&variables);
+            assert!(matches!(&warnings[..], [warning] if warning.starts_with(&format!("{name}: "))), "{warnings:?}");
+        }
+        for unsupported in UNSUPPORTED {
+            for name in unsupported.names {
+                let (_, warnings) = read(&[(name, "1")]);
+                assert_eq!(warnings, [format!("{name}: {}", unsupported.message)]);
+                assert!(read(&[(name, " ")]).1.is_empty(), "{name}");
+            }
+        }
+        for name in NO_EFFECT {
+            valid(&[(name, "true")]);
+        }
+    }
+
+    #[test]
+    fn the_page_lists_every_variable_with_its_use() {
+        const PAGE: &str = include_str!("../../docs/telemetry.md");
+        let (_, table) = PAGE.split_once("\n| variable | use | meaning |\n").expect("the table of variables");
+        let mut documented = BTreeMap::new();
+        for line in table.lines().skip(1).take_while(|line| line.starts_with('|')) {
+            let cells: Vec<_> = line.split('|').map(str::trim).collect();
+            let [_, names, usage, meaning, _] = cells[..] else { panic!("expected three cells: {line}") };
+            assert!(!meaning.is_empty(), "{line}");
+            for name in names.split('`').skip(1).step_by(2) {
+                assert!(documented.insert(name, usage).is_none(), "{name} has two rows");
+            }
+        }
+        let unsupported = UNSUPPORTED.iter().flat_map(|unsupported| unsupported.names);
+        let uses = [("read", READ.iter().collect::<Vec<_>>()), ("none", NO_EFFECT.iter().collect())];
+        let all = uses.into_iter().chain([("warning", unsupported.collect())]);
+        let known = all.flat_map(|(usage, names)| names.into_iter().map(move |name| (*name, usage)));
+        assert_eq!(documented, known.collect());
+    }
+
+    #[test]
+    fn values_that_ask_for_the_usual_cause_no_warning() {
+        for (name, value) in [
+            ("OTEL_PROPAGATORS", "tracecontext,baggage"),
+            ("OTEL_PROPAGATORS", "TraceContext"),
+            ("OTEL_LOGS_EXPORTER", "none"),
+            ("OTEL_LOGS_EXPORTER", "console"),
+            ("OTEL_METRICS_EXEMPLAR_FILTER", "always_off"),
+            ("OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION", "explicit_bucket_histogram"),
+            ("OTEL_SEMCONV_STABILITY_OPT_IN", "http"),
+            ("OTEL_EXPORTER_OTLP_COMPRESSION", "none"),
+        ] {
+            valid(&[ENDPOINT, (name, value)]);
+        }
+    }
+
+    #[test]
+    fn exports_are_bounded_by_the_smaller_timeout() {
+        let timeouts = |variables: &[(&str, &str)]| {
+            let telemetry = valid(&[&[ENDPOINT], variables].concat());
+            [telemetry.traces, telemetry.metrics].map(|otlp| otlp.expect("an exporter").timeout.as_millis())
+        };
+        let long = ("OTEL_EXPORTER_OTLP_TIMEOUT", "60000");
+        assert_eq!(timeouts(&[]), [10_000, 10_000]);
+        assert_eq!(timeouts(&[long]), [60_000, 60_000]);
+        assert_eq!(timeouts(&[long, ("OTEL_BSP_EXPORT_TIMEOUT", "30000")]), [30_000, 60_000]);
+        assert_eq!(timeouts(&[("OTEL_METRIC_EXPORT_TIMEOUT", "2000")]), [10_000, 2_000]);
+    }
+
+    #[test]
+    fn compression_temporality_and_limits_are_read() {
+        let general = ("OTEL_EXPORTER_OTLP_COMPRESSION", "GZIP");
+        let gzip = |variables: &[(&str, &str)]| {
+            let telemetry = valid(variables);
+            [telemetry.traces, telemetry.metrics].map(|otlp| otlp.expect("an exporter").gzip)
+        };
+        assert_eq!(gzip(&[ENDPOINT]), [false, false]);
+        assert_eq!(gzip(&[ENDPOINT, general]), [true, true]);
+        assert_eq!(gzip(&[ENDPOINT, general, ("OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "none")]), [false, true]);
+
+        const TEMPORALITY: &str = "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE";
+        assert_eq!(valid(&[]).temporality, Temporality::Cumulative);
+        assert_eq!(valid(&[(TEMPORALITY, "Delta")]).temporality, Temporality::Delta);
+        assert_eq!(valid(&[(TEMPORALITY, "lowmemory")]).temporality, Temporality::LowMemory);
+
+        let general = ("OTEL_ATTRIBUTE_COUNT_LIMIT", "7");
+        assert_eq!(valid(&[]).span_attributes, 128);
+        assert_eq!(valid(&[general]).span_attributes, 7);
+        assert_eq!(valid(&[general, ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "0")]).span_attributes, 0);
+    }
+
+    #[test]
+    fn an_invalid_part_discards_all_resource_attributes() {
+        let attributes = |value: &str| read(&[("OTEL_RESOURCE_ATTRIBUTES", value)]);
+        let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        let valid = [
+            ("a=1,b=%E4%BD%A0%2C%3d, c = 2 ,", vec![pair("a", "1"), pair("b", "\u{4f60},="), pair("c", "2")]),
+            ("a%20b=", vec![pair("a b", "")]),
+            ("a=b=c", vec![pair("a", "b=c")]),
+            (",", vec![]),
+        ];
+        for (value, expected) in valid {
+            let (telemetry, warnings) = attributes(value);
+            assert_eq!((telemetry.resource_attributes, warnings), (expected, vec![]), "{value}");
+        }
+        for invalid in
+            ["b", "=b", " =b", "%20%=b", "b=%", "b=%4", "b=%zz", "b=%+1", "b=%e", "b=%ff", "%c3=b", "%\u{e9}1=b"]
+        {
+            let (telemetry, warnings) = attributes(&format!("service.name=a,{invalid}"));
+            assert_eq!(telemetry.resource_attributes, [], "{invalid}");
+            assert_eq!(telemetry.service_name, "scm-gateway");
+            assert!(
+                matches!(&warnings[..], [warning] if warning.starts_with("OTEL_RESOURCE_ATTRIBUTES: ")),
+                "{invalid}"
+            );
+        }
+    }
+
+    #[test]
+    fn invalid_certificate_files_disable_the_exporter() {
+        const TLS_ENDPOINT: (&str, &str) = ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://collector:4318");
+        const CA: &str = "OTEL_EXPORTER_OTLP_CERTIFICATE";
+        const CERTIFICATE: &str = "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE";
+        const KEY: &str = "OTEL_EXPORTER_OTLP_CLIENT_KEY";
+        const OWN_KEY: &str = "OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY";
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = |name: &str, content: &str| {
+            let path = folder.path().join(name);
+            fs::write(&path, content).expect("the file is written");
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("the permissions are set");
+            path.to_str().expect("UTF-8").to_owned()
+        };
+        let [key, other_key] = [(); 2].map(|()| KeyPair::generate().expect("a key"));
+        let certificate = CertificateParams::default().self_signed(&key).expect("a certificate").pem();
+        let good = file("certificate", &certificate);
+        let two = file("two", &format!("{}{certificate}", certificate.trim_end()));
+        let key = file("key", &key.serialize_pem());
+        let other_key = file("other_key", &other_key.serialize_pem());
+        let noise = file("noise", "s3cr3t");
+        let large = file("large", &" ".repeat(1024 * 1024 + 1));
+        let missing = folder.path().join("missing").to_str().expect("UTF-8").to_owned();
+        let directory = folder.path().to_str().expect("UTF-8").to_owned();
+        // The variables, whether traces and metrics are exported, and the variable, file and text of the warning.
+        type Row<'a> = (&'a [(&'a str, &'a str)], [bool; 2], Option<(&'a str, &'a str, &'a str)>);
+        let table: [Row<'_>; 14] = [
+            (&[(CA, &good)], [true, true], None),
+            (&[(CERTIFICATE, &two), (KEY, &key)], [true, true], None),
+            (&[(CA, &missing)], [false, false], Some((CA, &missing, "cannot be read"))),
+            (&[(CA, &directory)], [false, false], Some((CA, &directory, "is not a regular file"))),
+            (&[(CA, &noise)], [false, false], Some((CA, &noise, "holds no certificate"))),
+            (&[(CA, &large)], [false, false], Some((CA, &large, "is larger"))),
+            (&[(CA, &key)], [false, false], Some((CA, &key, "holds no certificate"))),
+            (
+                &[(CERTIFICATE, &noise), (KEY, &key)],
+                [false, false],
+                Some((CERTIFICATE, &noise, "holds no certificate")),
+            ),
+            (&[(CERTIFICATE, &good), (KEY, &noise)], [false, false], Some((KEY, &noise, "holds no private key"))),
+            (&[(CERTIFICATE, &good), (KEY, &other_key)], [false, false], Some((KEY, &other_key, "not the one"))),
+            (&[(CERTIFICATE, &good)], [false, false], Some((CERTIFICATE, "", KEY))),
+            (&[(KEY, &key)], [false, false], Some((KEY, "", CERTIFICATE))),
+            (
+                &[(CERTIFICATE, &good), (KEY, &key), (OWN_KEY, &missing)],
+                [false, true],
+                Some((OWN_KEY, &missing, "cannot be read")),
+            ),
+            (
+                &[("OTEL_TRACES_EXPORTER", "none"), ("OTEL_METRICS_EXPORTER", "none"), (CA, &missing)],
+                [false, false],
+                None,
+            ),
+        ];
+        for (variables, exports, expected) in table {
+            let (telemetry, warnings) = read(&[&[TLS_ENDPOINT], variables].concat());
+            assert_eq!(endpoints(&telemetry).map(|endpoint| endpoint.is_some()), exports, "{variables:?}");
+            match (expected, &warnings[..]) {
+                (None, []) => {}
+                (Some((variable, file, text)), [warning]) => {
+                    assert!(warning.starts_with(&format!("{variable}: {file}")), "{warning}");
+                    assert!(warning.contains(text) && warning.ends_with("nothing is exported"), "{warning}");
+                    assert!(!warning.contains("s3cr3t"), "{warning}");
+                }
+                _ => panic!("{variables:?}: {warnings:?}"),
+            }
+            assert!(!format!("{telemetry:?}").contains("PRIVATE KEY"), "{telemetry:?}");
+        }
+
+        let tls =
+            |variables: &[(&str, &str)]| valid(&[&[TLS_ENDPOINT], variables].concat()).traces.expect("traces").tls;
+        assert!(tls(&[]).roots.is_none() && tls(&[]).identity.is_none());
+        assert_eq!(tls(&[(CA, &two)]).roots.expect("roots").matches("BEGIN CERTIFICATE").count(), 2);
+        let identity = tls(&[(CERTIFICATE, &two), (KEY, &key)]).identity.expect("an identity");
+        assert_eq!(identity.expose_secret().matches("BEGIN ").count(), 3);
+
+        let (telemetry, warnings) = read(&[ENDPOINT, (CA, &missing), (KEY, &key)]);
+        assert!(telemetry.traces.is_some() && telemetry.metrics.is_some());
+        assert_eq!(warnings.len(), 2, "{warnings:?}");
+        assert!(warnings.iter().all(|warning| warning.contains("http://")), "{warnings:?}");
+
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).expect("the permissions are set");
+        let (telemetry, warnings) = read(&[TLS_ENDPOINT, (CERTIFICATE, &good), (KEY, &key)]);
+        assert!(telemetry.traces.is_some());
+        assert!(matches!(&warnings[..], [warning] if warning.contains("chmod o-rw")), "{warnings:?}");
     }
 
     #[test]

@@ -13,7 +13,8 @@ use opentelemetry::{
 use opentelemetry_sdk::{
     Resource,
     metrics::{PeriodicReader, SdkMeterProvider},
-    trace::{BatchConfig, BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracer, SdkTracerProvider},
+    resource::TelemetryResourceDetector,
+    trace::{BatchConfig, BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracer, SdkTracerProvider, SpanLimits},
 };
 
 use crate::config;
@@ -23,10 +24,12 @@ mod duration_histogram;
 mod export;
 pub mod log;
 pub mod reload_metrics;
+mod target_info;
 pub mod traceparent;
 
 pub use duration_histogram::{DurationHistogram, LabelSet};
 pub use export::StartError;
+use target_info::target_info;
 
 /// The name of the instrumentation scope.
 const SCOPE: &str = "scm-gateway";
@@ -51,10 +54,7 @@ pub struct Telemetry {
 impl Telemetry {
     /// Starts the telemetry of `config`. Requires a tokio runtime, which runs the OTLP/gRPC connections.
     pub fn start(config: &config::Telemetry) -> Result<Self, export::StartError> {
-        let resource = Resource::builder()
-            .with_service_name(config.service_name.clone())
-            .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
-            .build();
+        let resource = resource(config);
         let registry = prometheus::Registry::new();
         let outcomes = export::Outcomes::default();
         let metrics = meter_provider(config, resource.clone(), &registry, &outcomes)?;
@@ -75,7 +75,7 @@ impl Telemetry {
     /// reader would export to the collector.
     pub fn check(config: &config::Telemetry) -> Result<Self, export::StartError> {
         config.traces.as_ref().map(export::spans).transpose()?;
-        config.metrics.as_ref().map(export::metrics).transpose()?;
+        config.metrics.as_ref().map(|otlp| export::metrics(otlp, config.temporality)).transpose()?;
         Self::start(&config::Telemetry { traces: None, metrics: None, ..config.clone() })
     }
 
@@ -97,17 +97,31 @@ impl Telemetry {
     }
 }
 
+/// Returns the resource. It does not depend on the environment, from which the SDK would also take attributes that the
+/// configuration has rejected.
+fn resource(config: &config::Telemetry) -> Resource {
+    let attributes = config.resource_attributes.iter().cloned();
+    Resource::builder_empty()
+        .with_attributes(attributes.map(|(key, value)| KeyValue::new(key, value)))
+        .with_detector(Box::new(TelemetryResourceDetector))
+        .with_service_name(config.service_name.clone())
+        .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
+        .build()
+}
+
 fn meter_provider(
     config: &config::Telemetry,
     resource: Resource,
     registry: &prometheus::Registry,
     outcomes: &export::Outcomes,
 ) -> Result<SdkMeterProvider, export::StartError> {
-    let prometheus = opentelemetry_prometheus::exporter().with_registry(registry.clone()).build()?;
+    let prometheus =
+        opentelemetry_prometheus::exporter().with_registry(registry.clone()).without_target_info().build()?;
+    registry.register(Box::new(target_info(&resource)?))?;
     let mut builder = SdkMeterProvider::builder().with_resource(resource).with_reader(prometheus);
     if let Some(otlp) = &config.metrics {
         builder = builder.with_reader(
-            PeriodicReader::builder(outcomes.counted(export::metrics(otlp)?))
+            PeriodicReader::builder(outcomes.counted(export::metrics(otlp, config.temporality)?))
                 .with_interval(config.metric_interval)
                 .build(),
         );
@@ -122,7 +136,8 @@ fn tracer_provider(
     resource: Resource,
     outcomes: &export::Outcomes,
 ) -> Result<SdkTracerProvider, export::StartError> {
-    let builder = SdkTracerProvider::builder().with_resource(resource);
+    let limits = SpanLimits { max_attributes_per_span: config.span_attributes, ..SpanLimits::default() };
+    let builder = SdkTracerProvider::builder().with_resource(resource).with_span_limits(limits);
     Ok(match &config.traces {
         Some(otlp) => {
             let exporter = outcomes.counted(export::spans(otlp)?);

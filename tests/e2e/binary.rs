@@ -166,6 +166,34 @@ async fn check_does_not_connect_to_the_collector() {
 }
 
 #[tokio::test]
+async fn check_warns_of_ignored_telemetry_variables() {
+    let folder = Folder::new();
+    let noise = folder.file("noise", "p1anted");
+    let missing = folder.path("missing");
+    let table = [
+        ("OTEL_EXPORTER_OTLP_CERTIFICATE", missing.as_str(), format!("{missing} cannot be read: ")),
+        ("OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY", &noise, format!("{noise} holds no private key in PEM")),
+        ("OTEL_EXPORTER_OTLP_METRICS_CLIENT_CERTIFICATE", &noise, format!("{noise} holds no certificate in PEM")),
+        ("OTEL_EXPORTER_OTLP_COMPRESSION", "p1anted", "expects gzip or none".to_owned()),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "a=p1anted,b", "expects name=value pairs".to_owned()),
+        ("OTEL_RESOURCE_ATTRIBUTES", "a=p1anted,b", "expects key=value pairs".to_owned()),
+        ("OTEL_TRACES_EXPORTER", "p1anted", "expects otlp or none".to_owned()),
+        ("OTEL_PROPAGATORS", "p1anted", "is ignored".to_owned()),
+        ("OTEL_CONFIG_FILE", "p1anted", "is ignored".to_owned()),
+    ];
+    for (name, value, expected) in &table {
+        let mut command = binary(&[]);
+        let variables = [("OTEL_EXPORTER_OTLP_ENDPOINT", "https://collector.example"), (name, value)];
+        command.envs(environment("https://scm.example", &variables)).arg("--check");
+        let (code, text, errors) = output(command).await;
+        assert_eq!(code, 0, "{name}: {errors}");
+        assert!(errors.starts_with(&format!("warning: {name}: {expected}")), "{errors}");
+        assert_eq!(errors.lines().count(), 1, "{errors}");
+        assert!(!errors.contains("p1anted") && !text.contains("p1anted"), "{errors} {text}");
+    }
+}
+
+#[tokio::test]
 async fn syntax_error_names_the_line_but_not_its_text() {
     let folder = Folder::new();
     let path = folder.file("syntax.toml", "[server]\nlisten = p1anted\n");

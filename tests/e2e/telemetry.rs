@@ -5,11 +5,16 @@ use scm_emulator::{Emulator, Reply, Step};
 use tonic::Request;
 
 use crate::harness::{
-    Gateway, emulator,
+    Gateway, client, emulator,
+    folder::Folder,
     otlp_sink::{Sink, attribute, hex},
+    pki::{Authority, mutual_tls},
     process::Process,
     sample,
 };
+
+/// The protocols, and whether each is gRPC.
+const PROTOCOLS: [(&str, bool); 2] = [("grpc", true), ("http/protobuf", false)];
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const PARENT: &str = "00f067aa0ba902b7";
@@ -235,6 +240,118 @@ async fn redirect_of_the_collector_is_not_followed() {
     gateway.stopped().await;
     assert!(collector.attempts() > 0);
     assert!(elsewhere.spans().is_empty());
+}
+
+/// Runs the binary with variables for one call.
+async fn one_call(variables: &[(&str, &str)]) -> Vec<String> {
+    let emulator = emulator().await;
+    let metrics = ("OTEL_METRICS_EXPORTER", "none");
+    let process = Process::start(&emulator.endpoint(), &[&[metrics], variables].concat()).await;
+    client(&process.address).await.save_info(sample()).await.unwrap();
+    process.signal("TERM");
+    process.end().await.1
+}
+
+#[tokio::test]
+async fn exports_are_compressed_and_use_the_certificates() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    let folder = Folder::new();
+    let server = authority.server();
+    let client = authority.client(Vec::new());
+    let ca = folder.file("ca.pem", &authority.pem);
+    let other_ca = folder.file("other.pem", &other.pem);
+    let certificate = folder.file("client.pem", &client.certificate);
+    let key = folder.file("key.pem", &client.key);
+    for (protocol, is_grpc) in PROTOCOLS {
+        for (ca, has_identity, arrives) in [(&ca, true, true), (&ca, false, false), (&other_ca, true, false)] {
+            let sink = Sink::start(is_grpc, Some(mutual_tls(&server, &authority.pem))).await;
+            let endpoint = format!("https://localhost:{}", sink.address.port());
+            let mut variables = vec![
+                ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
+                ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol),
+                ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip"),
+                ("OTEL_EXPORTER_OTLP_TIMEOUT", "1000"),
+                ("OTEL_EXPORTER_OTLP_CERTIFICATE", ca),
+            ];
+            if has_identity {
+                variables.push(("OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE", &certificate));
+                variables.push(("OTEL_EXPORTER_OTLP_CLIENT_KEY", &key));
+            }
+            let log = one_call(&variables).await;
+            let failed = log.iter().any(|line| line.contains("telemetry export failed"));
+            assert_eq!(
+                (sink.spans().len(), failed),
+                if arrives { (2, false) } else { (0, true) },
+                "{protocol} {log:?}"
+            );
+            if arrives {
+                let encoding = if is_grpc { "grpc-encoding" } else { "content-encoding" };
+                assert_eq!(sink.requests(1).await[0][encoding], "gzip");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn headers_are_sent_unless_a_warning_rejects_them() {
+    const GENERAL: &str = "OTEL_EXPORTER_OTLP_HEADERS";
+    const OWN: &str = "OTEL_EXPORTER_OTLP_TRACES_HEADERS";
+    type Row<'a> = (&'a [(&'a str, &'a str)], &'a [(&'a str, &'a str)], Option<&'a str>);
+    let table: [Row<'_>; 4] = [
+        (&[(GENERAL, "api-key=p1anted%20key,x-b=c=d")], &[("api-key", "p1anted key"), ("x-b", "c=d")], None),
+        (&[(GENERAL, "api-key=p1anted,broken")], &[], Some(GENERAL)),
+        (&[(GENERAL, "x-b=1"), (OWN, "api-key=p1anted,x-b=%zz")], &[("x-b", "1")], Some(OWN)),
+        (&[(GENERAL, "api-key=p1anted"), (OWN, "x-b=2")], &[("x-b", "2")], None),
+    ];
+    for (protocol, is_grpc) in PROTOCOLS {
+        for (headers, expected, rejected) in table {
+            let sink = Sink::start(is_grpc, None).await;
+            let endpoint = format!("http://{}", sink.address);
+            let target =
+                [("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()), ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)];
+            let log = one_call(&[&target, headers].concat()).await;
+            let received = sink.requests(1).await.remove(0);
+            let sent: Vec<_> = ["api-key", "x-b"]
+                .into_iter()
+                .filter_map(|name| Some((name, received.get(name)?.to_str().unwrap())))
+                .collect();
+            assert_eq!(sent, expected, "{protocol} {headers:?}");
+            assert!(received["user-agent"].to_str().unwrap().starts_with("scm-gateway/"), "{received:?}");
+            let warnings: Vec<_> = log.iter().filter(|line| line.contains("WARN")).collect();
+            assert_eq!(warnings.len(), usize::from(rejected.is_some()), "{warnings:?}");
+            assert!(rejected.is_none_or(|name| warnings[0].contains(&format!("{name}: "))), "{warnings:?}");
+            assert!(!log.concat().contains("p1anted"), "{log:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn resource_attributes_are_decoded_or_all_discarded() {
+    let emulator = emulator().await;
+    for (attributes, decoded) in [("1st.key=a%2Cb%0A%00,key=%E4%BD%A0", true), ("1st.key=a,key", false), ("=x", false)]
+    {
+        let sink = Sink::http().await;
+        let endpoint = format!("http://{}", sink.address);
+        let variables = [
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
+            ("OTEL_METRICS_EXPORTER", "none"),
+            ("OTEL_RESOURCE_ATTRIBUTES", attributes),
+        ];
+        let process = Process::start(&emulator.endpoint(), &variables).await;
+        client(&process.address).await.save_info(sample()).await.unwrap();
+        let metrics = process.metrics().await;
+        process.signal("TERM");
+        process.end().await;
+
+        let line = metrics.lines().find(|line| line.starts_with("target_info{")).unwrap();
+        assert!(line.contains(r#"service_name="scm-gateway""#), "{line}");
+        assert_eq!(line.contains(r#"key="你""#) && line.contains(r#"key_1st_key="a,b  ""#), decoded, "{line}");
+        assert!(decoded || !line.contains("key"), "{line}");
+        let resource = sink.resource();
+        let values = ["1st.key", "key", "service.name"].map(|key| resource.get(key).map(String::as_str));
+        let expected = if decoded { [Some("a,b\n\0"), Some("你")] } else { [None, None] };
+        assert_eq!(values, [expected[0], expected[1], Some("scm-gateway")]);
+    }
 }
 
 #[tokio::test]

@@ -7,9 +7,10 @@ use http::{HeaderName, HeaderValue, Uri};
 use percent_encoding::percent_decode_str;
 use secrecy::SecretString;
 
-use super::{METRICS, Otlp, OtlpProtocol, Sampler, Signal};
-use crate::config::Environment;
+use super::known::{UNSUPPORTED, is_known, words};
+use super::{METRICS, Otlp, OtlpProtocol, Sampler, Signal, Temporality};
 use crate::config::reader::Report;
+use crate::config::{Environment, millis};
 
 /// The environment, and the report for warnings.
 pub(super) struct Variables<'e> {
@@ -18,16 +19,22 @@ pub(super) struct Variables<'e> {
 }
 
 impl<'e> Variables<'e> {
+    /// Returns a value that may not be UTF-8, with replacement characters.
+    pub(super) fn get_lossy(&self, name: &str) -> Option<&'e str> {
+        debug_assert!(is_known(name), "{name} is missing in the list of variables");
+        Some(self.environment.get(name)?.trim()).filter(|value| !value.is_empty())
+    }
+
     fn get(&mut self, name: &str) -> Option<&'e str> {
-        let value = self.environment.get(name)?.trim();
+        let value = self.get_lossy(name)?;
         if value.contains(char::REPLACEMENT_CHARACTER) {
             self.warn(name, "is not UTF-8 and is ignored");
             return None;
         }
-        Some(value).filter(|value| !value.is_empty())
+        Some(value)
     }
 
-    fn warn(&mut self, name: &str, message: impl fmt::Display) {
+    pub(super) fn warn(&mut self, name: &str, message: impl fmt::Display) {
         self.report.warning(name, &message.to_string());
     }
 
@@ -39,9 +46,7 @@ impl<'e> Variables<'e> {
         expects: &str,
         parse: impl Fn(&str) -> Option<T>,
     ) -> Option<T> {
-        let own = format!("OTEL_EXPORTER_OTLP_{}_{suffix}", signal.name);
-        let general = format!("OTEL_EXPORTER_OTLP_{suffix}");
-        [own, general].iter().find_map(|name| {
+        otlp_names(signal, suffix).iter().find_map(|name| {
             let value = parse(self.get(name)?);
             if value.is_none() {
                 self.warn(name, format_args!("expects {expects}; ignored"));
@@ -71,56 +76,75 @@ impl<'e> Variables<'e> {
         is_true
     }
 
-    pub(super) fn service_name(&mut self) -> String {
-        let own = self.get("OTEL_SERVICE_NAME").map(str::to_owned);
-        own.or_else(|| self.service_name_attribute()).unwrap_or_else(|| "scm-gateway".to_owned())
+    /// Warns of each variable that asks for something that the gateway does not do.
+    pub(super) fn warn_of_unsupported(&mut self) {
+        for unsupported in UNSUPPORTED {
+            for name in unsupported.names {
+                if self.get_lossy(name).is_some_and(|value| !unsupported.permits(value)) {
+                    self.warn(name, unsupported.message);
+                }
+            }
+        }
     }
 
-    fn service_name_attribute(&mut self) -> Option<String> {
+    /// Reads the resource attributes. After any invalid part the whole value is discarded, as specified.
+    pub(super) fn resource_attributes(&mut self) -> Vec<(String, String)> {
         const NAME: &str = "OTEL_RESOURCE_ATTRIBUTES";
-        let Some(attributes) = pairs(self.get(NAME)?) else {
+        let Some(value) = self.get(NAME) else { return Vec::new() };
+        pairs(value).unwrap_or_else(|| {
             self.warn(NAME, "expects key=value pairs, percent-encoded and separated by commas; ignored");
-            return None;
+            Vec::new()
+        })
+    }
+
+    pub(super) fn service_name(&mut self, attributes: &[(String, String)]) -> String {
+        let own = self.get("OTEL_SERVICE_NAME");
+        let attribute = || {
+            let last = attributes.iter().rfind(|(key, _)| key == "service.name");
+            last.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
         };
-        let name = attributes.into_iter().find(|(key, _)| key == "service.name");
-        name.map(|(_, value)| value).filter(|value| !value.is_empty())
+        own.or_else(attribute).unwrap_or("scm-gateway").to_owned()
     }
 
     pub(super) fn exporter(&mut self, signal: &Signal) -> Option<Otlp> {
+        const TIMEOUT: &str = "a whole number of milliseconds from 1 to 3600000";
         if !self.exports_otlp(signal) {
             return None;
         }
         let protocol = self.otlp(signal, "PROTOCOL", "grpc or http/protobuf", protocol);
         let protocol = protocol.unwrap_or(OtlpProtocol::HttpProtobuf);
-        let timeout = self.otlp(signal, "TIMEOUT", "a number of milliseconds", milliseconds);
-        let endpoint = self.endpoint(signal, protocol);
+        let timeout = self.otlp(signal, "TIMEOUT", TIMEOUT, milliseconds).unwrap_or(Duration::from_secs(10));
+        let limit = millis(self.number(signal.export_timeout, MAX_MILLIS, MAX_MILLIS).into());
+        let gzip = self.otlp(signal, "COMPRESSION", "gzip or none", gzip).unwrap_or_default();
         let headers = self.headers(signal);
-        Some(Otlp { protocol, endpoint: endpoint?, timeout: timeout.unwrap_or(Duration::from_secs(10)), headers })
+        let endpoint = self.endpoint(signal, protocol)?;
+        let tls = self.tls(signal, &endpoint)?;
+        Some(Otlp { protocol, endpoint, timeout: timeout.min(limit), gzip, tls, headers })
     }
 
+    /// Returns whether the list of exporters has `otlp`, which it has by default.
     fn exports_otlp(&mut self, signal: &Signal) -> bool {
         let name = format!("OTEL_{}_EXPORTER", signal.name);
-        match self.get(&name).map(str::to_ascii_lowercase).as_deref() {
-            None | Some("otlp") => true,
-            Some("none") => false,
-            // The admin listener serves Prometheus metrics in any case.
-            Some("prometheus") if signal.name == METRICS.name => false,
-            Some(_) => {
-                self.warn(&name, "expects otlp or none; nothing is exported");
-                false
-            }
+        let Some(value) = self.get(&name) else { return true };
+        // The admin listener serves Prometheus metrics in any case.
+        let known: &[&str] =
+            if signal.name == METRICS.name { &["otlp", "none", "prometheus"] } else { &["otlp", "none"] };
+        let exports = words(value).any(|word| word == "otlp");
+        if words(value).any(|word| !known.contains(&word.as_str())) {
+            let result = if exports { "the other exporters are ignored" } else { "nothing is exported" };
+            self.warn(&name, format_args!("expects otlp or none; {result}"));
         }
+        exports
     }
 
     /// Returns the signal's own endpoint unchanged, otherwise the general one, with the signal's path for HTTP.
     fn endpoint(&mut self, signal: &Signal, protocol: OtlpProtocol) -> Option<String> {
-        let own = format!("OTEL_EXPORTER_OTLP_{}_ENDPOINT", signal.name);
-        let general = "OTEL_EXPORTER_OTLP_ENDPOINT";
+        let [own, general] = otlp_names(signal, "ENDPOINT");
         // No fallback to another endpoint after an invalid one, because telemetry may be confidential.
         let (name, value, path) = match (self.get(&own), protocol) {
             (Some(value), _) => (own.as_str(), value, ""),
-            (None, OtlpProtocol::Grpc) => (general, self.get(general)?, ""),
-            (None, OtlpProtocol::HttpProtobuf) => (general, self.get(general)?, signal.path),
+            (None, OtlpProtocol::Grpc) => (general.as_str(), self.get(&general)?, ""),
+            (None, OtlpProtocol::HttpProtobuf) => (general.as_str(), self.get(&general)?, signal.path),
         };
         if !is_plain_url(value) {
             self.warn(name, "expects an http:// or https:// URL without user or query; nothing is exported");
@@ -133,6 +157,32 @@ impl<'e> Variables<'e> {
     fn headers(&mut self, signal: &Signal) -> Vec<(String, SecretString)> {
         const EXPECTS: &str = "name=value pairs, percent-encoded and separated by commas";
         self.otlp(signal, "HEADERS", EXPECTS, headers).unwrap_or_default()
+    }
+
+    /// Reads the largest number of attributes of a span, which may be 0.
+    pub(super) fn span_attributes(&mut self) -> u32 {
+        let limits = ["OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "OTEL_ATTRIBUTE_COUNT_LIMIT"];
+        let limit = limits.iter().find_map(|name| {
+            let limit = self.get(name)?.parse().ok();
+            if limit.is_none() {
+                self.warn(name, "expects a whole number; ignored");
+            }
+            limit
+        });
+        limit.unwrap_or(128)
+    }
+
+    pub(super) fn temporality(&mut self) -> Temporality {
+        const NAME: &str = "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE";
+        match self.get(NAME).map(str::to_ascii_lowercase).as_deref() {
+            None | Some("cumulative") => Temporality::Cumulative,
+            Some("delta") => Temporality::Delta,
+            Some("lowmemory") => Temporality::LowMemory,
+            Some(_) => {
+                self.warn(NAME, "expects cumulative, delta or lowmemory; taken as cumulative");
+                Temporality::Cumulative
+            }
+        }
     }
 
     pub(super) fn sampler(&mut self) -> Sampler {
@@ -167,6 +217,14 @@ impl<'e> Variables<'e> {
 
 const DEFAULT_SAMPLER: &str = "parentbased_always_on";
 
+/// The longest interval or timeout: an hour.
+pub(super) const MAX_MILLIS: u32 = 3_600_000;
+
+/// Returns the names of an exporter's variable: the signal's own, which takes precedence, and the general one.
+pub(super) fn otlp_names(signal: &Signal, suffix: &str) -> [String; 2] {
+    [format!("OTEL_EXPORTER_OTLP_{}_{suffix}", signal.name), format!("OTEL_EXPORTER_OTLP_{suffix}")]
+}
+
 fn protocol(value: &str) -> Option<OtlpProtocol> {
     match value.to_ascii_lowercase().as_str() {
         "grpc" => Some(OtlpProtocol::Grpc),
@@ -176,7 +234,15 @@ fn protocol(value: &str) -> Option<OtlpProtocol> {
 }
 
 fn milliseconds(value: &str) -> Option<Duration> {
-    value.parse().ok().filter(|millis| *millis > 0).map(Duration::from_millis)
+    value.parse().ok().filter(|number| (1..=MAX_MILLIS).contains(number)).map(|number| millis(number.into()))
+}
+
+fn gzip(value: &str) -> Option<bool> {
+    match value.to_ascii_lowercase().as_str() {
+        "gzip" => Some(true),
+        "none" => Some(false),
+        _ => None,
+    }
 }
 
 /// Returns whether a value is a valid endpoint. User and query are rejected, because they may be secret and endpoints
@@ -199,11 +265,19 @@ fn headers(value: &str) -> Option<Vec<(String, SecretString)>> {
 
 /// Parses `key=value,key=value`, percent-encoded. Empty elements, as after a trailing comma, are ignored.
 fn pairs(value: &str) -> Option<Vec<(String, String)>> {
-    let decode = |text: &str| percent_decode_str(text.trim()).decode_utf8().ok().map(String::from);
     let elements = value.split(',').filter(|element| !element.trim().is_empty());
     let pair = |element: &str| {
         let (key, value) = element.split_once('=')?;
         Some((decode(key)?, decode(value)?)).filter(|(key, _)| !key.is_empty())
     };
     elements.map(pair).collect()
+}
+
+/// Decodes a text in which each `%` begins an octet in hex.
+fn decode(text: &str) -> Option<String> {
+    let is_octet = |rest: &str| rest.len() >= 2 && rest.bytes().take(2).all(|digit| digit.is_ascii_hexdigit());
+    let text = text.trim();
+    let is_valid = text.split('%').skip(1).all(is_octet);
+    let decoded = is_valid.then(|| percent_decode_str(text).decode_utf8())?;
+    decoded.ok().map(String::from)
 }

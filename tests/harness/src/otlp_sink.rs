@@ -2,10 +2,12 @@
 
 #![allow(dead_code, unreachable_pub, reason = "shared: not every user of the collector needs all methods")]
 
-use std::{convert::Infallible, net::SocketAddr};
+use std::{collections::BTreeMap, convert::Infallible, io::Read as _, net::SocketAddr, sync::Arc};
 
+use bytes::Bytes;
+use flate2::read::GzDecoder;
 use http_body_util::{BodyExt as _, Full};
-use hyper::{Request, Response, body::Incoming, server::conn::http1, service::service_fn};
+use hyper::{HeaderMap, Request, Response, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use opentelemetry_proto::tonic::{
     collector::trace::v1::{
@@ -16,49 +18,105 @@ use opentelemetry_proto::tonic::{
     trace::v1::Span,
 };
 use prost::Message as _;
-use tokio::{net::TcpListener, sync::watch};
-use tokio_stream::wrappers::TcpListenerStream;
-use tonic::transport::Server;
+use rustls::ServerConfig;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+    sync::watch,
+};
+use tokio_rustls::TlsAcceptor;
+use tokio_stream::StreamExt as _;
+use tonic::{codec::CompressionEncoding, transport::Server};
 
 /// The collector. Clones share their spans.
 #[derive(Clone)]
 pub struct Sink {
     pub address: SocketAddr,
     received: watch::Sender<Received>,
+    held: watch::Sender<bool>,
 }
 
 #[derive(Default)]
 pub struct Received {
     pub spans: Vec<Span>,
-    pub service_name: String,
+    /// The headers of each request.
+    pub headers: Vec<HeaderMap>,
+    /// The resource attributes of the last export.
+    pub resource: BTreeMap<String, String>,
 }
 
 impl Sink {
     /// Starts a collector of OTLP/gRPC.
     pub async fn grpc() -> Self {
-        let (sink, listener) = Self::bind().await;
-        let service = TraceServiceServer::new(sink.clone());
-        tokio::spawn(Server::builder().add_service(service).serve_with_incoming(TcpListenerStream::new(listener)));
-        sink
+        Self::start(true, None).await
     }
 
     /// Starts a collector of OTLP/HTTP. Requests to any path succeed.
     pub async fn http() -> Self {
-        let (sink, listener) = Self::bind().await;
+        Self::start(false, None).await
+    }
+
+    /// Starts a collector of OTLP/gRPC or OTLP/HTTP, with TLS if it has a configuration.
+    pub async fn start(grpc: bool, tls: Option<ServerConfig>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let sink = Self { address, received: watch::Sender::default(), held: watch::Sender::default() };
         let receiver = sink.clone();
+        let acceptor = tls.map(|mut config| {
+            config.alpn_protocols = vec![if grpc { b"h2".to_vec() } else { b"http/1.1".to_vec() }];
+            TlsAcceptor::from(Arc::new(config))
+        });
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let sink = receiver.clone();
-                let service = service_fn(move |request| receive(sink.clone(), request));
-                tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+                let (sink, acceptor) = (receiver.clone(), acceptor.clone());
+                tokio::spawn(async move {
+                    match acceptor {
+                        None => sink.serve(grpc, stream).await,
+                        Some(acceptor) => {
+                            if let Ok(stream) = acceptor.accept(stream).await {
+                                sink.serve(grpc, stream).await;
+                            }
+                        }
+                    }
+                });
             }
         });
         sink
     }
 
-    async fn bind() -> (Self, TcpListener) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        (Self { address: listener.local_addr().unwrap(), received: watch::Sender::default() }, listener)
+    async fn serve<S>(self, grpc: bool, stream: S)
+    where
+        S: AsyncRead + AsyncWrite + tonic::transport::server::Connected + Unpin + Send + 'static,
+    {
+        if grpc {
+            let service = TraceServiceServer::new(self).accept_compressed(CompressionEncoding::Gzip);
+            let one = tokio_stream::once(Ok::<_, Infallible>(stream)).chain(tokio_stream::pending());
+            let _ = Server::builder().add_service(service).serve_with_incoming(one).await;
+        } else {
+            let service = service_fn(move |request| receive(self.clone(), request));
+            let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+        }
+    }
+
+    /// Holds the responses to all requests.
+    pub fn hold(&self) {
+        self.held.send_replace(true);
+    }
+
+    /// Sends the responses that are held.
+    pub fn release(&self) {
+        self.held.send_replace(false);
+    }
+
+    /// Waits until there were at least `count` requests, and returns their headers.
+    pub async fn requests(&self, count: usize) -> Vec<HeaderMap> {
+        let mut receiver = self.received.subscribe();
+        receiver.wait_for(|received| received.headers.len() >= count).await.unwrap().headers.clone()
+    }
+
+    /// Returns the resource attributes of the last export.
+    pub fn resource(&self) -> BTreeMap<String, String> {
+        self.received.borrow().resource.clone()
     }
 
     /// Waits until a trace has at least `count` spans, and returns them.
@@ -78,20 +136,23 @@ impl Sink {
 
     /// Returns the `service.name` of the last export.
     pub fn service_name(&self) -> String {
-        self.received.borrow().service_name.clone()
+        self.resource()["service.name"].clone()
     }
 
-    fn store(&self, request: ExportTraceServiceRequest) {
+    /// Stores an export, and waits while responses are held.
+    async fn store(&self, headers: HeaderMap, request: ExportTraceServiceRequest) {
         self.received.send_modify(|received| {
+            received.headers.push(headers);
             for resource_spans in request.resource_spans {
                 let attributes = resource_spans.resource.unwrap_or_default().attributes;
-                let name = attributes.into_iter().find(|a| a.key == "service.name").and_then(|a| a.value?.value);
-                if let Some(Value::StringValue(name)) = name {
-                    received.service_name = name;
-                }
+                let text =
+                    |value: Value| if let Value::StringValue(text) = value { text } else { format!("{value:?}") };
+                received.resource =
+                    attributes.into_iter().filter_map(|a| Some((a.key, text(a.value?.value?)))).collect();
                 received.spans.extend(resource_spans.scope_spans.into_iter().flat_map(|scope| scope.spans));
             }
         });
+        self.held.subscribe().wait_for(|held| !held).await.unwrap();
     }
 }
 
@@ -101,16 +162,23 @@ impl TraceService for Sink {
         &self,
         request: tonic::Request<ExportTraceServiceRequest>,
     ) -> Result<tonic::Response<ExportTraceServiceResponse>, tonic::Status> {
-        self.store(request.into_inner());
+        let (metadata, _, request) = request.into_parts();
+        self.store(metadata.into_headers(), request).await;
         Ok(tonic::Response::new(ExportTraceServiceResponse::default()))
     }
 }
 
-async fn receive(sink: Sink, request: Request<Incoming>) -> Result<Response<Full<bytes::Bytes>>, Infallible> {
+async fn receive(sink: Sink, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     let is_traces = request.uri().path() == "/v1/traces";
-    let body = request.into_body().collect().await.unwrap().to_bytes();
+    let (parts, body) = request.into_parts();
+    let mut body = body.collect().await.unwrap().to_bytes();
+    if parts.headers.get("content-encoding").is_some_and(|encoding| encoding == "gzip") {
+        let mut decoded = Vec::new();
+        GzDecoder::new(&body[..]).read_to_end(&mut decoded).unwrap();
+        body = decoded.into();
+    }
     if is_traces {
-        sink.store(ExportTraceServiceRequest::decode(body).unwrap());
+        sink.store(parts.headers, ExportTraceServiceRequest::decode(body).unwrap()).await;
     }
     Ok(Response::new(Full::default()))
 }

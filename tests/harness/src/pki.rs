@@ -1,8 +1,16 @@
 //! A certificate authority for servers and clients, and connections with its certificates.
 
+use std::sync::Arc;
+
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
     SanType, date_time_ymd,
+};
+use rustls::{
+    RootCertStore, ServerConfig,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+    server::WebPkiClientVerifier,
 };
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Error, Identity};
 
@@ -11,6 +19,19 @@ use crate::folder::Folder;
 pub struct Authority {
     pub pem: String,
     issuer: Issuer<'static, KeyPair>,
+}
+
+/// Returns the configuration of a server that requires client certificates of an authority.
+pub fn mutual_tls(server: &Issued, client_ca: &str) -> ServerConfig {
+    let certificates =
+        |pem: &str| CertificateDer::pem_slice_iter(pem.as_bytes()).map(Result::unwrap).collect::<Vec<_>>();
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(certificates(client_ca));
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone()).build().unwrap();
+    let key = PrivateKeyDer::from_pem_slice(server.key.as_bytes()).unwrap();
+    let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    builder.with_client_cert_verifier(verifier).with_single_cert(certificates(&server.certificate), key).unwrap()
 }
 
 /// A certificate and its key, in PEM.
