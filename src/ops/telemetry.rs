@@ -23,12 +23,14 @@ pub mod attribute;
 mod duration_histogram;
 mod export;
 pub mod log;
+mod outcomes;
 pub mod reload_metrics;
 mod target_info;
 pub mod traceparent;
 
 pub use duration_histogram::{DurationHistogram, LabelSet};
 pub use export::StartError;
+use outcomes::Outcomes;
 use target_info::target_info;
 
 /// The name of the instrumentation scope.
@@ -56,7 +58,7 @@ impl Telemetry {
     pub fn start(config: &config::Telemetry) -> Result<Self, export::StartError> {
         let resource = resource(config);
         let registry = prometheus::Registry::new();
-        let outcomes = export::Outcomes::default();
+        let outcomes = Outcomes::new(config);
         let metrics = meter_provider(config, resource.clone(), &registry, &outcomes)?;
         let meter = metrics.meter(SCOPE);
         outcomes.register_metrics(&meter);
@@ -113,7 +115,7 @@ fn meter_provider(
     config: &config::Telemetry,
     resource: Resource,
     registry: &prometheus::Registry,
-    outcomes: &export::Outcomes,
+    outcomes: &Outcomes,
 ) -> Result<SdkMeterProvider, export::StartError> {
     let prometheus =
         opentelemetry_prometheus::exporter().with_registry(registry.clone()).without_target_info().build()?;
@@ -134,7 +136,7 @@ fn meter_provider(
 fn tracer_provider(
     config: &config::Telemetry,
     resource: Resource,
-    outcomes: &export::Outcomes,
+    outcomes: &Outcomes,
 ) -> Result<SdkTracerProvider, export::StartError> {
     let limits = SpanLimits { max_attributes_per_span: config.span_attributes, ..SpanLimits::default() };
     let builder = SdkTracerProvider::builder().with_resource(resource).with_span_limits(limits);

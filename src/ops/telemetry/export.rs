@@ -1,13 +1,6 @@
 //! The OTLP exporters. They use only the configuration, although the libraries also read the environment.
 
-use std::{
-    mem,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
-    },
-    time::Duration,
-};
+use std::mem;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -15,7 +8,6 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, Request, Response,
     header::{CONTENT_ENCODING, CONTENT_TYPE, USER_AGENT},
 };
-use opentelemetry::{Context, KeyValue, metrics::Meter};
 use opentelemetry_http::{HttpClient, HttpError};
 use opentelemetry_otlp::{
     Compression, ExporterBuildError, MetricExporter, Protocol, SpanExporter, WithExportConfig, WithHttpConfig,
@@ -25,12 +17,7 @@ use opentelemetry_otlp::{
         transport::{Certificate, ClientTlsConfig, Identity},
     },
 };
-use opentelemetry_sdk::{
-    Resource,
-    error::{OTelSdkError, OTelSdkResult},
-    metrics::{Temporality, data::ResourceMetrics, exporter::PushMetricExporter},
-    trace::{Span, SpanData, SpanProcessor},
-};
+use opentelemetry_sdk::{error::OTelSdkError, metrics::Temporality};
 use reqwest::{blocking, redirect};
 use secrecy::ExposeSecret as _;
 
@@ -152,146 +139,5 @@ impl HttpClient for OtlpClient {
             }
         }
         self.client.send_bytes(request)
-    }
-}
-
-/// The outcomes of exports. Spans are counted before and after the queue, because the difference is queued or lost.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Outcomes(Arc<Counts>);
-
-#[derive(Debug, Default)]
-struct Counts {
-    spans_ended: AtomicU64,
-    spans: Outcome,
-    metrics: Outcome,
-}
-
-/// The outcomes of exports of one signal.
-#[derive(Debug, Default)]
-struct Outcome {
-    exported: AtomicU64,
-    failed: AtomicU64,
-    /// Whether the last export failed.
-    failing: AtomicBool,
-}
-
-impl Outcomes {
-    /// Wraps an exporter or processor to count its outcomes.
-    pub(super) fn counted<T>(&self, inner: T) -> Counted<T> {
-        Counted { inner, outcomes: self.clone() }
-    }
-
-    /// Registers the metrics.
-    pub(super) fn register_metrics(&self, meter: &Meter) {
-        let register = |name, unit, description, states: fn(&Counts) -> Vec<(&'static str, &AtomicU64)>| {
-            let counts = self.0.clone();
-            meter
-                .u64_observable_counter(name)
-                .with_unit(unit)
-                .with_description(description)
-                .with_callback(move |counter| {
-                    for (state, count) in states(&counts) {
-                        counter.observe(count.load(Relaxed), &[KeyValue::new("state", state)]);
-                    }
-                })
-                .build();
-        };
-        register(
-            "scm_gateway.telemetry.spans",
-            "{span}",
-            "Spans by state: ended, exported, failed; ended and neither of the others is waiting or lost",
-            |c| vec![("ended", &c.spans_ended), ("exported", &c.spans.exported), ("failed", &c.spans.failed)],
-        );
-        register(
-            "scm_gateway.telemetry.metric_exports",
-            "{export}",
-            "Exports of all metrics by state: exported, failed",
-            |c| vec![("exported", &c.metrics.exported), ("failed", &c.metrics.failed)],
-        );
-    }
-
-    /// Counts an export, and logs when exports of this signal start to fail and when they recover. The collector's
-    /// error is omitted, because it may hold any data.
-    fn exported(&self, signal: &'static str, result: &OTelSdkResult, count: usize, outcome: &Outcome) {
-        let failed = result.is_err();
-        if failed { &outcome.failed } else { &outcome.exported }.fetch_add(count as u64, Relaxed);
-        match (outcome.failing.swap(failed, Relaxed), failed) {
-            (false, true) => tracing::warn!(signal, "telemetry export failed, data is lost"),
-            (true, false) => tracing::info!(signal, "telemetry export recovered"),
-            _ => {}
-        }
-    }
-}
-
-/// An exporter or processor with counted outcomes.
-#[derive(Debug)]
-pub(super) struct Counted<T> {
-    inner: T,
-    outcomes: Outcomes,
-}
-
-impl<E: opentelemetry_sdk::trace::SpanExporter> opentelemetry_sdk::trace::SpanExporter for Counted<E> {
-    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
-        let spans = batch.len();
-        let result = self.inner.export(batch).await;
-        self.outcomes.exported("spans", &result, spans, &self.outcomes.0.spans);
-        result
-    }
-
-    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
-        self.inner.shutdown_with_timeout(timeout)
-    }
-
-    fn force_flush(&self) -> OTelSdkResult {
-        self.inner.force_flush()
-    }
-
-    fn set_resource(&mut self, resource: &Resource) {
-        self.inner.set_resource(resource);
-    }
-}
-
-impl<P: SpanProcessor> SpanProcessor for Counted<P> {
-    fn on_start(&self, span: &mut Span, parent: &Context) {
-        self.inner.on_start(span, parent);
-    }
-
-    fn on_end(&self, span: SpanData) {
-        if span.span_context.is_sampled() {
-            self.outcomes.0.spans_ended.fetch_add(1, Relaxed);
-        }
-        self.inner.on_end(span);
-    }
-
-    fn force_flush(&self) -> OTelSdkResult {
-        self.inner.force_flush()
-    }
-
-    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
-        self.inner.shutdown_with_timeout(timeout)
-    }
-
-    fn set_resource(&mut self, resource: &Resource) {
-        self.inner.set_resource(resource);
-    }
-}
-
-impl<E: PushMetricExporter> PushMetricExporter for Counted<E> {
-    async fn export(&self, metrics: &ResourceMetrics) -> OTelSdkResult {
-        let result = self.inner.export(metrics).await;
-        self.outcomes.exported("metrics", &result, 1, &self.outcomes.0.metrics);
-        result
-    }
-
-    fn force_flush(&self) -> OTelSdkResult {
-        self.inner.force_flush()
-    }
-
-    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
-        self.inner.shutdown_with_timeout(timeout)
-    }
-
-    fn temporality(&self) -> Temporality {
-        self.inner.temporality()
     }
 }

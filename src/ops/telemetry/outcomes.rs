@@ -1,0 +1,396 @@
+//! The outcomes of exports: lost telemetry is counted, and the log tells when exports fail or are too slow.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use opentelemetry::{Context, KeyValue, metrics::Meter};
+use opentelemetry_sdk::{
+    Resource,
+    error::OTelSdkResult,
+    metrics::{Temporality, data::ResourceMetrics, exporter::PushMetricExporter},
+    trace::{Span, SpanData, SpanProcessor},
+};
+use tokio::time::Instant;
+
+use crate::{clock, config};
+
+/// The shortest interval between two lines about slow exports of a signal.
+const SLOW_LINE_INTERVAL: Duration = Duration::from_secs(60);
+
+/// The outcomes of exports. Spans are counted before and after the queue, because the difference is queued or lost.
+#[derive(Debug, Clone)]
+pub(super) struct Outcomes(Arc<Counts>);
+
+#[derive(Debug)]
+struct Counts {
+    queue: Queue,
+    spans: Outcome,
+    metrics: Outcome,
+}
+
+/// The queue of spans, which is the library's own: spans that enter are counted here, and those that leave at an export.
+#[derive(Debug)]
+struct Queue {
+    size: u64,
+    ended: AtomicU64,
+}
+
+/// The outcomes of exports of one signal.
+#[derive(Debug)]
+struct Outcome {
+    signal: &'static str,
+    /// The duration of an export that is too slow: half of the timeout.
+    slow: Duration,
+    exported: AtomicU64,
+    failed: AtomicU64,
+    logged: Mutex<Logged>,
+}
+
+/// A finished export.
+#[derive(Debug, Clone, Copy)]
+struct Export {
+    failed: bool,
+    /// Whether the export took too long, although it succeeded.
+    slow: bool,
+    /// The spans that the full queue has dropped so far.
+    lost: u64,
+    /// Whether more than half of the queue is in use.
+    backlog: bool,
+}
+
+/// What the log has told about a signal.
+#[derive(Debug, Default)]
+struct Logged {
+    failing: bool,
+    slow: bool,
+    /// The lost spans at the last export, and at the last line.
+    lost: u64,
+    lost_at_line: u64,
+    slow_line: Option<Instant>,
+}
+
+/// A line of the log.
+#[derive(Debug, PartialEq, Eq)]
+enum Line {
+    Failed,
+    Recovered,
+    Slow { lost: u64 },
+    FastEnough { lost: u64 },
+}
+
+impl Logged {
+    /// Returns the lines about an export: when exports start to fail or to be too slow, and when they recover. While they
+    /// are too slow, there is a line with the number of lost spans once in [`SLOW_LINE_INTERVAL`].
+    fn after(&mut self, export: Export, now: Instant) -> Vec<Line> {
+        let mut lines = Vec::new();
+        match (self.failing, export.failed) {
+            (false, true) => lines.push(Line::Failed),
+            (true, false) => lines.push(Line::Recovered),
+            _ => {}
+        }
+        self.failing = export.failed;
+        let is_slow = export.slow || export.lost > self.lost;
+        self.lost = export.lost.max(self.lost);
+        let lost = self.lost - self.lost_at_line;
+        let is_due = self.slow_line.is_none_or(|line| now - line >= SLOW_LINE_INTERVAL);
+        if (is_slow || lost > 0) && is_due {
+            lines.push(Line::Slow { lost });
+            (self.slow, self.slow_line, self.lost_at_line) = (true, Some(now), self.lost);
+        } else if self.slow && !is_slow && !export.backlog && !export.failed {
+            lines.push(Line::FastEnough { lost });
+            (self.slow, self.lost_at_line) = (false, self.lost);
+        }
+        lines
+    }
+}
+
+impl Line {
+    /// Logs the line. The collector's error is omitted, because it may hold any data.
+    fn log(&self, signal: &'static str, took: Duration) {
+        let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        match self {
+            Self::Failed => tracing::warn!(signal, "telemetry export failed, data is lost"),
+            Self::Recovered => tracing::info!(signal, "telemetry export recovered"),
+            Self::Slow { lost } => tracing::warn!(signal, lost, duration_ms, "telemetry export is too slow"),
+            Self::FastEnough { lost } => {
+                tracing::info!(signal, lost, duration_ms, "telemetry export is fast enough again")
+            }
+        }
+    }
+}
+
+impl Outcome {
+    fn new(signal: &'static str, timeout: Option<Duration>) -> Self {
+        let slow = timeout.unwrap_or_default() / 2;
+        Self { signal, slow, exported: AtomicU64::new(0), failed: AtomicU64::new(0), logged: Mutex::default() }
+    }
+
+    /// Counts an export of `count` spans or of all metrics, and logs what it changes.
+    async fn of(
+        &self,
+        count: usize,
+        export: impl Future<Output = OTelSdkResult>,
+        queue: Option<&Queue>,
+    ) -> OTelSdkResult {
+        let started = clock::monotonic();
+        let result = export.await;
+        let now = clock::monotonic();
+        let took = now - started;
+        let failed = result.is_err();
+        if failed { &self.failed } else { &self.exported }.fetch_add(count as u64, Relaxed);
+        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = self.exported.load(Relaxed) + self.failed.load(Relaxed);
+        let (lost, backlog) = queue.map_or((0, false), |queue| queue.lost_and_backlog(left, logged.lost));
+        let export = Export { failed, slow: !failed && took > self.slow, lost, backlog };
+        for line in logged.after(export, now) {
+            line.log(self.signal, took);
+        }
+        result
+    }
+}
+
+impl Queue {
+    /// Returns the number of lost spans, and whether more than half of the queue is in use. `left` is the number of
+    /// spans that have left the queue, and `lost` the previous number of lost ones.
+    ///
+    /// Spans are lost while the queue is full. It stays full during the export that is too slow, so that at its end
+    /// all that the queue cannot hold is lost.
+    fn lost_and_backlog(&self, left: u64, lost: u64) -> (u64, bool) {
+        let waiting = self.ended.load(Relaxed).saturating_sub(left);
+        let lost = lost.max(waiting.saturating_sub(self.size));
+        (lost, waiting.saturating_sub(lost) > self.size / 2)
+    }
+}
+
+impl Outcomes {
+    pub(super) fn new(config: &config::Telemetry) -> Self {
+        Self(Arc::new(Counts {
+            queue: Queue { size: config.batch.queue as u64, ended: AtomicU64::new(0) },
+            spans: Outcome::new("spans", config.traces.as_ref().map(|otlp| otlp.timeout)),
+            metrics: Outcome::new("metrics", config.metrics.as_ref().map(|otlp| otlp.timeout)),
+        }))
+    }
+
+    /// Wraps an exporter or processor to count its outcomes.
+    pub(super) fn counted<T>(&self, inner: T) -> Counted<T> {
+        Counted { inner, outcomes: self.clone() }
+    }
+
+    /// Registers the metrics.
+    pub(super) fn register_metrics(&self, meter: &Meter) {
+        let register = |name, unit, description, states: fn(&Counts) -> Vec<(&'static str, &AtomicU64)>| {
+            let counts = self.0.clone();
+            meter
+                .u64_observable_counter(name)
+                .with_unit(unit)
+                .with_description(description)
+                .with_callback(move |counter| {
+                    for (state, count) in states(&counts) {
+                        counter.observe(count.load(Relaxed), &[KeyValue::new("state", state)]);
+                    }
+                })
+                .build();
+        };
+        register(
+            "scm_gateway.telemetry.spans",
+            "{span}",
+            "Spans by state: ended, exported, failed; ended and neither of the others is waiting or lost",
+            |c| vec![("ended", &c.queue.ended), ("exported", &c.spans.exported), ("failed", &c.spans.failed)],
+        );
+        register(
+            "scm_gateway.telemetry.metric_exports",
+            "{export}",
+            "Exports of all metrics by state: exported, failed",
+            |c| vec![("exported", &c.metrics.exported), ("failed", &c.metrics.failed)],
+        );
+    }
+}
+
+/// An exporter or processor with counted outcomes.
+#[derive(Debug)]
+pub(super) struct Counted<T> {
+    inner: T,
+    outcomes: Outcomes,
+}
+
+impl<E: opentelemetry_sdk::trace::SpanExporter> opentelemetry_sdk::trace::SpanExporter for Counted<E> {
+    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+        let Counts { queue, spans, .. } = &*self.outcomes.0;
+        spans.of(batch.len(), self.inner.export(batch), Some(queue)).await
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.inner.shutdown_with_timeout(timeout)
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        self.inner.force_flush()
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.inner.set_resource(resource);
+    }
+}
+
+impl<P: SpanProcessor> SpanProcessor for Counted<P> {
+    fn on_start(&self, span: &mut Span, parent: &Context) {
+        self.inner.on_start(span, parent);
+    }
+
+    fn on_end(&self, span: SpanData) {
+        let is_sampled = span.span_context.is_sampled();
+        self.inner.on_end(span);
+        // Counted last, so that a span on its way into the queue is never taken for a lost one.
+        if is_sampled {
+            self.outcomes.0.queue.ended.fetch_add(1, Relaxed);
+        }
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        self.inner.force_flush()
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.inner.shutdown_with_timeout(timeout)
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.inner.set_resource(resource);
+    }
+}
+
+impl<E: PushMetricExporter> PushMetricExporter for Counted<E> {
+    async fn export(&self, metrics: &ResourceMetrics) -> OTelSdkResult {
+        self.outcomes.0.metrics.of(1, self.inner.export(metrics), None).await
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        self.inner.force_flush()
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.inner.shutdown_with_timeout(timeout)
+    }
+
+    fn temporality(&self) -> Temporality {
+        self.inner.temporality()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry_sdk::error::OTelSdkError;
+
+    use super::*;
+
+    /// An export that succeeded in time.
+    const GOOD: Export = Export { failed: false, slow: false, lost: 0, backlog: false };
+
+    #[tokio::test(start_paused = true)]
+    async fn slow_exports_are_logged_once_a_minute() {
+        let lost = |lost| Export { lost, ..GOOD };
+        let slow = Export { slow: true, ..GOOD };
+        let backlog = |lost| Export { lost, backlog: true, ..GOOD };
+        let failed = |lost| Export { failed: true, lost, ..GOOD };
+        // Seconds since the previous export, the export, and its lines.
+        type Step<'a> = (u64, Export, &'a [Line]);
+        let table: [(&str, &[Step<'_>]); 6] = [
+            ("in time", &[(0, GOOD, &[]), (60, GOOD, &[]), (0, backlog(0), &[])]),
+            (
+                "slow",
+                &[
+                    (0, slow, &[Line::Slow { lost: 0 }]),
+                    (59, slow, &[]),
+                    (1, slow, &[Line::Slow { lost: 0 }]),
+                    (1, GOOD, &[Line::FastEnough { lost: 0 }]),
+                    (1, GOOD, &[]),
+                ],
+            ),
+            (
+                "lost spans are counted since the last line",
+                &[
+                    (0, lost(3), &[Line::Slow { lost: 3 }]),
+                    (10, lost(5), &[]),
+                    (10, lost(9), &[]),
+                    (40, lost(10), &[Line::Slow { lost: 7 }]),
+                    (10, lost(12), &[]),
+                    (10, backlog(12), &[]),
+                    (10, lost(12), &[Line::FastEnough { lost: 2 }]),
+                ],
+            ),
+            (
+                "a loss within the minute is logged after it",
+                &[
+                    (0, lost(1), &[Line::Slow { lost: 1 }]),
+                    (1, lost(1), &[Line::FastEnough { lost: 0 }]),
+                    (1, lost(4), &[]),
+                    (1, lost(4), &[]),
+                    (57, lost(4), &[Line::Slow { lost: 3 }]),
+                    (1, lost(4), &[Line::FastEnough { lost: 0 }]),
+                ],
+            ),
+            ("failing", &[(0, failed(0), &[Line::Failed]), (1, failed(0), &[]), (1, GOOD, &[Line::Recovered])]),
+            (
+                "failing and losing",
+                &[
+                    (0, failed(2), &[Line::Failed, Line::Slow { lost: 2 }]),
+                    (60, failed(5), &[Line::Slow { lost: 3 }]),
+                    (1, failed(5), &[]),
+                    (1, lost(5), &[Line::Recovered, Line::FastEnough { lost: 0 }]),
+                ],
+            ),
+        ];
+        for (name, exports) in table {
+            let mut logged = Logged::default();
+            for (index, (seconds, export, lines)) in exports.iter().enumerate() {
+                tokio::time::advance(Duration::from_secs(*seconds)).await;
+                assert_eq!(logged.after(*export, clock::monotonic()), *lines, "{name}, export {index}");
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn success_after_half_of_the_timeout_is_too_slow() {
+        let outcome = Outcome::new("metrics", Some(Duration::from_secs(10)));
+        let export = async |seconds, result| {
+            let export = async {
+                tokio::time::sleep(Duration::from_secs(seconds)).await;
+                result
+            };
+            let _ = outcome.of(1, export, None).await;
+            let logged = outcome.logged.lock().unwrap();
+            (logged.slow, logged.failing)
+        };
+        let failure = || Err(OTelSdkError::InternalFailure(String::new()));
+        assert_eq!(export(5, Ok(())).await, (false, false));
+        assert_eq!(export(10, failure()).await, (false, true));
+        assert_eq!(export(6, Ok(())).await, (true, false));
+        assert_eq!(export(0, failure()).await, (true, true));
+        assert_eq!(export(0, Ok(())).await, (false, false));
+    }
+
+    #[test]
+    fn spans_beyond_the_queue_are_lost() {
+        let queue = |ended| Queue { size: 10, ended: AtomicU64::new(ended) };
+        // Ended spans, spans that left the queue, spans known as lost.
+        let table = [
+            ((0, 0, 0), (0, false)),
+            ((5, 0, 0), (0, false)),
+            ((6, 0, 0), (0, true)),
+            ((10, 0, 0), (0, true)),
+            ((13, 0, 0), (3, true)),
+            ((13, 5, 3), (3, false)),
+            ((13, 10, 3), (3, false)),
+            ((24, 10, 3), (4, true)),
+            ((0, 1, 0), (0, false)),
+        ];
+        for ((ended, left, lost), expected) in table {
+            assert_eq!(queue(ended).lost_and_backlog(left, lost), expected, "{ended} {left} {lost}");
+        }
+    }
+}
