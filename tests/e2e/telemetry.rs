@@ -307,8 +307,11 @@ async fn headers_are_sent_unless_a_warning_rejects_them() {
         for (headers, expected, rejected) in table {
             let sink = Sink::start(is_grpc, None).await;
             let endpoint = format!("http://{}", sink.address);
-            let target =
-                [("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()), ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)];
+            let target = [
+                ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
+                ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol),
+                ("RUST_LOG", "trace"),
+            ];
             let log = one_call(&[&target, headers].concat()).await;
             let received = sink.requests(1).await.remove(0);
             let sent: Vec<_> = ["api-key", "x-b"]
@@ -351,6 +354,48 @@ async fn resource_attributes_are_decoded_or_all_discarded() {
         let values = ["1st.key", "key", "service.name"].map(|key| resource.get(key).map(String::as_str));
         let expected = if decoded { [Some("a,b\n\0"), Some("你")] } else { [None, None] };
         assert_eq!(values, [expected[0], expected[1], Some("scm-gateway")]);
+    }
+}
+
+#[tokio::test]
+async fn spans_lost_to_a_slow_collector_are_logged() {
+    const QUEUE: u64 = 4;
+    let emulator = emulator().await;
+    for (protocol, is_grpc) in PROTOCOLS {
+        let sink = Sink::start(is_grpc, None).await;
+        let endpoint = format!("http://{}", sink.address);
+        let variables = [
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol),
+            ("OTEL_EXPORTER_OTLP_TIMEOUT", "600000"),
+            ("OTEL_METRICS_EXPORTER", "none"),
+            ("OTEL_BSP_MAX_QUEUE_SIZE", &QUEUE.to_string()),
+            ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "1"),
+        ];
+        let mut process = Process::start(&emulator.endpoint(), &variables).await;
+        let ended = |metrics: &str| {
+            let is_ended = |line: &&str| line.starts_with("scm_gateway_telemetry_spans") && line.contains("\"ended\"");
+            let line = metrics.lines().find(is_ended).unwrap();
+            line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap()
+        };
+        let mut client = client(&process.address).await;
+        sink.hold();
+        client.save_info(sample()).await.unwrap();
+        sink.requests(1).await;
+        for _ in 0..5 {
+            client.save_info(sample()).await.unwrap();
+        }
+        while ended(&process.metrics().await) < 12 {}
+        sink.release();
+
+        let line = process.line("telemetry export is too slow").await;
+        assert_eq!((&line["level"], &line["signal"]), (&"WARN".into(), &"spans".into()), "{protocol} {line}");
+        assert_eq!(line["lost"], 12 - 1 - QUEUE, "{protocol} {line}");
+        let line = process.line("telemetry export is fast enough again").await;
+        assert_eq!((&line["level"], &line["lost"]), (&"INFO".into(), &0.into()), "{protocol} {line}");
+        process.signal("TERM");
+        process.end().await;
+        assert_eq!(sink.spans().len() as u64, 1 + QUEUE);
     }
 }
 
