@@ -141,3 +141,24 @@ impl HttpClient for OtlpClient {
         self.client.send_bytes(request)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_output_has_no_header_values() {
+        let otlp = Otlp {
+            protocol: OtlpProtocol::HttpProtobuf,
+            endpoint: "http://collector:4318".to_owned(),
+            timeout: std::time::Duration::from_secs(10),
+            gzip: false,
+            tls: OtlpTls::default(),
+            headers: vec![("api-key".to_owned(), "s3cr3t".into())],
+        };
+        let client = OtlpClient { client: http_client(&otlp).unwrap(), headers: headers(&otlp) };
+        assert_eq!(client.headers["api-key"], "s3cr3t");
+        let shown = format!("{client:?} {otlp:?}");
+        assert!(shown.contains("api-key") && !shown.contains("s3cr3t"), "{shown}");
+    }
+}
