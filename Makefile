@@ -2,7 +2,7 @@
 # Each target installs the tools that it needs, and reports what it had to skip.
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart emulator test lint format doc secrets proto proto-release instructions instructions-write rig \
+.PHONY: help quickstart emulator test interleavings lint format doc secrets proto proto-release instructions instructions-write rig \
   rig-write bench scaling conformance dependencies deploy pictures pictures-write clients programs programs-write fuzz ci
 
 help: ## list the commands
@@ -24,6 +24,10 @@ lint: ## check format, clippy and rustdoc
 
 format: ## format the Rust sources
 	cargo fmt --all
+
+interleavings: ## explore the interleavings of calls around circuit breaker, credentials, throttle and quotas
+	cargo test --locked --lib --features shuttle interleavings
+	cargo clippy --locked --lib --tests --features shuttle -- -D warnings
 
 secrets: ## look for secrets and personal data in everything that the suites logged (after `make test`)
 	tests/secrets.sh
@@ -79,4 +83,4 @@ programs-write: ## copy the programs into README.md and docs/clients
 fuzz: ## fuzz for a minute and a half; needs nightly Rust and cargo-fuzz
 	tests/fuzz.sh
 
-ci: proto lint test secrets instructions quickstart conformance dependencies deploy clients programs fuzz ## run everything
+ci: proto lint test interleavings secrets instructions quickstart conformance dependencies deploy clients programs fuzz ## run everything

@@ -26,6 +26,7 @@
 //! | [`reload`] | reloads of credentials and certificates |
 //! | [`ops`] | admin listener, `--health`, readiness, telemetry |
 //! | [`runtime`] | one runtime for each worker thread |
+//! | `sync` | the locks of shared state, which tests can replace |
 //! | [`clock`], [`jitter`] | the only sources of time and of randomness |
 //!
 //! `grpc` uses `validate` and `scm`; `scm` never uses `grpc`; there are no import cycles, not even through generated code.
@@ -42,6 +43,7 @@ pub mod proto;
 pub mod reload;
 pub mod runtime;
 pub mod scm;
+mod sync;
 pub mod validate;
 
 pub use app::run;

@@ -14,17 +14,18 @@ use syn::{
 };
 
 /// The top-level modules that each top-level module may use.
-const MAY_USE: [(&str, &[&str]); 12] = [
+const MAY_USE: [(&str, &[&str]); 13] = [
     ("clock", &[]),
     ("jitter", &[]),
     ("error", &[]),
+    ("sync", &[]),
     ("runtime", &[]),
     ("proto", &[]),
     ("validate", &["error", "proto"]),
     ("config", &["clock", "proto", "validate"]),
     ("ops", &["clock", "config"]),
-    ("scm", &["clock", "config", "error", "jitter", "ops", "proto", "runtime", "validate"]),
-    ("grpc", &["clock", "config", "error", "jitter", "ops", "proto", "runtime", "scm", "validate"]),
+    ("scm", &["clock", "config", "error", "jitter", "ops", "proto", "runtime", "sync", "validate"]),
+    ("grpc", &["clock", "config", "error", "jitter", "ops", "proto", "runtime", "scm", "sync", "validate"]),
     ("reload", &["clock", "config", "grpc", "ops", "scm"]),
     ("app", &["clock", "config", "grpc", "ops", "reload", "runtime", "scm"]),
 ];

@@ -163,3 +163,6 @@ impl Upstream {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use futures_util::future::OptionFuture;
 use tokio::{
-    sync::watch,
+    sync::Notify,
     time::{Instant, timeout_at},
 };
 
@@ -16,6 +16,7 @@ use crate::{
     clock,
     config::secret::Credentials,
     error::{Error, Progress, Reason},
+    sync::{Mutex, MutexGuard},
 };
 
 mod lockout;
@@ -25,14 +26,19 @@ mod versions;
 
 use lockout::{Admit, Grant};
 pub(super) use lockout::{AuthOutcome, LockoutGuards};
-use versions::{Pending, TrialEnd, Version, Versions};
+use versions::{Pending, Permit, TrialEnd, Version, Versions};
 
 /// A project's credentials, which can be replaced while calls use them. Clones share them.
 #[derive(Debug, Clone)]
-pub(super) struct LiveCredentials {
+pub(super) struct LiveCredentials(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
     project_id: Arc<str>,
     guards: Arc<LockoutGuards>,
-    versions: watch::Sender<Versions>,
+    versions: Mutex<Versions>,
+    /// Notified when credentials are installed or removed, and when a trial ends.
+    changed: Notify,
 }
 
 /// A permit to sign one attempt. Dropped without an outcome, it records [`AuthOutcome::Unknown`].
@@ -48,7 +54,8 @@ pub(super) struct SigningPermit {
 impl LiveCredentials {
     /// Creates the credentials of a project. Projects with the same access key have to share `guards`.
     pub(super) fn new(project_id: Arc<str>, credentials: Option<Credentials>, guards: Arc<LockoutGuards>) -> Self {
-        let live = Self { project_id, guards, versions: watch::Sender::default() };
+        let inner = Inner { project_id, guards, versions: Mutex::default(), changed: Notify::new() };
+        let live = Self(Arc::new(inner));
         if let Some(credentials) = credentials {
             live.install(credentials);
         }
@@ -57,70 +64,60 @@ impl LiveCredentials {
 
     /// Waits for credentials and a permit until the deadline.
     pub(super) async fn permit(&self, deadline: Instant) -> Result<SigningPermit, Error> {
-        let mut changes = self.versions.subscribe();
+        if let Some(permit) = self.try_acquire(deadline)? {
+            return Ok(permit);
+        }
+        timeout_at(deadline, self.acquire(deadline)).await.unwrap_or_else(|_| Err(self.waited()))
+    }
+
+    /// Waits for credentials and a permit.
+    async fn acquire(&self, deadline: Instant) -> Result<SigningPermit, Error> {
         loop {
-            let (current, pending) = changes.borrow_and_update().both();
-            if current.is_none() && pending.is_none() {
-                let waited = timeout_at(deadline, changes.changed()).await;
-                waited.map_err(|_| no_credentials())?.expect("the sender lives as long as these credentials");
-                continue;
-            }
-            // Created before the check, so that a permit released after the check wakes this call.
-            let released = [&current, &pending].map(|version| version.as_ref().map(Version::released));
-            let now = clock::monotonic();
-            if now > deadline {
-                return Err(Error::deadline_before_send("deadline too short"));
-            }
-            match self.try_acquire(current.as_ref(), pending.as_ref(), now) {
-                Admit::Granted(permit) => return Ok(permit),
-                Admit::Suspended(wait) => return Err(Error::retry_later(Reason::UpstreamCredentials, wait)),
-                Admit::Wait => {}
+            // Created before the check, so that a change or a release after the check wakes this call.
+            let changed = self.0.changed.notified();
+            let versions = self.lock().both();
+            let released = versions.each_ref().map(|version| version.as_ref().map(Version::released));
+            if let Some(permit) = self.try_acquire(deadline)? {
+                return Ok(permit);
             }
             let [current_released, pending_released] = released.map(OptionFuture::from);
-            let changed = async {
-                tokio::select! {
-                    Some(()) = current_released => {}
-                    Some(()) = pending_released => {}
-                    _ = changes.changed() => {}
-                }
-            };
-            let waited = timeout_at(deadline, changed).await;
-            waited.map_err(|_| Error::deadline_before_send("waiting for credential verification"))?;
-        }
-    }
-
-    /// Returns a permit: for the trial of the pending credentials if none is in flight, otherwise for the current ones.
-    fn try_acquire(&self, current: Option<&Version>, pending: Option<&Version>, now: Instant) -> Admit<SigningPermit> {
-        let trial = pending.map(|version| self.try_trial(version, now));
-        match (trial, current) {
-            (Some(Admit::Granted(permit)), _) => Admit::Granted(permit),
-            (trial, Some(version)) => match (version.guard.try_acquire(now), trial) {
-                (Admit::Granted(grant), _) => Admit::Granted(SigningPermit::new(version.clone(), grant, None)),
-                (Admit::Suspended(_), Some(Admit::Wait)) | (Admit::Wait, _) => Admit::Wait,
-                (Admit::Suspended(wait), Some(Admit::Suspended(other))) => Admit::Suspended(wait.min(other)),
-                (Admit::Suspended(wait), _) => Admit::Suspended(wait),
-            },
-            (Some(trial), None) => trial,
-            (None, None) => Admit::Wait,
-        }
-    }
-
-    /// Returns a permit for the trial of the pending credentials. They may have been replaced since `version` was read.
-    fn try_trial(&self, version: &Version, now: Instant) -> Admit<SigningPermit> {
-        let mut admit = Admit::Wait;
-        self.versions.send_if_modified(|versions| {
-            if let Some(pending) = versions.pending_of(&version.credentials) {
-                admit = pending.try_acquire(now);
+            tokio::select! {
+                biased; // all do the same
+                () = changed => {}
+                Some(()) = current_released => {}
+                Some(()) = pending_released => {}
             }
-            false // the start of a trial wakes nobody
-        });
-        admit.map(|grant| SigningPermit::new(version.clone(), grant, Some(self.clone())))
+        }
+    }
+
+    /// Returns a permit if one is free.
+    fn try_acquire(&self, deadline: Instant) -> Result<Option<SigningPermit>, Error> {
+        let now = clock::monotonic();
+        if now > deadline {
+            return Err(Error::deadline_before_send("deadline too short"));
+        }
+        match self.lock().try_acquire(now) {
+            Admit::Granted(Permit { version, grant, is_trial }) => {
+                let trial_of = is_trial.then(|| self.clone());
+                Ok(Some(SigningPermit { version, grant, outcome: AuthOutcome::Unknown, trial_of }))
+            }
+            Admit::Wait => Ok(None),
+            Admit::Suspended(wait) => Err(Error::retry_later(Reason::UpstreamCredentials, wait)),
+        }
+    }
+
+    /// Returns the error of a call that has waited until its deadline.
+    fn waited(&self) -> Error {
+        if self.lock().is_empty() {
+            Error { cause: Some("no credentials"), ..Error::new(Reason::UpstreamCredentials, Progress::NotSent) }
+        } else {
+            Error::deadline_before_send("waiting for credential verification")
+        }
     }
 
     fn end_trial(&self, credentials: &Arc<Credentials>, outcome: AuthOutcome, now: Instant) {
-        let mut end = None;
-        self.versions.send_modify(|versions| end = versions.end_trial(credentials, outcome, now));
-        let project_id = &*self.project_id;
+        let end = self.change(|versions| versions.end_trial(credentials, outcome, now));
+        let project_id = &*self.0.project_id;
         match end {
             Some(TrialEnd::Accepted) => tracing::info!(project_id, "new credentials accepted"),
             Some(TrialEnd::Rejected) => {
@@ -133,45 +130,49 @@ impl LiveCredentials {
     /// Installs new credentials. The ones in use stay in use until SCM has accepted the new ones, if it has accepted the
     /// ones in use.
     pub(super) fn install(&self, credentials: Credentials) {
-        let guard = self.guards.get(&credentials.access_key);
+        let guard = self.0.guards.get(&credentials.access_key);
         let version = Version { credentials: Arc::new(credentials), guard };
-        self.versions.send_modify(|versions| versions.install(version));
+        self.change(|versions| versions.install(version));
     }
 
     /// Removes credentials that have expired, whether in use or not.
     pub(super) fn remove(&self, credentials: &Credentials) {
-        self.versions.send_modify(|versions| versions.remove(credentials));
+        self.change(|versions| versions.remove(credentials));
     }
 
     /// Allows one request at a time until one is accepted, because SCM may now reject signatures that it accepted before.
     pub(super) fn reverify(&self) {
-        if let Some(current) = &self.versions.borrow().current {
-            current.guard.reverify();
-        }
+        self.lock().both().iter().flatten().for_each(|version| version.guard.reverify());
     }
 
     /// Returns whether calls are rejected because all credentials are suspended.
     pub(super) fn is_suspended(&self) -> bool {
-        self.versions.borrow().is_suspended(clock::monotonic())
+        self.lock().is_suspended(clock::monotonic())
     }
 
     /// Returns whether any credentials are usable. Suspended credentials count as usable once the suspension is over,
     /// because an unready instance would get no traffic to probe with.
     pub(super) fn is_usable(&self) -> bool {
-        self.versions.borrow().is_usable(clock::monotonic())
+        self.lock().is_usable(clock::monotonic())
     }
 
     /// Returns whether SCM has rejected the pending credentials, or `None` if there are none.
     pub(super) fn is_pending_rejected(&self) -> Option<bool> {
-        self.versions.borrow().pending.as_ref().map(Pending::is_rejected)
+        self.lock().pending.as_ref().map(Pending::is_rejected)
+    }
+
+    fn change<T>(&self, work: impl FnOnce(&mut Versions) -> T) -> T {
+        let result = work(&mut self.lock());
+        self.0.changed.notify_waiters();
+        result
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Versions> {
+        self.0.versions.lock().expect("no panic while the lock is held")
     }
 }
 
 impl SigningPermit {
-    fn new(version: Version, grant: Grant, trial_of: Option<LiveCredentials>) -> Self {
-        Self { version, grant, outcome: AuthOutcome::Unknown, trial_of }
-    }
-
     /// Returns the credentials that sign the attempt.
     pub(super) fn credentials(&self) -> &Credentials {
         &self.version.credentials
@@ -197,10 +198,6 @@ impl Drop for SigningPermit {
             live.end_trial(&self.version.credentials, self.outcome, now);
         }
     }
-}
-
-fn no_credentials() -> Error {
-    Error { cause: Some("no credentials"), ..Error::new(Reason::UpstreamCredentials, Progress::NotSent) }
 }
 
 #[cfg(test)]

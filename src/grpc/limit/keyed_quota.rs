@@ -1,9 +1,8 @@
 //! A quota per key: limits what each caller may use of a shared resource at the same time.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard},
-};
+use std::{collections::HashMap, sync::Arc};
+
+use crate::sync::{Mutex, MutexGuard};
 
 /// The amounts in use, by key.
 #[derive(Debug, Clone)]
@@ -84,9 +83,12 @@ impl Drop for KeyedPermit {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::{collections::HashMap, sync::Arc};
 
-    use super::KeyedQuota;
+    use proptest::{prelude::*, sample::Index};
+    use proptest_state_machine::{ReferenceStateMachine, StateMachineTest, prop_state_machine};
+
+    use super::{KeyedPermit, KeyedQuota};
 
     #[test]
     fn each_key_has_its_quota_and_permits_are_returned() {
@@ -118,5 +120,142 @@ mod tests {
         assert!(quota.try_acquire(&a, 7).is_some());
         drop(part);
         assert!(quota.try_acquire(&a, 10).is_some());
+    }
+
+    const MAX: usize = 10;
+
+    #[derive(Debug, Clone)]
+    enum Event {
+        Acquire(&'static str, usize),
+        Grow(Index, usize),
+        Split(Index, usize),
+        Drop(Index),
+    }
+
+    /// The permits: key and amount of each.
+    struct Reference;
+
+    type Permits = Vec<(&'static str, usize)>;
+
+    fn fits(permits: &Permits, key: &str, amount: usize) -> bool {
+        permits.iter().filter(|(other, _)| *other == key).map(|(_, amount)| amount).sum::<usize>() + amount <= MAX
+    }
+
+    impl ReferenceStateMachine for Reference {
+        type State = Permits;
+        type Transition = Event;
+
+        fn init_state() -> BoxedStrategy<Permits> {
+            Just(Vec::new()).boxed()
+        }
+
+        fn transitions(_: &Permits) -> BoxedStrategy<Event> {
+            let amount = || 0..=MAX + 1;
+            prop_oneof![
+                (prop_oneof![Just("a"), Just("b")], amount()).prop_map(|(key, amount)| Event::Acquire(key, amount)),
+                (any::<Index>(), amount()).prop_map(|(index, amount)| Event::Grow(index, amount)),
+                (any::<Index>(), amount()).prop_map(|(index, amount)| Event::Split(index, amount)),
+                any::<Index>().prop_map(Event::Drop),
+            ]
+            .boxed()
+        }
+
+        fn preconditions(permits: &Permits, event: &Event) -> bool {
+            match event {
+                Event::Acquire(..) => true,
+                Event::Grow(..) | Event::Drop(_) => !permits.is_empty(),
+                Event::Split(index, amount) => !permits.is_empty() && *amount <= index.get(permits).1,
+            }
+        }
+
+        fn apply(mut permits: Permits, event: &Event) -> Permits {
+            match event {
+                Event::Acquire(key, amount) if fits(&permits, key, *amount) => permits.push((key, *amount)),
+                Event::Grow(index, amount) => {
+                    let index = index.index(permits.len());
+                    if fits(&permits, permits[index].0, *amount) {
+                        permits[index].1 += amount;
+                    }
+                }
+                Event::Split(index, amount) => {
+                    let index = index.index(permits.len());
+                    permits[index].1 -= amount;
+                    permits.push((permits[index].0, *amount));
+                }
+                Event::Drop(index) => drop(permits.remove(index.index(permits.len()))),
+                Event::Acquire(..) => {}
+            }
+            permits
+        }
+    }
+
+    struct Quota(KeyedQuota, Vec<KeyedPermit>);
+
+    impl StateMachineTest for Quota {
+        type SystemUnderTest = Self;
+        type Reference = Reference;
+
+        fn init_test(_: &Permits) -> Self {
+            Self(KeyedQuota::new(MAX), Vec::new())
+        }
+
+        fn apply(Self(quota, mut permits): Self, expected: &Permits, event: Event) -> Self {
+            let index = |index: Index, permits: &Vec<_>| index.index(permits.len());
+            match event {
+                Event::Acquire(key, amount) => permits.extend(quota.try_acquire(&key.into(), amount)),
+                Event::Grow(at, amount) => {
+                    let at = index(at, &permits);
+                    permits[at].try_grow(amount);
+                }
+                Event::Split(at, amount) => {
+                    let at = index(at, &permits);
+                    let part = permits[at].split(amount);
+                    permits.push(part);
+                }
+                Event::Drop(at) => drop(permits.remove(index(at, &permits))),
+            }
+            let actual: Vec<_> = permits.iter().map(|permit| (&*permit.key, permit.amount)).collect();
+            assert_eq!(actual, *expected);
+            let mut in_use = HashMap::<Arc<str>, usize>::new();
+            expected.iter().for_each(|(key, amount)| *in_use.entry((*key).into()).or_default() += amount);
+            let counted = quota.lock().clone();
+            assert!(counted.iter().all(|(key, amount)| in_use.get(key).copied().unwrap_or_default() == *amount));
+            assert!(in_use.iter().all(|(key, amount)| counted.get(key).copied().unwrap_or_default() == *amount));
+            Self(quota, permits)
+        }
+
+        fn teardown(Self(quota, permits): Self, _: Permits) {
+            drop(permits);
+            assert!(quota.lock().is_empty(), "no entry stays for a key without permits");
+        }
+    }
+
+    prop_state_machine! {
+        #[test]
+        fn quotas_are_exact_and_leave_nothing_behind(sequential 1..40 => Quota);
+    }
+
+    #[cfg(feature = "shuttle")]
+    #[test]
+    fn interleavings_of_permits_never_exceed_the_quota() {
+        shuttle::check_dfs(
+            || {
+                let quota = KeyedQuota::new(3);
+                let key = Arc::<str>::from("a");
+                let threads = [2, 2].map(|amount| {
+                    let (quota, key) = (quota.clone(), key.clone());
+                    shuttle::thread::spawn(move || {
+                        let mut permit = quota.try_acquire(&key, amount);
+                        let part = permit.as_mut().map(|permit| permit.split(1));
+                        assert!(quota.lock().values().sum::<usize>() <= 3);
+                        drop(permit);
+                        drop(part);
+                    })
+                });
+                threads.into_iter().for_each(|thread| thread.join().unwrap());
+                assert!(quota.lock().is_empty());
+            },
+            Some(100_000),
+        );
     }
 }

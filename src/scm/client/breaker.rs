@@ -1,9 +1,6 @@
 //! The circuit breaker in front of SCM: opens after failed calls in a row, then lets one probe at a time through.
 
-use std::{
-    sync::{Mutex, MutexGuard},
-    time::Duration,
-};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -12,6 +9,7 @@ use crate::{
     clock, config,
     error::{Error, Progress, Reason},
     jitter,
+    sync::{Mutex, MutexGuard},
 };
 
 /// What an attempt or a call says about SCM.
@@ -113,9 +111,7 @@ impl Breaker {
         let Inner { state, response_time } = &mut *self.lock();
         let outcome = match attempt {
             // The deadline was exceeded, or the caller has gone, which clients do at their deadline.
-            AttemptTime::Pending(since) if response_time.is_exceeded_by(clock::monotonic() - since) => {
-                Outcome::Failure
-            }
+            AttemptTime::Pending(since) if response_time.is_exceeded_by(clock::monotonic() - since) => Outcome::Failure,
             AttemptTime::Responded(time) => {
                 response_time.observe(time);
                 outcome
@@ -123,7 +119,7 @@ impl Breaker {
             AttemptTime::Pending(_) | AttemptTime::Irrelevant => outcome,
         };
         *state = match (*state, probe, outcome) {
-            (State::HalfOpen { .. }, true, Outcome::Success) => {
+            (State::Open { .. } | State::HalfOpen { .. }, true, Outcome::Success) => {
                 tracing::info!(project_id = self.project_id, "circuit closed");
                 State::Closed { failures: 0 }
             }

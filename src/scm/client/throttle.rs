@@ -3,10 +3,7 @@
 //! The cooldown is SCM's `Retry-After`. Without one, which is usual, it is one second and doubles with each further 429.
 //! Other calls are rejected until the probe succeeds, because SCM would throttle them together again.
 
-use std::{
-    sync::{Mutex, MutexGuard},
-    time::Duration,
-};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -14,6 +11,7 @@ use crate::{
     clock,
     error::{Error, Progress, Reason},
     jitter,
+    sync::{Mutex, MutexGuard},
 };
 
 /// The first and the longest cooldown without a `Retry-After`. SCM's FAQ advises seconds, its quotas count by the minute.

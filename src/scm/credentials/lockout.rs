@@ -2,15 +2,14 @@
 //!
 //! Rejections are counted per access key, over all projects that sign with it, because SCM counts them that way too.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard},
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::{sync::Notify, time::Instant};
 
-use crate::error::{Error, Reason};
+use crate::{
+    error::{Error, Reason},
+    sync::{Mutex, MutexGuard},
+};
 
 /// Rejections in a row that suspend an access key.
 pub(super) const MAX_REJECTIONS: u32 = 2;
@@ -63,7 +62,7 @@ impl LockoutGuards {
         let mut guards = self.0.lock().expect("no panic while the lock is held");
         // Drops guards without a user, except those whose rejections SCM still counts. Access keys change rarely, so
         // that this list is always short, and the count of users is exact under the lock.
-        guards.retain(|_, guard| Arc::strong_count(guard) > 1 || guard.lock().rejections > 0);
+        guards.retain(|_, guard| Arc::strong_count(guard) > 1 || guard.lock().has_rejections());
         guards.entry(access_key.to_owned()).or_default().clone()
     }
 }
@@ -97,15 +96,28 @@ struct State {
     trust: Trust,
     /// Rejections in a row.
     rejections: u32,
-    /// Counts all rejections. An attempt that started in an earlier epoch cannot verify the credentials.
+    /// Counts all rejections. An attempt that started in an earlier epoch says nothing about the access key.
     epoch: u64,
+    /// Counts clock jumps. An attempt that started before one does not verify the access key.
+    clock_jumps: u64,
     in_flight: u32,
+    /// Whether a trial is in flight.
+    in_trial: bool,
+    /// Whether SCM accepted the last signature that was not a trial.
+    accepted: bool,
+    /// Rejected trials of an accepted access key since then. They suspend only further trials.
+    rejected_trials: u32,
+    /// Whether the outcome of a trial since then is unknown: SCM may have counted a rejection.
+    unknown_trial: bool,
+    /// After too many rejected trials of an accepted access key, the next one starts after this time.
+    trials_after: Option<Instant>,
 }
 
 /// What a permit has to give back.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Grant {
     epoch: u64,
+    clock_jumps: u64,
     probe: bool,
     trial: bool,
 }
@@ -173,8 +185,13 @@ impl LockoutGuard {
 
     /// Returns whether SCM has accepted the access key and has not rejected it since.
     pub(super) fn is_accepted(&self) -> bool {
+        self.lock().accepted
+    }
+
+    /// Returns whether the accepted secret has to reset SCM's count before another trial.
+    pub(super) fn needs_acceptance(&self) -> bool {
         let state = self.lock();
-        state.trust == Trust::Verified || state.trust == Trust::Suspect && state.rejections == 0
+        state.accepted && (state.has_rejections() || state.unknown_trial)
     }
 
     /// Returns whether requests are rejected.
@@ -209,15 +226,24 @@ impl State {
             Trust::Unverified | Trust::Suspect | Trust::Verified => false,
         };
         self.in_flight += 1;
-        Admit::Granted(Grant { epoch: self.epoch, probe, trial: false })
+        Admit::Granted(Grant { epoch: self.epoch, clock_jumps: self.clock_jumps, probe, trial: false })
     }
 
     fn try_acquire_trial(&mut self, now: Instant) -> Admit<Grant> {
-        // Between two rejected trials, the accepted secret has to reset SCM's count.
-        if self.trust == Trust::Verified && self.rejections > 0 {
+        if let Some(after) = self.trials_after.filter(|after| now < *after) {
+            return Admit::Suspended(after - now);
+        }
+        if self.in_trial {
             return Admit::Wait;
         }
-        self.try_acquire(now).map(|grant| Grant { trial: true, ..grant })
+        self.try_acquire(now).map(|grant| {
+            self.in_trial = true;
+            Grant { trial: true, ..grant }
+        })
+    }
+
+    fn has_rejections(&self) -> bool {
+        self.rejections + self.rejected_trials > 0
     }
 
     fn lift_suspension(&mut self) {
@@ -229,6 +255,7 @@ impl State {
     fn reverify(&mut self) {
         if !self.is_suspended() {
             self.trust = Trust::Suspect;
+            self.clock_jumps += 1;
         }
     }
 
@@ -238,6 +265,10 @@ impl State {
 
     fn record(&mut self, outcome: AuthOutcome, grant: Grant, now: Instant) {
         self.in_flight -= 1;
+        self.in_trial &= !grant.trial;
+        if grant.trial && self.accepted && matches!(outcome, AuthOutcome::Rejected | AuthOutcome::Unknown) {
+            return self.record_failed_trial(outcome, now);
+        }
         let is_current = grant.epoch == self.epoch;
         // A request signed before the clock skew was known says nothing new.
         let is_rejection = outcome == AuthOutcome::Rejected || outcome == AuthOutcome::ClockSkewed && is_current;
@@ -245,19 +276,24 @@ impl State {
             self.rejections += 1;
             self.epoch += 1;
         }
+        self.accepted &= outcome != AuthOutcome::Rejected;
         self.trust = match (self.trust, outcome) {
             (_, AuthOutcome::Accepted) if is_current => {
                 if self.is_suspended() {
                     tracing::info!("access key accepted again");
                 }
+                self.accepted = true;
                 self.rejections = 0;
-                Trust::Verified
+                self.rejected_trials = 0;
+                self.unknown_trial = false;
+                self.trials_after = None;
+                if grant.clock_jumps == self.clock_jumps { Trust::Verified } else { Trust::Suspect }
             }
-            (Trust::Verified, AuthOutcome::Rejected) if grant.trial => Trust::Verified,
             _ if is_rejection && self.rejections >= MAX_REJECTIONS => {
                 if !self.is_suspended() {
                     tracing::error!("access key rejected twice, suspended for 5 minutes");
                 }
+                self.accepted = false;
                 Trust::Suspended { until: now + SUSPENSION }
             }
             (Trust::Probing, _) if grant.probe => Trust::Suspended { until: now }, // the next request is the probe
@@ -265,5 +301,16 @@ impl State {
             (_, AuthOutcome::ClockSkewed | AuthOutcome::Rejected) => Trust::Suspect,
             (unchanged, AuthOutcome::Accepted | AuthOutcome::Unknown) => unchanged,
         };
+    }
+
+    /// Records that other credentials than the accepted ones were rejected, or perhaps rejected.
+    fn record_failed_trial(&mut self, outcome: AuthOutcome, now: Instant) {
+        match outcome {
+            AuthOutcome::Rejected => self.rejected_trials += 1,
+            _ => self.unknown_trial = true,
+        }
+        if self.rejected_trials >= MAX_REJECTIONS_OF_ALL_SECRETS {
+            self.trials_after = Some(now + SUSPENSION);
+        }
     }
 }

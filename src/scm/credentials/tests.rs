@@ -7,6 +7,11 @@ use tokio::time::advance;
 use super::{AuthOutcome, LiveCredentials, LockoutGuards, SigningPermit};
 use crate::{clock::monotonic, config::secret::Credentials, error::Reason};
 
+#[cfg(feature = "shuttle")]
+mod interleavings;
+mod state_machine;
+mod vendor;
+
 fn credentials() -> Credentials {
     Credentials { access_key: "AK".to_owned(), secret_key: "SK".into(), security_token: None }
 }
@@ -320,6 +325,27 @@ async fn waiting_calls_do_not_lock_the_access_key() {
         }
     }
     assert_eq!(rejected_by_scm, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_call_waits_beyond_its_deadline() {
+    let live = Arc::new(live(Some(credentials())));
+    let hanging = try_acquire(&live).await.unwrap();
+    let calls: Vec<_> = (1..=100)
+        .map(|millis| {
+            let (live, deadline) = (live.clone(), monotonic() + Duration::from_millis(millis));
+            tokio::spawn(async move {
+                let error = live.permit(deadline).await.unwrap_err();
+                assert_eq!(error.reason, Reason::Deadline);
+                assert!(monotonic() - deadline <= Duration::from_millis(1));
+            })
+        })
+        .collect();
+    for call in calls {
+        call.await.unwrap();
+    }
+    hanging.record(AuthOutcome::Accepted);
+    assert_eq!(signers(&live, 9).await.len(), 9, "those calls have left nothing behind");
 }
 
 #[tokio::test(start_paused = true)]

@@ -50,6 +50,14 @@ enum State {
     RejectedUntil(Instant),
 }
 
+/// A permit to sign with one version.
+#[derive(Debug)]
+pub(super) struct Permit {
+    pub(super) version: Version,
+    pub(super) grant: Grant,
+    pub(super) is_trial: bool,
+}
+
 /// How a trial ended that decided something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TrialEnd {
@@ -61,12 +69,35 @@ pub(super) enum TrialEnd {
 
 impl Versions {
     /// Returns the current and the pending credentials.
-    pub(super) fn both(&self) -> (Option<Version>, Option<Version>) {
-        (self.current.clone(), self.pending.as_ref().map(|pending| pending.version.clone()))
+    pub(super) fn both(&self) -> [Option<Version>; 2] {
+        [self.current.clone(), self.pending.as_ref().map(|pending| pending.version.clone())]
+    }
+
+    /// Returns whether there are no credentials.
+    pub(super) fn is_empty(&self) -> bool {
+        self.current.is_none() && self.pending.is_none()
+    }
+
+    /// Returns a permit: for the trial of the pending credentials if none is in flight, otherwise for the current ones.
+    pub(super) fn try_acquire(&mut self, now: Instant) -> Admit<Permit> {
+        let current = self.current.as_ref();
+        let trial = self.pending.as_mut().filter(|pending| pending.may_be_tried_beside(current));
+        let trial = trial.map(|pending| pending.try_acquire(now));
+        let (trial, current) = match (trial, current) {
+            (Some(trial @ Admit::Granted(_)), _) | (Some(trial), None) => return trial,
+            (None, None) => return Admit::Wait,
+            (trial, Some(current)) => (trial, current),
+        };
+        match (current.guard.try_acquire(now), trial) {
+            (Admit::Granted(grant), _) => Admit::Granted(Permit { version: current.clone(), grant, is_trial: false }),
+            (Admit::Suspended(_), Some(Admit::Wait)) | (Admit::Wait, _) => Admit::Wait,
+            (Admit::Suspended(wait), Some(Admit::Suspended(other))) => Admit::Suspended(wait.min(other)),
+            (Admit::Suspended(wait), _) => Admit::Suspended(wait),
+        }
     }
 
     /// Returns the pending credentials if they still are these.
-    pub(super) fn pending_of(&mut self, credentials: &Arc<Credentials>) -> Option<&mut Pending> {
+    fn pending_of(&mut self, credentials: &Arc<Credentials>) -> Option<&mut Pending> {
         self.pending.as_mut().filter(|pending| Arc::ptr_eq(&pending.version.credentials, credentials))
     }
 
@@ -130,8 +161,14 @@ impl Versions {
 }
 
 impl Pending {
+    /// Returns whether a trial may start now, with regard to the current credentials that a call can use instead.
+    fn may_be_tried_beside(&self, current: Option<&Version>) -> bool {
+        let same_key = current.filter(|current| Arc::ptr_eq(&current.guard, &self.version.guard));
+        same_key.is_none_or(|current| !current.guard.needs_acceptance())
+    }
+
     /// Returns a permit for a trial if none is in flight.
-    pub(super) fn try_acquire(&mut self, now: Instant) -> Admit<Grant> {
+    fn try_acquire(&mut self, now: Instant) -> Admit<Permit> {
         match self.state {
             State::RejectedUntil(until) if now < until => Admit::Suspended(until - now),
             State::InTrial if self.version.guard.is_suspended(now) => Admit::Suspended(SUSPENSION),
@@ -141,7 +178,7 @@ impl Pending {
                 if let Admit::Granted(_) = admit {
                     self.state = State::InTrial;
                 }
-                admit
+                admit.map(|grant| Permit { version: self.version.clone(), grant, is_trial: true })
             }
         }
     }

@@ -1,0 +1,5 @@
+//! Circuit breaker and throttle, whatever the order of calls, results and pauses.
+
+#[cfg(feature = "shuttle")]
+mod interleavings;
+mod state_machines;
