@@ -52,9 +52,6 @@ pub enum StartError {
     /// Telemetry cannot be set up.
     #[error(transparent)]
     Telemetry(#[from] telemetry::StartError),
-    /// The reflection service cannot be built.
-    #[error("reflection: {0}")]
-    Reflection(#[from] routes::ReflectionError),
 }
 
 /// The addresses of a running gateway. For port 0 in the configuration they have the port that the system chose.
@@ -132,7 +129,7 @@ impl App {
         let readiness = Readiness::new(move || usable.has_usable_credentials());
         let health = Health::new(readiness.clone());
         let gateway = Gateway::new(upstream, policy.clone(), &config.server, meter, abort.clone());
-        let routes = routes::all(&config.server, gateway, &health)?;
+        let routes = routes::all(&config.server, gateway, &health);
         let max_duration = config.upstream.timeout;
         let shared = stack::Shared::new(telemetry.clone(), calls.clone(), policy.clone(), max_duration, &config.server);
         let admission = Admission { tls: tls.clone(), source: config.server.identity, policy };

@@ -8,6 +8,7 @@ pub mod gateway;
 pub mod health;
 mod layer;
 mod limit;
+mod reflection;
 pub mod routes;
 pub mod server;
 pub mod service;

@@ -7,6 +7,7 @@ use futures_util::future::Either;
 use http::{Request, Response};
 use tonic::{body::Body, codec::CompressionEncoding, service};
 use tonic_health::pb::health_server::HealthServer;
+use tonic_reflection::pb::v1::server_reflection_server::ServerReflectionServer;
 use tower::Service;
 
 use crate::{
@@ -14,12 +15,10 @@ use crate::{
     grpc::{
         gateway::Gateway,
         health::Health,
+        reflection::{Reflection, V1Alpha},
         service::certificate_service_server::{CertificateService, CertificateServiceServer, SERVICE_NAME},
     },
-    proto,
 };
-
-pub use tonic_reflection::server::Error as ReflectionError;
 
 /// The path prefix of gRPC's own services: health and reflection.
 pub(super) const BUILTIN_PREFIX: &str = "/grpc.";
@@ -32,7 +31,7 @@ pub(super) const MAX_BUILTIN_REQUEST: usize = 4096;
 
 /// Builds the routes. Requests may be compressed; `max_message_size` limits the decompressed size. Responses are never
 /// compressed, because there is little to gain and the length of a compressed secret reveals something of it.
-pub fn all(config: &config::Server, gateway: Gateway, health: &Health) -> Result<Routes<Gateway>, ReflectionError> {
+pub fn all(config: &config::Server, gateway: Gateway, health: &Health) -> Routes<Gateway> {
     // tonic's services have no common trait for these settings.
     macro_rules! limited {
         ($service:expr, $size:expr) => {
@@ -42,17 +41,11 @@ pub fn all(config: &config::Server, gateway: Gateway, health: &Health) -> Result
     let health = HealthServer::new(health.service());
     let mut builtin = service::Routes::new(limited!(health, MAX_BUILTIN_REQUEST));
     if config.reflection {
-        let builder = || {
-            tonic_reflection::server::Builder::configure()
-                .register_encoded_file_descriptor_set(proto::DESCRIPTOR_SET)
-                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        };
-        builtin = builtin
-            .add_service(limited!(builder().build_v1()?, MAX_BUILTIN_REQUEST))
-            .add_service(limited!(builder().build_v1alpha()?, MAX_BUILTIN_REQUEST));
+        let reflection = limited!(ServerReflectionServer::new(Reflection::new()), MAX_BUILTIN_REQUEST);
+        builtin = builtin.add_service(reflection.clone()).add_service(V1Alpha(reflection));
     }
     let rpcs = limited!(CertificateServiceServer::new(gateway), config.max_message_size);
-    Ok(Routes::new(rpcs, builtin))
+    Routes::new(rpcs, builtin)
 }
 
 /// The RPC service and gRPC's own services.

@@ -40,16 +40,20 @@ where
     }
 }
 
-/// Only tonic's decoder answers OUT_OF_RANGE here, for the length of a message, and RESOURCE_EXHAUSTED without a source,
-/// for its decompressed size.
 fn correct(response: Response<Body>) -> Response<Body> {
     match status::of_response(&response) {
-        Some(status)
-            if status.code() == Code::OutOfRange
-                || status.code() == Code::ResourceExhausted && status::source(status).is_none() =>
-        {
-            Status::resource_exhausted(MESSAGE).into_http()
-        }
+        Some(status) if is_of_size(status) => Status::resource_exhausted(MESSAGE).into_http(),
         _ => response,
     }
+}
+
+/// Corrects the status of a message on a stream.
+pub(in crate::grpc) fn correct_status(status: Status) -> Status {
+    if is_of_size(&status) { Status::resource_exhausted(MESSAGE) } else { status }
+}
+
+/// Only tonic's decoder answers OUT_OF_RANGE here, for the length of a message, and RESOURCE_EXHAUSTED without a source,
+/// for its decompressed size.
+fn is_of_size(status: &Status) -> bool {
+    status.code() == Code::OutOfRange || status.code() == Code::ResourceExhausted && status::source(status).is_none()
 }
