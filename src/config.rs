@@ -29,12 +29,11 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use secrecy::SecretString;
 use toml::Table;
 
 pub use callers::Caller;
 pub use credentials::{CredentialFiles, CredentialsSource};
-pub use endpoint::Endpoint;
+pub use endpoint::{Endpoint, Proxy};
 pub use files::CaFile;
 pub use listen::{IdentitySource, Listen};
 pub use projects::{Project, Projects};
@@ -92,8 +91,8 @@ pub struct Upstream {
     pub retry: Retry,
     /// The circuit breaker of each project.
     pub breaker: Breaker,
-    /// The URL of the proxy, which may contain user and password; none by default.
-    pub proxy: Option<SecretString>,
+    /// The HTTP proxy for connections to SCM; none by default.
+    pub proxy: Option<Proxy>,
     /// The metadata service of the ECS, which provides temporary credentials; none by default.
     pub metadata_endpoint: Option<Endpoint>,
 }
@@ -240,7 +239,7 @@ fn upstream(section: &mut Section<'_>) -> (Upstream, projects::ProjectDefaults) 
 
 /// Rejects a remote proxy for `http://` endpoints, because the proxy would see the security token and all data.
 fn reject_plain_proxy(root: &mut Section<'_>, upstream: &Upstream, projects: Option<&Projects>) {
-    let is_remote = upstream.proxy.as_ref().is_some_and(|proxy| !endpoint::is_local(proxy));
+    let is_remote = upstream.proxy.as_ref().is_some_and(|proxy| !proxy.endpoint.is_loopback());
     if is_remote && projects.is_some_and(|projects| projects.iter().any(|project| !project.endpoint.https())) {
         let message = "would get requests for an http:// endpoint in plain text; use https:// endpoints with a proxy";
         root.report().problem("upstream.proxy", message);

@@ -8,7 +8,10 @@ use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use secrecy::{ExposeSecret as _, SecretString};
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use percent_encoding::percent_decode_str;
+use secrecy::SecretString;
+use zeroize::Zeroizing;
 
 use super::reader::{Origin, Raw, Section, settings};
 
@@ -60,11 +63,20 @@ impl Endpoint {
         Self { https, host: host.into(), port, authority }
     }
 
-    fn is_loopback(&self) -> bool {
+    pub(super) fn is_loopback(&self) -> bool {
         &*self.host == "localhost"
             || self.host.parse::<Ipv4Addr>().is_ok_and(|ip| ip.is_loopback())
             || self.host.parse::<Ipv6Addr>().is_ok_and(|ip| ip.is_loopback())
     }
+}
+
+/// The HTTP proxy for connections to SCM.
+#[derive(Debug, Clone)]
+pub struct Proxy {
+    /// The address.
+    pub endpoint: Endpoint,
+    /// The value of `Proxy-Authorization`, if the URL has a user.
+    pub authorization: Option<SecretString>,
 }
 
 impl fmt::Display for Endpoint {
@@ -107,20 +119,30 @@ pub(super) fn proxy_shown(raw: &Raw) -> String {
     raw.text("a URL").map_or_else(|_| "[REDACTED]".to_owned(), settings::shown_url)
 }
 
-/// Parses the URL of the proxy. The text is a secret, because it may hold user and password.
-pub(super) fn proxy(raw: &Raw) -> Result<SecretString, String> {
+/// Parses the URL of the proxy.
+pub(super) fn proxy(raw: &Raw) -> Result<Proxy, String> {
     const EXPECTS: &str = "a URL such as \"http://proxy.example:3128\", perhaps with user:password@ before the host";
-    let text = raw.text(EXPECTS)?;
-    let (user_info, _) = split(text).map_err(|reason| format!("expects {EXPECTS}: {reason}"))?;
-    if user_info.is_some_and(|user_info| !is_user_info(user_info)) {
-        return Err("expects user and password percent-encoded (`@` is %40, `/` is %2F, `%` is %25)".to_owned());
-    }
-    Ok(SecretString::from(text))
+    let (user_info, endpoint) = split(raw.text(EXPECTS)?).map_err(|reason| format!("expects {EXPECTS}: {reason}"))?;
+    let authorization = user_info.filter(|user_info| !user_info.is_empty()).map(basic_authorization).transpose()?;
+    Ok(Proxy { endpoint, authorization })
 }
 
-/// Returns whether the proxy is on this machine.
-pub(super) fn is_local(proxy: &SecretString) -> bool {
-    split(proxy.expose_secret()).is_ok_and(|(_, proxy)| proxy.is_loopback())
+/// Returns the `Basic` credentials for the user information of a URL. Its octets need not be UTF-8.
+fn basic_authorization(user_info: &str) -> Result<SecretString, String> {
+    if !is_user_info(user_info) {
+        return Err("expects user and password percent-encoded (`@` is %40, `/` is %2F, `%` is %25)".to_owned());
+    }
+    let (user, password) = user_info.split_once(':').unwrap_or((user_info, ""));
+    let user: Zeroizing<Vec<u8>> = Zeroizing::new(percent_decode_str(user).collect());
+    let password: Zeroizing<Vec<u8>> = Zeroizing::new(percent_decode_str(password).collect());
+    if user.contains(&b':') {
+        return Err("expects a user without `:` (%3A), which would end the user's name".to_owned());
+    }
+    if user.iter().chain(&*password).any(u8::is_ascii_control) {
+        return Err("expects user and password without control characters (%00 to %1F, %7F)".to_owned());
+    }
+    let credentials = Zeroizing::new([&*user, b":".as_slice(), &*password].concat());
+    Ok(SecretString::from(format!("Basic {}", BASE64_STANDARD.encode(&*credentials))))
 }
 
 fn region(raw: &Raw) -> Result<Endpoint, String> {
@@ -237,6 +259,8 @@ fn is_user_info(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use secrecy::ExposeSecret as _;
+
     use super::*;
 
     fn parse(text: &str) -> Result<Endpoint, String> {
@@ -352,13 +376,39 @@ mod tests {
     #[test]
     fn proxies_may_use_http_and_a_password() {
         let parse = |text: &str| proxy(&Raw::Variable(text.to_owned()));
-        for text in ["http://proxy.example:3128", "https://u:p%40ss!@10.0.0.1:3128/", "http://u@[2001:db8::1]"] {
-            assert!(parse(text).is_ok(), "{text:?}");
+        let table: [(&str, &str, Option<&[u8]>); 10] = [
+            ("http://proxy.example:3128", "http://proxy.example:3128", None),
+            ("http://@proxy.example", "http://proxy.example", None),
+            ("https://u:p%40ss!@10.0.0.1:3128/", "https://10.0.0.1:3128", Some(b"u:p@ss!")),
+            ("http://u@[2001:db8::1]", "http://[2001:db8::1]", Some(b"u:")),
+            ("http://:p@proxy", "http://proxy", Some(b":p")),
+            ("http://u:p:q@proxy", "http://proxy", Some(b"u:p:q")),
+            ("http://u:p%E4ss@proxy", "http://proxy", Some(b"u:p\xe4ss")),
+            ("http://%FF:%C3%A4%e4@proxy", "http://proxy", Some(b"\xff:\xc3\xa4\xe4")),
+            ("http://a%20b:%80%9F@proxy", "http://proxy", Some(b"a b:\x80\x9f")),
+            ("http://u:%25E4@proxy", "http://proxy", Some(b"u:%E4")),
+        ];
+        for (text, endpoint, credentials) in table {
+            let proxy = parse(text).expect(text);
+            let authorization = proxy.authorization.as_ref().map(|value| value.expose_secret().to_owned());
+            let expected = credentials.map(|octets| format!("Basic {}", BASE64_STANDARD.encode(octets)));
+            assert_eq!((proxy.endpoint.to_string().as_str(), authorization), (endpoint, expected), "{text:?}");
         }
-        for text in
-            ["proxy:3128", "socks5://proxy", "http://u:p@ss@proxy", "http://u:100%@proxy", "http://u@", "http://p/a"]
-        {
+        for text in ["proxy:3128", "socks5://proxy", "http://u@", "http://p/a"] {
             assert!(parse(text).is_err(), "{text:?}");
+        }
+        for (text, problem) in [
+            ("http://u:p@ss@proxy", "percent-encoded"),
+            ("http://u:100%@proxy", "percent-encoded"),
+            ("http://u:%4@proxy", "percent-encoded"),
+            ("http://u:p\u{e4}ss@proxy", "percent-encoded"),
+            ("http://a%3Ab:p@proxy", "%3A"),
+            ("http://u:p%0D%0Aq@proxy", "control characters"),
+            ("http://u%00:p@proxy", "control characters"),
+            ("http://u:%7F@proxy", "control characters"),
+        ] {
+            let error = parse(text).expect_err(text);
+            assert!(error.contains(problem), "{text:?}: {error}");
         }
     }
 }

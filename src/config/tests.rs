@@ -13,6 +13,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use secrecy::ExposeSecret;
 
 use super::*;
@@ -227,7 +228,10 @@ fn secrets_are_redacted_in_debug_output() {
     assert!(!format!("{config:?}").contains(MARKER), "{config:?}");
     let traces = config.telemetry.traces.as_ref().expect("traces");
     assert_eq!(traces.headers[0].1.expose_secret(), MARKER);
-    assert_eq!(config.upstream.proxy.expect("a proxy").expose_secret(), format!("http://user:{MARKER}@proxy.example"));
+    let proxy = config.upstream.proxy.expect("a proxy");
+    assert_eq!(proxy.endpoint.to_string(), "http://proxy.example");
+    let credentials = BASE64_STANDARD.encode(format!("user:{MARKER}"));
+    assert_eq!(proxy.authorization.expect("credentials").expose_secret(), format!("Basic {credentials}"));
     let config =
         load(None, &with_credentials(&[("HUAWEICLOUD_SDK_SECURITY_TOKEN", MARKER), ("HUAWEICLOUD_SDK_SK", MARKER)]));
     assert!(!format!("{config:?}").contains(MARKER));

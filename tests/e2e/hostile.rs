@@ -15,6 +15,7 @@ mod errors;
 mod framing;
 mod heads;
 mod memory;
+mod proxy;
 mod tls;
 
 /// The body of a success, 26 bytes.

@@ -27,7 +27,6 @@ use hyper_util::{
     rt::{TokioExecutor, TokioTimer},
 };
 use rustls::pki_types::CertificateDer;
-use secrecy::ExposeSecret as _;
 use tokio::{
     sync::watch,
     time::{Instant, timeout, timeout_at},
@@ -42,6 +41,7 @@ use crate::{
 
 mod connector;
 mod send_error;
+mod tunnel;
 
 use connector::{Connector, Resolver};
 pub(in crate::scm) use send_error::{SendError, SendErrorKind};
@@ -78,9 +78,6 @@ pub enum BuildError {
     /// `[upstream] ca_file` or the system's trust roots cannot be used.
     #[error("upstream.ca_file: no trust roots: install the system's CA certificates or name a file of your own")]
     TrustRoots,
-    /// `[upstream] proxy` is not a proxy URL.
-    #[error("upstream.proxy: expects a URL such as \"http://proxy.example:3128\"")]
-    Proxy,
 }
 
 type Client<C> = legacy::Client<C, Full<Bytes>>;
@@ -295,8 +292,7 @@ fn connector(
     roots: &[CertificateDer<'static>],
     resolver: &Resolver,
 ) -> Result<Connector, BuildError> {
-    let proxy = config.proxy.as_ref().map(|proxy| proxy.expose_secret());
-    Connector::new(roots, proxy, config.connect_timeout, resolver)
+    Connector::new(roots, config.proxy.as_ref(), config.connect_timeout, resolver)
 }
 
 fn request(method: Method, url: String, headers: HeaderMap, body: Bytes) -> Result<Request<Full<Bytes>>, InvalidUri> {

@@ -17,7 +17,7 @@ use rustls::{
 };
 use scm_emulator::{Emulator, Options, Then, Tls};
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, copy_bidirectional},
+    io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
     time::timeout,
@@ -30,11 +30,11 @@ use crate::harness::{assert_status, emulator, folder::Folder, pki::Authority, sa
 
 /// Starts an emulator with TLS, and a gateway that trusts this authority.
 async fn over_tls(tls: Tls, trusted: &Tls) -> Pair {
-    over_tls_with(tls, trusted, None).await
+    over_tls_through(tls, trusted, None).await
 }
 
 /// Like [`over_tls`], optionally through a proxy.
-async fn over_tls_with(tls: Tls, trusted: &Tls, proxy: Option<&str>) -> Pair {
+pub(super) async fn over_tls_through(tls: Tls, trusted: &Tls, proxy: Option<&str>) -> Pair {
     let folder = Folder::new();
     let ca = folder.file("ca.pem", &trusted.ca_pem());
     let emulator = Emulator::start(Options { tls: Some(tls), ..Options::default() }).await.unwrap();
@@ -42,15 +42,6 @@ async fn over_tls_with(tls: Tls, trusted: &Tls, proxy: Option<&str>) -> Pair {
     variables.extend(proxy.map(|proxy| ("SCM_GATEWAY__UPSTREAM__PROXY", proxy)));
     let gateway = gateway(&emulator.endpoint(), &variables).await;
     Pair { emulator, gateway }
-}
-
-/// Reads the head of a request.
-async fn read_head(stream: &mut BufReader<TcpStream>) -> String {
-    let mut head = String::new();
-    while !head.ends_with("\r\n\r\n") {
-        stream.read_line(&mut head).await.unwrap();
-    }
-    head
 }
 
 /// Asserts that no request is sent and the call is not retried.
@@ -65,52 +56,6 @@ async fn distrusted(tls: Tls, trusted: &Tls) {
 async fn trusted_certificate_succeeds() {
     let tls = Tls::generate();
     over_tls(tls.clone(), &tls).await.next_is_good().await;
-}
-
-#[tokio::test]
-async fn proxy_gets_its_password_and_tunnels_tls() {
-    let proxy = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://user:p%40ss@{}", proxy.local_addr().unwrap());
-    let tls = Tls::generate();
-    let pair = over_tls_with(tls.clone(), &tls, Some(&url)).await;
-    let scm = pair.emulator.address();
-    let tunnel = tokio::spawn(async move {
-        let mut stream = BufReader::new(proxy.accept().await.unwrap().0);
-        let head = read_head(&mut stream).await;
-        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
-        let _ = copy_bidirectional(&mut stream, &mut TcpStream::connect(scm).await.unwrap()).await;
-        head
-    });
-    pair.next_is_good().await;
-    assert_eq!(pair.emulator.connections(), 1);
-    drop(pair);
-    let head = tunnel.await.unwrap().to_lowercase();
-    assert!(head.starts_with(&format!("connect localhost:{} http/1.1\r\n", scm.port())), "{head}");
-    assert!(head.contains("proxy-authorization: basic dxnlcjpwqhnz\r\n"), "{head}");
-    let agent = concat!("user-agent: scm-gateway/", env!("CARGO_PKG_VERSION"), "\r\n");
-    assert!(head.contains(agent), "{head}");
-}
-
-/// The configuration is wrong, so the call is not retried.
-#[tokio::test]
-async fn proxy_that_rejects_the_password() {
-    let proxy = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://user:pass@{}", proxy.local_addr().unwrap());
-    let tls = Tls::generate();
-    let pair = over_tls_with(tls.clone(), &tls, Some(&url)).await;
-    let rejecting = tokio::spawn(async move {
-        for connections in 1.. {
-            let mut stream = BufReader::new(proxy.accept().await.unwrap().0);
-            read_head(&mut stream).await;
-            let response = b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n";
-            stream.write_all(response).await.unwrap();
-            assert_eq!(connections, 1, "one attempt");
-        }
-    });
-    let status = pair.gateway.save(sample()).await.unwrap_err();
-    expect(&status, 1, Code::Internal, "UPSTREAM_CONFIGURATION");
-    assert_eq!(pair.emulator.connections(), 0);
-    assert!(!rejecting.is_finished());
 }
 
 /// In TLS 1.3 the client completes its handshake before the server rejects the missing client certificate.

@@ -11,19 +11,18 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use http::{HeaderMap, HeaderValue, Uri, header::USER_AGENT, uri::Scheme};
+use http::{HeaderValue, Uri, uri::Scheme};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::{
-    legacy::connect::{Connected, Connection, HttpConnector, dns::Name, proxy::Tunnel},
-    proxy::matcher::{Intercept, Matcher},
-};
+use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector, dns::Name};
 use rustls::{AlertDescription, ClientConfig, crypto::aws_lc_rs::default_provider, pki_types::CertificateDer};
 use rustls_platform_verifier::Verifier;
+use secrecy::{ExposeSecret as _, SecretString};
 use tokio::{sync::Semaphore, task::spawn_blocking, time::timeout};
 use tower::{Service, ServiceExt as _};
 
-use super::{AGENT, BuildError};
+use super::{BuildError, tunnel::Tunnel};
+use crate::config;
 
 /// The idle time before the first TCP keep-alive probe, and the interval of the three probes.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
@@ -33,11 +32,19 @@ const MAX_LOOKUPS: usize = 64;
 
 type Direct = HttpsConnector<HttpConnector<Resolver>>;
 
+/// A proxy, and the connections through it.
+#[derive(Clone)]
+struct Proxy {
+    uri: Uri,
+    authorization: Option<HeaderValue>,
+    tunnels: HttpsConnector<Tunnel<Direct>>,
+}
+
 /// Opens connections.
 #[derive(Clone)]
 pub(super) struct Connector {
     direct: Direct,
-    proxy: Option<(Intercept, HttpsConnector<Tunnel<Direct>>)>,
+    proxy: Option<Proxy>,
     timeout: Duration,
 }
 
@@ -45,39 +52,35 @@ impl Connector {
     /// Creates a connector, with a proxy if there is one. `timeout` limits the whole of a connect, TLS included.
     pub(super) fn new(
         roots: &[CertificateDer<'static>],
-        proxy: Option<&str>,
+        proxy: Option<&config::Proxy>,
         timeout: Duration,
         resolver: &Resolver,
     ) -> Result<Self, BuildError> {
         let tls = tls(roots).map_err(|_| BuildError::TrustRoots)?;
         let direct = over_tls(&tls, tcp(timeout, resolver));
-        let proxy = proxy.map(|url| intercept(url).ok_or(BuildError::Proxy)).transpose()?.map(|proxy| {
-            let agent = HeaderMap::from_iter([(USER_AGENT, AGENT)]);
-            let mut tunnel = Tunnel::new(proxy.uri().clone(), direct.clone()).with_headers(agent);
-            if let Some(authorization) = proxy.basic_auth() {
-                tunnel = tunnel.with_auth(authorization.clone());
-            }
-            (proxy, over_tls(&tls, tunnel))
+        let proxy = proxy.map(|proxy| {
+            let uri = Uri::try_from(proxy.endpoint.to_string()).expect("an endpoint is a URI");
+            let authorization = proxy.authorization.as_ref().map(authorization);
+            let tunnel = Tunnel::new(direct.clone(), uri.clone(), authorization.clone());
+            Proxy { uri, authorization, tunnels: over_tls(&tls, tunnel) }
         });
         Ok(Self { direct, proxy, timeout })
     }
 
     /// Returns the `Proxy-Authorization` of plain-text requests, which the proxy reads. Those in a tunnel have none.
     pub(super) fn proxy_authorization(&self) -> Option<&HeaderValue> {
-        self.proxy.as_ref().and_then(|(proxy, _)| proxy.basic_auth())
+        self.proxy.as_ref()?.authorization.as_ref()
     }
 
     async fn connect(self, to: Uri) -> Result<Stream, Box<dyn Error + Send + Sync>> {
         Ok(match self.proxy {
             None => Stream { io: Box::new(self.direct.oneshot(to).await?), has_read: false, via_proxy: false },
-            Some((_, tunnel)) if to.scheme() == Some(&Scheme::HTTPS) => {
-                Stream { io: Box::new(tunnel.oneshot(to).await?), has_read: false, via_proxy: false }
+            Some(proxy) if to.scheme() == Some(&Scheme::HTTPS) => {
+                Stream { io: Box::new(proxy.tunnels.oneshot(to).await?), has_read: false, via_proxy: false }
             }
-            Some((proxy, _)) => Stream {
-                io: Box::new(self.direct.oneshot(proxy.uri().clone()).await?),
-                has_read: false,
-                via_proxy: true,
-            },
+            Some(proxy) => {
+                Stream { io: Box::new(self.direct.oneshot(proxy.uri).await?), has_read: false, via_proxy: true }
+            }
         })
     }
 }
@@ -163,9 +166,11 @@ fn tls(roots: &[CertificateDer<'static>]) -> Result<ClientConfig, rustls::Error>
     Ok(config.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth())
 }
 
-/// Parses the URL of a proxy.
-fn intercept(url: &str) -> Option<Intercept> {
-    Matcher::builder().all(url).build().intercept(&Uri::from_static("https://scm"))
+/// Returns the value of `Proxy-Authorization`.
+fn authorization(value: &SecretString) -> HeaderValue {
+    let mut value = HeaderValue::from_str(value.expose_secret()).expect("Basic and base64 are printable");
+    value.set_sensitive(true);
+    value
 }
 
 trait Io: Read + Write + Connection + Send {}
@@ -253,18 +258,13 @@ impl Write for Stream {
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::Arc, time::Duration};
+    use std::sync::Arc;
 
     use futures_util::FutureExt as _;
-    use tokio::{
-        io::{AsyncReadExt as _, AsyncWriteExt as _},
-        net::TcpListener,
-        sync::Semaphore,
-    };
+    use tokio::sync::Semaphore;
     use tower::Service as _;
 
-    use super::{Connector, Resolver};
-    use crate::scm::client::transport::send_error::{TUNNEL_REJECTED, TUNNEL_UNAUTHORIZED};
+    use super::Resolver;
 
     #[tokio::test]
     async fn a_name_is_resolved_when_a_permit_is_free() {
@@ -274,38 +274,5 @@ mod tests {
         assert!((&mut lookup).now_or_never().is_none());
         drop(taken);
         assert_eq!(lookup.await.unwrap().next(), Some(([127, 0, 0, 1], 0).into()));
-    }
-    /// Returns how the error and its sources are displayed when a proxy answers CONNECT with this status.
-    async fn displayed(status: &str) -> Vec<String> {
-        let proxy = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", proxy.local_addr().unwrap());
-        let mut connector = Connector::new(&[], Some(&url), Duration::from_secs(5), &Resolver::default()).unwrap();
-        let respond = async {
-            let (mut connection, _) = proxy.accept().await.unwrap();
-            let _ = connection.read(&mut [0; 1024]).await.unwrap();
-            connection.write_all(format!("HTTP/1.1 {status}\r\n\r\n").as_bytes()).await.unwrap();
-            connection
-        };
-        let connect = connector.call("https://scm.example".parse().unwrap());
-        let (connected, _connection) = tokio::join!(connect, respond);
-        let error = connected.err().expect("no tunnel");
-        let mut displayed = vec![error.to_string()];
-        let mut source = error.source();
-        while let Some(error) = source {
-            displayed.push(error.to_string());
-            source = error.source();
-        }
-        displayed
-    }
-
-    /// hyper-util's tunnel errors have no public type, so `send_error.rs` recognizes them by their text.
-    #[tokio::test]
-    async fn tunnel_errors_are_displayed_as_expected() {
-        for (status, text) in
-            [("407 Proxy Authentication Required", TUNNEL_UNAUTHORIZED), ("403 Forbidden", TUNNEL_REJECTED)]
-        {
-            let displayed = displayed(status).await;
-            assert!(displayed.iter().any(|line| line == text), "{displayed:?}");
-        }
     }
 }

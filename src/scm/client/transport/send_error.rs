@@ -6,12 +6,10 @@ use http::HeaderMap;
 use hyper_util::client::legacy;
 use rustix::io::Errno;
 
-use super::connector::{NotResolved, REJECTIONS, RejectedByServer};
-
-/// The `Display` texts of hyper-util's errors for a proxy's 407, and for any other response than 200, which have no public
-/// type. A test in `connector.rs` holds these texts.
-pub(super) const TUNNEL_UNAUTHORIZED: &str = "tunnel error: proxy authorization required";
-pub(super) const TUNNEL_REJECTED: &str = "tunnel error: unsuccessful";
+use super::{
+    connector::{NotResolved, REJECTIONS, RejectedByServer},
+    tunnel::TunnelError,
+};
 
 /// The status and the headers of a response.
 pub(in crate::scm) type Head = Box<(u16, HeaderMap)>;
@@ -66,16 +64,15 @@ pub(super) fn classify(error: &(dyn StdError + 'static)) -> SendError {
 /// Classifies the failure to open a connection.
 fn classify_connect(causes: &[&(dyn StdError + 'static)]) -> SendError {
     use SendErrorKind::{Connect, FileLimit, Proxy, Tls};
-    let displays = |text: &str| causes.iter().any(|cause| cause.to_string() == text);
     if let Some(tls) = find::<rustls::Error>(causes) {
         SendError::new(Tls, tls_cause(tls))
     } else if causes.iter().any(|cause| is_file_limit(*cause)) {
         SendError::new(FileLimit, "out of file descriptors")
     } else if causes.iter().any(|cause| is_timeout(*cause)) {
         SendError::new(Connect, "no connection within connect_timeout")
-    } else if displays(TUNNEL_UNAUTHORIZED) {
+    } else if let Some(TunnelError::Unauthorized) = find(causes) {
         SendError::new(Proxy, "proxy authorization required")
-    } else if displays(TUNNEL_REJECTED) {
+    } else if let Some(TunnelError::Rejected) = find(causes) {
         SendError::new(Connect, "rejected by the proxy")
     } else {
         SendError::new(Connect, io_cause(causes).unwrap_or("no connection"))
