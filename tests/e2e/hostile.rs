@@ -17,6 +17,7 @@ mod heads;
 mod memory;
 mod proxy;
 mod tls;
+mod tls_failures;
 
 /// The body of a success, 26 bytes.
 const SUCCESS: &str = r#"{"request_info":"success"}"#;

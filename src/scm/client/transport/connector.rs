@@ -13,9 +13,11 @@ use std::{
 use futures_util::future::BoxFuture;
 use http::{HeaderValue, Uri, uri::Scheme};
 use hyper::rt::{Read, ReadBufCursor, Write};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector, dns::Name};
-use rustls::{AlertDescription, ClientConfig, crypto::aws_lc_rs::default_provider, pki_types::CertificateDer};
+use rustls::{
+    AlertDescription, ClientConfig, ProtocolVersion, crypto::aws_lc_rs::default_provider, pki_types::CertificateDer,
+};
 use rustls_platform_verifier::Verifier;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::{sync::Semaphore, task::spawn_blocking, time::timeout};
@@ -173,9 +175,20 @@ fn authorization(value: &SecretString) -> HeaderValue {
     value
 }
 
-trait Io: Read + Write + Connection + Send {}
+trait Io: Read + Write + Connection + Send {
+    /// Returns whether the server may not have finished the handshake that the client has finished.
+    ///
+    /// Only TLS 1.3 has this state. A server sends tickets after its handshake.
+    fn server_may_be_in_handshake(&self) -> bool;
+}
 
-impl<T: Read + Write + Connection + Send> Io for T {}
+impl<T: Read + Write + Connection + Send + Unpin> Io for MaybeHttpsStream<T> {
+    fn server_may_be_in_handshake(&self) -> bool {
+        let Self::Https(stream) = self else { return false };
+        let (_, tls) = stream.inner().get_ref();
+        tls.protocol_version() == Some(ProtocolVersion::TLSv1_3) && tls.tls13_tickets_received() == 0
+    }
+}
 
 /// The alerts with which a server rejects a client (RFC 8446 6.2), for example one without a certificate.
 pub(super) const REJECTIONS: [AlertDescription; 9] = [
@@ -190,15 +203,18 @@ pub(super) const REJECTIONS: [AlertDescription; 9] = [
     AlertDescription::UnsupportedCertificate,
 ];
 
-/// The server rejected the client. With TLS 1.3 the alert arrives after the client has finished the handshake and perhaps
-/// written a request, which the server has not read.
+/// The server rejected the client's certificate, or its absence. With TLS 1.3 the alert arrives after the client has
+/// finished the handshake and perhaps written a request, which the server has not read.
 #[derive(Debug, thiserror::Error)]
 #[error("rejected by the server")]
 pub(super) struct RejectedByServer;
 
+/// Returns whether a read failed because the server rejected the handshake. The alert `handshake_failure` is no such
+/// answer, because the client would still be in the handshake.
 fn is_rejection(error: &io::Error) -> bool {
     let tls = error.get_ref().and_then(|error| error.downcast_ref());
-    matches!(tls, Some(rustls::Error::AlertReceived(alert)) if REJECTIONS.contains(alert))
+    matches!(tls, Some(rustls::Error::AlertReceived(alert))
+        if REJECTIONS.contains(alert) && *alert != AlertDescription::HandshakeFailure)
 }
 
 /// A connection.
@@ -219,7 +235,7 @@ impl Connection for Stream {
 impl Read for Stream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
         match ready!(Pin::new(&mut self.io).poll_read(cx, buf)) {
-            Err(error) if !self.has_read && is_rejection(&error) => {
+            Err(error) if !self.has_read && self.io.server_may_be_in_handshake() && is_rejection(&error) => {
                 Poll::Ready(Err(io::Error::other(RejectedByServer)))
             }
             read => {

@@ -28,7 +28,7 @@ pub(in crate::scm) enum SendErrorKind {
     Connect,
     /// There was no file descriptor for a connection: the gateway is at its limit.
     FileLimit,
-    /// There was no trustworthy connection, or the server rejected the client: it has not read the request.
+    /// The handshake failed, or the server rejected the client in its handshake: it has not read the request.
     Tls,
     /// The proxy opened no tunnel: not one byte of the request was sent.
     Proxy,
@@ -89,6 +89,9 @@ fn classify_exchange(causes: &[&(dyn StdError + 'static)], unassigned: bool) -> 
         _ if unassigned => SendError::new(Connect, "no connection"),
         Some(hyper) if hyper.is_parse() || causes.iter().any(|cause| is_bad_chunk(*cause)) => {
             SendError::new(Malformed, "invalid HTTP response")
+        }
+        _ if find::<rustls::Error>(causes).is_some() => {
+            SendError::new(ConnectionLost(None), "TLS error after the handshake")
         }
         _ => SendError::new(ConnectionLost(None), io_cause(causes).unwrap_or("connection closed")),
     }
