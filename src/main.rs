@@ -6,6 +6,7 @@ use std::{
 };
 
 use clap::{Parser, error::ErrorKind};
+use nix::sys::signal::{SigSet, Signal};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use scm_gateway::{
     app,
@@ -85,6 +86,7 @@ fn main() -> ExitCode {
             return ExitCode::from(if is_success { 0 } else { EX_CONFIG });
         }
     };
+    unblock_signals();
     raise_file_limit();
     let environment = config::process_environment();
     if arguments.health {
@@ -101,6 +103,13 @@ fn main() -> ExitCode {
     let filter = environment.get("RUST_LOG").cloned();
     drop(environment); // it may hold credentials
     if arguments.check { check(&runtime, &config) } else { serve(runtime, config, filter.as_deref()) }
+}
+
+/// Unblocks the signals that are handled, which the parent may have blocked. Threads inherit the mask, so none may have
+/// started. Signals that the parent ignores need nothing, because a handler replaces that.
+fn unblock_signals() {
+    let handled = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]);
+    let _ = handled.thread_unblock(); // fails only for an invalid operation
 }
 
 /// Raises the soft limit of file descriptors to the hard limit. The usual soft limit of 1,024 is for programs that use

@@ -5,6 +5,7 @@ use std::{
     process::{Output, Stdio},
 };
 
+use nix::sys::signal::{SigSet, Signal};
 use scm_emulator::{SAMPLE_PROJECT, SAMPLE_SECRET_KEY, Step, Then, Tls};
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
@@ -312,6 +313,35 @@ async fn sighup_does_not_count_as_second_signal() {
     gate.notify_one();
     call.await.unwrap().unwrap();
     assert_eq!(process.end().await.0, Some(0));
+}
+
+/// Some supervisors start a program with signals blocked or ignored, and the program inherits that.
+#[tokio::test]
+async fn signals_that_the_parent_blocks_or_ignores_are_handled() {
+    let emulator = emulator().await;
+    let handled = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]);
+    for (blocked, ignored) in [(true, false), (false, true), (true, true)] {
+        for signal in ["TERM", "INT"] {
+            if blocked {
+                handled.thread_block().unwrap();
+            }
+            let script = if ignored { "trap '' TERM INT HUP" } else { "true" };
+            let mut process = Process::after(script, &emulator.endpoint(), &[]).await;
+            handled.thread_unblock().unwrap();
+            let status = std::fs::read_to_string(process.proc("status")).unwrap();
+            let at = format!("{blocked} {ignored} {signal}: {status}");
+            let mask = |name: &str| {
+                let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+                u64::from_str_radix(line.trim(), 16).unwrap()
+            };
+            let bits = handled.iter().map(|signal| 1 << (signal as u64 - 1)).sum::<u64>();
+            assert_eq!((mask("SigBlk:") & bits, mask("SigIgn:") & bits), (0, 0), "{at}");
+            process.signal("HUP");
+            process.signal(signal);
+            process.line("draining").await;
+            assert_eq!(process.end().await.0, Some(0), "{at}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -40,8 +40,13 @@ impl Process {
 
     /// Starts a gateway with a limit of file descriptors.
     pub async fn with_descriptors(max: u32, endpoint: &str, variables: &[(&str, &str)]) -> Self {
+        Self::after(&format!("ulimit -n {max}"), endpoint, variables).await
+    }
+
+    /// Starts a gateway from a shell that has run this script.
+    pub async fn after(script: &str, endpoint: &str, variables: &[(&str, &str)]) -> Self {
         let mut shell = Command::new("/bin/sh");
-        shell.arg("-c").arg(format!("ulimit -n {max}; exec \"$0\"")).arg(binary_path());
+        shell.arg("-c").arg(format!("{script}; exec \"$0\"")).arg(binary_path());
         shell.env_clear().kill_on_drop(true).stdin(Stdio::null());
         Self::spawn(shell, endpoint, variables).await
     }
