@@ -35,7 +35,7 @@ pub use callers::Caller;
 pub use credentials::{CredentialFiles, CredentialsSource};
 pub use endpoint::{Endpoint, Proxy};
 pub use files::CaFile;
-pub use listen::{IdentitySource, Listen};
+pub use listen::{IdentitySource, Listen, XfccElements};
 pub use projects::{Project, Projects};
 pub use reader::{Problem, Problems, Setting, Settings};
 pub use server::{CALL_OVERHEAD, Connections, MemoryQuota, Server};

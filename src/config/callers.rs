@@ -36,7 +36,7 @@ pub(super) fn read(root: &mut Section<'_>, server: &Server, projects: Option<&Pr
         ),
         (IdentitySource::None, true) if server.tls.is_some() && !server.listen.is_local() => report
             .warning("callers", "is missing: without server.tls.client_ca_file every client that can connect may call"),
-        (IdentitySource::ForwardedHeader, true) => report.warning(
+        (IdentitySource::ForwardedHeader(_), true) => report.warning(
             "callers",
             "is missing; with server.trust_xfcc it would list who may call, without it every caller is allowed",
         ),

@@ -45,20 +45,39 @@ pub enum IdentitySource {
     /// The client certificate of `[server.tls]`.
     ClientCertificate,
     /// The `x-forwarded-client-cert` header of a sidecar.
-    ForwardedHeader,
+    ForwardedHeader(XfccElements),
     /// The user of the peer of the Unix socket.
     PeerUser,
 }
 
+/// Which elements of `x-forwarded-client-cert` are accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum XfccElements {
+    /// Exactly one, as a sidecar writes that replaces the header.
+    One,
+    /// The last one of any number, as the nearest of several proxies appends it.
+    Last,
+}
+
 impl IdentitySource {
-    /// Returns the identity source of a listener.
-    pub(super) fn of(listen: &Listen, trust_xfcc: bool, client_ca: bool) -> Self {
-        match listen {
-            _ if trust_xfcc => Self::ForwardedHeader,
-            _ if client_ca => Self::ClientCertificate,
-            Listen::Unix(_) => Self::PeerUser,
-            Listen::Tcp(_) => Self::None,
+    /// Returns the identity source of a listener. `xfcc` is set if the header is trusted.
+    pub(super) fn of(listen: &Listen, xfcc: Option<XfccElements>, client_ca: bool) -> Self {
+        match (xfcc, listen) {
+            (Some(elements), _) => Self::ForwardedHeader(elements),
+            (None, _) if client_ca => Self::ClientCertificate,
+            (None, Listen::Unix(_)) => Self::PeerUser,
+            (None, Listen::Tcp(_)) => Self::None,
         }
+    }
+}
+
+/// Parses `server.xfcc_elements`.
+pub(super) fn xfcc_elements(raw: &Raw) -> Result<XfccElements, String> {
+    const EXPECTS: &str = "\"one\", or \"last\" behind several proxies that append";
+    match raw.text(EXPECTS)? {
+        "one" => Ok(XfccElements::One),
+        "last" => Ok(XfccElements::Last),
+        _ => Err(format!("expects {EXPECTS}")),
     }
 }
 

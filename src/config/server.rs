@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytesize::{KIB, MIB};
 use rustix::process::{Resource, getrlimit};
 
-use super::listen::{self, IdentitySource, Listen};
+use super::listen::{self, IdentitySource, Listen, XfccElements};
 use super::reader::{Raw, Section, values};
 use super::tls::{self, Tls};
 use super::{millis, secs};
@@ -98,6 +98,10 @@ pub(super) fn read(section: &mut Section<'_>, counts: ShareCounts, clock: &Clock
     let listen = section.take("listen", "127.0.0.1:50051", listen::parse);
     let plaintext = section.take("plaintext", "false", values::boolean);
     let trust_xfcc = section.take("trust_xfcc", "false", values::boolean);
+    let xfcc_elements = section.take("xfcc_elements", "one", listen::xfcc_elements);
+    if !trust_xfcc && xfcc_elements == XfccElements::Last {
+        section.warning("xfcc_elements", "has no effect without trust_xfcc = true");
+    }
     let tls = section.section("tls", |section| tls::section(section, clock));
     reject_open_listener(section, &listen, plaintext || tls.any, trust_xfcc);
     if trust_xfcc && tls.client_ca {
@@ -106,7 +110,7 @@ pub(super) fn read(section: &mut Section<'_>, counts: ShareCounts, clock: &Clock
     let max_in_flight = section.take("max_in_flight", "512", values::integer(1..=100_000)) as usize;
     let drain = section.take("drain", "20s", values::duration(secs(0)..=secs(3600)));
     Server {
-        identity: IdentitySource::of(&listen, trust_xfcc, tls.client_ca),
+        identity: IdentitySource::of(&listen, trust_xfcc.then_some(xfcc_elements), tls.client_ca),
         listen,
         tls: tls.tls,
         drain,

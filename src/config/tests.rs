@@ -20,7 +20,7 @@ use super::*;
 use crate::config::secret::Credentials;
 
 const MARKER: &str = "s3cr3t";
-const SERVER_KEYS: &str = "`listen`, `plaintext`, `trust_xfcc`, `tls`, `max_in_flight`, `drain`, `lame_duck`, \
+const SERVER_KEYS: &str = "`listen`, `plaintext`, `trust_xfcc`, `xfcc_elements`, `tls`, `max_in_flight`, `drain`, `lame_duck`, \
                            `worker_threads`, `max_in_flight_per_caller`, `max_in_flight_per_project`, \
                            `max_message_size`, `memory_quota`, `memory_quota_per_caller`, `reflection`, \
                            `max_connections`, `max_connections_per_caller`, `max_connection_age`, \

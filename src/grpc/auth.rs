@@ -7,13 +7,35 @@ use crate::{config, error::Reason};
 pub(super) mod peer;
 
 /// A caller, perhaps unidentified.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Caller(Option<Arc<str>>);
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Caller {
+    /// The identity: a URI, a DNS name in lower case, or `uid:` and a number.
+    Identified(Arc<str>),
+    /// Why there is no identity: one of a fixed set of texts.
+    Unidentified(&'static str),
+}
+
+impl Default for Caller {
+    fn default() -> Self {
+        Self::Unidentified("no identity")
+    }
+}
 
 impl Caller {
-    /// Returns the caller's identity: a URI, a DNS name in lower case, or `uid:` and a number.
+    /// Returns the caller's identity.
     pub fn identity(&self) -> Option<&Arc<str>> {
-        self.0.as_ref()
+        match self {
+            Self::Identified(identity) => Some(identity),
+            Self::Unidentified(_) => None,
+        }
+    }
+
+    /// Returns why there is no identity.
+    pub fn cause(&self) -> Option<&'static str> {
+        match self {
+            Self::Identified(_) => None,
+            Self::Unidentified(cause) => Some(cause),
+        }
     }
 }
 
@@ -34,10 +56,11 @@ impl AccessPolicy {
     /// Returns the caller with these names: the first name that is listed, otherwise the first name.
     pub fn resolve<N: AsRef<str>>(&self, names: &[N]) -> Caller {
         let listed = names.iter().find_map(|name| self.0.get_key_value(name.as_ref()));
-        Caller(match listed {
-            Some((name, _)) => Some(name.clone()),
-            None => names.first().map(|name| name.as_ref().into()),
-        })
+        match (listed, names.first()) {
+            (Some((name, _)), _) => Caller::Identified(name.clone()),
+            (None, Some(name)) => Caller::Identified(name.as_ref().into()),
+            (None, None) => Caller::default(),
+        }
     }
 
     /// Checks that the caller may call this method, given by its full name.

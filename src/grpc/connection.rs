@@ -200,10 +200,8 @@ impl<T: CertificateService> Connections<T> {
         let policy = &self.admission.policy;
         let peer = match self.admission.source {
             IdentitySource::PeerUser => Peer::Direct(policy.resolve(user.as_slice())),
-            IdentitySource::ForwardedHeader => Peer::Forwarded(policy.clone()),
-            IdentitySource::ClientCertificate => Peer::Direct(
-                certificate.map(|certificate| peer::of_certificate(certificate, policy)).unwrap_or_default(),
-            ),
+            IdentitySource::ForwardedHeader(elements) => Peer::Forwarded(policy.clone(), elements),
+            IdentitySource::ClientCertificate => Peer::Direct(peer::of_certificate(certificate, policy)),
             IdentitySource::None => Peer::Direct(Caller::default()),
         };
         let _permits = match self.admit(&peer) {

@@ -78,6 +78,29 @@ async fn failure_is_logged_with_its_reason() {
 }
 
 #[tokio::test]
+async fn the_cause_of_a_missing_identity_is_logged() {
+    let emulator = emulator().await;
+    let mut process = start(&emulator.endpoint()).await;
+    let mut client = client(&process.address).await;
+    for (header, cause) in [
+        (None, "no x-forwarded-client-cert"),
+        (Some("URI=x:a,By=x;URI=spiffe://example.org/b"), "several elements in x-forwarded-client-cert"),
+        (Some("URI=x:a;b=c"), "malformed x-forwarded-client-cert"),
+        (Some("URI=x:a;URI=x:b"), "several URI SANs in the client certificate"),
+        (Some("Hash=00"), "no usable SAN in the client certificate"),
+    ] {
+        let mut request = Request::new(sample());
+        if let Some(header) = header {
+            request.metadata_mut().insert("x-forwarded-client-cert", header.parse().unwrap());
+        }
+        client.save_info(request).await.unwrap_err();
+        let line = process.line("call rejected").await;
+        assert_eq!((&line["reason"], &line["cause"]), (&"CALLER_UNAUTHENTICATED".into(), &cause.into()), "{line}");
+        assert_eq!(line.get("identity"), None, "{line}");
+    }
+}
+
+#[tokio::test]
 async fn invalid_ids_are_not_logged() {
     let emulator = emulator().await;
     let mut process = start(&emulator.endpoint()).await;

@@ -174,19 +174,47 @@ fn forwarded<T>(message: T, header: &str) -> Request<T> {
 }
 
 #[tokio::test]
-async fn only_the_last_element_of_the_header_identifies() {
+async fn a_header_with_several_elements_is_rejected() {
     let emulator = emulator().await;
     let gateway = start(&emulator, &[(ORDERS, "SaveInfo", "*")], &[("SCM_GATEWAY__SERVER__TRUST_XFCC", "true")]).await;
     let mut client = gateway.client.clone();
     let sidecar = "By=spiffe://example.org/gateway;Hash=00";
     client.save_info(forwarded(sample(), &format!("{sidecar};URI={ORDERS}"))).await.unwrap();
-    let forged = format!("URI={ORDERS},{sidecar};URI=spiffe://example.org/other");
-    assert_not_allowed(&client.save_info(forwarded(sample(), &forged)).await.unwrap_err());
-    for header in [sidecar.to_owned(), format!("{sidecar};URI=\"{ORDERS}"), format!("URI={ORDERS},{sidecar}")] {
+    for header in [
+        format!("{sidecar};URI=x:a,By=x;URI={ORDERS}"), // one URI that Envoy did not quote
+        format!("URI={ORDERS},{sidecar};URI={ORDERS}"),
+        format!("{sidecar};URI={ORDERS};a=b"),
+        format!("{sidecar};URI=x:a;URI={ORDERS}"),
+        format!("{sidecar};URI=\"{ORDERS}"),
+        sidecar.to_owned(),
+    ] {
         assert_unauthenticated(&client.save_info(forwarded(sample(), &header)).await.unwrap_err());
     }
+    let mut request = forwarded(sample(), &format!("URI={ORDERS}"));
+    request.metadata_mut().append("x-forwarded-client-cert", format!("URI={ORDERS}").parse().unwrap());
+    assert_unauthenticated(&client.save_info(request).await.unwrap_err());
     assert_unauthenticated(&client.save_info(sample()).await.unwrap_err());
     assert_eq!(emulator.attempts(), 1);
+}
+
+#[tokio::test]
+async fn the_last_element_counts_behind_a_chain_of_proxies() {
+    let emulator = emulator().await;
+    let variables = [("SCM_GATEWAY__SERVER__TRUST_XFCC", "true"), ("SCM_GATEWAY__SERVER__XFCC_ELEMENTS", "last")];
+    let gateway = start(&emulator, &[(ORDERS, "SaveInfo", "*")], &variables).await;
+    let mut client = gateway.client.clone();
+    let sidecar = "By=spiffe://example.org/gateway;Hash=00";
+    client.save_info(forwarded(sample(), &format!("{sidecar};URI={ORDERS}"))).await.unwrap();
+    client.save_info(forwarded(sample(), &format!("URI=x:a,{sidecar};URI={ORDERS}"))).await.unwrap();
+    let mut request = forwarded(sample(), "URI=x:a");
+    request.metadata_mut().append("x-forwarded-client-cert", format!("URI={ORDERS}").parse().unwrap());
+    client.save_info(request).await.unwrap();
+    let forged = format!("URI={ORDERS},{sidecar};URI=spiffe://example.org/other");
+    assert_not_allowed(&client.save_info(forwarded(sample(), &forged)).await.unwrap_err());
+    assert_unauthenticated(
+        &client.save_info(forwarded(sample(), &format!("URI={ORDERS},{sidecar}"))).await.unwrap_err(),
+    );
+    assert_eq!(emulator.attempts(), 3);
 }
 
 #[tokio::test]

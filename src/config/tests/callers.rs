@@ -111,7 +111,11 @@ fn callers_are_identified_by_certificate_header_or_user() {
     assert_eq!(caller.projects, Some(["env".to_owned()].into()));
 
     let config = valid(&format!("[server]\ntrust_xfcc = true\n{CALLER}"), &with_credentials(&[]));
-    assert_eq!(config.server.identity, IdentitySource::ForwardedHeader);
+    assert_eq!(config.server.identity, IdentitySource::ForwardedHeader(XfccElements::One));
+    let last =
+        valid(&format!("[server]\ntrust_xfcc = true\nxfcc_elements = \"last\"\n{CALLER}"), &with_credentials(&[]));
+    assert_eq!(last.server.identity, IdentitySource::ForwardedHeader(XfccElements::Last));
+    assert!(last.warnings.is_empty(), "{:?}", last.warnings);
 
     let callers = CALLER.replace("Orders.Example", "uid:0").replace("[\"env\"]", "[\"*\"]");
     let config = valid(&format!("[server]\nlisten = \"unix:/x\"\n{callers}"), &with_credentials(&[]));
@@ -144,6 +148,10 @@ fn callers_need_an_identity_source() {
         "{warnings:?}"
     );
     assert!(valid("[server]\nlisten = \"unix:/x\"\n", &with_credentials(&[])).warnings.is_empty());
+    let warnings = valid("[server]\nxfcc_elements = \"last\"\n", &with_credentials(&[])).warnings;
+    assert_eq!(warnings, ["server.xfcc_elements: has no effect without trust_xfcc = true"]);
+    let elements = problem(&format!("[server]\ntrust_xfcc = true\nxfcc_elements = \"first\"\n{CALLER}"));
+    assert!(elements.starts_with("server.xfcc_elements: expects \"one\", or \"last\""), "{elements}");
     let both = format!("[server]\ntrust_xfcc = true\n{}{CALLER}", tls_files(&dir, true));
     assert!(problem(&both).starts_with("server.trust_xfcc: and tls.client_ca_file are two ways"));
     let open = problem(&format!("[server]\nlisten = \"0.0.0.0:1\"\nplaintext = true\ntrust_xfcc = true\n{CALLER}"));

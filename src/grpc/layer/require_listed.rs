@@ -49,7 +49,7 @@ where
         let caller = request.extensions().get().unwrap_or(&unidentified);
         match self.policy.require_listed(caller) {
             Err(reason) if !request.uri().path().starts_with(HEALTH_PREFIX) => {
-                Either::Right(ready(Err(Error::new(reason, Progress::NotSent))))
+                Either::Right(ready(Err(Error { cause: caller.cause(), ..Error::new(reason, Progress::NotSent) })))
             }
             _ => Either::Left(self.inner.call(request)),
         }
