@@ -14,7 +14,7 @@ use secrecy::SecretString;
 use toml::Table;
 use zeroize::Zeroizing;
 
-use super::reader::{Problem, Raw, values};
+use super::reader::{Problem, Raw, copied, values};
 use super::secret::printable;
 
 /// The largest configuration file or bundle of certificates in bytes.
@@ -87,6 +87,7 @@ pub(super) fn toml(path: &Path) -> Result<Table, Problem> {
     let problem = |message: String| Problem::new(path.display().to_string(), message);
     let content = read(path, MAX_FILE).map_err(problem)?;
     let text = str::from_utf8(&content.bytes).map_err(|_| problem("is not UTF-8".to_owned()))?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text); // editors on Windows write a byte order mark
     text.parse().map_err(|error| problem(syntax_error(text, &error)))
 }
 
@@ -189,10 +190,12 @@ fn syntax_error(text: &str, error: &toml::de::Error) -> String {
         "duplicate key" => "the key stands here for the second time",
         _ => "not valid TOML",
     };
+    let found = |line: &str| copied::kind(line).map(|kind| format!(" (the line has {kind})")).unwrap_or_default();
     let Some(before) = error.span().and_then(|span| text.get(..span.start)) else {
         return description.to_owned();
     };
     let line = before.matches('\n').count() + 1;
     let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
-    format!("line {line}, column {column}: {description}")
+    let found = text.lines().nth(line - 1).map(found).unwrap_or_default();
+    format!("line {line}, column {column}: {description}{found}")
 }

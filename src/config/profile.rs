@@ -53,6 +53,7 @@ pub(super) fn read(path: &Path) -> Result<Profile, String> {
 }
 
 fn parse(text: &str) -> Result<(Credentials, Option<String>), String> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text); // editors on Windows write a byte order mark
     let entries = entries(text)?;
     let mut problems = Vec::new();
     let mut part = |key: &str| match secret(entries.get(key)?) {
@@ -128,6 +129,7 @@ mod tests {
         let with_token = Some("ST".to_owned());
         let table = [
             ("[basic]\nak = AK\nsk = SK\n", None, None),
+            ("\u{feff}[basic]\r\nak = AK\r\nsk = SK", None, None),
             ("[basic]\r\nak = AK\r\nsk = SK\r\nsecurity_token = ST\r\nproject_id = p\r\n", Some("p"), with_token),
             ("# key\n\n ; key\n [ basic ] \n\tAK=AK\n sk : SK\n#sk = other\n\n", None, None),
             ("[global]\nak = other\n=\n[basic]\nsk = SK\nak = AK\n[x]\nak = other\nnonsense", None, None),
@@ -166,7 +168,7 @@ mod tests {
             (format!("[basic]\n\n{MARKER}"), "line 3 is not `key = value`".to_owned()),
             (format!("[basic]\nak = A\nsk = {MARKER} # comment"), format!("`sk` {printable_only}")),
             (format!("[basic]\nak = {MARKER}\u{e9}\nsk = {MARKER}\u{7}"), {
-                format!("`ak` {printable_only}, `sk` {printable_only}")
+                format!("`ak` {printable_only}, `sk` {printable_only}; it has a control character")
             }),
             (format!("[basic]\nak = A\nsk = \"{MARKER}\""), "`sk` is in quotes; write it without".to_owned()),
         ];

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use super::credentials::{self, CredentialFiles, CredentialsSource};
 use super::endpoint::{self, Endpoint};
 use super::files::report_each;
-use super::reader::{Problem, Raw, Report, Section, values};
+use super::reader::{Problem, Raw, Report, Section, copied, values};
 use super::secret::Credentials;
 use super::{Environment, profile};
 use crate::validate::text::is_id;
@@ -123,7 +123,9 @@ struct Discovered {
 fn from_sdk_env(root: &mut Section<'_>, defaults: &ProjectDefaults, environment: &Environment) -> Entry {
     let found = find(root, defaults, environment);
     let id = match (environment.get(PROJECT_ID), &found) {
-        (Some(id), _) => checked_id(id).map(Some).map_err(|message| Problem::new(PROJECT_ID, message)),
+        (Some(id), _) => {
+            checked_id(id).map(Some).map_err(|message| Problem::new(PROJECT_ID, message + &copied::hint(id)))
+        }
         (None, Ok(Discovered { project: Some((location, id)), .. })) => {
             checked_id(id).map(Some).map_err(|message| Problem::new(location, message))
         }

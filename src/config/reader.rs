@@ -9,6 +9,7 @@ use toml::{Table, Value};
 
 use super::Environment;
 
+pub(super) mod copied;
 mod problems;
 mod raw;
 mod report;
@@ -40,6 +41,8 @@ pub(super) struct Section<'i> {
     table: Table,
     known: Vec<&'static str>,
     origins: BTreeMap<&'static str, Origin>,
+    /// Hints for messages about the values of keys.
+    hints: BTreeMap<&'static str, String>,
 }
 
 /// The origin of a value.
@@ -68,7 +71,15 @@ impl Input {
         table: Table,
         read: impl FnOnce(&mut Section<'_>) -> T,
     ) -> T {
-        let mut section = Section { input: self, path, prefix, table, known: Vec::new(), origins: BTreeMap::new() };
+        let mut section = Section {
+            input: self,
+            path,
+            prefix,
+            table,
+            known: Vec::new(),
+            origins: BTreeMap::new(),
+            hints: BTreeMap::new(),
+        };
         let value = read(&mut section);
         section.finish();
         value
@@ -237,7 +248,8 @@ impl Section<'_> {
     /// Reports a mistake in the value of a key.
     pub(super) fn problem(&mut self, key: &str, message: impl AsRef<str>) {
         let location = self.location(key);
-        self.input.report.problem(location, message);
+        let hint = self.hints.get(key).map_or("", String::as_str);
+        self.input.report.problem(location, format!("{}{hint}", message.as_ref()));
     }
 
     /// Reports a warning about the value of a key.
@@ -261,6 +273,7 @@ impl Section<'_> {
             Raw::Variable(_) => Origin::Variable,
         };
         self.origins.insert(key, origin);
+        self.hints.insert(key, copied::hint_of(&raw));
         Some(raw)
     }
 

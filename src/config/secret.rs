@@ -4,6 +4,8 @@ use std::fmt;
 
 use secrecy::{ExposeSecret, SecretString};
 
+use super::reader::copied;
+
 /// The credentials of a project. The parts belong together and are replaced together.
 #[derive(Clone)]
 pub struct Credentials {
@@ -33,6 +35,12 @@ impl fmt::Debug for Credentials {
 /// Returns a secret without trailing line ends, which editors and `echo` add. Rejects other whitespace, because the
 /// vendor would respond with a 401 that does not name the cause.
 pub fn printable(bytes: &[u8]) -> Result<SecretString, String> {
+    if bytes.starts_with(b"\xef\xbb\xbf") {
+        return Err("begins with a byte order mark: save it without one".to_owned());
+    }
+    if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
+        return Err("is UTF-16: save it as ASCII".to_owned());
+    }
     let end = bytes.iter().rposition(|byte| !matches!(byte, b'\r' | b'\n'));
     let bytes = end.map_or(&[][..], |end| &bytes[..=end]);
     if bytes.is_empty() {
@@ -43,7 +51,11 @@ pub fn printable(bytes: &[u8]) -> Result<SecretString, String> {
     }
     match str::from_utf8(bytes) {
         Ok(text) if bytes.iter().all(u8::is_ascii_graphic) => Ok(SecretString::from(text)),
-        _ => Err("must hold printable ASCII only, without whitespace".to_owned()),
+        text => {
+            let kind = text.ok().and_then(copied::kind);
+            let found = kind.map(|kind| format!("; it has {kind}")).unwrap_or_default();
+            Err(format!("must hold printable ASCII only, without whitespace{found}"))
+        }
     }
 }
 
@@ -63,16 +75,33 @@ mod tests {
     #[test]
     fn invalid_secrets_are_rejected() {
         let printable_only = "must hold printable ASCII only, without whitespace";
-        let table: [(&[u8], &str); 9] = [
+        let table: [(&[u8], &str); 17] = [
             (b"", "is empty"),
             (b"\r\n\n", "is empty"),
             (b" \t\n", "is only whitespace"),
             (b" key", printable_only),
             (b"key ", printable_only),
-            (b"one\ntwo", printable_only),
-            (b"key\0", printable_only),
+            (b"one\ntwo", "must hold printable ASCII only, without whitespace; it has a control character"),
+            (b"key\0", "must hold printable ASCII only, without whitespace; it has a control character"),
             ("schlüssel".as_bytes(), printable_only),
-            (b"\xff\xfe", printable_only),
+            (b"\xff\xff", printable_only),
+            (b"\xff\xfek\0e\0y\0", "is UTF-16: save it as ASCII"),
+            (b"\xfe\xff\0k\0e\0y", "is UTF-16: save it as ASCII"),
+            (b"\xef\xbb\xbfkey\r\n", "begins with a byte order mark: save it without one"),
+            (b"\xef\xbb\xbf", "begins with a byte order mark: save it without one"),
+            (
+                "\u{201c}key\u{201d}".as_bytes(),
+                "must hold printable ASCII only, without whitespace; it has a typographic quotation mark",
+            ),
+            (
+                "key\u{a0}".as_bytes(),
+                "must hold printable ASCII only, without whitespace; it has a non-breaking or other special space",
+            ),
+            (
+                "key\u{200b}".as_bytes(),
+                "must hold printable ASCII only, without whitespace; it has an invisible character",
+            ),
+            (b"k\rey", "must hold printable ASCII only, without whitespace; it has a carriage return"),
         ];
         for (bytes, message) in table {
             assert_eq!(printable(bytes).expect_err("the secret is invalid"), message, "{bytes:?}");

@@ -189,11 +189,64 @@ fn syntax_errors_name_the_position_only() {
             format!("{MARKER}.a = 1\n[{MARKER}]\na = {MARKER}"),
             "line 2, column 2: the key stands here for the second time",
         ),
+        (
+            format!("[server]\nlisten = \u{201c}{MARKER}\u{201d}\n"),
+            "line 2, column 10: not valid TOML (the line has a typographic quotation mark)",
+        ),
+        (
+            format!("[server]\r\nlisten\u{a0}= \"{MARKER}\"\r\n"),
+            "line 2, column 7: not valid TOML (the line has a non-breaking or other special space)",
+        ),
     ];
     for (text, message) in table {
         let problems = load_text(&text, &with_credentials(&[])).expect_err("the configuration is invalid");
         assert!(problems.to_string().ends_with(&format!("config.toml: {message}")), "{problems}");
         assert!(!format!("{problems} {problems:?}").contains(MARKER), "{problems:?}");
+    }
+}
+
+#[test]
+fn a_byte_order_mark_and_carriage_returns_are_ignored() {
+    let config = valid("\u{feff}[server]\r\ndrain = \"1s\"\r\n", &with_credentials(&[]));
+    assert_eq!(config.server.drain, secs(1));
+}
+
+#[test]
+fn characters_of_copied_values_are_named() {
+    let quote = "a typographic quotation mark";
+    for (key, value, found) in [
+        ("SERVER__LISTEN", "\u{201c}127.0.0.1:50051\u{201d}", quote),
+        ("SERVER__LISTEN", "127.0.0.1:50051\r", "a carriage return"),
+        ("SERVER__LISTEN", "127.0.0.1:50051 ", "a space at its start or end"),
+        ("SERVER__LISTEN", "unix:\u{201c}/run/x\u{201d}", quote),
+        ("ADMIN__LISTEN", "127.0.0.1:9464\u{200b}", "an invisible character"),
+        ("UPSTREAM__ENDPOINT", "\u{201c}https://scm.example\u{201d}", quote),
+        ("UPSTREAM__ENDPOINT", "https://scm\u{2011}x.example", "a typographic dash"),
+        ("UPSTREAM__PROXY", "\u{feff}http://proxy.example", "a byte order mark"),
+        ("UPSTREAM__TIMEOUT", "10\u{200b}s", "an invisible character"),
+        ("UPSTREAM__ENDPOINT", "https://scm.example\u{a0}", "a non-breaking or other special space"),
+        ("UPSTREAM__REGION", "cn\u{2013}north\u{2013}4", "a typographic dash"),
+        ("UPSTREAM__CA_FILE", "/nowhere/\u{201c}ca.pem\u{201d}", quote),
+        ("UPSTREAM__ATTEMPTS", "\u{2018}3\u{2019}", quote),
+        ("SERVER__PLAINTEXT", "\u{201c}true\u{201d}", quote),
+        ("DEFAULT_PROJECT", "\u{201c}env\u{201d}", quote),
+        ("CALLERS__0__IDENTITY", "\u{201c}spiffe://example.org/x\u{201d}", quote),
+        ("CALLERS__0__METHODS", "SaveInfo,\u{201c}ReadInfo\u{201d}", quote),
+        ("PROJECTS__0__ID", "\u{201c}0123\u{201d}", quote),
+        ("PROJECTS__0__AK_FILE", "/nowhere/ak\u{200b}", "an invisible character"),
+    ] {
+        let variable = format!("SCM_GATEWAY__{key}");
+        let problems = load(None, &with_credentials(&[(&variable, value)])).expect_err(key).to_string();
+        let line = problems.lines().find(|line| line.starts_with(&format!("{variable}: "))).expect(&problems);
+        assert!(line.ends_with(&format!(" (the value has {found})")), "{line}");
+    }
+    let text = "[server]\nlisten = \"\u{201c}127.0.0.1:50051\u{201d}\"\n";
+    let problems = load_text(text, &with_credentials(&[])).expect_err("the address is quoted").to_string();
+    assert!(problems.ends_with("(the value has a typographic quotation mark)"), "{problems}");
+    for project in ["\u{201c}0123\u{201d}", "0123\r"] {
+        let environment = with_credentials(&[("HUAWEICLOUD_SDK_PROJECT_ID", project)]);
+        let problems = load(None, &environment).expect_err("the id is invalid").to_string();
+        assert!(problems.contains("(the value has a "), "{problems}");
     }
 }
 

@@ -167,7 +167,10 @@ mod tests {
             (format!("{} {MARKER}", key(&good, &good, &good, &ends)), none.to_owned()),
             (key("\"\"", &good, &good, &ends), "`access` of the metadata service's credentials is empty".to_owned()),
             (key(&good, r#""s3cr3t s3cr3t""#, &good, &ends), format!("`secret` {printable_only}")),
-            (key(&good, &good, r#""s3cr3t\r\nx: y""#, &ends), format!("`securitytoken` {printable_only}")),
+            (
+                key(&good, &good, r#""s3cr3t\r\nx: y""#, &ends),
+                format!("`securitytoken` {printable_only}; it has a carriage return"),
+            ),
             (
                 key(&good, &good, &good, &good),
                 "`expires_at` of the metadata service's credentials is not a time".to_owned(),
