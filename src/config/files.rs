@@ -141,12 +141,30 @@ pub(super) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, S
     for (index, certificate) in CertificateDer::pem_slice_iter(&pem).enumerate() {
         certificates.push(certificate.map_err(|_| format!("is not PEM (certificate number {})", index + 1))?);
     }
-    if certificates.is_empty() { Err("holds no certificate in PEM".to_owned()) } else { Ok(certificates) }
+    if certificates.is_empty() { Err(not_pem(&pem, "certificate")) } else { Ok(certificates) }
 }
 
 /// Parses the first private key in PEM.
 pub(super) fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
-    PrivateKeyDer::from_pem_slice(&blocks_on_own_lines(pem)).map_err(|_| "holds no private key in PEM".to_owned())
+    PrivateKeyDer::from_pem_slice(&blocks_on_own_lines(pem)).map_err(|_| {
+        let has = |text: &[u8]| pem.windows(text.len()).any(|window| window == text);
+        if has(b"ENCRYPTED") {
+            "holds an encrypted private key; decrypt it with `openssl pkey`".to_owned()
+        } else if has(b"BEGIN OPENSSH PRIVATE KEY") {
+            "holds a private key in the format of OpenSSH; convert it with `ssh-keygen -p -m PKCS8`".to_owned()
+        } else {
+            not_pem(pem, "private key")
+        }
+    })
+}
+
+/// Describes a file without a block in PEM.
+fn not_pem(bytes: &[u8], block: &str) -> String {
+    match bytes {
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => "is UTF-16; save it as ASCII".to_owned(),
+        [0x30, 0x80..=0xff, ..] => "is binary (DER or PKCS#12); convert it to PEM with `openssl`".to_owned(),
+        _ => format!("holds no {block} in PEM"),
+    }
 }
 
 /// Encodes a certificate or private key in PEM.

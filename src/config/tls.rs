@@ -9,7 +9,7 @@ use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::CertificateDer;
 use rustls::sign::CertifiedKey;
 use sha2::{Digest as _, Sha256};
-use x509_parser::parse_x509_certificate;
+use x509_parser::{parse_x509_certificate, public_key::PublicKey, time::ASN1Time};
 
 use super::files::{self, Content, Diagnostic, in_one_line, report_each};
 use super::reader::{Section, values};
@@ -42,21 +42,57 @@ pub struct TlsMaterial {
     digest: [u8; 32],
 }
 
-const EXPIRED: &str = "holds a certificate that has expired";
-
 impl TlsMaterial {
-    /// Returns whether the listener's certificate has expired, so that clients reject it.
-    fn has_expired(&self, clock: &Clock) -> bool {
-        let expiry = self.certified_key.cert.first().and_then(expiry);
-        expiry.is_some_and(|expiry| expiry < clock.now())
+    /// Returns why clients reject the listener's certificate at this time.
+    fn invalid_now(&self, clock: &Clock) -> Option<&'static str> {
+        let Validity { start, end } = validity(self.certified_key.cert.first()?)?;
+        let now = clock.now();
+        if end < now {
+            Some("holds a certificate that has expired")
+        } else if now < start {
+            Some("holds a certificate that is not valid yet")
+        } else {
+            None
+        }
     }
+}
+
+/// The time in which a certificate is valid.
+struct Validity {
+    start: SystemTime,
+    end: SystemTime,
+}
+
+fn validity(certificate: &CertificateDer<'_>) -> Option<Validity> {
+    let (_, certificate) = parse_x509_certificate(certificate).ok()?;
+    let time = |time: ASN1Time| {
+        u64::try_from(time.timestamp()).ok().map(|seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
+    };
+    let validity = certificate.validity();
+    Some(Validity {
+        start: time(validity.not_before).unwrap_or(SystemTime::UNIX_EPOCH),
+        end: time(validity.not_after)?,
+    })
 }
 
 /// Returns the expiry of a certificate.
 pub fn expiry(certificate: &CertificateDer<'_>) -> Option<SystemTime> {
-    let (_, certificate) = parse_x509_certificate(certificate).ok()?;
-    let seconds = u64::try_from(certificate.validity().not_after.timestamp()).ok()?;
-    Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
+    validity(certificate).map(|validity| validity.end)
+}
+
+/// Describes the key of a certificate whose private key cannot be used.
+fn unsupported_key(certificate: Option<&CertificateDer<'_>>) -> String {
+    let parsed = certificate.and_then(|certificate| parse_x509_certificate(certificate).ok());
+    let kind = match parsed.as_ref().map(|(_, certificate)| certificate.public_key().parsed()) {
+        Some(Ok(PublicKey::RSA(key))) => format!("RSA with {} bits", key.key_size()),
+        Some(Ok(PublicKey::EC(_))) => "EC".to_owned(),
+        Some(Ok(PublicKey::DSA(_))) => "DSA".to_owned(),
+        _ => "of another kind".to_owned(),
+    };
+    format!(
+        "holds a private key that cannot be used; expects RSA with 2048 to 8192 bits, EC on the named curve P-256, P-384 or \
+         P-521, or Ed25519; the key of the certificate is {kind}"
+    )
 }
 
 impl PartialEq for TlsMaterial {
@@ -76,14 +112,14 @@ impl TlsFiles {
     ///
     /// # Errors
     ///
-    /// Fails with a message that names the file and never its content. An expired certificate is an error too, because
-    /// the previous one is not worse.
+    /// Fails with a message that names the file and never its content. A certificate that has expired or is not valid yet is
+    /// an error too, because the previous one is not worse.
     pub fn read(&self, clock: &Clock) -> Result<TlsMaterial, String> {
         let (material, _) = read(self).map_err(in_one_line)?;
-        if material.has_expired(clock) {
-            return Err(format!("{} {EXPIRED}", values::shown(&self.certificate)));
+        match material.invalid_now(clock) {
+            Some(problem) => Err(format!("{} {problem}", values::shown(&self.certificate))),
+            None => Ok(material),
         }
-        Ok(material)
     }
 }
 
@@ -114,8 +150,8 @@ pub(super) fn section(section: &mut Section<'_>, clock: &Clock) -> TlsSection {
         let (material, warnings) =
             read(&files).map_err(|problems| report_each(problems, |key, text| section.problem(key, text))).ok()?;
         report_each(warnings, |key, text| section.warning(key, text));
-        if material.has_expired(clock) {
-            section.warning("cert_file", EXPIRED);
+        if let Some(problem) = material.invalid_now(clock) {
+            section.warning("cert_file", problem);
         }
         Some(Tls { files, material })
     });
@@ -132,6 +168,7 @@ fn read(files: &TlsFiles) -> Result<(TlsMaterial, Vec<Diagnostic>), Vec<Diagnost
         .as_deref()
         .map(|path| loader.part("client_ca_file", path, |content| files::roots(&content.bytes)));
     if let (Some(chain), Some(key)) = (chain, key) {
+        let certificate = chain.first().cloned();
         match CertifiedKey::from_der(chain, key, &default_provider()) {
             Ok(certified_key) if loader.problems.is_empty() => {
                 let material = TlsMaterial {
@@ -142,7 +179,10 @@ fn read(files: &TlsFiles) -> Result<(TlsMaterial, Vec<Diagnostic>), Vec<Diagnost
                 return Ok((material, loader.warnings));
             }
             Ok(_) => {}
-            Err(_) => loader.problem("key_file", &files.key, "holds a key that is not the one of the certificate"),
+            Err(rustls::Error::InconsistentKeys(_)) => {
+                loader.problem("key_file", &files.key, "holds a key that is not the one of the certificate");
+            }
+            Err(_) => loader.problem("key_file", &files.key, &unsupported_key(certificate.as_ref())),
         }
     }
     Err(loader.problems)

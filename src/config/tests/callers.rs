@@ -4,13 +4,13 @@ use super::*;
 
 /// Writes valid files for `[server.tls]` and returns the section.
 fn tls_files(dir: &Dir, client_ca: bool) -> String {
-    tls_files_until(dir, client_ca, 2050)
+    tls_files_between(dir, client_ca, 2020, 2050)
 }
 
-/// Like [`tls_files`], with a certificate that is valid until `year`.
-fn tls_files_until(dir: &Dir, client_ca: bool, year: i32) -> String {
+/// Like [`tls_files`], with a certificate that is valid in these years.
+fn tls_files_between(dir: &Dir, client_ca: bool, from: i32, until: i32) -> String {
     let mut params = rcgen::CertificateParams::new(["gateway.example".to_owned()]).expect("a name");
-    (params.not_before, params.not_after) = (rcgen::date_time_ymd(2020, 1, 1), rcgen::date_time_ymd(year, 1, 1));
+    (params.not_before, params.not_after) = (rcgen::date_time_ymd(from, 1, 1), rcgen::date_time_ymd(until, 1, 1));
     let key_pair = rcgen::KeyPair::generate().expect("a key");
     let self_signed = params.self_signed(&key_pair).expect("a certificate");
     let certificate = dir.file("tls.crt", self_signed.pem());
@@ -76,11 +76,86 @@ fn all_problems_of_tls_files_are_reported_at_once() {
     assert_eq!(problem(&text), expected);
 }
 
+/// `tests/keys` has a key of each kind with its certificate, made with OpenSSL.
+#[test]
+fn keys_that_cannot_be_used_are_named() {
+    let path = |name: &str| format!("{}/tests/keys/{name}.pem", env!("CARGO_MANIFEST_DIR"));
+    let tls = |name: &str| {
+        let certificate = path(if name.starts_with("encrypted") { "rsa2048_pkcs1" } else { name });
+        (format!("[server.tls]\ncert_file = {certificate:?}\nkey_file = {:?}\n", path(name)), path(name))
+    };
+    for name in ["ed25519", "p521", "rsa2048_pkcs1", "sec1"] {
+        assert!(valid(&tls(name).0, &with_credentials(&[])).server.tls.is_some(), "{name}");
+    }
+    let unsupported = |kind: &str| {
+        format!(
+            "holds a private key that cannot be used; expects RSA with 2048 to 8192 bits, EC on the named curve P-256, P-384 \
+             or P-521, or Ed25519; the key of the certificate is {kind}"
+        )
+    };
+    let encrypted = "holds an encrypted private key; decrypt it with `openssl pkey`".to_owned();
+    for (name, problem_of_key) in [
+        ("rsa1024", unsupported("RSA with 1024 bits")),
+        ("rsa_pss", unsupported("of another kind")),
+        ("p224", unsupported("EC")),
+        ("secp256k1", unsupported("EC")),
+        ("ed448", unsupported("of another kind")),
+        ("dsa", unsupported("DSA")),
+        ("encrypted", encrypted.clone()),
+        ("encrypted_pkcs1", encrypted),
+    ] {
+        let (text, path) = tls(name);
+        assert_eq!(problem(&text), format!("server.tls.key_file: {path} {problem_of_key}"), "{name}");
+    }
+}
+
+#[test]
+fn files_that_are_not_pem_are_named() {
+    let dir = Dir::new();
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let certificate = rcgen::CertificateParams::default().self_signed(&key).expect("a certificate");
+    let utf_16: Vec<u8> = format!("\u{feff}{}", certificate.pem()).encode_utf16().flat_map(u16::to_le_bytes).collect();
+    for (cert, key, found) in [
+        (
+            certificate.der().to_vec(),
+            key.serialize_der(),
+            "is binary (DER or PKCS#12); convert it to PEM with `openssl`",
+        ),
+        (utf_16.clone(), utf_16, "is UTF-16; save it as ASCII"),
+    ] {
+        let [cert, key] = [dir.file("cert", cert), dir.file("key", key)];
+        let expected = [format!("server.tls.cert_file: {cert} {found}"), format!("server.tls.key_file: {key} {found}")];
+        let text = format!("[server.tls]\ncert_file = {cert:?}\nkey_file = {key:?}\n");
+        assert_eq!(problems(&text, &with_credentials(&[])), expected);
+    }
+    let openssh = dir.file("openssh", "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----\n");
+    let cert = dir.file("good", certificate.pem().replace('\n', "\r\n"));
+    let found = problem(&format!("[server.tls]\ncert_file = {cert:?}\nkey_file = {openssh:?}\n"));
+    assert!(found.contains("in the format of OpenSSH"), "{found}");
+    let key = dir.file("good.key", key.serialize_pem().replace('\n', "\r\n"));
+    assert!(
+        valid(&format!("[server.tls]\ncert_file = {cert:?}\nkey_file = {key:?}\n"), &with_credentials(&[]))
+            .server
+            .tls
+            .is_some()
+    );
+}
+
+#[test]
+fn certificates_that_are_not_valid_yet_warn_and_fail_a_reload() {
+    let dir = Dir::new();
+    let before = valid(&tls_files(&dir, false), &with_credentials(&[])).server.tls.expect("TLS");
+    let config = valid(&tls_files_between(&dir, false, 2040, 2050), &with_credentials(&[]));
+    assert_eq!(config.warnings, ["server.tls.cert_file: holds a certificate that is not valid yet"]);
+    let expected = format!("{} holds a certificate that is not valid yet", dir.0.path().join("tls.crt").display());
+    assert_eq!(before.files.read(&Clock::system()).expect_err("the certificate is not valid yet"), expected);
+}
+
 #[test]
 fn expired_certificates_warn_at_startup_and_fail_a_reload() {
     let dir = Dir::new();
     let config_before = valid(&tls_files(&dir, false), &with_credentials(&[]));
-    let config = valid(&tls_files_until(&dir, false, 2021), &with_credentials(&[]));
+    let config = valid(&tls_files_between(&dir, false, 2020, 2021), &with_credentials(&[]));
     assert_eq!(config.warnings, ["server.tls.cert_file: holds a certificate that has expired"]);
     let path = dir.0.path().join("tls.crt");
     let expected = format!("{} holds a certificate that has expired", path.display());
