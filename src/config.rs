@@ -18,6 +18,7 @@ mod projects;
 mod reader;
 pub mod secret;
 mod server;
+mod system_roots;
 mod telemetry;
 #[cfg(test)]
 mod tests;
@@ -176,6 +177,7 @@ fn parse(root: &mut Section<'_>, environment: &Environment, clock: &Clock) -> Pa
     let projects = projects::read(root, &defaults, environment);
     reject_plain_proxy(root, &upstream, projects.as_ref());
     let callers = callers::read(root, &server, projects.as_ref());
+    system_roots::check(environment, upstream.ca.is_some(), root.report());
     Parsed { server, admin, upstream, projects, callers }
 }
 

@@ -117,6 +117,24 @@ async fn check_of_a_valid_configuration_does_not_listen() {
 }
 
 #[tokio::test]
+async fn check_names_a_variable_that_removes_the_trust_roots() {
+    let folder = Folder::new();
+    let roots = folder.file("ca.pem", &Tls::generate().ca_pem());
+    for (variable, value, code, found) in [
+        ("SSL_CERT_FILE", "", 78, "scm-gateway: SSL_CERT_FILE: is empty, so there are no trust roots"),
+        ("SSL_CERT_FILE", "/nowhere", 78, "scm-gateway: SSL_CERT_FILE: /nowhere cannot be read"),
+        ("SSL_CERT_DIR", "/nowhere", 78, "scm-gateway: SSL_CERT_DIR: /nowhere cannot be read"),
+        ("SSL_CERT_FILE", &roots, 0, ""),
+    ] {
+        let mut command = binary(&[(variable, value)]);
+        command.envs(environment("https://scm.example", &[])).arg("--check");
+        let (exit, _, errors) = output(command).await;
+        assert!(exit == code && errors.starts_with(found), "{variable}={value}: {exit}, {errors}");
+        assert_eq!(errors.lines().count(), usize::from(code != 0), "{errors}");
+    }
+}
+
+#[tokio::test]
 async fn check_prints_values_with_their_sources() {
     let mut command = binary(&[]);
     command.envs(environment("https://scm.example", &[])).arg("--check");

@@ -76,7 +76,10 @@ const MAX_IDLE: usize = 512;
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     /// `[upstream] ca_file` or the system's trust roots cannot be used.
-    #[error("upstream.ca_file: no trust roots: install the system's CA certificates or name a file of your own")]
+    #[error(
+        "upstream.ca_file: no trust roots: install the system's CA certificates, unset SSL_CERT_FILE and SSL_CERT_DIR, or name a \
+             file of your own"
+    )]
     TrustRoots,
 }
 
