@@ -2,6 +2,7 @@
 
 pub(super) mod catch_panic;
 pub(super) mod deadline;
+pub(super) mod decompress;
 pub(super) mod max_stream_duration;
 pub(super) mod memory_quota;
 pub(super) mod message_size;

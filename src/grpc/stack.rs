@@ -13,6 +13,7 @@ use super::{
     layer::{
         catch_panic::PanicHandler,
         deadline::Deadline,
+        decompress::Decompress,
         max_stream_duration::MaxStreamDuration,
         memory_quota::{MemoryQuota, QuotaPool},
         message_size::MessageSize,
@@ -47,6 +48,7 @@ pub struct Shared {
     quota: Arc<QuotaPool>,
     /// The longest duration of a call.
     max_duration: Duration,
+    max_message_size: usize,
 }
 
 impl Shared {
@@ -65,6 +67,7 @@ impl Shared {
             trace: super::layer::trace::Shared::new(telemetry, calls, policy.clone()),
             policy,
             max_duration,
+            max_message_size: config.max_message_size,
         }
     }
 
@@ -104,6 +107,8 @@ pub(super) fn stack<T: CertificateService>(
         .layer(Deadline::layer(shared.max_duration))
         // Inside the deadline, which bounds how long an incomplete request holds its quota.
         .layer(MemoryQuota::layer(shared.quota.clone()))
+        // Inside the quota, which is charged with the bytes of an incomplete request.
+        .layer(Decompress::layer(shared.max_message_size))
         // Next to tonic, whose status for an oversized message it corrects.
         .layer(MessageSize::layer())
         .map_err(|never: Infallible| -> Error { match never {} })

@@ -13,6 +13,7 @@ use prost::Message as _;
 use scm_gateway::proto::SaveInfoRequest;
 use tonic::{Code, codec::CompressionEncoding};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+use tonic_reflection::pb::v1::{ServerReflectionRequest, server_reflection_request::MessageRequest};
 
 use crate::harness::{Gateway, client, emulator, framed, process::Process, sample};
 
@@ -41,6 +42,11 @@ fn bomb() -> Vec<u8> {
 
 /// Sends a body and returns the headers and trailers of the response.
 async fn post(address: &str, path: &str, encoding: Option<&str>, body: Vec<u8>) -> HeaderMap {
+    exchange(address, path, encoding, body).await.0
+}
+
+/// Sends a body and returns the headers and trailers of the response, and its body.
+async fn exchange(address: &str, path: &str, encoding: Option<&str>, body: Vec<u8>) -> (HeaderMap, bytes::Bytes) {
     let client = Client::builder(TokioExecutor::new()).http2_only(true).build_http::<Full<bytes::Bytes>>();
     let request = http::Request::post(format!("http://{address}/{path}"))
         .header("content-type", "application/grpc")
@@ -50,8 +56,9 @@ async fn post(address: &str, path: &str, encoding: Option<&str>, body: Vec<u8>) 
     let response = client.request(request.body(Full::from(body)).unwrap()).await.unwrap();
     assert_eq!(response.status().as_u16(), 200);
     let mut headers = response.headers().clone();
-    headers.extend(response.into_body().collect().await.unwrap().trailers().cloned().unwrap_or_default());
-    headers
+    let body = response.into_body().collect().await.unwrap();
+    headers.extend(body.trailers().cloned().unwrap_or_default());
+    (headers, body.to_bytes())
 }
 
 fn code(headers: &HeaderMap) -> Code {
@@ -80,6 +87,42 @@ async fn compressed_request_gets_an_uncompressed_response() {
         assert!(!response.contains_key("grpc-encoding"), "{response:?}");
     }
     assert_eq!(emulator.attempts(), 6);
+}
+
+/// RFC 1952 2.2: "A gzip file consists of a series of members".
+#[tokio::test]
+async fn all_members_of_a_message_are_read() {
+    let emulator = emulator().await;
+    let gateway = Gateway::of(&emulator).await;
+    let message = sample().encode_to_vec();
+    let empty = gzip(b"").repeat(5_000);
+    for members in [
+        gzip(&message),
+        [gzip(&message[..message.len() / 2]), gzip(&message[message.len() / 2..])].concat(),
+        message.iter().flat_map(|byte| gzip(&[*byte])).collect(),
+        [&empty[..], &gzip(&message), &empty].concat(),
+    ] {
+        let response = post(&gateway.addresses.server, SAVE, Some("gzip"), framed(COMPRESSED, &members)).await;
+        assert_eq!(code(&response), Code::Ok, "{response:?}");
+    }
+    let journal = emulator.journal();
+    assert_eq!(journal.len(), 4);
+    assert!(journal.iter().all(|request| request.body == journal[0].body));
+
+    let request = HealthCheckRequest { service: "unknown".to_owned() }.encode_to_vec();
+    let members = [gzip(&request[..2]), gzip(&request[2..])].concat();
+    let response = post(&gateway.addresses.server, HEALTH, Some("gzip"), framed(COMPRESSED, &members)).await;
+    assert_eq!(code(&response), Code::NotFound, "{response:?}");
+
+    let symbol = MessageRequest::FileContainingSymbol("grpc.health.v1.Health".to_owned());
+    let request = ServerReflectionRequest { host: String::new(), message_request: Some(symbol) }.encode_to_vec();
+    let members = [gzip(&request[..request.len() - 7]), gzip(&request[request.len() - 7..])].concat();
+    // A stream may have several messages.
+    let body = [framed(COMPRESSED, &members), framed(PLAIN, &request)].concat();
+    let (headers, replies) = exchange(&gateway.addresses.server, REFLECTION, Some("gzip"), body).await;
+    assert_eq!(code(&headers), Code::Ok);
+    let (first, second) = replies.split_at(replies.len() / 2);
+    assert!(first.len() > 500 && first == second, "{replies:?}");
 }
 
 #[tokio::test]
@@ -118,11 +161,17 @@ async fn invalid_compression_is_internal() {
         ("corrupt", Some("gzip"), framed(COMPRESSED, &corrupt)),
         ("wrong checksum", Some("gzip"), framed(COMPRESSED, &wrong_checksum)),
         ("truncated", Some("gzip"), framed(COMPRESSED, &compressed[..compressed.len() / 2])),
+        ("bytes after the last member", Some("gzip"), framed(COMPRESSED, &[&compressed[..], b"more"].concat())),
+        ("zeros after the last member", Some("gzip"), framed(COMPRESSED, &[&compressed[..], &[0; 32]].concat())),
+        ("second member corrupt", Some("gzip"), framed(COMPRESSED, &[&compressed[..], &corrupt].concat())),
         ("invalid protobuf", Some("gzip"), framed(COMPRESSED, &gzip(b"\xff\xff\xff"))),
     ] {
         let response = post(&gateway.addresses.server, SAVE, encoding, body).await;
         assert_eq!(code(&response), Code::Internal, "{case}: {response:?}");
     }
+    let body = framed(COMPRESSED, &[&gzip(b"")[..], b"more"].concat());
+    let response = post(&gateway.addresses.server, HEALTH, Some("gzip"), body).await;
+    assert_eq!(code(&response), Code::Internal, "health: {response:?}");
     assert_eq!(emulator.attempts(), 0);
     gateway.save(sample()).await.unwrap();
 }
@@ -141,6 +190,9 @@ async fn size_limit_applies_to_the_decompressed_message() {
     let response = post(&gateway.addresses.server, SAVE, Some("gzip"), sized(1024)).await;
     assert_eq!(code(&response), Code::InvalidArgument, "the message was read: {response:?}");
     let response = post(&gateway.addresses.server, SAVE, Some("gzip"), sized(1025)).await;
+    assert_eq!(code(&response), Code::ResourceExhausted);
+    let members = framed(COMPRESSED, &[gzip(&[0; 1000]), gzip(&[0; 1000])].concat());
+    let response = post(&gateway.addresses.server, SAVE, Some("gzip"), members).await;
     assert_eq!(code(&response), Code::ResourceExhausted);
     assert!(response["grpc-message"].to_str().unwrap().contains("max_message_size"), "{response:?}");
     let check = HealthCheckRequest { service: "x".repeat(4097) }.encode_to_vec();

@@ -40,20 +40,24 @@ where
     }
 }
 
+/// Returns the status of a message over the limit.
+pub(super) fn exceeded() -> Status {
+    Status::resource_exhausted(MESSAGE)
+}
+
 fn correct(response: Response<Body>) -> Response<Body> {
     match status::of_response(&response) {
-        Some(status) if is_of_size(status) => Status::resource_exhausted(MESSAGE).into_http(),
+        Some(status) if is_of_size(status) => exceeded().into_http(),
         _ => response,
     }
 }
 
 /// Corrects the status of a message on a stream.
 pub(in crate::grpc) fn correct_status(status: Status) -> Status {
-    if is_of_size(&status) { Status::resource_exhausted(MESSAGE) } else { status }
+    if is_of_size(&status) { exceeded() } else { status }
 }
 
-/// Only tonic's decoder answers OUT_OF_RANGE here, for the length of a message, and RESOURCE_EXHAUSTED without a source,
-/// for its decompressed size.
+/// Only tonic's decoder answers OUT_OF_RANGE here, for the length of a message.
 fn is_of_size(status: &Status) -> bool {
-    status.code() == Code::OutOfRange || status.code() == Code::ResourceExhausted && status::source(status).is_none()
+    status.code() == Code::OutOfRange
 }

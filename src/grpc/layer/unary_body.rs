@@ -11,7 +11,7 @@ use tonic::Status;
 use tower::BoxError;
 
 /// The length of a message's prefix: one byte of flags and four of length (gRPC over HTTP/2, "Messages").
-const PREFIX: usize = 5;
+pub(super) const PREFIX: usize = 5;
 
 /// A request body that errors on the first byte of a second message.
 ///
