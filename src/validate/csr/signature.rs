@@ -8,7 +8,6 @@ use std::ops::RangeInclusive;
 use aws_lc_rs::rsa::{RsaParameters, RsaPssSaltLength};
 use aws_lc_rs::signature::{self, UnparsedPublicKey, VerificationAlgorithm};
 use x509_parser::asn1_rs::{Any, BitString, Oid, Tag, oid};
-use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::oid_registry::{
     OID_EC_P256, OID_HASH_SHA1, OID_KEY_TYPE_EC_PUBLIC_KEY, OID_NIST_EC_P384, OID_NIST_HASH_SHA256,
     OID_NIST_HASH_SHA384, OID_NIST_HASH_SHA512, OID_PKCS1_RSAENCRYPTION, OID_PKCS1_RSASSAPSS, OID_PKCS1_SHA1WITHRSA,
@@ -17,9 +16,10 @@ use x509_parser::oid_registry::{
     OID_SIG_ED25519,
 };
 use x509_parser::signature_algorithm::RsaSsaPssParams;
-use x509_parser::x509::{AlgorithmIdentifier, SubjectPublicKeyInfo};
+use x509_parser::x509::AlgorithmIdentifier;
 
-use super::{ALGORITHM, KEY, SIGNATURE, is};
+use super::pkcs10::{PublicKey, Request, is};
+use super::{ALGORITHM, KEY, SIGNATURE};
 
 /// The sizes of RSA keys with verified signatures, in bits.
 const RSA_BITS: RangeInclusive<u32> = 1_024..=8_192;
@@ -127,29 +127,25 @@ static PSS: [Pss; 3] = [
 ];
 
 /// Verifies the self-signature (RFC 2986 4.2).
-pub(super) fn verify(request: &X509CertificationRequest<'_>) -> Result<(), &'static str> {
-    let info = &request.certification_request_info;
-    let Some(verifier) = verifier(&info.subject_pki, &request.signature_algorithm)? else {
+pub(super) fn verify(request: &Request<'_>) -> Result<(), &'static str> {
+    let Some(verifier) = verifier(&request.key, &request.signature_algorithm)? else {
         return Ok(());
     };
-    let key = octets(&info.subject_pki.subject_public_key).ok_or(KEY)?;
-    let signature = octets(&request.signature_value).ok_or(SIGNATURE)?;
-    UnparsedPublicKey::new(verifier, key).verify(info.raw, signature).map_err(|_| SIGNATURE)
+    let key = octets(&request.key.bits).ok_or(KEY)?;
+    let signature = octets(&request.signature).ok_or(SIGNATURE)?;
+    UnparsedPublicKey::new(verifier, key).verify(request.info, signature).map_err(|_| SIGNATURE)
 }
 
 /// Returns the verifier of the signature, or `None` if the signature is not verified. The type of the key decides, so
 /// that a signature of another type is rejected for RSA, P-256, P-384 and Ed25519 keys.
-fn verifier(
-    key: &SubjectPublicKeyInfo<'_>,
-    signature: &AlgorithmIdentifier<'_>,
-) -> Result<Option<Verifier>, &'static str> {
+fn verifier(key: &PublicKey<'_>, signature: &AlgorithmIdentifier<'_>) -> Result<Option<Verifier>, &'static str> {
     let key_type = &key.algorithm.algorithm;
     if *key_type == OID_PKCS1_RSAENCRYPTION || *key_type == OID_PKCS1_RSASSAPSS {
         return rsa(key, signature);
     }
     if *key_type == OID_SIG_ED25519 {
         // Ed25519 keys are 32 bytes (RFC 8410 4).
-        return match octets(&key.subject_public_key) {
+        return match octets(&key.bits) {
             Some(key) if key.len() == 32 => find(ED25519, &signature.algorithm),
             _ => Err(KEY),
         };
@@ -161,10 +157,7 @@ fn verifier(
 }
 
 /// Returns the verifier for an elliptic key. A curve with explicit parameters instead of a name is not verified.
-fn elliptic(
-    key: &SubjectPublicKeyInfo<'_>,
-    signature: &AlgorithmIdentifier<'_>,
-) -> Result<Option<Verifier>, &'static str> {
+fn elliptic(key: &PublicKey<'_>, signature: &AlgorithmIdentifier<'_>) -> Result<Option<Verifier>, &'static str> {
     // `as_oid` accepts any type as an object identifier.
     let name = key.algorithm.parameters.as_ref().filter(|parameters| is(parameters, Tag::Oid));
     let Some(curve) = name.and_then(|name| name.as_oid().ok()) else {
@@ -178,15 +171,15 @@ fn elliptic(
         return Ok(None);
     };
     // A point is either compressed or uncompressed (RFC 5480 2.2).
-    match octets(&key.subject_public_key) {
+    match octets(&key.bits) {
         Some([2..=4, ..]) => find(algorithms, &signature.algorithm),
         _ => Err(KEY),
     }
 }
 
 /// Returns the verifier for an RSA key, which signs by PKCS#1 v1.5 or PSS. A PSS key signs only by PSS (RFC 4055 1.2).
-fn rsa(key: &SubjectPublicKeyInfo<'_>, signature: &AlgorithmIdentifier<'_>) -> Result<Option<Verifier>, &'static str> {
-    let octets = octets(&key.subject_public_key).ok_or(KEY)?;
+fn rsa(key: &PublicKey<'_>, signature: &AlgorithmIdentifier<'_>) -> Result<Option<Verifier>, &'static str> {
+    let octets = octets(&key.bits).ok_or(KEY)?;
     let bits = RsaParameters::public_modulus_len(octets).map_err(|_| KEY)?;
     if !RSA_BITS.contains(&bits) {
         return Ok(None); // not supported by aws-lc-rs

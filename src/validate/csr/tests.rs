@@ -1,9 +1,9 @@
-//! Tests with valid and damaged requests of openssl (`tests/csr/`) and rcgen.
+//! Tests with valid and damaged requests of openssl, keytool and Python (`tests/csr/`), and of rcgen.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::{ALGORITHM, BASE64, CONTROL, DER, FRAME, KEY, LABEL, NAME, SIGNATURE, SIZE, check};
+use super::{ALGORITHM, BASE64, BER, CONTROL, DER, FRAME, KEY, LABEL, NAME, SIGNATURE, SIZE, TRAILING, check};
 
 const DOMAIN: &str = "www.example.com";
 
@@ -13,6 +13,7 @@ macro_rules! pem {
     };
 }
 
+mod encoding;
 mod signature;
 
 const RSA: &str = pem!("rsa_2048").1;
@@ -75,6 +76,12 @@ fn the_domain_is_a_common_name_or_dns_name() {
         (pem!("san_only"), DOMAIN),
         (pem!("san_only"), "other.example.com"),
         (pem!("challenge"), DOMAIN),
+        (pem!("challenge_bmp"), DOMAIN),
+        (pem!("challenge_t61"), DOMAIN),
+        (pem!("challenge_ia5"), "other.example.com"),
+        (pem!("keytool_san"), "other.example.com"),
+        (pem!("no_attributes"), DOMAIN),
+        (pem!("certreq"), DOMAIN),
     ];
     for ((name, text), domain) in accepted {
         assert_eq!(check(text, Some(domain)), Ok(()), "{name} {domain}");
@@ -216,8 +223,7 @@ fn incomplete_requests_are_rejected() {
     }
     for after in [&[0_u8][..], b"\x05\x00", &request] {
         let longer = [&request, after].concat();
-        let expected = if pem(&longer).len() > 5_120 { SIZE } else { DER };
-        assert_eq!(check(&pem(&longer), Some(DOMAIN)), Err(expected));
+        assert_eq!(check(&pem(&longer), Some(DOMAIN)), Err(TRAILING));
     }
     assert_eq!(check(&pem(&der(pem!("certificate").1)), Some(DOMAIN)), Err(DER));
     assert_eq!(check(&pem(&der(pem!("public_key").1)), Some(DOMAIN)), Err(DER));
@@ -248,7 +254,7 @@ fn changed_bytes_cause_no_panic() {
 
 #[test]
 fn violations_never_show_the_request() {
-    for violation in [SIZE, CONTROL, FRAME, LABEL, BASE64, DER, KEY, ALGORITHM, SIGNATURE, NAME] {
+    for violation in [SIZE, CONTROL, FRAME, LABEL, BASE64, DER, TRAILING, BER, KEY, ALGORITHM, SIGNATURE, NAME] {
         assert!(!violation.contains("example") && violation.starts_with("must "), "{violation}");
     }
 }
