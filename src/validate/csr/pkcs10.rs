@@ -105,10 +105,7 @@ fn alternative_names<'a>(extension: &Any<'a>) -> Result<Vec<Cow<'a, str>>, &'sta
     if object_identifier(kind)? != OID_X509_EXT_SUBJECT_ALT_NAME {
         return Ok(Vec::new());
     }
-    let names = match values(typed(value, Tag::OctetString)?)?.as_slice() {
-        [names] => list(names, Tag::Sequence)?,
-        _ => return Err(DER),
-    };
+    let names = list(&only(typed(value, Tag::OctetString)?)?, Tag::Sequence)?;
     let dns = names.iter().filter(|name| is_context(name, DNS_NAME));
     Ok(dns.filter_map(|name| std::str::from_utf8(name.data).ok()).map(Cow::Borrowed).collect())
 }
@@ -158,7 +155,7 @@ fn object_identifier<'a>(value: &Any<'a>) -> Result<Oid<'a>, &'static str> {
 }
 
 /// Returns the members of a SEQUENCE that has exactly `N`.
-fn members<'a, const N: usize>(value: &Any<'a>) -> Result<[Any<'a>; N], &'static str> {
+pub(super) fn members<'a, const N: usize>(value: &Any<'a>) -> Result<[Any<'a>; N], &'static str> {
     list(value, Tag::Sequence)?.try_into().map_err(|_| DER)
 }
 
@@ -168,7 +165,7 @@ fn list<'a>(value: &Any<'a>, tag: Tag) -> Result<Vec<Any<'a>>, &'static str> {
 }
 
 /// Returns the content of a value of the universal type `tag`. In DER only lists are constructed (X.690 10.2).
-fn typed<'a>(value: &Any<'a>, tag: Tag) -> Result<&'a [u8], &'static str> {
+pub(super) fn typed<'a>(value: &Any<'a>, tag: Tag) -> Result<&'a [u8], &'static str> {
     let is_list = matches!(tag, Tag::Sequence | Tag::Set);
     match value.header.is_constructed() {
         _ if !is(value, tag) => Err(DER),
@@ -176,6 +173,12 @@ fn typed<'a>(value: &Any<'a>, tag: Tag) -> Result<&'a [u8], &'static str> {
         true => Err(BER),
         false => Err(DER),
     }
+}
+
+/// Reads the only value.
+pub(super) fn only(input: &[u8]) -> Result<Any<'_>, &'static str> {
+    let (rest, value) = next(input)?;
+    rest.is_empty().then_some(value).ok_or(DER)
 }
 
 /// Reads all values.

@@ -18,7 +18,7 @@ use x509_parser::oid_registry::{
 use x509_parser::signature_algorithm::RsaSsaPssParams;
 use x509_parser::x509::AlgorithmIdentifier;
 
-use super::pkcs10::{PublicKey, Request, is};
+use super::pkcs10::{PublicKey, Request, is, members, only, typed};
 use super::{ALGORITHM, KEY, SIGNATURE};
 
 /// The sizes of RSA keys with verified signatures, in bits.
@@ -180,10 +180,11 @@ fn elliptic(key: &PublicKey<'_>, signature: &AlgorithmIdentifier<'_>) -> Result<
 /// Returns the verifier for an RSA key, which signs by PKCS#1 v1.5 or PSS. A PSS key signs only by PSS (RFC 4055 1.2).
 fn rsa(key: &PublicKey<'_>, signature: &AlgorithmIdentifier<'_>) -> Result<Option<Verifier>, &'static str> {
     let octets = octets(&key.bits).ok_or(KEY)?;
-    let bits = RsaParameters::public_modulus_len(octets).map_err(|_| KEY)?;
-    if !RSA_BITS.contains(&bits) {
-        return Ok(None); // not supported by aws-lc-rs
-    }
+    let bits = match RsaParameters::public_modulus_len(octets) {
+        Ok(bits) if RSA_BITS.contains(&bits) => bits,
+        Err(_) if !has_large_exponent(octets) => return Err(KEY),
+        _ => return Ok(None), // not supported by aws-lc-rs
+    };
     if signature.algorithm == OID_PKCS1_RSASSAPSS {
         return pss(signature.parameters.as_ref(), bits);
     }
@@ -194,6 +195,28 @@ fn rsa(key: &PublicKey<'_>, signature: &AlgorithmIdentifier<'_>) -> Result<Optio
     // aws-lc-rs does not support SHA-384 with smaller keys.
     let is_unsupported = bits < 2_048 && signature.algorithm == OID_PKCS1_SHA384WITHRSA;
     Ok(found.filter(|_| !is_unsupported))
+}
+
+/// Returns whether an RSA key has a valid exponent (RFC 8017 3.1) that aws-lc-rs does not support: over 33 bits.
+fn has_large_exponent(key: &[u8]) -> bool {
+    let Ok([modulus, exponent]) = only(key).and_then(|key| members(&key)) else {
+        return false;
+    };
+    let (Some(modulus), Some(exponent)) = (magnitude(&modulus), magnitude(&exponent)) else {
+        return false;
+    };
+    let is_below_modulus = (exponent.len(), exponent) < (modulus.len(), modulus);
+    let is_odd = exponent.last().is_some_and(|last| last % 2 == 1);
+    let is_large = exponent.len() > 5 || exponent.len() == 5 && exponent[0] > 1;
+    is_below_modulus && is_odd && is_large
+}
+
+/// Returns the bytes of a positive INTEGER without leading zeros.
+fn magnitude<'a>(integer: &Any<'a>) -> Option<&'a [u8]> {
+    let bytes = typed(integer, Tag::Integer).ok()?;
+    let is_negative = bytes.first()? & 0x80 != 0;
+    let start = bytes.iter().position(|byte| *byte != 0)?;
+    (!is_negative).then_some(&bytes[start..])
 }
 
 /// Returns the verifier for RSASSA-PSS (RFC 4055 3.1). aws-lc-rs does not support other salt lengths, a mask generated

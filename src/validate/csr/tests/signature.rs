@@ -10,6 +10,7 @@ const VERIFIED: &[(&str, &str)] = &[
     pem!("rsa_2048_sha384"),
     pem!("rsa_2048_sha512"),
     pem!("rsa_4096"),
+    pem!("rsa_exponent_33_bits"),
     pem!("pss_max_salt"),
     pem!("pss_max_salt_sha512"),
     pem!("pss_digest_salt"),
@@ -28,6 +29,7 @@ const VERIFIED: &[(&str, &str)] = &[
 /// Requests whose signature cannot be verified here.
 const UNVERIFIED: &[(&str, &str)] = &[
     pem!("rsa_1024_sha384"),
+    pem!("rsa_large_exponent"),
     pem!("rsa_2048_sha224"),
     pem!("rsa_2048_sha3"),
     pem!("pss_salt_20"),
@@ -120,6 +122,29 @@ fn signatures_with_another_algorithm_are_rejected() {
 fn salts_too_long_for_the_key_are_rejected() {
     let longer = replaced(&der(pem!("pss_max_salt").1), &[0x02, 0x02, 0x00, 0xde], &[0x02, 0x02, 0x00, 0xdf]);
     assert_eq!(check(&pem(&longer), Some(DOMAIN)), Err(SIGNATURE));
+}
+
+#[test]
+fn invalid_exponents_are_rejected() {
+    let (_, large) = pem!("rsa_large_exponent");
+    // 2^33 + 17, as the last member of the key: an odd number below the modulus.
+    let exponent = [0x02, 0x05, 0x02, 0x00, 0x00, 0x00, 0x11];
+    for invalid in [
+        [0x02, 0x05, 0x02, 0x00, 0x00, 0x00, 0x10], // even
+        [0x02, 0x05, 0x00, 0x00, 0x00, 0x00, 0x01], // 1
+        [0x02, 0x05, 0x82, 0x00, 0x00, 0x00, 0x11], // negative
+        [0x02, 0x06, 0x02, 0x00, 0x00, 0x00, 0x11], // incomplete
+        [0x02, 0x01, 0x03, 0x02, 0x02, 0x00, 0x11], // a third member
+        [0x04, 0x05, 0x02, 0x00, 0x00, 0x00, 0x11], // not an INTEGER
+    ] {
+        assert_eq!(check(&pem(&replaced(&der(large), &exponent, &invalid)), Some(DOMAIN)), Err(KEY), "{invalid:?}");
+    }
+    let request = der(large);
+    let at = request.windows(exponent.len()).rposition(|window| window == exponent).unwrap();
+    // The modulus has four bytes of tag and length, a zero, and 2,048 bits.
+    let modulus = &request[at - 261..at];
+    let swapped = replaced(&request, &[modulus, &exponent].concat(), &[&exponent, modulus].concat());
+    assert_eq!(check(&pem(&swapped), Some(DOMAIN)), Err(KEY), "larger than the modulus");
 }
 
 #[test]
