@@ -168,11 +168,15 @@ fn is_request_id(text: &str) -> bool {
     (1..=128).contains(&text.len()) && is_token(text)
 }
 
+/// The headers with the vendor's id of the request.
+static REQUEST_ID: [http::HeaderName; 2] =
+    [http::HeaderName::from_static("x-request-id"), http::HeaderName::from_static("x-iam-trace-id")];
+
 /// Returns the vendor's id of the request from the headers, otherwise from the body.
 fn request_id(headers: &http::HeaderMap, body: Option<&ErrorBody>) -> Option<String> {
-    ["x-request-id", "x-iam-trace-id"]
+    REQUEST_ID
         .iter()
-        .find_map(|name| headers.get(*name)?.to_str().ok().filter(|id| is_request_id(id)).map(str::to_owned))
+        .find_map(|name| headers.get(name)?.to_str().ok().filter(|id| is_request_id(id)).map(str::to_owned))
         .or_else(|| body.and_then(|body| body.request_id.clone()))
 }
 
