@@ -1,6 +1,39 @@
-//! The locks of state that many calls share. With the feature `shuttle`, tests explore the interleavings of its users.
+//! The locks and notifications of state that many calls share. With the feature `shuttle`, tests explore the interleavings
+//! of its users.
 
 #[cfg(feature = "shuttle")]
-pub(crate) use shuttle::sync::{Mutex, MutexGuard};
+pub(crate) use {
+    explored::Notify,
+    shuttle::sync::{Mutex, MutexGuard},
+};
 #[cfg(not(feature = "shuttle"))]
-pub(crate) use std::sync::{Mutex, MutexGuard};
+pub(crate) use {
+    std::sync::{Mutex, MutexGuard},
+    tokio::sync::Notify,
+};
+
+#[cfg(feature = "shuttle")]
+mod explored {
+    use shuttle::thread::yield_now;
+    use tokio::sync::futures::Notified;
+
+    /// tokio's, with a point before each operation at which another task may run.
+    #[derive(Debug, Default)]
+    pub(crate) struct Notify(tokio::sync::Notify);
+
+    impl Notify {
+        pub(crate) fn new() -> Self {
+            Self::default()
+        }
+
+        pub(crate) fn notified(&self) -> Notified<'_> {
+            yield_now();
+            self.0.notified()
+        }
+
+        pub(crate) fn notify_waiters(&self) {
+            yield_now();
+            self.0.notify_waiters();
+        }
+    }
+}

@@ -7,16 +7,13 @@
 use std::sync::Arc;
 
 use futures_util::future::OptionFuture;
-use tokio::{
-    sync::Notify,
-    time::{Instant, timeout_at},
-};
+use tokio::time::{Instant, timeout_at};
 
 use crate::{
     clock,
     config::secret::Credentials,
     error::{Error, Progress, Reason},
-    sync::{Mutex, MutexGuard},
+    sync::{Mutex, MutexGuard, Notify},
 };
 
 mod lockout;

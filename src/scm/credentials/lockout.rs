@@ -4,11 +4,11 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use tokio::{sync::Notify, time::Instant};
+use tokio::time::Instant;
 
 use crate::{
     error::{Error, Reason},
-    sync::{Mutex, MutexGuard},
+    sync::{Mutex, MutexGuard, Notify},
 };
 
 /// Rejections in a row that suspend an access key.
