@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bytesize::{KIB, MIB};
+use bytesize::{GIB, KIB, MIB};
 use rustix::process::{Resource, getrlimit};
 
 use super::listen::{self, IdentitySource, Listen, XfccElements};
@@ -61,6 +61,8 @@ pub struct Connections {
     /// Open connections; 1,000 by default, and at most half of the process's file descriptors. If fewer than an eighth
     /// are free, a new connection evicts the oldest pending handshake.
     pub max: usize,
+    /// The memory of all connections; 64 MiB by default, or as much as `max` or the memory quota of calls needs.
+    pub memory_quota: usize,
     /// Connections of one caller that is identified by certificate or user; half of `max` by default, all with a single
     /// caller.
     pub max_per_caller: usize,
@@ -109,25 +111,28 @@ pub(super) fn read(section: &mut Section<'_>, counts: ShareCounts, clock: &Clock
     }
     let max_in_flight = section.take("max_in_flight", "512", values::integer(1..=100_000)) as usize;
     let drain = section.take("drain", "20s", values::duration(secs(0)..=secs(3600)));
+    let lame_duck = lame_duck(section, drain);
+    let worker_threads = section.take("worker_threads", &cores().to_string(), values::integer(1..=1024)) as usize;
+    let is_alone = counts.callers == 1;
+    let max_in_flight_per_caller = limit_of_one(section, "max_in_flight_per_caller", max_in_flight, is_alone);
+    let is_alone = counts.projects <= 1;
+    let max_in_flight_per_project = limit_of_one(section, "max_in_flight_per_project", max_in_flight, is_alone);
+    let max_message_size = section.take("max_message_size", "256KiB", values::size(KIB..=16 * MIB));
+    let memory_quota = memory_quota(section, max_in_flight, counts);
     Server {
         identity: IdentitySource::of(&listen, trust_xfcc.then_some(xfcc_elements), tls.client_ca),
         listen,
         tls: tls.tls,
         drain,
-        lame_duck: lame_duck(section, drain),
-        worker_threads: section.take("worker_threads", &cores().to_string(), values::integer(1..=1024)) as usize,
+        lame_duck,
+        worker_threads,
         max_in_flight,
-        max_in_flight_per_caller: limit_of_one(section, "max_in_flight_per_caller", max_in_flight, counts.callers == 1),
-        max_in_flight_per_project: limit_of_one(
-            section,
-            "max_in_flight_per_project",
-            max_in_flight,
-            counts.projects <= 1,
-        ),
-        max_message_size: section.take("max_message_size", "256KiB", values::size(KIB..=16 * MIB)),
-        memory_quota: memory_quota(section, max_in_flight, counts),
+        max_in_flight_per_caller,
+        max_in_flight_per_project,
+        max_message_size,
         reflection: section.take("reflection", "true", values::boolean),
-        connections: connections(section, counts),
+        connections: connections(section, memory_quota.total, counts),
+        memory_quota,
     }
 }
 
@@ -209,7 +214,7 @@ fn lame_duck(section: &mut Section<'_>, drain: Duration) -> Duration {
     lame_duck.min(max)
 }
 
-fn connections(section: &mut Section<'_>, counts: ShareCounts) -> Connections {
+fn connections(section: &mut Section<'_>, memory_quota: usize, counts: ShareCounts) -> Connections {
     let configured = section.take("max_connections", "1000", values::integer(1..=1_000_000)) as usize;
     let available = half_of_file_descriptors();
     if configured > available && section.origin("max_connections").is_some() {
@@ -220,6 +225,11 @@ fn connections(section: &mut Section<'_>, counts: ShareCounts) -> Connections {
     Connections {
         max,
         max_per_caller: limit_of_one(section, "max_connections_per_caller", max, counts.callers == 1),
+        memory_quota: section.take(
+            "connection_memory_quota",
+            &in_mib(default_connection_memory(max, memory_quota)),
+            values::size(MIB..=64 * GIB),
+        ),
         max_age: section.take("max_connection_age", "15m", values::duration(secs(1)..=secs(86_400))),
         handshake_timeout: section.take("handshake_timeout", "10s", values::duration(millis(10)..=secs(60))),
         max_concurrent_streams: section.take("max_concurrent_streams", "100", values::integer(1..=10_000)),
@@ -235,6 +245,12 @@ fn connections(section: &mut Section<'_>, counts: ShareCounts) -> Connections {
         keep_alive_interval: section.take("keep_alive_interval", "60s", values::duration(secs(1)..=secs(7200))),
         keep_alive_timeout: section.take("keep_alive_timeout", "20s", values::duration(secs(1)..=secs(300))),
     }
+}
+
+/// Returns the default of `connection_memory_quota`: enough for the buffers of all connections, and for unread responses.
+/// The calls in `memory_quota` count half as much there.
+pub(super) fn default_connection_memory(max_connections: usize, memory_quota: usize) -> usize {
+    max_connections.saturating_mul(64 * KIB as usize).max(memory_quota).max(64 * MIB as usize)
 }
 
 /// Returns the cores that the process may use, within its affinity and CPU quota.

@@ -23,7 +23,7 @@ const MARKER: &str = "s3cr3t";
 const SERVER_KEYS: &str = "`listen`, `plaintext`, `trust_xfcc`, `xfcc_elements`, `tls`, `max_in_flight`, `drain`, `lame_duck`, \
                            `worker_threads`, `max_in_flight_per_caller`, `max_in_flight_per_project`, \
                            `max_message_size`, `memory_quota`, `memory_quota_per_caller`, `reflection`, \
-                           `max_connections`, `max_connections_per_caller`, `max_connection_age`, \
+                           `max_connections`, `max_connections_per_caller`, `connection_memory_quota`, `max_connection_age`, \
                            `handshake_timeout`, `max_concurrent_streams`, `max_header_list_size`, `max_control_frames`, \
                            `initial_stream_window_size`, `initial_connection_window_size`, `keep_alive_interval`, `keep_alive_timeout`";
 

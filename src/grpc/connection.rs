@@ -19,6 +19,7 @@ use super::{
     auth::{AccessPolicy, Caller, peer, peer::Peer},
     limit::{
         UNLISTED_SHARE,
+        connection_memory::ConnectionMemory,
         keyed_quota::{KeyedPermit, KeyedQuota},
     },
     routes::Routes,
@@ -56,6 +57,9 @@ const MAX_PENDING_RESETS: usize = 400;
 /// `max_concurrent_streams` causes that many. The memory of each reset until it is written bounds them instead.
 const MAX_RESETS: usize = 10_000;
 
+/// The bytes of a response that h2 takes before the socket has accepted them, per stream. A message is taken as a whole.
+const MAX_SEND_BUFFER: usize = 16 * 1024;
+
 /// How long a peer has to read its last responses once all calls are done.
 pub(super) const LINGER: Duration = Duration::from_secs(1);
 
@@ -79,6 +83,7 @@ pub struct Connections<T> {
     handshakes: PendingHandshakes,
     unlisted: Semaphore,
     per_caller: KeyedQuota,
+    memory: ConnectionMemory,
     workers: WorkerPicker,
     tasks: TaskTracker,
     /// Cancelled when every connection has to drain.
@@ -122,6 +127,7 @@ impl<T: CertificateService> Connections<T> {
             handshakes: PendingHandshakes::default(),
             unlisted: Semaphore::new(max.div_ceil(UNLISTED_SHARE)),
             per_caller: KeyedQuota::new(limits.max_per_caller),
+            memory: ConnectionMemory::new(limits.memory_quota, meter),
             workers,
             tasks: TaskTracker::new(),
             draining: CancellationToken::new(),
@@ -212,15 +218,25 @@ impl<T: CertificateService> Connections<T> {
         let age =
             if peer.is_unlisted(policy) { self.limits.handshake_timeout } else { jitter::spread(self.limits.max_age) };
         let draining = CancellationToken::new();
-        let service = stack::stack(self.routes.clone(), &self.shared, peer, draining.clone());
+        let account = self.memory.open();
+        let service = stack::stack(self.routes.clone(), &self.shared, peer, account.clone(), draining.clone());
         let (io, watch) = http2_guard::guard(
             stream,
             self.limits.max_control_frames,
             self.protocol_errors.clone(),
             handshake,
+            account.clone(),
             self.limits.keep_alive_timeout,
         );
-        self.http2(io, service, from, watch.timed_out(deadline), age, draining).await;
+        tokio::select! {
+            biased; // so that the guard sends GOAWAY
+            () = self.http2(io, service, from, watch.timed_out(deadline), age, draining) => {}
+            () = account.evicted() => {}
+        }
+        if let Some(eviction) = account.eviction() {
+            let reason = eviction.reason();
+            tracing::debug!(from = from.map(tracing::field::display), reason, "connection evicted");
+        }
     }
 
     /// Returns the permits of an identified connection, or why it is rejected.
@@ -252,6 +268,7 @@ impl<T: CertificateService> Connections<T> {
             .auto_date_header(false)
             .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
             .max_local_error_reset_streams(MAX_RESETS)
+            .max_send_buf_size(MAX_SEND_BUFFER)
             .max_concurrent_streams(self.limits.max_concurrent_streams)
             .max_header_list_size(self.limits.max_header_list_size)
             .initial_stream_window_size(self.limits.initial_stream_window_size)

@@ -1,6 +1,7 @@
 //! The layers of the inbound stack, one concern a file. `stack.rs` lists them in order.
 
 pub(super) mod catch_panic;
+pub(super) mod charge_response;
 pub(super) mod deadline;
 pub(super) mod decompress;
 pub(super) mod max_stream_duration;

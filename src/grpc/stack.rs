@@ -5,13 +5,13 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tonic::body::Body;
 use tower::{Service, ServiceBuilder};
 
 use super::{
     auth::{AccessPolicy, peer::Peer},
     layer::{
         catch_panic::PanicHandler,
+        charge_response::{ChargeResponse, ChargedBody},
         deadline::Deadline,
         decompress::Decompress,
         max_stream_duration::MaxStreamDuration,
@@ -24,6 +24,7 @@ use super::{
         require_listed::RequireListed,
         trace::Trace,
     },
+    limit::connection_memory::Account,
     routes::Routes,
     service::certificate_service_server::CertificateService,
 };
@@ -31,12 +32,15 @@ use crate::{config, error::Error, ops::telemetry::Telemetry};
 
 /// The service of a connection: the layers around the routes. Each request uses a clone.
 pub(super) trait CallService:
-    Service<Request<Incoming>, Response = Response<Body>, Error = h2::Error, Future: Send> + Clone + Send + 'static
+    Service<Request<Incoming>, Response = Response<ChargedBody>, Error = h2::Error, Future: Send> + Clone + Send + 'static
 {
 }
 
 impl<S> CallService for S where
-    S: Service<Request<Incoming>, Response = Response<Body>, Error = h2::Error, Future: Send> + Clone + Send + 'static
+    S: Service<Request<Incoming>, Response = Response<ChargedBody>, Error = h2::Error, Future: Send>
+        + Clone
+        + Send
+        + 'static
 {
 }
 
@@ -84,10 +88,13 @@ pub(super) fn stack<T: CertificateService>(
     routes: Routes<T>,
     shared: &Shared,
     peer: Peer,
+    account: Arc<Account>,
     draining: CancellationToken,
 ) -> impl CallService {
     ServiceBuilder::new()
-        // First, because a malformed request is a stream error: it is reset and does not count as a call.
+        // Around every response, to charge it until it has left.
+        .layer(ChargeResponse::layer(account))
+        // Before all others, because a malformed request is a stream error: it is reset and does not count as a call.
         .layer(RejectMalformed::layer())
         // Outside the trace layer, because health and reflection streams are not calls.
         .layer(MaxStreamDuration::layer(draining, shared.max_duration))

@@ -33,6 +33,7 @@ mod save_info;
 mod secrets;
 mod telemetry;
 mod tls;
+mod unread_responses;
 mod validation;
 
 use scm_harness as harness;

@@ -33,6 +33,16 @@ fn socket_paths_are_absolute_and_limited() {
 }
 
 #[test]
+fn connection_memory_follows_the_connections() {
+    for (connections, quota, mib) in [(1, 1, 64), (1000, 64, 64), (2048, 64, 128), (1000, 256, 256)] {
+        let default = crate::config::server::default_connection_memory(connections, quota << 20);
+        assert_eq!(default >> 20, mib, "{connections} {quota}");
+    }
+    let config = valid("[server]\nconnection_memory_quota = \"8MiB\"", &with_credentials(&[]));
+    assert_eq!(config.server.connections.memory_quota, 8 << 20);
+}
+
+#[test]
 fn a_single_caller_or_project_may_use_the_whole_limit() {
     let limits = |file: &str, variables: &[(&str, &str)]| {
         let server = valid(file, &with_credentials(variables)).server;

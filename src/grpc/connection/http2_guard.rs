@@ -26,11 +26,16 @@ use tokio::{
 };
 
 use super::handshakes::PendingHandshake;
-use crate::clock;
+use crate::{
+    clock,
+    grpc::limit::connection_memory::{Account, Eviction},
+};
 
 mod frames;
+mod open_streams;
 
 use frames::{Inbound, Outbound};
+use open_streams::OpenStreams;
 
 /// Counts the connections that are closed because of what their client sent.
 #[derive(Clone)]
@@ -66,13 +71,14 @@ impl ProtocolErrors {
 }
 
 /// A guarded stream.
-pub(super) struct GuardedIo<S> {
+pub(super) struct GuardedIo<S: AsyncWrite + Unpin> {
     inner: S,
     protocol_errors: ProtocolErrors,
     inbound: Inbound,
     /// The highest stream id that h2 may have processed.
     last_stream: u32,
     outbound: Outbound,
+    account: Arc<Account>,
     /// `None` once the handshake is complete.
     handshake: Option<PendingHandshake>,
     handshake_completed: Arc<AtomicBool>,
@@ -88,20 +94,22 @@ pub(super) struct HandshakeWatch {
 
 /// Guards a stream from its first byte on. `handshake` is completed with the HTTP/2 preface. A peer that reads nothing for
 /// `write_timeout` is disconnected.
-pub(super) fn guard<S>(
+pub(super) fn guard<S: AsyncWrite + Unpin>(
     inner: S,
     max_control_frames: u32,
     protocol_errors: ProtocolErrors,
     handshake: PendingHandshake,
+    account: Arc<Account>,
     write_timeout: Duration,
 ) -> (GuardedIo<S>, HandshakeWatch) {
     let completed = Arc::<AtomicBool>::default();
     let io = GuardedIo {
         inner,
         protocol_errors,
-        inbound: Inbound::new(max_control_frames, clock::monotonic()),
+        inbound: Inbound::new(max_control_frames, OpenStreams::new(account.clone()), clock::monotonic()),
         last_stream: 0,
         outbound: Outbound::default(),
+        account,
         handshake: Some(handshake),
         handshake_completed: completed.clone(),
         write_timeout,
@@ -121,7 +129,7 @@ impl HandshakeWatch {
     }
 }
 
-impl<S> GuardedIo<S> {
+impl<S: AsyncWrite + Unpin> GuardedIo<S> {
     /// Completes the handshake when the preface has arrived. Returns false if the handshake has been evicted.
     fn check_handshake(&mut self) -> bool {
         if !self.inbound.has_preface() {
@@ -132,28 +140,38 @@ impl<S> GuardedIo<S> {
         handshake.complete()
     }
 
-    /// Passes on the outcome of a write, or times out if the peer has read nothing for too long.
-    fn check_stall(&mut self, written: Poll<io::Result<usize>>, cx: &mut task::Context<'_>) -> Poll<io::Result<usize>> {
+    /// Passes on the outcome of a write or flush, or times out if the peer has read nothing for too long.
+    fn check_stall<T>(&mut self, written: Poll<io::Result<T>>, cx: &mut task::Context<'_>) -> Poll<io::Result<T>> {
         if written.is_ready() {
             self.write_stalled = None;
             return written;
         }
+        self.account.record_blocked();
         let write_timeout = self.write_timeout;
         let stalled = self.write_stalled.get_or_insert_with(|| Box::pin(sleep(write_timeout)));
         stalled.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
-}
 
-impl<S: AsyncWrite + Unpin> GuardedIo<S> {
-    /// Sends GOAWAY with `reason` if the outbound side is at a frame boundary. Best effort: does not wait for the write.
+    /// Closes the connection because of what its client sent.
     fn close(&mut self, reason: Reason, cx: &mut task::Context<'_>) -> io::Error {
         self.protocol_errors.count(reason);
+        self.go_away(reason, cx);
+        io::Error::other(h2::Error::from(reason))
+    }
+
+    /// Sends GOAWAY with `reason` if the outbound side is at a frame boundary. Best effort: does not wait for the write.
+    fn go_away(&mut self, reason: Reason, cx: &mut task::Context<'_>) {
         if self.outbound.is_between_frames() {
             let frame = frames::go_away(self.last_stream, reason);
             let _ = Pin::new(&mut self.inner).poll_write(cx, &frame);
             let _ = Pin::new(&mut self.inner).poll_flush(cx);
         }
-        io::Error::other(h2::Error::from(reason))
+    }
+
+    /// Follows the frames in bytes that were written.
+    fn follow(&mut self, written: &[u8]) {
+        let Self { inbound, outbound, .. } = self;
+        outbound.write(written, |frame| inbound.follow_response(frame));
     }
 }
 
@@ -164,6 +182,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for GuardedIo<S> {
         // h2 has already processed every earlier read. If this one is rejected, h2 never sees its bytes, so no stream in it
         // is executed and GOAWAY may name the last earlier stream.
         this.last_stream = this.inbound.last_stream();
+        if let Some(eviction) = this.account.eviction() {
+            let reason = match eviction {
+                Eviction::Stalled => Reason::ENHANCE_YOUR_CALM,
+                Eviction::Idle => Reason::NO_ERROR,
+            };
+            this.go_away(reason, cx);
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
         ready!(Pin::new(&mut this.inner).poll_read(cx, buf))?;
         let checked = this.inbound.read(&buf.filled()[before..], clock::monotonic());
         if !this.check_handshake() {
@@ -178,7 +204,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for GuardedIo<S> {
         let this = self.get_mut();
         let written = Pin::new(&mut this.inner).poll_write(cx, buf);
         let written = ready!(this.check_stall(written, cx))?;
-        this.outbound.write(&buf[..written]);
+        this.follow(&buf[..written]);
         Poll::Ready(Ok(written))
     }
 
@@ -193,7 +219,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for GuardedIo<S> {
         let mut remaining = written;
         for buf in bufs {
             let size = remaining.min(buf.len());
-            this.outbound.write(&buf[..size]);
+            this.follow(&buf[..size]);
             remaining -= size;
         }
         Poll::Ready(Ok(written))
@@ -204,7 +230,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for GuardedIo<S> {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().inner).poll_flush(cx)
+        let this = self.get_mut();
+        let flushed = Pin::new(&mut this.inner).poll_flush(cx);
+        ready!(this.check_stall(flushed, cx))?;
+        this.account.record_flushed();
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<io::Result<()>> {

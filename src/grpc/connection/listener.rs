@@ -10,10 +10,17 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 use tokio_util::either::Either;
 
 use crate::config::Listen;
+
+/// The send buffer of a connection in the kernel, which uses up to twice as much. Linux would let it grow to 4 MiB for a
+/// peer that does not read.
+const SEND_BUFFER: u32 = 32 * 1024;
+
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 1024;
 
 /// An accepted connection.
 pub(super) type Stream = Either<TcpStream, UnixStream>;
@@ -57,7 +64,7 @@ impl Listener {
     /// Binds the listener. A socket left behind by a process that has died is replaced.
     pub async fn bind(listen: &Listen) -> io::Result<Self> {
         match listen {
-            Listen::Tcp(address) => TcpListener::bind(address).await.map(Self::Tcp),
+            Listen::Tcp(address) => bind_tcp(*address).map(Self::Tcp),
             Listen::Unix(path) => {
                 remove_stale(path).await?;
                 bind_private(path).map(|(listener, socket)| Self::Unix(listener, socket))
@@ -75,6 +82,15 @@ impl Listener {
             Self::Unix(listener, _) => Ok(Either::Right(listener.accept().await?.0)),
         }
     }
+}
+
+/// Listens on an address.
+fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?; // a restart does not wait for connections that the previous process has closed
+    socket.set_send_buffer_size(SEND_BUFFER)?; // connections inherit it
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Removes a socket that nobody listens on. A listener that is busy, or that this user may not connect to, is alive.

@@ -6,6 +6,13 @@ use std::time::Duration;
 use h2::Reason;
 use tokio::time::Instant;
 
+use super::open_streams::OpenStreams;
+
+mod outbound;
+
+use outbound::ResponseFrame;
+pub(super) use outbound::{Outbound, go_away};
+
 /// The length of the client's preface (3.4).
 const PREFACE: usize = 24;
 
@@ -103,12 +110,13 @@ pub(super) struct Inbound {
     has_preface: bool,
     in_field_block: bool,
     streams: Streams,
+    open: OpenStreams,
     budget: ControlFrameBudget,
 }
 
 impl Inbound {
     /// Creates the state of a new connection.
-    pub(super) fn new(max_control_frames: u32, now: Instant) -> Self {
+    pub(super) fn new(max_control_frames: u32, open: OpenStreams, now: Instant) -> Self {
         Self {
             partial: PartialBytes::default(),
             skip: PREFACE,
@@ -116,6 +124,7 @@ impl Inbound {
             has_preface: false,
             in_field_block: false,
             streams: Streams { last: 0, ended: 0 },
+            open,
             budget: ControlFrameBudget { max: max_control_frames, tokens: max_control_frames, refilled: now },
         }
     }
@@ -128,6 +137,14 @@ impl Inbound {
     /// Returns the highest stream id that the client has opened.
     pub(super) fn last_stream(&self) -> u32 {
         self.streams.last
+    }
+
+    /// Follows a frame of a response, which may be the last one.
+    pub(super) fn follow_response(&mut self, frame: &ResponseFrame) {
+        self.open.account.record_sent(frame.length);
+        if frame.is_last {
+            self.open.close(frame.stream);
+        }
     }
 
     /// Checks the next bytes. The error is the reason to close the connection with.
@@ -155,7 +172,13 @@ impl Inbound {
             SETTINGS => self.settings = header.length,
             _ => self.skip = header.length,
         }
+        let last_stream = self.streams.last;
         self.streams.check_closed(header)?;
+        match header.kind {
+            HEADERS if self.streams.last > last_stream => self.open.open(header.stream),
+            RST_STREAM => self.open.close(header.stream),
+            _ => {}
+        }
         self.charge(header, now)
     }
 
@@ -252,39 +275,6 @@ impl ControlFrameBudget {
         self.tokens -= 1;
         Ok(())
     }
-}
-
-/// The position in the frames that the server sends.
-#[derive(Default)]
-pub(super) struct Outbound {
-    partial: PartialBytes,
-    skip: usize,
-}
-
-impl Outbound {
-    /// Follows the next bytes.
-    pub(super) fn write(&mut self, mut output: &[u8]) {
-        while !output.is_empty() {
-            if self.skip > 0 {
-                skip(&mut self.skip, &mut output);
-            } else if let Some(header) = self.partial.take::<FRAME_HEADER>(&mut output) {
-                self.skip = FrameHeader::from(header).length;
-            }
-        }
-    }
-
-    /// Returns whether another frame may start here.
-    pub(super) fn is_between_frames(&self) -> bool {
-        self.skip == 0 && self.partial.filled == 0
-    }
-}
-
-/// Returns a GOAWAY frame (6.8).
-pub(super) fn go_away(last_stream: u32, reason: Reason) -> [u8; FRAME_HEADER + 8] {
-    let mut frame = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-    frame[FRAME_HEADER..FRAME_HEADER + 4].copy_from_slice(&last_stream.to_be_bytes());
-    frame[FRAME_HEADER + 4..].copy_from_slice(&u32::from(reason).to_be_bytes());
-    frame
 }
 
 #[cfg(test)]

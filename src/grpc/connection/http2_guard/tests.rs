@@ -4,12 +4,15 @@ use std::{io::ErrorKind, time::Duration};
 
 use opentelemetry::metrics::MeterProvider as _;
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     time::{sleep, timeout},
 };
 
 use super::{GuardedIo, HandshakeWatch, ProtocolErrors, guard};
-use crate::{clock::monotonic, grpc::connection::handshakes::PendingHandshakes};
+use crate::{
+    clock::monotonic,
+    grpc::{connection::handshakes::PendingHandshakes, limit::connection_memory::ConnectionMemory},
+};
 
 /// The timeout for a peer that does not read.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
@@ -22,9 +25,11 @@ const CALL: &[u8] = b"\0\0\0\x01\x05\0\0\0\x01";
 const GOAWAY_WITH_CALL: &[u8] = b"\0\0\x08\x07\0\0\0\0\0\0\0\0\x01\0\0\0\x01";
 const GOAWAY_WITHOUT_CALL: &[u8] = b"\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\x01";
 
-fn guarded<S>(stream: S) -> (GuardedIo<S>, HandshakeWatch) {
-    let protocol_errors = ProtocolErrors::new(&opentelemetry_sdk::metrics::SdkMeterProvider::default().meter("test"));
-    guard(stream, 1000, protocol_errors, PendingHandshakes::default().register(), WRITE_TIMEOUT)
+fn guarded<S: AsyncWrite + Unpin>(stream: S) -> (GuardedIo<S>, HandshakeWatch) {
+    let meter = opentelemetry_sdk::metrics::SdkMeterProvider::default().meter("test");
+    let protocol_errors = ProtocolErrors::new(&meter);
+    let account = ConnectionMemory::new(1 << 20, &meter).open();
+    guard(stream, 1000, protocol_errors, PendingHandshakes::default().register(), account, WRITE_TIMEOUT)
 }
 
 async fn times_out(bytes: &[u8]) -> bool {

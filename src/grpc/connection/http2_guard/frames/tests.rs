@@ -3,11 +3,17 @@
 use std::time::Duration;
 
 use h2::Reason;
+use opentelemetry::metrics::MeterProvider as _;
+use opentelemetry_sdk::metrics::SdkMeterProvider;
 use tokio::time::Instant;
 
 use super::{
     ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, Inbound, Outbound, PING, PRIORITY, PUSH_PROMISE,
     RST_STREAM, SETTINGS, WINDOW_UPDATE, go_away,
+};
+use crate::grpc::{
+    connection::http2_guard::open_streams::OpenStreams,
+    limit::connection_memory::{ConnectionMemory, STREAM},
 };
 
 const GOAWAY: u8 = 7;
@@ -25,7 +31,9 @@ fn handshake() -> Vec<u8> {
 }
 
 fn inbound() -> Inbound {
-    Inbound::new(1000, crate::clock::monotonic())
+    let meter = SdkMeterProvider::default().meter("test");
+    let account = ConnectionMemory::new(1 << 20, &meter).open();
+    Inbound::new(1000, OpenStreams::new(account), crate::clock::monotonic())
 }
 
 /// Checks frames after the handshake, with the bytes split in several ways.
@@ -154,6 +162,35 @@ fn frames_on_half_closed_streams_are_rejected() {
     assert_eq!(check(&[frame(HEADERS, END_BOTH, 5, b""), frame(HEADERS, END_BOTH, 3, b"")]), Ok(()));
 }
 
+#[test]
+fn streams_are_open_until_their_last_frame() {
+    let memory = ConnectionMemory::new(1 << 20, &SdkMeterProvider::default().meter("test"));
+    let account = memory.open();
+    let (empty, now) = (account.used(), crate::clock::monotonic());
+    let mut inbound = Inbound::new(1000, OpenStreams::new(account.clone()), now);
+    let mut outbound = Outbound::default();
+    let streams: Vec<u8> = [1, 3, 5, 7].into_iter().flat_map(|id| frame(HEADERS, END_BOTH, id, b"fields")).collect();
+    inbound.read(&[handshake(), streams].concat(), now).unwrap();
+    let open = account.used();
+    for (received, sent, ended) in [
+        (vec![], frame(HEADERS, END_HEADERS, 1, b"head"), 0),
+        (vec![], frame(DATA, 0, 1, b"data"), 0),
+        (vec![], frame(HEADERS, END_BOTH, 1, b"trailers"), 1),
+        (vec![], frame(RST_STREAM, 0, 1, &[0; 4]), 1),
+        (vec![], frame(DATA, END_STREAM, 3, b"data"), 2),
+        (frame(RST_STREAM, 0, 5, &[0; 4]), vec![], 3),
+        (frame(RST_STREAM, 0, 5, &[0; 4]), vec![], 3),
+        (frame(HEADERS, END_BOTH, 9, b"fields"), frame(PING, END_STREAM, 0, &[0; 8]), 2),
+        (vec![], frame(RST_STREAM, 0, 7, &[0; 4]), 3),
+        (vec![], frame(HEADERS, END_BOTH, 9, b"status"), 4),
+    ] {
+        inbound.read(&received, now).unwrap();
+        outbound.write(&sent, |frame| inbound.follow_response(frame));
+        assert_eq!(open - account.used(), ended * STREAM, "{received:?} {sent:?}");
+    }
+    assert!(account.used() > empty, "h2 does not shrink its buffers");
+}
+
 /// Returns how many consecutive copies of a frame pass, at most 100,000.
 fn count_passed(inbound: &mut Inbound, frame: &[u8], now: Instant) -> usize {
     (0..100_000).take_while(|_| inbound.read(frame, now) != Err(Reason::ENHANCE_YOUR_CALM)).count()
@@ -232,7 +269,7 @@ fn frame_boundaries_of_the_output_are_tracked() {
         let mut written = 0;
         for chunk in bytes.chunks(size) {
             assert_eq!(outbound.is_between_frames(), [0, 15, 24].contains(&written), "{written} in steps of {size}");
-            outbound.write(chunk);
+            outbound.write(chunk, |_| {});
             written += chunk.len();
         }
         assert!(outbound.is_between_frames());

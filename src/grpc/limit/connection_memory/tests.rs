@@ -1,0 +1,103 @@
+//! Tests of the connection memory quota: which connections are evicted, and what is returned.
+
+use std::{sync::Arc, time::Duration};
+
+use opentelemetry::metrics::MeterProvider as _;
+use opentelemetry_sdk::metrics::SdkMeterProvider;
+use tokio::time::advance;
+
+use super::{Account, CONNECTION, ConnectionMemory, Eviction, RETAINED, STREAM, UNREAD_BODY};
+
+const MIB: usize = 1024 * 1024;
+
+fn memory() -> ConnectionMemory {
+    ConnectionMemory::new(8 * MIB, &SdkMeterProvider::default().meter("test"))
+}
+
+/// Opens a connection whose peer has read `sent` bytes and leaves `unsent` bytes unread.
+fn stalled(memory: &ConnectionMemory, sent: usize, unsent: usize) -> Arc<Account> {
+    let account = memory.open();
+    account.open_stream(true);
+    account.record_sent(sent);
+    account.add_unsent(unsent);
+    account.record_flushed();
+    account
+}
+
+fn idle(memory: &ConnectionMemory, bytes: usize) -> Arc<Account> {
+    let account = memory.open();
+    account.charge(bytes);
+    account
+}
+
+fn evictions<const N: usize>(accounts: [&Arc<Account>; N]) -> [Option<Eviction>; N] {
+    accounts.map(|account| account.eviction())
+}
+
+#[tokio::test(start_paused = true)]
+async fn long_stalled_connections_are_evicted_first() {
+    let memory = memory();
+    let first = stalled(&memory, 0, 3 * MIB);
+    let idle = idle(&memory, 3 * MIB);
+    let reader = stalled(&memory, 0, 3 * MIB / 2);
+    advance(Duration::from_secs(4)).await;
+    reader.record_sent(1);
+    advance(Duration::from_secs(2)).await;
+    let trigger = memory.open();
+    trigger.charge(MIB);
+    assert_eq!(evictions([&first, &idle, &reader, &trigger]), [Some(Eviction::Stalled), None, None, None]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn idle_connections_are_evicted_before_slow_readers() {
+    let memory = memory();
+    let small = idle(&memory, 1024);
+    let idle = idle(&memory, 2 * MIB);
+    let reader = stalled(&memory, 0, 5 * MIB);
+    let trigger = memory.open();
+    trigger.charge(MIB);
+    assert_eq!(evictions([&small, &idle, &reader, &trigger]), [None, Some(Eviction::Idle), None, None]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_peer_that_has_read_least_is_evicted_first() {
+    let memory = memory();
+    let reader = stalled(&memory, 16_384, 4 * MIB);
+    let nothing = stalled(&memory, 100, 2 * MIB);
+    let trigger = stalled(&memory, 8_192, 2 * MIB);
+    assert_eq!(evictions([&reader, &nothing, &trigger]), [None, Some(Eviction::Stalled), None]);
+    assert!(nothing.evicted.is_cancelled());
+}
+
+#[tokio::test(start_paused = true)]
+async fn slow_readers_stay_while_other_calls_hold_the_memory() {
+    let memory = memory();
+    let reader = stalled(&memory, 0, 3 * MIB);
+    let calls = memory.open();
+    calls.open_stream(true);
+    calls.charge(6 * MIB);
+    assert_eq!(evictions([&reader, &calls]), [None, None]);
+    advance(Duration::from_secs(5)).await;
+    calls.charge(1);
+    assert_eq!(evictions([&reader, &calls]), [Some(Eviction::Stalled), None], "not slow, but stalled");
+}
+
+#[tokio::test(start_paused = true)]
+async fn closed_connections_return_their_memory() {
+    let memory = memory();
+    let account = memory.open();
+    account.open_stream(true);
+    account.open_stream(true);
+    account.close_stream();
+    account.open_stream(false);
+    account.charge(UNREAD_BODY);
+    account.add_unsent(MIB);
+    assert_eq!(memory.0.used_by_open(), CONNECTION + 2 * (RETAINED + STREAM) + UNREAD_BODY + MIB);
+    account.remove_unsent(MIB);
+    account.release(UNREAD_BODY);
+    assert_eq!(memory.0.used_by_open(), CONNECTION + 2 * (RETAINED + STREAM));
+    account.evict(Eviction::Stalled);
+    assert_eq!(memory.0.used_by_open(), 0, "its connection is about to close");
+    drop(account);
+    assert_eq!((memory.0.used_by_open(), memory.0.lock().len()), (0, 0));
+}
