@@ -20,6 +20,7 @@ mod health;
 mod hostile;
 mod identity;
 mod instances;
+mod malformed;
 mod metadata;
 mod overload;
 mod projects;

@@ -11,7 +11,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
-    task::{self, Poll, ready},
+    task::{self, Poll, Waker, ready},
     time::Duration,
 };
 
@@ -82,6 +82,8 @@ pub(super) struct GuardedIo<S: AsyncWrite + Unpin> {
     /// `None` once the handshake is complete.
     handshake: Option<PendingHandshake>,
     handshake_completed: Arc<AtomicBool>,
+    /// Whether the client has closed the connection, or has to be sent nothing more.
+    is_closed: bool,
     write_timeout: Duration,
     /// The write timeout, while the peer does not read.
     write_stalled: Option<Pin<Box<Sleep>>>,
@@ -112,6 +114,7 @@ pub(super) fn guard<S: AsyncWrite + Unpin>(
         account,
         handshake: Some(handshake),
         handshake_completed: completed.clone(),
+        is_closed: false,
         write_timeout,
         write_stalled: None,
     };
@@ -149,7 +152,9 @@ impl<S: AsyncWrite + Unpin> GuardedIo<S> {
         self.account.record_blocked();
         let write_timeout = self.write_timeout;
         let stalled = self.write_stalled.get_or_insert_with(|| Box::pin(sleep(write_timeout)));
-        stalled.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
+        ready!(stalled.as_mut().poll(cx));
+        self.is_closed = true;
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
     /// Closes the connection because of what its client sent.
@@ -161,6 +166,7 @@ impl<S: AsyncWrite + Unpin> GuardedIo<S> {
 
     /// Sends GOAWAY with `reason` if the outbound side is at a frame boundary. Best effort: does not wait for the write.
     fn go_away(&mut self, reason: Reason, cx: &mut task::Context<'_>) {
+        self.is_closed = true;
         if self.outbound.is_between_frames() {
             let frame = frames::go_away(self.last_stream, reason);
             let _ = Pin::new(&mut self.inner).poll_write(cx, &frame);
@@ -190,7 +196,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for GuardedIo<S> {
             this.go_away(reason, cx);
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
-        ready!(Pin::new(&mut this.inner).poll_read(cx, buf))?;
+        let read = ready!(Pin::new(&mut this.inner).poll_read(cx, buf));
+        this.is_closed |= read.is_err() || buf.filled().len() == before;
+        read?;
         let checked = this.inbound.read(&buf.filled()[before..], clock::monotonic());
         if !this.check_handshake() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())); // h2 has seen no call
@@ -238,7 +246,20 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for GuardedIo<S> {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().inner).poll_shutdown(cx)
+        let this = self.get_mut();
+        this.is_closed = true; // h2 has sent GOAWAY
+        Pin::new(&mut this.inner).poll_shutdown(cx)
+    }
+}
+
+/// hyper drops the connection of a CONNECT request with content and sends no GOAWAY. Such a request is malformed (RFC 9113
+/// 8.1.1), because the DATA frames of CONNECT are not content.
+impl<S: AsyncWrite + Unpin> Drop for GuardedIo<S> {
+    fn drop(&mut self) {
+        if self.handshake.is_none() && !self.is_closed && !self.outbound.has_go_away() {
+            self.last_stream = self.inbound.last_stream();
+            self.close(Reason::PROTOCOL_ERROR, &mut task::Context::from_waker(Waker::noop()));
+        }
     }
 }
 

@@ -108,3 +108,24 @@ async fn goaway_names_the_last_processed_stream() {
         assert_eq!(received, expected);
     }
 }
+
+/// hyper drops the connection of some requests and sends no GOAWAY.
+#[tokio::test]
+async fn a_dropped_connection_sends_goaway_once() {
+    const SENT: &[u8] = b"\0\0\x08\x07\0\0\0\0\0\0\0\0\x01\0\0\0\0";
+    for (sent, ends, expected) in [(&b""[..], false, GOAWAY_WITH_CALL), (SENT, false, SENT), (b"", true, b"")] {
+        let (mut client, server) = tokio::io::duplex(1024);
+        let (mut guarded, _watch) = guarded(server);
+        client.write_all(&[PREFACE, CALL].concat()).await.unwrap();
+        guarded.read_exact(&mut vec![0; PREFACE.len() + CALL.len()]).await.unwrap();
+        guarded.write_all(sent).await.unwrap();
+        if ends {
+            client.shutdown().await.unwrap();
+            assert_eq!(guarded.read(&mut [0; 64]).await.unwrap(), 0);
+        }
+        drop(guarded);
+        let mut received = Vec::new();
+        client.read_to_end(&mut received).await.unwrap();
+        assert_eq!(received, expected);
+    }
+}

@@ -2,7 +2,7 @@
 
 use h2::Reason;
 
-use super::{DATA, END_STREAM, FRAME_HEADER, FrameHeader, HEADERS, PartialBytes, RST_STREAM, skip};
+use super::{DATA, END_STREAM, FRAME_HEADER, FrameHeader, GOAWAY, HEADERS, PartialBytes, RST_STREAM, skip};
 
 /// A frame of a response.
 pub(in crate::grpc::connection::http2_guard) struct ResponseFrame {
@@ -27,6 +27,7 @@ impl ResponseFrame {
 pub(in crate::grpc::connection::http2_guard) struct Outbound {
     partial: PartialBytes,
     skip: usize,
+    has_go_away: bool,
 }
 
 impl Outbound {
@@ -42,11 +43,17 @@ impl Outbound {
             } else if let Some(header) = self.partial.take::<FRAME_HEADER>(&mut output) {
                 let header = FrameHeader::from(header);
                 self.skip = header.length;
+                self.has_go_away |= header.kind == GOAWAY;
                 if let Some(frame) = ResponseFrame::new(&header) {
                     report(&frame);
                 }
             }
         }
+    }
+
+    /// Returns whether a GOAWAY was sent.
+    pub(in crate::grpc::connection::http2_guard) fn has_go_away(&self) -> bool {
+        self.has_go_away
     }
 
     /// Returns whether another frame may start here.

@@ -8,7 +8,7 @@ use opentelemetry_sdk::metrics::SdkMeterProvider;
 use tokio::time::Instant;
 
 use super::{
-    ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, Inbound, Outbound, PING, PRIORITY, PUSH_PROMISE,
+    ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, Inbound, Outbound, PING, PRIORITY, PUSH_PROMISE,
     RST_STREAM, SETTINGS, WINDOW_UPDATE, go_away,
 };
 use crate::grpc::{
@@ -16,7 +16,6 @@ use crate::grpc::{
     limit::connection_memory::{ConnectionMemory, STREAM},
 };
 
-const GOAWAY: u8 = 7;
 const EXTENSION: u8 = 0xff;
 const END_BOTH: u8 = END_HEADERS | END_STREAM;
 
