@@ -128,14 +128,13 @@ fn last_element(header: &str) -> Option<(SubjectAltNames<'_>, bool)> {
         let (key, after) = rest.split_once('=')?;
         let (value, after) = value(after)?;
         element.add(key.trim(), value)?;
-        match after.split_at_checked(1) {
-            None => return Some((element.names, is_only)),
-            Some((";", after)) => rest = after,
-            Some((",", after)) => {
-                is_only = false;
-                (element, rest) = (Element::default(), after);
-            }
-            Some(_) => return None,
+        if after.is_empty() {
+            return Some((element.names, is_only));
+        } else if let Some(after) = after.strip_prefix(';') {
+            rest = after;
+        } else {
+            is_only = false;
+            (element, rest) = (Element::default(), after.strip_prefix(',')?);
         }
     }
 }
@@ -298,6 +297,8 @@ mod tests {
             "=x",
             "URI=\"spiffe://a",
             "URI=\"spiffe://a\"x",
+            "URI=\"spiffe://a\"é",
+            "URI=\"spiffe://forged\"é,URI=spiffe://true",
             "URI=spiffe://a\"b\"",
             "URI=spiffe://a;",
             "URI=spiffe://a,",
