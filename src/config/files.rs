@@ -136,17 +136,18 @@ pub(super) fn ignored_warning(path: &Path, content: &Content) -> Option<String> 
 
 /// Parses certificates in PEM, at least one.
 pub(super) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
-    let pem = blocks_on_own_lines(pem);
     let mut certificates = Vec::new();
-    for (index, certificate) in CertificateDer::pem_slice_iter(&pem).enumerate() {
-        certificates.push(certificate.map_err(|_| format!("is not PEM (certificate number {})", index + 1))?);
+    for certificate in blocks(pem).filter_map(|block| CertificateDer::pem_slice_iter(block).next()) {
+        let number = certificates.len() + 1;
+        certificates.push(certificate.map_err(|_| format!("is not PEM (certificate number {number})"))?);
     }
-    if certificates.is_empty() { Err(not_pem(&pem, "certificate")) } else { Ok(certificates) }
+    if certificates.is_empty() { Err(not_pem(pem, "certificate")) } else { Ok(certificates) }
 }
 
 /// Parses the first private key in PEM.
 pub(super) fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
-    PrivateKeyDer::from_pem_slice(&blocks_on_own_lines(pem)).map_err(|_| {
+    let key = blocks(pem).find_map(|block| PrivateKeyDer::pem_slice_iter(block).next());
+    key.and_then(Result::ok).ok_or_else(|| {
         let has = |text: &[u8]| pem.windows(text.len()).any(|window| window == text);
         if has(b"ENCRYPTED") {
             "holds an encrypted private key; decrypt it with `openssl pkey`".to_owned()
@@ -172,21 +173,13 @@ pub(super) fn pem(label: &str, der: &[u8]) -> String {
     format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", BASE64.encode(der))
 }
 
-/// Starts a line before each block. The parser skips a block whose first line also holds the end of the previous block, as
-/// in files joined without a line end, or a byte order mark.
-fn blocks_on_own_lines(pem: &[u8]) -> Zeroizing<Vec<u8>> {
-    const BEGIN: &[u8] = b"-----BEGIN ";
-    let starts = || (0..pem.len()).filter(|at| pem[*at..].starts_with(BEGIN));
-    // The full capacity from the start, because a growing vector leaves copies behind that are not wiped.
-    let mut lines = Zeroizing::new(Vec::with_capacity(pem.len() + starts().count()));
-    let mut copied = 0;
-    for start in starts() {
-        lines.extend_from_slice(&pem[copied..start]);
-        lines.push(b'\n');
-        copied = start;
-    }
-    lines.extend_from_slice(&pem[copied..]);
-    lines
+/// Returns the blocks of a file, each from its BEGIN to the next. In the whole file, the parser would skip a block whose
+/// first line also holds the end of the previous block, as in files joined without a line end, or a byte order mark. It
+/// would join a block without an END line to the next one.
+fn blocks(pem: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let starts: Vec<_> = (0..pem.len()).filter(|at| pem[*at..].starts_with(b"-----BEGIN ")).collect();
+    let ends = starts.clone().into_iter().skip(1).chain([pem.len()]);
+    starts.into_iter().zip(ends).map(|(start, end)| &pem[start..end])
 }
 
 /// Parses certificates in PEM, at least one, each of them usable as a trust root.

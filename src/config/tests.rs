@@ -444,6 +444,10 @@ fn ca_certificates_are_read_and_checked() {
         (dir.file("none.pem", ""), "holds no certificate in PEM"),
         (dir.file("key.pem", key), "holds no certificate in PEM"),
         (dir.file("cut.pem", &first[..100]), "is not PEM (certificate number 1)"),
+        (dir.file("cut_before.pem", format!("{}\n{second}", &first[..100])), "is not PEM (certificate number 1)"),
+        (dir.file("no_end.pem", format!("{}{second}", first.split("-----END").next().unwrap())), {
+            "is not PEM (certificate number 1)"
+        }),
         (dir.file("cut2.pem", format!("{first}{}", &second[..100])), "is not PEM (certificate number 2)"),
         (dir.file("bad.pem", format!("{first}{garbage}")), "holds something that is no certificate (number 2)"),
     ];
