@@ -80,7 +80,7 @@ programs: ## run the programs that README.md and docs/clients show
 programs-write: ## copy the programs into README.md and docs/clients
 	python3 tests/clients/readme.py --write
 
-fuzz: ## fuzz for a minute and a half; needs nightly Rust and cargo-fuzz
+fuzz: ## fuzz every parser of outside bytes, 30 seconds each; one: tests/fuzz.sh csr
 	tests/fuzz.sh
 
 ci: proto lint test interleavings secrets instructions quickstart conformance dependencies deploy clients programs fuzz ## run everything

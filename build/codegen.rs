@@ -68,12 +68,15 @@ pub(crate) fn checks(api: &Api, custom: &[&str]) -> Source {
     Ok(out)
 }
 
-/// Generates the `RestMethod` of every RPC. `wire_types` names the replies that are read through a type of their own.
+/// Generates the `RestMethod` of every RPC, and their list. `wire_types` names the replies that are read through a type of their own.
 pub(crate) fn methods(api: &Api, wire_types: &[(&str, &str)]) -> Source {
     let mut out = String::new();
-    for method in &api.methods {
+    let methods = &api.methods;
+    for method in methods {
         rest_method(&mut out, method, wire_types)?;
     }
+    let all: Vec<_> = methods.iter().map(|m| format!("<{} as super::RestMethod>::METHOD", m.method.name())).collect();
+    writeln!(out, "/// The REST sides of all RPCs.\npub const METHODS: &[&super::Method] = &[{}];", all.join(", "))?;
     Ok(out)
 }
 

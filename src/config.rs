@@ -12,6 +12,8 @@ mod callers;
 mod credentials;
 mod endpoint;
 mod files;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod listen;
 mod profile;
 mod projects;
@@ -153,7 +155,10 @@ struct Parsed {
 ///
 /// Fails with all mistakes. If the file cannot be read or is not TOML, that is the only one.
 pub fn load(file: Option<&Path>, environment: &Environment, clock: &Clock) -> Result<Config, Problems> {
-    let table = table(file)?;
+    read(table(file)?, environment, clock)
+}
+
+fn read(table: Table, environment: &Environment, clock: &Clock) -> Result<Config, Problems> {
     let mut input = Input::new(environment);
     let parsed = input.root(table, |root| parse(root, environment, clock));
     let mut report = input.report;

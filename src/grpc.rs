@@ -4,6 +4,8 @@
 pub mod auth;
 pub mod connection;
 pub mod context;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod gateway;
 pub mod health;
 mod layer;

@@ -28,6 +28,7 @@
 //! | [`runtime`] | one runtime for each worker thread |
 //! | `sync` | the locks of shared state, which tests can replace |
 //! | [`clock`], [`jitter`] | the only sources of time and of randomness |
+//! | `fuzz` | what holds for every input of every parser; compiled only for tests and by cargo-fuzz |
 //!
 //! `grpc` uses `validate` and `scm`; `scm` never uses `grpc`; there are no import cycles, not even through generated code.
 //! `tests/architecture.rs` holds these rules. `docs/architecture.md` shows the layers in order.
@@ -36,6 +37,8 @@ pub mod app;
 pub mod clock;
 pub mod config;
 pub mod error;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod grpc;
 pub mod jitter;
 pub mod ops;

@@ -27,6 +27,7 @@ const MAY_USE: [(&str, &[&str]); 13] = [
     ("scm", &["clock", "config", "error", "jitter", "ops", "proto", "runtime", "sync", "validate"]),
     ("grpc", &["clock", "config", "error", "jitter", "ops", "proto", "runtime", "scm", "sync", "validate"]),
     ("reload", &["clock", "config", "grpc", "ops", "scm"]),
+    ("fuzz", &["config", "grpc", "ops", "proto", "scm", "validate"]),
     ("app", &["clock", "config", "grpc", "ops", "reload", "runtime", "scm"]),
 ];
 

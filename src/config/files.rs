@@ -196,7 +196,7 @@ pub(super) fn roots(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> 
 }
 
 /// Describes a syntax error by its position. The error's `Display` would show the line, which may hold a secret.
-fn syntax_error(text: &str, error: &toml::de::Error) -> String {
+pub(super) fn syntax_error(text: &str, error: &toml::de::Error) -> String {
     let description = match error.message() {
         "duplicate key" => "the key stands here for the second time",
         _ => "not valid TOML",

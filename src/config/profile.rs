@@ -52,7 +52,8 @@ pub(super) fn read(path: &Path) -> Result<Profile, String> {
     Ok(Profile { credentials, project_id, warning: files::permission_warning(path, &content) })
 }
 
-fn parse(text: &str) -> Result<(Credentials, Option<String>), String> {
+/// Parses a profile. The error message never shows its content.
+pub(super) fn parse(text: &str) -> Result<(Credentials, Option<String>), String> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text); // editors on Windows write a byte order mark
     let entries = entries(text)?;
     let mut problems = Vec::new();

@@ -34,6 +34,8 @@ use crate::{
     validate::identity,
 };
 
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub(super) mod handshakes;
 pub(super) mod http2_guard;
 pub mod listener;

@@ -16,6 +16,8 @@ use crate::{
     sync::{Mutex, MutexGuard, Notify},
 };
 
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod lockout;
 pub(crate) mod metadata_service;
 pub mod refresher;

@@ -70,10 +70,10 @@ where
 }
 
 #[derive(Debug, PartialEq)]
-struct Malformed;
+pub(in crate::grpc) struct Malformed;
 
 /// Parses `grpc-timeout`: one to eight digits and a unit (gRPC over HTTP/2, "Timeout").
-fn grpc_timeout(headers: &HeaderMap) -> Result<Option<Duration>, Malformed> {
+pub(in crate::grpc) fn grpc_timeout(headers: &HeaderMap) -> Result<Option<Duration>, Malformed> {
     let Some(value) = headers.get("grpc-timeout") else { return Ok(None) };
     let text = value.to_str().map_err(|_| Malformed)?;
     let (digits, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or(Malformed)?;

@@ -81,7 +81,7 @@ impl MetadataService {
     }
 }
 
-fn token(body: &[u8]) -> Result<HeaderValue, FetchError> {
+pub(super) fn token(body: &[u8]) -> Result<HeaderValue, FetchError> {
     let token = printable(body).map_err(|message| format!("the metadata service's token {message}"))?;
     let mut value = HeaderValue::from_str(token.expose_secret()).map_err(|_| "the token is invalid".to_owned())?;
     value.set_sensitive(true);
@@ -106,7 +106,7 @@ struct Credential<'a> {
     expires_at: Cow<'a, str>,
 }
 
-fn parse(body: &[u8]) -> Result<TemporaryCredentials, FetchError> {
+pub(super) fn parse(body: &[u8]) -> Result<TemporaryCredentials, FetchError> {
     // serde's message may quote the response.
     let ResponseWire { credential } =
         serde_json::from_slice(body).map_err(|_| "the metadata service's response has no credentials".to_owned())?;
