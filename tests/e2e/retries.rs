@@ -183,7 +183,8 @@ async fn retry_budget_covers_all_calls() {
     for _ in 0..calls {
         gateway.save(sample()).await.unwrap_err();
     }
-    let bound = 10.0 + 0.2 * f64::from(calls) + 10.0 * started.elapsed().as_secs_f64();
+    // tower's budget forgets a retry after 0.9 to 1 s, because it counts in slots of 0.1 s.
+    let bound = 10.0 + 0.2 * f64::from(calls) + 10.0 / 0.9 * started.elapsed().as_secs_f64();
     let retries = emulator.attempts() - calls as usize;
     assert!(retries > 0 && retries as f64 <= bound, "{retries} of at most {bound}");
 }
