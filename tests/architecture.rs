@@ -14,7 +14,7 @@ use syn::{
 };
 
 /// The top-level modules that each top-level module may use.
-const MAY_USE: [(&str, &[&str]); 13] = [
+const MAY_USE: [(&str, &[&str]); 14] = [
     ("clock", &[]),
     ("jitter", &[]),
     ("error", &[]),

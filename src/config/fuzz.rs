@@ -25,6 +25,7 @@ pub fn configuration(data: &[u8]) {
         Err(error) => {
             let message = files::syntax_error(file, &error);
             let description = message.rsplit_once(": ").map_or(&*message, |(_, description)| description);
+            let description = description.split(" (the line has a").next().unwrap_or_default();
             return assert!(["not valid TOML", "the key stands here for the second time"].contains(&description));
         }
     };
@@ -93,7 +94,7 @@ pub fn pem_pair(data: &[u8]) {
     let certificates = files::certificates(data);
     match &certificates {
         Ok(certificates) => assert_eq!(certificates.len(), blocks, "every block is read"),
-        Err(message) => assert!(message.len() < 80),
+        Err(message) => assert!(message.len() < 120),
     }
     assert!(files::roots(data).is_err() || certificates.is_ok());
     if let (Ok(chain), Ok(key)) = (certificates, files::private_key(data)) {

@@ -10,12 +10,15 @@ use std::{
 use toml::Table;
 
 use super::{canonical_request, csr, responses, traceparent};
-use crate::{config, grpc, scm::credentials};
+use crate::{
+    config, grpc,
+    scm::{client::transport, credentials},
+};
 
 type Target = fn(&[u8]);
 
 /// All targets by name.
-const TARGETS: [(&str, Target); 13] = [
+const TARGETS: [(&str, Target); 14] = [
     ("canonical_request", canonical_request),
     ("configuration", config::fuzz::configuration),
     ("csr", csr),
@@ -26,6 +29,7 @@ const TARGETS: [(&str, Target); 13] = [
     ("metadata_service", credentials::fuzz::metadata_service),
     ("pem_pair", config::fuzz::pem_pair),
     ("profile", config::fuzz::profile),
+    ("proxy_response", transport::fuzz_proxy_response),
     ("reply", responses::reply),
     ("request_message", grpc::fuzz::request_message),
     ("traceparent", traceparent),

@@ -14,20 +14,18 @@ use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use hyper::body::{self, Frame};
 use prost::Message as _;
-use tonic::{
-    Status, Streaming,
-    codec::{Codec as _, CompressionEncoding},
-};
+use tonic::{Status, Streaming, codec::Codec as _};
 use tonic_prost::ProstCodec;
 
 use super::{
     auth::{AccessPolicy, Caller, peer::Peer},
     context::CallContext,
-    layer::{deadline, unary_body::UnaryBody},
+    layer::{deadline, decompress::DecompressedBody, unary_body::UnaryBody},
     status,
 };
 use crate::{
     clock,
+    config::XfccElements,
     proto::SaveInfoRequest,
     scm::api::{methods::SaveInfo, translate},
     validate::{self, identity},
@@ -42,11 +40,10 @@ const MAX_MESSAGE: usize = 4096;
 /// encoding is gzip. The chunks do not matter, and a message is received exactly if it is the only one, and complete.
 pub fn request_message(data: &[u8]) {
     let Some((options, body)) = data.split_first() else { return };
-    let encoding = (options & 0x80 != 0).then_some(CompressionEncoding::Gzip);
-    let received = receive(body, usize::from(options & 0x7f) + 1, encoding);
-    assert_eq!(received, receive(body, body.len().max(1), encoding), "in one chunk");
-    let compressed = encoding.is_some() && body.first() == Some(&1);
-    if !compressed {
+    let is_gzip = options & 0x80 != 0;
+    let received = receive(body, usize::from(options & 0x7f) + 1, is_gzip);
+    assert_eq!(received, receive(body, body.len().max(1), is_gzip), "in one chunk");
+    if !(is_gzip && body.first() == Some(&1)) {
         assert_eq!(received, uncompressed(body));
     }
     if let Some(request) = received {
@@ -56,10 +53,11 @@ pub fn request_message(data: &[u8]) {
 }
 
 /// Returns the message as the gateway receives it, or `None` if the call fails.
-fn receive(body: &[u8], chunk: usize, encoding: Option<CompressionEncoding>) -> Option<SaveInfoRequest> {
+fn receive(body: &[u8], chunk: usize, is_gzip: bool) -> Option<SaveInfoRequest> {
     let body = UnaryBody::unary(Chunks(body.chunks(chunk).map(Bytes::copy_from_slice).collect()));
+    let body = DecompressedBody::unary(body, is_gzip.then_some(MAX_MESSAGE));
     let decoder = ProstCodec::<(), _>::default().decoder();
-    let mut messages = Streaming::new_request(decoder, body, encoding, Some(MAX_MESSAGE));
+    let mut messages = Streaming::new_request(decoder, body, None, Some(MAX_MESSAGE));
     let message = async {
         let message = messages.message().await?;
         messages.trailers().await?; // reads to the end, as tonic's server does
@@ -133,7 +131,7 @@ pub fn grpc_timeout(data: &[u8]) {
 pub fn forwarded_client_cert(data: &[u8]) {
     const HEADER: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
     const SIDECAR: &str = "spiffe://example.org/sidecar";
-    let peer = Peer::Forwarded(Arc::new(AccessPolicy::default()));
+    let peer = Peer::Forwarded(Arc::new(AccessPolicy::default()), XfccElements::Last);
     let identity = |values: &[&[u8]]| {
         let values = values.iter().filter_map(|value| HeaderValue::from_bytes(value).ok());
         let caller = peer.caller(&values.map(|value| (HEADER, value)).collect());

@@ -14,6 +14,7 @@ use super::{
     handshakes::PendingHandshakes,
     http2_guard::{ProtocolErrors, guard},
 };
+use crate::grpc::limit::connection_memory::ConnectionMemory;
 
 /// The control frames that a connection may begin with, and those that each frame of a call adds.
 const MAX_CONTROL_FRAMES: u32 = 8;
@@ -94,9 +95,11 @@ struct Outcome {
 fn serve(outbound: &[u8], inbound: &[u8], chunk: usize) -> Outcome {
     let mut outcome = Outcome::default();
     let client = Client { sent: inbound, received: &mut outcome.received };
-    let errors = ProtocolErrors::new(&opentelemetry::global::meter("fuzz"));
-    let (mut io, _watch) =
-        guard(client, MAX_CONTROL_FRAMES, errors, PendingHandshakes::default().register(), Duration::MAX);
+    let meter = opentelemetry::global::meter("fuzz");
+    let errors = ProtocolErrors::new(&meter);
+    let account = ConnectionMemory::new(usize::MAX, &meter).open();
+    let handshake = PendingHandshakes::default().register();
+    let (mut io, _watch) = guard(client, MAX_CONTROL_FRAMES, errors, handshake, account, Duration::MAX);
     let mut cx = Context::from_waker(Waker::noop());
     for bytes in outbound.chunks(chunk) {
         assert!(

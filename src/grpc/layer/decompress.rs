@@ -74,6 +74,14 @@ pub(in crate::grpc) struct DecompressedBody<B> {
     gunzip: Option<Box<Gunzip>>,
 }
 
+#[cfg(any(test, fuzzing))]
+impl<B> DecompressedBody<B> {
+    /// Creates the body of a unary call. With a limit, it is gzip.
+    pub(in crate::grpc) fn unary(inner: B, limit: Option<usize>) -> Self {
+        Self { inner, gunzip: limit.map(|limit| Box::new(Gunzip::new(limit, false))) }
+    }
+}
+
 impl<B> body::Body for DecompressedBody<B>
 where
     B: body::Body<Data = Bytes, Error = BoxError> + Unpin,

@@ -43,6 +43,9 @@ mod connector;
 mod send_error;
 mod tunnel;
 
+#[cfg(any(test, fuzzing))]
+pub use tunnel::fuzz_response as fuzz_proxy_response;
+
 use connector::{Connector, Resolver};
 pub(in crate::scm) use send_error::{SendError, SendErrorKind};
 use send_error::{classify, classify_body};

@@ -139,6 +139,18 @@ fn status(line: &[u8]) -> Option<StatusCode> {
     }
 }
 
+/// Fuzzes the response of a proxy: it is bounded, and what the tunnel gets begins after the end of a head.
+#[cfg(any(test, fuzzing))]
+pub fn fuzz_response(data: &[u8]) {
+    let mut rest = data;
+    let outcome = futures_util::FutureExt::now_or_never(response(&mut rest)).expect("all bytes are there");
+    let head = &data[..data.len() - rest.len()];
+    assert!(head.len() <= MAX_HEAD);
+    if outcome.is_ok() {
+        assert!(head.starts_with(b"HTTP/1.") && (head.ends_with(b"\n\n") || head.ends_with(b"\n\r\n")));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use tokio::io::AsyncReadExt as _;

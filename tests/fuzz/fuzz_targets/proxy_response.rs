@@ -1,0 +1,5 @@
+//! Fuzzes the response of a proxy to CONNECT.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| scm_gateway::scm::client::transport::fuzz_proxy_response(data));
