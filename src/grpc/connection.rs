@@ -155,14 +155,16 @@ impl<T: CertificateService> Connections<T> {
         }
         let handshake = self.handshakes.register();
         let evicted = handshake.evicted.clone();
+        let closing = self.closing.child_token();
         let worker = self.workers.least_loaded();
         let runtime = worker.runtime.clone();
         let connections = self.clone();
         let connection = async move {
             match listener::from_std(stream) {
                 Ok(stream) => tokio::select! {
-                    () = connections.serve(stream, from, handshake) => {}
-                    () = connections.closing.cancelled() => {}
+                    biased; // so that an evicted connection sends GOAWAY
+                    () = connections.serve(stream, from, handshake, closing.clone()) => {}
+                    () = closing.cancelled() => {}
                     () = evicted.cancelled() => {
                         connections.reject(from, Rejection::HandshakeEvicted, &"evicted by a newer connection");
                     }
@@ -186,7 +188,14 @@ impl<T: CertificateService> Connections<T> {
         self.closing.cancel();
     }
 
-    async fn serve(&self, stream: Stream, from: Option<SocketAddr>, handshake: PendingHandshake) {
+    /// Serves a connection until it ends. It is evicted with `closing`.
+    async fn serve(
+        &self,
+        stream: Stream,
+        from: Option<SocketAddr>,
+        handshake: PendingHandshake,
+        closing: CancellationToken,
+    ) {
         let deadline = clock::monotonic() + self.limits.handshake_timeout;
         let user = match &stream {
             Either::Right(unix) => unix.peer_cred().ok().and_then(|peer| identity::user(peer.uid())),
@@ -220,25 +229,17 @@ impl<T: CertificateService> Connections<T> {
         let age =
             if peer.is_unlisted(policy) { self.limits.handshake_timeout } else { jitter::spread(self.limits.max_age) };
         let draining = CancellationToken::new();
-        let account = self.memory.open();
+        let account = self.memory.open(closing);
         let service = stack::stack(self.routes.clone(), &self.shared, peer, account.clone(), draining.clone());
         let (io, watch) = http2_guard::guard(
             stream,
             self.limits.max_control_frames,
             self.protocol_errors.clone(),
             handshake,
-            account.clone(),
+            account,
             self.limits.keep_alive_timeout,
         );
-        tokio::select! {
-            biased; // so that the guard sends GOAWAY
-            () = self.http2(io, service, from, watch.timed_out(deadline), age, draining) => {}
-            () = account.evicted() => {}
-        }
-        if let Some(eviction) = account.eviction() {
-            let reason = eviction.reason();
-            tracing::debug!(from = from.map(tracing::field::display), reason, "connection evicted");
-        }
+        self.http2(io, service, from, watch.timed_out(deadline), age, draining).await;
     }
 
     /// Returns the permits of an identified connection, or why it is rejected.

@@ -42,6 +42,9 @@ const MIN_IDLE: usize = 64 * KIB as usize;
 /// A peer that has read nothing for this long is not a slow reader.
 const LONG: Duration = Duration::from_secs(5);
 
+/// How long no connection is looked for after none could be evicted, because the search visits all connections.
+const REST: Duration = Duration::from_millis(10);
+
 /// Evictions are logged once in this time.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -87,6 +90,8 @@ struct Shared {
     closing: AtomicUsize,
     accounts: Mutex<Vec<Weak<Account>>>,
     evictions: Counter<u64>,
+    /// Until when no connection is looked for.
+    resting: Mutex<Option<Instant>>,
     /// When evictions were logged last.
     logged: Mutex<Option<Instant>>,
 }
@@ -107,7 +112,7 @@ pub(in crate::grpc) struct Account {
     /// `sent` when the quota was exceeded, and since when it has had that value.
     seen: Mutex<(usize, Instant)>,
     eviction: OnceLock<(Eviction, usize)>,
-    evicted: CancellationToken,
+    closing: CancellationToken,
 }
 
 impl ConnectionMemory {
@@ -126,12 +131,13 @@ impl ConnectionMemory {
             closing: AtomicUsize::new(0),
             accounts: Mutex::default(),
             evictions,
+            resting: Mutex::default(),
             logged: Mutex::default(),
         }))
     }
 
-    /// Opens the account of a new connection.
-    pub(in crate::grpc) fn open(&self) -> Arc<Account> {
+    /// Opens the account of a new connection, which closes when `closing` is cancelled.
+    pub(in crate::grpc) fn open(&self, closing: CancellationToken) -> Arc<Account> {
         let account = Arc::new(Account {
             shared: self.0.clone(),
             used: AtomicUsize::new(0),
@@ -142,7 +148,7 @@ impl ConnectionMemory {
             sent: AtomicUsize::new(0),
             seen: Mutex::new((0, clock::monotonic())),
             eviction: OnceLock::new(),
-            evicted: CancellationToken::new(),
+            closing,
         });
         self.0.lock().push(Arc::downgrade(&account));
         account.charge(CONNECTION);
@@ -158,9 +164,17 @@ impl Shared {
     /// Evicts connections until an eighth of the quota is free, or none is left that can be evicted.
     #[cold]
     fn evict(&self) {
+        let now = clock::monotonic();
+        let mut resting = self.resting.lock().expect("no panic while the lock is held");
+        if resting.is_none_or(|until| now >= until) {
+            *resting = (!self.evict_now(now)).then(|| now + REST);
+        }
+    }
+
+    /// Returns whether connections have been evicted.
+    fn evict_now(&self, now: Instant) -> bool {
         // Unlocked before any account is dropped, which locks.
         let accounts: Vec<_> = self.lock().iter().filter_map(Weak::upgrade).collect();
-        let now = clock::monotonic();
         let mut candidates: Vec<_> =
             accounts.iter().filter_map(|account| Some((account.rank(now)?, account))).collect();
         candidates.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
@@ -168,12 +182,14 @@ impl Shared {
         let stalled =
             candidates.iter().filter(|(rank, _)| !is_idle(rank)).map(|(_, account)| account.used.load(Relaxed));
         let mut stalled: usize = stalled.sum();
+        let mut has_evicted = false;
         for (rank, account) in candidates {
             // A slow reader is not evicted for calls whose peers are about to read.
             let is_slow = matches!(rank, Rank::Stalled(_)) && stalled <= self.quota / 2;
             if is_slow || self.used_by_open() <= self.quota - self.quota / 8 {
-                return;
+                break;
             }
+            has_evicted = true;
             self.log(now);
             if is_idle(&rank) {
                 account.evict(Eviction::Idle);
@@ -182,6 +198,7 @@ impl Shared {
                 account.evict(Eviction::Stalled);
             }
         }
+        has_evicted
     }
 
     /// Logs that connections are evicted, unless it was logged a short time ago.
@@ -295,18 +312,13 @@ impl Account {
         if self.eviction.set((eviction, used)).is_ok() {
             self.shared.closing.fetch_add(used, Relaxed);
             self.shared.evictions.add(1, &[KeyValue::new("reason", eviction.reason())]);
-            self.evicted.cancel();
+            self.closing.cancel();
         }
     }
 
     /// Returns why the connection is evicted, if it is.
     pub(in crate::grpc) fn eviction(&self) -> Option<Eviction> {
         self.eviction.get().map(|(eviction, _)| *eviction)
-    }
-
-    /// Completes when the connection is evicted.
-    pub(in crate::grpc) async fn evicted(&self) {
-        self.evicted.cancelled().await;
     }
 }
 

@@ -7,6 +7,7 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     time::{sleep, timeout},
 };
+use tokio_util::sync::CancellationToken;
 
 use super::{GuardedIo, HandshakeWatch, ProtocolErrors, guard};
 use crate::{
@@ -28,7 +29,7 @@ const GOAWAY_WITHOUT_CALL: &[u8] = b"\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\x01";
 fn guarded<S: AsyncWrite + Unpin>(stream: S) -> (GuardedIo<S>, HandshakeWatch) {
     let meter = opentelemetry_sdk::metrics::SdkMeterProvider::default().meter("test");
     let protocol_errors = ProtocolErrors::new(&meter);
-    let account = ConnectionMemory::new(1 << 20, &meter).open();
+    let account = ConnectionMemory::new(1 << 20, &meter).open(CancellationToken::new());
     guard(stream, 1000, protocol_errors, PendingHandshakes::default().register(), account, WRITE_TIMEOUT)
 }
 

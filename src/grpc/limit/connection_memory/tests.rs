@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use opentelemetry::metrics::MeterProvider as _;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use tokio::time::advance;
+use tokio_util::sync::CancellationToken;
 
 use super::{Account, CONNECTION, ConnectionMemory, Eviction, RETAINED, STREAM, UNREAD_BODY};
 
@@ -16,7 +17,7 @@ fn memory() -> ConnectionMemory {
 
 /// Opens a connection whose peer has read `sent` bytes and leaves `unsent` bytes unread.
 fn stalled(memory: &ConnectionMemory, sent: usize, unsent: usize) -> Arc<Account> {
-    let account = memory.open();
+    let account = memory.open(CancellationToken::new());
     account.open_stream(true);
     account.record_sent(sent);
     account.add_unsent(unsent);
@@ -25,7 +26,7 @@ fn stalled(memory: &ConnectionMemory, sent: usize, unsent: usize) -> Arc<Account
 }
 
 fn idle(memory: &ConnectionMemory, bytes: usize) -> Arc<Account> {
-    let account = memory.open();
+    let account = memory.open(CancellationToken::new());
     account.charge(bytes);
     account
 }
@@ -43,7 +44,7 @@ async fn long_stalled_connections_are_evicted_first() {
     advance(Duration::from_secs(4)).await;
     reader.record_sent(1);
     advance(Duration::from_secs(2)).await;
-    let trigger = memory.open();
+    let trigger = memory.open(CancellationToken::new());
     trigger.charge(MIB);
     assert_eq!(evictions([&first, &idle, &reader, &trigger]), [Some(Eviction::Stalled), None, None, None]);
 }
@@ -54,7 +55,7 @@ async fn idle_connections_are_evicted_before_slow_readers() {
     let small = idle(&memory, 1024);
     let idle = idle(&memory, 2 * MIB);
     let reader = stalled(&memory, 0, 5 * MIB);
-    let trigger = memory.open();
+    let trigger = memory.open(CancellationToken::new());
     trigger.charge(MIB);
     assert_eq!(evictions([&small, &idle, &reader, &trigger]), [None, Some(Eviction::Idle), None, None]);
 }
@@ -66,14 +67,14 @@ async fn the_peer_that_has_read_least_is_evicted_first() {
     let nothing = stalled(&memory, 100, 2 * MIB);
     let trigger = stalled(&memory, 8_192, 2 * MIB);
     assert_eq!(evictions([&reader, &nothing, &trigger]), [None, Some(Eviction::Stalled), None]);
-    assert!(nothing.evicted.is_cancelled());
+    assert!(nothing.closing.is_cancelled());
 }
 
 #[tokio::test(start_paused = true)]
 async fn slow_readers_stay_while_other_calls_hold_the_memory() {
     let memory = memory();
     let reader = stalled(&memory, 0, 3 * MIB);
-    let calls = memory.open();
+    let calls = memory.open(CancellationToken::new());
     calls.open_stream(true);
     calls.charge(6 * MIB);
     assert_eq!(evictions([&reader, &calls]), [None, None]);
@@ -85,7 +86,7 @@ async fn slow_readers_stay_while_other_calls_hold_the_memory() {
 #[tokio::test(start_paused = true)]
 async fn closed_connections_return_their_memory() {
     let memory = memory();
-    let account = memory.open();
+    let account = memory.open(CancellationToken::new());
     account.open_stream(true);
     account.open_stream(true);
     account.close_stream();

@@ -6,6 +6,7 @@ use h2::Reason;
 use opentelemetry::metrics::MeterProvider as _;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, Inbound, Outbound, PING, PRIORITY, PUSH_PROMISE,
@@ -31,7 +32,7 @@ fn handshake() -> Vec<u8> {
 
 fn inbound() -> Inbound {
     let meter = SdkMeterProvider::default().meter("test");
-    let account = ConnectionMemory::new(1 << 20, &meter).open();
+    let account = ConnectionMemory::new(1 << 20, &meter).open(CancellationToken::new());
     Inbound::new(1000, OpenStreams::new(account), crate::clock::monotonic())
 }
 
@@ -164,7 +165,7 @@ fn frames_on_half_closed_streams_are_rejected() {
 #[test]
 fn streams_are_open_until_their_last_frame() {
     let memory = ConnectionMemory::new(1 << 20, &SdkMeterProvider::default().meter("test"));
-    let account = memory.open();
+    let account = memory.open(CancellationToken::new());
     let (empty, now) = (account.used(), crate::clock::monotonic());
     let mut inbound = Inbound::new(1000, OpenStreams::new(account.clone()), now);
     let mut outbound = Outbound::default();
