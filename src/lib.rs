@@ -20,13 +20,13 @@
 //! | [`config`] | file and environment, typed and validated; the only reader of files and environment |
 //! | [`proto`] | the generated messages and their JSON form |
 //! | [`error`] | the error of a call: its reason and how far the request got |
-//! | [`grpc`] | inbound: listener, layers, service, statuses; the only directory that uses the crate tonic |
+//! | [`grpc`] | inbound: listener, layers, service, statuses; the only directory that uses the crate tonic, except for exports over OTLP/gRPC |
 //! | [`validate`] | the rules of fields, pure |
 //! | [`scm`] | outbound: REST form, signature, client, credentials; the only directory that names hyper's client |
 //! | [`reload`] | reloads of credentials and certificates |
 //! | [`ops`] | admin listener, `--health`, readiness, telemetry |
 //! | [`runtime`] | one runtime for each worker thread |
-//! | `sync` | the locks of shared state, which tests can replace |
+//! | `sync` | the locks whose users shuttle explores |
 //! | [`clock`], [`jitter`] | the only sources of time and of randomness |
 //! | `fuzz` | what holds for every input of every parser; compiled only for tests and by cargo-fuzz |
 //!

@@ -1,18 +1,19 @@
-//! The locks and notifications of state that many calls share. With the feature `shuttle`, tests explore the interleavings
-//! of its users.
+//! The locks and notifications whose users shuttle explores: circuit breaker, throttle, credentials, quotas by key.
+//!
+//! With the feature `shuttle`, tests use shuttle's, which work only inside an exploration.
 
-#[cfg(feature = "shuttle")]
+#[cfg(all(test, feature = "shuttle"))]
 pub(crate) use {
     explored::Notify,
     shuttle::sync::{Mutex, MutexGuard},
 };
-#[cfg(not(feature = "shuttle"))]
+#[cfg(not(all(test, feature = "shuttle")))]
 pub(crate) use {
     std::sync::{Mutex, MutexGuard},
     tokio::sync::Notify,
 };
 
-#[cfg(feature = "shuttle")]
+#[cfg(all(test, feature = "shuttle"))]
 mod explored {
     use shuttle::thread::yield_now;
     use tokio::sync::futures::Notified;

@@ -248,7 +248,6 @@ fn connections(section: &mut Section<'_>, memory_quota: usize, counts: ShareCoun
 }
 
 /// Returns the default of `connection_memory_quota`: enough for the buffers of all connections, and for unread responses.
-/// The calls in `memory_quota` count half as much there.
 pub(super) fn default_connection_memory(max_connections: usize, memory_quota: usize) -> usize {
     max_connections.saturating_mul(64 * KIB as usize).max(memory_quota).max(64 * MIB as usize)
 }

@@ -29,7 +29,7 @@ const TARGETS: [(&str, Target); 14] = [
     ("metadata_service", credentials::fuzz::metadata_service),
     ("pem_pair", config::fuzz::pem_pair),
     ("profile", config::fuzz::profile),
-    ("proxy_response", transport::fuzz_proxy_response),
+    ("proxy_response", transport::fuzz::proxy_response),
     ("reply", responses::reply),
     ("request_message", grpc::fuzz::request_message),
     ("traceparent", traceparent),

@@ -18,13 +18,14 @@ const ACE_PREFIX: &str = "xn--";
 const WILDCARD_LABEL: &str = "*.";
 
 /// Quotation marks and apostrophes, straight and typographic. UTS #46 accepts most of them in labels.
-const QUOTATION_MARKS: [char; 29] = [
+pub(crate) const QUOTATION_MARKS: [char; 29] = [
     '"', '\'', '`', '\u{b4}', '\u{ab}', '\u{bb}', '\u{2018}', '\u{2019}', '\u{201a}', '\u{201b}', '\u{201c}',
     '\u{201d}', '\u{201e}', '\u{201f}', '\u{2032}', '\u{2033}', '\u{2039}', '\u{203a}', '\u{3008}', '\u{3009}',
     '\u{300a}', '\u{300b}', '\u{300c}', '\u{300d}', '\u{300e}', '\u{300f}', '\u{301d}', '\u{301e}', '\u{ff02}',
 ];
 /// Dashes that look like a hyphen. UTS #46 accepts them in labels.
-const DASHES: [char; 7] = ['\u{2010}', '\u{2011}', '\u{2012}', '\u{2013}', '\u{2014}', '\u{2015}', '\u{2212}'];
+pub(crate) const DASHES: [char; 7] =
+    ['\u{2010}', '\u{2011}', '\u{2012}', '\u{2013}', '\u{2014}', '\u{2015}', '\u{2212}'];
 
 const QUOTED: &str = "must not contain quotation marks, straight or typographic, such as a copied text has";
 const DASH: &str = "must have plain hyphens (-) in place of typographic dashes, such as a copied text has";

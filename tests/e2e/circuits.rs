@@ -7,7 +7,7 @@ use scm_gateway::clock::Clock;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-use crate::harness::{Gateway, assert_status, emulator, environment, sample, seen};
+use crate::harness::{Gateway, assert_status, emulator, environment, sample, seen, until};
 
 fn wait(status: &Status) -> Duration {
     status.get_error_details().retry_info().expect("the status has RetryInfo").retry_delay.unwrap()
@@ -94,7 +94,8 @@ async fn hangs_open_the_circuit_though_callers_wait_for_less_than_the_timeouts()
 
 /// The gateway may learn of a cancelled call after the next one has begun, which then would be sent.
 async fn until_open(gateway: &Gateway) -> Status {
-    while gateway.metric::<u64>(r#"scm_gateway_circuit_open{circuit="upstream""#).await == 0 {}
+    let is_open = async || gateway.metric::<u64>(r#"scm_gateway_circuit_open{circuit="upstream""#).await == 1;
+    until("the circuit to open", is_open).await;
     gateway.save(sample()).await.unwrap_err()
 }
 
@@ -208,9 +209,7 @@ async fn rejections_after_the_deadline_count() {
         assert_status(&status, Code::DeadlineExceeded, "DEADLINE", Some(1));
         assert_eq!(emulator.attempts(), sent);
         gate.notify_waiters();
-        while emulator.rejections().len() < sent {
-            tokio::task::yield_now().await;
-        }
+        until("the rejection", async || emulator.rejections().len() == sent).await;
     }
     while gateway.admin("/readyz").await.0 != 503 {}
     let status = gateway.save(sample()).await.unwrap_err();

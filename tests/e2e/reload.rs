@@ -7,7 +7,7 @@ use scm_gateway::clock::Clock;
 use tokio::task::JoinSet;
 use tonic::{Code, Status};
 
-use crate::harness::{Gateway, assert_status, environment, folder::Folder, sample};
+use crate::harness::{Gateway, assert_status, environment, folder::Folder, sample, until};
 
 pub fn account(name: &str) -> Account {
     Account {
@@ -56,14 +56,11 @@ pub async fn reloaded(gateway: &Gateway, outcome: &str) {
 /// Waits until a metric counts this outcome.
 pub async fn counted(gateway: &Gateway, metric: &str, outcome: &str) {
     let label = format!("outcome=\"{outcome}\"");
-    for _ in 0..1000 {
+    let is_counted = async || {
         let (_, metrics) = gateway.admin("/metrics").await;
-        if metrics.lines().any(|line| line.starts_with(metric) && line.contains(&label) && !line.ends_with(" 0")) {
-            return;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
-    panic!("no {metric} with {label} in 10 s");
+        metrics.lines().any(|line| line.starts_with(metric) && line.contains(&label) && !line.ends_with(" 0"))
+    };
+    until(&format!("{metric} with {label}"), is_counted).await;
 }
 
 #[tokio::test]
@@ -141,17 +138,13 @@ const REJECTED: &str = r#"state="rejected""#;
 
 /// Waits until the newest credentials are in this state, or until SCM has accepted them.
 pub async fn pending(gateway: &Gateway, state: Option<&str>) {
-    for _ in 0..1000 {
+    let is_in_state = async || {
         let (_, metrics) = gateway.admin("/metrics").await;
         let states = metrics.lines().filter(|line| line.starts_with("scm_gateway_credentials_pending{"));
         let set: Vec<_> = states.filter(|line| line.ends_with(" 1")).collect();
-        if set.len() == usize::from(state.is_some()) && set.iter().all(|line| line.contains(state.unwrap_or_default()))
-        {
-            return;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
-    panic!("the newest credentials never are {state:?}");
+        set.len() == usize::from(state.is_some()) && set.iter().all(|line| line.contains(state.unwrap_or_default()))
+    };
+    until(&format!("the newest credentials to be {state:?}"), is_in_state).await;
 }
 
 /// An access key that SCM does not know, a wrong secret of the accepted access key, and a wrong token.

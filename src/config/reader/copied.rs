@@ -3,14 +3,14 @@
 use toml::Value;
 
 use super::raw::Raw;
+use crate::validate::domain::{DASHES, QUOTATION_MARKS};
 
 /// Returns the kind of the first such character, with its article.
 pub(in crate::config) fn kind(text: &str) -> Option<&'static str> {
     text.chars().find_map(|character| match character {
-        '\u{ab}' | '\u{bb}' | '\u{2018}'..='\u{201f}' | '\u{2039}' | '\u{203a}' | '\u{ff02}' => {
-            Some("a typographic quotation mark")
-        }
-        '\u{2010}'..='\u{2015}' | '\u{2212}' => Some("a typographic dash"),
+        '"' | '\'' | '`' => None,
+        _ if QUOTATION_MARKS.contains(&character) => Some("a typographic quotation mark"),
+        _ if DASHES.contains(&character) => Some("a typographic dash"),
         '\u{feff}' => Some("a byte order mark"),
         '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2064}' => {
             Some("an invisible character")

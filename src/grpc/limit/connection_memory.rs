@@ -43,7 +43,7 @@ const MIN_IDLE: usize = 64 * KIB as usize;
 const LONG: Duration = Duration::from_secs(5);
 
 /// How long no connection is looked for after none could be evicted, because the search visits all connections.
-const REST: Duration = Duration::from_millis(10);
+const SEARCH_BACKOFF: Duration = Duration::from_millis(10);
 
 /// Evictions are logged once in this time.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
@@ -91,7 +91,7 @@ struct Shared {
     accounts: Mutex<Vec<Weak<Account>>>,
     evictions: Counter<u64>,
     /// Until when no connection is looked for.
-    resting: Mutex<Option<Instant>>,
+    backoff_until: Mutex<Option<Instant>>,
     /// When evictions were logged last.
     logged: Mutex<Option<Instant>>,
 }
@@ -104,7 +104,7 @@ pub(in crate::grpc) struct Account {
     /// Bytes of response bodies that the socket has not accepted.
     unsent: AtomicUsize,
     /// Those of them that were left when h2 had sent all it could.
-    stuck: AtomicUsize,
+    waiting_for_window: AtomicUsize,
     /// Whether the socket accepts no more bytes.
     is_blocked: AtomicBool,
     /// Bytes of responses that the socket has accepted.
@@ -131,7 +131,7 @@ impl ConnectionMemory {
             closing: AtomicUsize::new(0),
             accounts: Mutex::default(),
             evictions,
-            resting: Mutex::default(),
+            backoff_until: Mutex::default(),
             logged: Mutex::default(),
         }))
     }
@@ -143,7 +143,7 @@ impl ConnectionMemory {
             used: AtomicUsize::new(0),
             open_streams: AtomicUsize::new(0),
             unsent: AtomicUsize::new(0),
-            stuck: AtomicUsize::new(0),
+            waiting_for_window: AtomicUsize::new(0),
             is_blocked: AtomicBool::new(false),
             sent: AtomicUsize::new(0),
             seen: Mutex::new((0, clock::monotonic())),
@@ -165,9 +165,9 @@ impl Shared {
     #[cold]
     fn evict(&self) {
         let now = clock::monotonic();
-        let mut resting = self.resting.lock().expect("no panic while the lock is held");
-        if resting.is_none_or(|until| now >= until) {
-            *resting = (!self.evict_now(now)).then(|| now + REST);
+        let mut backoff_until = self.backoff_until.lock().expect("no panic while the lock is held");
+        if backoff_until.is_none_or(|until| now >= until) {
+            *backoff_until = (!self.evict_now(now)).then(|| now + SEARCH_BACKOFF);
         }
     }
 
@@ -224,7 +224,7 @@ impl Account {
         self.check();
     }
 
-    /// Returns charged bytes.
+    /// Releases charged bytes.
     pub(in crate::grpc) fn release(&self, bytes: usize) {
         self.used.fetch_sub(bytes, Relaxed);
         self.shared.used.fetch_sub(bytes, Relaxed);
@@ -236,7 +236,7 @@ impl Account {
         self.charge(if is_peak { STREAM + RETAINED } else { STREAM });
     }
 
-    /// Returns the charge of a stream whose response the socket has accepted.
+    /// Releases the charge of a stream whose response the socket has accepted.
     pub(in crate::grpc) fn close_stream(&self) {
         self.open_streams.fetch_sub(1, Relaxed);
         self.release(STREAM);
@@ -272,7 +272,7 @@ impl Account {
     /// Records that h2 has sent all it could. What is left waits for the peer's window.
     pub(in crate::grpc) fn record_flushed(&self) {
         self.is_blocked.store(false, Relaxed);
-        self.stuck.store(self.unsent.load(Relaxed), Relaxed);
+        self.waiting_for_window.store(self.unsent.load(Relaxed), Relaxed);
         self.check();
     }
 
@@ -297,10 +297,10 @@ impl Account {
         }
         let (_, since) = *seen;
         let streams = self.open_streams.load(Relaxed);
-        let is_stuck = self.stuck.load(Relaxed) > 0 && self.unsent.load(Relaxed) > 0;
+        let waits_for_window = self.waiting_for_window.load(Relaxed) > 0 && self.unsent.load(Relaxed) > 0;
         if self.eviction.get().is_some() {
             None
-        } else if streams > 0 && (self.is_blocked.load(Relaxed) || is_stuck) {
+        } else if streams > 0 && (self.is_blocked.load(Relaxed) || waits_for_window) {
             Some(if now - since >= LONG { Rank::LongStalled(since) } else { Rank::Stalled(sent / streams.max(1)) })
         } else {
             (streams == 0 && self.used.load(Relaxed) >= MIN_IDLE).then_some(Rank::Idle(since))

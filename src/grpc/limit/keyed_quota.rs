@@ -255,7 +255,7 @@ mod tests {
                 threads.into_iter().for_each(|thread| thread.join().unwrap());
                 assert!(quota.lock().is_empty());
             },
-            Some(100_000),
+            None,
         );
     }
 }

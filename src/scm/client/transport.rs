@@ -40,11 +40,10 @@ use crate::{
 };
 
 mod connector;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod send_error;
 mod tunnel;
-
-#[cfg(any(test, fuzzing))]
-pub use tunnel::fuzz_response as fuzz_proxy_response;
 
 use connector::{Connector, Resolver};
 pub(in crate::scm) use send_error::{SendError, SendErrorKind};

@@ -103,7 +103,7 @@ struct State {
     in_flight: u32,
     /// Whether a trial is in flight.
     in_trial: bool,
-    /// Whether SCM accepted the last signature that was not a trial.
+    /// Whether SCM accepted the last signature, except for rejected trials.
     accepted: bool,
     /// Rejected trials of an accepted access key since then. They suspend only further trials.
     rejected_trials: u32,

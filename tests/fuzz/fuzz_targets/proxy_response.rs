@@ -2,4 +2,4 @@
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| scm_gateway::scm::client::transport::fuzz_proxy_response(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| scm_gateway::scm::client::transport::fuzz::proxy_response(data));

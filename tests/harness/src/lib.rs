@@ -8,7 +8,12 @@
     reason = "test code"
 )]
 
-use std::{collections::BTreeMap, fmt::Debug, str::FromStr, time::SystemTime};
+use std::{
+    collections::BTreeMap,
+    fmt::Debug,
+    str::FromStr,
+    time::{Duration, SystemTime},
+};
 
 use hyper_util::{
     client::legacy::{self, connect::HttpConnector},
@@ -118,6 +123,20 @@ impl Drop for Gateway {
     fn drop(&mut self) {
         self.run.abort();
     }
+}
+
+/// Polls until the condition is met.
+///
+/// # Panics
+///
+/// After half a minute, naming `what` was waited for.
+pub async fn until(what: &str, condition: impl AsyncFn() -> bool) {
+    let polls = async {
+        while !condition().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), polls).await.unwrap_or_else(|_| panic!("waited for {what}"));
 }
 
 /// Returns the endpoint of an address that the gateway logs.

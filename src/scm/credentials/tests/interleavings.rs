@@ -33,7 +33,7 @@ impl World {
         Self { live, vendor: Arc::default(), deadline: monotonic() + Duration::from_secs(3600) }
     }
 
-    /// Returns what the vendor says about the signature, and whether the response arrives is up to chance.
+    /// Sends the request, and returns what the vendor says about the signature.
     fn finish(&self, permit: SigningPermit) -> AuthOutcome {
         thread::yield_now();
         let verdict = self.vendor.lock().unwrap().check(permit.credentials(), monotonic());
