@@ -34,7 +34,7 @@ pub enum Reason {
     UpstreamThrottled,
     /// SCM is unreachable or unavailable.
     UpstreamUnavailable,
-    /// SCM's backend timed out.
+    /// SCM answered 504, or nothing within the timeout of the attempt.
     UpstreamTimeout,
     /// There is no trustworthy TLS connection to SCM.
     UpstreamTls,

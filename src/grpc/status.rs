@@ -77,7 +77,7 @@ const fn code_and_message(reason: Reason) -> (Code, &'static str) {
             (Code::Unavailable, "SCM is unavailable or the connection to it failed: retry with backoff")
         }
         R::UpstreamTimeout => {
-            (Code::DeadlineExceeded, "SCM's backend timed out: retry with backoff if the method is idempotent")
+            (Code::DeadlineExceeded, "SCM did not answer in time: retry with backoff if the method is idempotent")
         }
         R::UpstreamTls => (
             Code::Unavailable,

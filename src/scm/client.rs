@@ -31,7 +31,7 @@ mod throttle;
 pub mod transport;
 
 use attempt::{Attempt, AttemptOutcome};
-use breaker::BreakerPermit;
+use breaker::{BreakerPermit, HandOver};
 use project::{Project, Projects};
 use retry::{Budget, Decision, RetryState};
 use transport::Transport;
@@ -147,9 +147,12 @@ impl Upstream {
             project.try_send().map_err(|throttled| retry.previous_or(throttled))?;
             let number = retry.start_attempt();
             let clock_offset = project.clock_skew.offset();
-            let attempt = Attempt { request, project, options, number, clock_offset };
-            breaker.start_attempt();
-            let result = self.attempt(&attempt, permit).await;
+            let started = clock::monotonic();
+            let is_probe = breaker.is_probe();
+            let hand_over = (is_probe || permit.is_unverified()).then(HandOver::default);
+            breaker.start_attempt(started, hand_over.clone());
+            let attempt = Attempt { request, project, options, number, clock_offset, started, is_probe, hand_over };
+            let result = self.attempt(&attempt, permit, retry).await;
             breaker.end_attempt(&result);
             let error = match result {
                 Ok(decoded) => return Ok(decoded),

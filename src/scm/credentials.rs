@@ -25,7 +25,7 @@ mod versions;
 
 use lockout::{Admit, Grant};
 pub(super) use lockout::{AuthOutcome, LockoutGuards};
-use versions::{Pending, Permit, TrialEnd, Version, Versions};
+use versions::{Permit, TrialEnd, Version, Versions};
 
 /// A project's credentials, which can be replaced while calls use them. Clones share them.
 #[derive(Debug, Clone)]
@@ -136,7 +136,10 @@ impl LiveCredentials {
 
     /// Removes credentials that have expired, whether in use or not.
     pub(super) fn remove(&self, credentials: &Credentials) {
-        self.change(|versions| versions.remove(credentials));
+        if self.change(|versions| versions.remove(credentials)) {
+            let project_id = &*self.0.project_id;
+            tracing::error!(project_id, "credentials expired, and SCM has not accepted the new ones");
+        }
     }
 
     /// Allows one request at a time until one is accepted, because SCM may now reject signatures that it accepted before.
@@ -155,9 +158,9 @@ impl LiveCredentials {
         self.lock().is_usable(clock::monotonic())
     }
 
-    /// Returns whether SCM has rejected the pending credentials, or `None` if there are none.
+    /// Returns whether SCM has rejected the pending credentials while accepted ones are in use. `None` without pending ones.
     pub(super) fn is_pending_rejected(&self) -> Option<bool> {
-        self.lock().pending.as_ref().map(Pending::is_rejected)
+        self.lock().is_pending_rejected()
     }
 
     fn change<T>(&self, work: impl FnOnce(&mut Versions) -> T) -> T {

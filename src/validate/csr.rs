@@ -19,6 +19,9 @@ const SIZE: &str = "must be at most 5,120 bytes: send the signing request alone"
 const CONTROL: &str = "must not contain control characters other than line breaks and tabs";
 const FRAME: &str = "must be exactly one PEM block, from its BEGIN line to the END line of the same name, \
      with nothing around it";
+const COPIED: &str = "must be a PEM block of ASCII characters: it has a typographic dash or quotation mark, a byte order mark or \
+     another invisible character, as from a copied text";
+const ESCAPED: &str = "must have real line breaks in its PEM block, not the two characters \\n";
 const LABEL: &str = "must be a PEM block CERTIFICATE REQUEST: do not send a certificate or a key";
 const BASE64: &str = "must have nothing but base64 and line breaks (LF or CRLF) between BEGIN and END";
 const DER: &str = "must contain a complete PKCS#10 request: it is damaged or not a request, create it again";
@@ -59,20 +62,32 @@ fn decode(pem: &str) -> Result<Vec<u8>, &'static str> {
     STANDARD.decode(base64).map_err(|_| BASE64)
 }
 
+/// Returns the rule that a text breaks that is not exactly one PEM block: what is hard to see goes first.
+fn frame_rule(text: &str) -> &'static str {
+    if !text.is_ascii() {
+        COPIED
+    } else if text.contains("\\n") {
+        ESCAPED
+    } else {
+        FRAME
+    }
+}
+
 /// Returns the text between the BEGIN line and the END line of the only block.
 fn body(block: &str) -> Result<&str, &'static str> {
-    let after_begin = block.strip_prefix("-----BEGIN ").ok_or(FRAME)?;
-    let (label, rest) = after_begin.split_once("-----").ok_or(FRAME)?;
+    let frame = || frame_rule(block);
+    let after_begin = block.strip_prefix("-----BEGIN ").ok_or_else(frame)?;
+    let (label, rest) = after_begin.split_once("-----").ok_or_else(frame)?;
     if !LABELS.contains(&label) {
         return Err(LABEL);
     }
-    let before_dashes = rest.strip_suffix("-----").ok_or(FRAME)?;
-    let before_label = before_dashes.strip_suffix(label).ok_or(FRAME)?;
-    let body = before_label.strip_suffix("-----END ").ok_or(FRAME)?;
+    let before_dashes = rest.strip_suffix("-----").ok_or_else(frame)?;
+    let before_label = before_dashes.strip_suffix(label).ok_or_else(frame)?;
+    let body = before_label.strip_suffix("-----END ").ok_or_else(frame)?;
     let begin_is_a_line = body.trim_start_matches([' ', '\t', '\r']).starts_with('\n');
     let end_is_a_line = body.ends_with('\n');
     if !begin_is_a_line || !end_is_a_line || body.contains("-----") {
-        return Err(FRAME);
+        return Err(frame());
     }
     Ok(body)
 }

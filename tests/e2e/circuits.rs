@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use scm_emulator::{Reply, Step};
-use scm_gateway::clock::Clock;
+use scm_emulator::{Emulator, Options, Reply, Step};
+use scm_gateway::{clock::Clock, proto::SaveInfoRequest};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
@@ -92,9 +92,56 @@ async fn hangs_open_the_circuit_though_callers_wait_for_less_than_the_timeouts()
     }
 }
 
+/// One call hangs after the other, and SCM answers other calls meanwhile.
+#[tokio::test]
+async fn slow_calls_do_not_open_the_circuit_while_scm_answers_others() {
+    let slow = "scs1600000000099";
+    let options = Options { steps: vec![(slow.to_owned(), Step::Hang)], ..Options::default() };
+    let emulator = Emulator::start(options).await.unwrap();
+    let gateway = Gateway::of(&emulator).await;
+    gateway.save(sample()).await.unwrap();
+    for _ in 0..2 {
+        let slow_calls: Vec<_> = (0..10)
+            .map(|_| {
+                let mut request = tonic::Request::new(SaveInfoRequest { cert_id: slow.to_owned(), ..sample() });
+                request.set_timeout(Duration::from_millis(400));
+                let mut client = gateway.untimed_client();
+                tokio::spawn(async move { client.save_info(request).await.unwrap_err() })
+            })
+            .collect();
+        emulator.wait_for_attempts(emulator.attempts() + 10).await;
+        gateway.save(sample()).await.unwrap();
+        for call in slow_calls {
+            assert_eq!(seen(&call.await.unwrap()).reason, "DEADLINE");
+        }
+        gateway.save(sample()).await.unwrap();
+    }
+}
+
+/// All callers wait for less than SCM needs. The response to the probe arrives after its caller has gone.
+#[tokio::test]
+async fn a_probe_closes_the_circuit_after_its_caller_has_gone() {
+    let emulator = emulator().await;
+    let gateway = Gateway::of(&emulator).await;
+    gateway.save(sample()).await.unwrap();
+    emulator.scripts((0..7).map(|_| Step::Hang));
+    for _ in 0..7 {
+        give_up(&gateway, true).await;
+    }
+    let status = until_open(&gateway).await;
+    tokio::time::sleep(wait(&status)).await; // the delay of RetryInfo
+    let gate = std::sync::Arc::new(tokio::sync::Notify::new());
+    emulator.script(Step::HangThenServe(gate.clone()));
+    give_up(&gateway, true).await;
+    gate.notify_one();
+    let is_closed = || async { gateway.metric::<u64>(r#"scm_gateway_circuit_open{circuit="upstream""#).await == 0 };
+    until("the circuit to close", is_closed).await;
+    gateway.save(sample()).await.unwrap();
+}
+
 /// The gateway may learn of a cancelled call after the next one has begun, which then would be sent.
 async fn until_open(gateway: &Gateway) -> Status {
-    let is_open = async || gateway.metric::<u64>(r#"scm_gateway_circuit_open{circuit="upstream""#).await == 1;
+    let is_open = || async { gateway.metric::<u64>(r#"scm_gateway_circuit_open{circuit="upstream""#).await == 1 };
     until("the circuit to open", is_open).await;
     gateway.save(sample()).await.unwrap_err()
 }
@@ -209,7 +256,7 @@ async fn rejections_after_the_deadline_count() {
         assert_status(&status, Code::DeadlineExceeded, "DEADLINE", Some(1));
         assert_eq!(emulator.attempts(), sent);
         gate.notify_waiters();
-        until("the rejection", async || emulator.rejections().len() == sent).await;
+        until("the rejection", || async { emulator.rejections().len() == sent }).await;
     }
     while gateway.admin("/readyz").await.0 != 503 {}
     let status = gateway.save(sample()).await.unwrap_err();

@@ -56,7 +56,7 @@ pub async fn reloaded(gateway: &Gateway, outcome: &str) {
 /// Waits until a metric counts this outcome.
 pub async fn counted(gateway: &Gateway, metric: &str, outcome: &str) {
     let label = format!("outcome=\"{outcome}\"");
-    let is_counted = async || {
+    let is_counted = || async {
         let (_, metrics) = gateway.admin("/metrics").await;
         metrics.lines().any(|line| line.starts_with(metric) && line.contains(&label) && !line.ends_with(" 0"))
     };
@@ -138,7 +138,7 @@ const REJECTED: &str = r#"state="rejected""#;
 
 /// Waits until the newest credentials are in this state, or until SCM has accepted them.
 pub async fn pending(gateway: &Gateway, state: Option<&str>) {
-    let is_in_state = async || {
+    let is_in_state = || async {
         let (_, metrics) = gateway.admin("/metrics").await;
         let states = metrics.lines().filter(|line| line.starts_with("scm_gateway_credentials_pending{"));
         let set: Vec<_> = states.filter(|line| line.ends_with(" 1")).collect();

@@ -2,18 +2,24 @@
 
 use std::{
     panic::resume_unwind,
+    pin::Pin,
     sync::Arc,
-    time::{Duration, SystemTime},
+    task::{Context, Poll, ready},
+    time::SystemTime,
 };
 
+use futures_util::future::Either;
 use tokio::{
     task::JoinHandle,
     time::{Instant, timeout_at},
 };
 
 use super::{
-    CallOptions, Upstream, clock_skew,
+    CallOptions, Upstream,
+    breaker::HandOver,
+    clock_skew,
     project::Project,
+    retry::RetryState,
     transport::{OutgoingRequest, SendError, SendErrorKind, Transport, WriteStarted},
 };
 use crate::{
@@ -41,11 +47,21 @@ pub(super) struct Attempt<'a> {
     pub(super) number: u32,
     /// Seconds added to the local clock.
     pub(super) clock_offset: i64,
+    pub(super) started: Instant,
+    /// Whether the call is the probe of an open circuit.
+    pub(super) is_probe: bool,
+    /// Set if the response is needed even if the caller has gone: for the trust in the credentials, or for the circuit.
+    pub(super) hand_over: Option<HandOver>,
 }
 
 impl Upstream {
     /// Makes one attempt.
-    pub(super) async fn attempt(&self, attempt: &Attempt<'_>, permit: SigningPermit) -> Result<Decoded, Error> {
+    pub(super) async fn attempt(
+        &self,
+        attempt: &Attempt<'_>,
+        permit: SigningPermit,
+        retry: &mut RetryState<'_>,
+    ) -> Result<Decoded, Error> {
         let Attempt { request, project, options, .. } = *attempt;
         let span = AttemptSpan::start(self, attempt);
         let now = clock_skew::corrected(self.clock.now(), attempt.clock_offset);
@@ -60,41 +76,48 @@ impl Upstream {
             signed.headers.insert(traceparent::TRACEPARENT, traceparent);
         }
         let key_material = signed.key_material(permit.credentials());
-        let is_unverified = permit.is_unverified();
-        let ends = clock::monotonic() + self.attempt_timeout(attempt.request.method.idempotent);
         let result = match self.transport.prepare(signed) {
             Err(error) => Err(classify_send_error(error)),
-            Ok((request, write_started)) => {
+            Ok((request, write_started, pool_use)) => {
                 let exchange = Exchange {
                     transport: self.transport.clone(),
                     project: project.clone(),
                     clock: self.clock.clone(),
                     decode: attempt.request.method.decode,
                     deadline: options.deadline,
-                    // A rejection after the deadline counts too.
-                    until: if is_unverified { ends } else { ends.min(options.deadline) },
                     permit,
                     key_material,
                 };
                 // Boxed, because the future is large and would be copied into each future around it.
                 let exchange = Box::pin(exchange.run(request));
-                let response = async {
-                    if is_unverified {
-                        await_response(exchange, &write_started, options.deadline).await
-                    } else {
-                        exchange.await
+                let mut exchange = match &attempt.hand_over {
+                    Some(hand_over) => {
+                        let limit = attempt.started + self.timeout;
+                        Either::Left(Detachable::spawn(exchange, attempt, hand_over.clone(), &write_started, limit))
                     }
+                    None => Either::Right(exchange),
+                };
+                let response = async {
+                    let timeout = retry.attempt_timeout(attempt.started);
+                    let until = timeout.unwrap_or(options.deadline);
+                    let mut response = timeout_at(until, &mut exchange).await;
+                    if response.is_err() && timeout.is_some() {
+                        if retry.reserve() {
+                            if let Either::Left(task) = &mut exchange {
+                                task.abort();
+                            }
+                            self.transport.discard_if_silent(&pool_use);
+                            return Err(attempt_timeout(write_started.get()));
+                        }
+                        response = timeout_at(options.deadline, &mut exchange).await;
+                    }
+                    response.unwrap_or_else(|_| Err(deadline_exceeded(&write_started)))
                 };
                 self.until_shutdown(attempt.request.method.idempotent, &write_started, response).await
             }
         };
         span.end(&result);
         result
-    }
-
-    /// Returns how long an attempt may take. Without retries there is nothing to keep time for.
-    fn attempt_timeout(&self, idempotent: bool) -> Duration {
-        if idempotent { self.retry.attempt_timeout.min(self.timeout) } else { self.timeout }
     }
 
     /// Runs `response` until the gateway aborts the calls in flight.
@@ -124,8 +147,6 @@ struct Exchange {
     decode: fn(&RawReply, SystemTime) -> Result<Decoded, Error>,
     /// The deadline of the call.
     deadline: Instant,
-    /// When the attempt ends.
-    until: Instant,
     permit: SigningPermit,
     key_material: KeyMaterial,
 }
@@ -134,15 +155,12 @@ impl Exchange {
     /// Sends the request, reads the response, and records the result before the permit is released.
     async fn run(self, request: OutgoingRequest) -> Result<Decoded, Error> {
         let _throttle_guard = self.project.throttle.attempt();
-        let sent = self.transport.send(request, self.until, self.deadline).await;
+        let sent = self.transport.send(request, self.deadline).await;
         let result = match sent {
             Ok(raw) => {
                 let received = self.clock.now();
                 self.project.clock_skew.observe(&raw.headers, received);
                 self.redact((self.decode)(&raw, received))
-            }
-            Err(SendError { kind: SendErrorKind::Timeout { sent }, .. }) if self.until < self.deadline => {
-                Err(attempt_timeout(sent))
             }
             Err(error) => self.redact(Err(classify_send_error(error))),
         };
@@ -174,36 +192,75 @@ impl Exchange {
     }
 }
 
-/// Runs an exchange with unverified credentials in a task of its own.
+/// An exchange in a task of its own, because its outcome matters beyond the call.
 ///
-/// After the caller has gone or its deadline is exceeded, the task keeps waiting for the response and holds the permit until
-/// then, because SCM counts a rejection either way. A request whose write has not started is not sent, because it could
-/// overwrite a later call of the same caller.
-async fn await_response(
-    exchange: impl Future<Output = Result<Decoded, Error>> + Send + 'static,
-    write_started: &WriteStarted,
-    deadline: Instant,
-) -> Result<Decoded, Error> {
-    let mut task = DetachOnceSent { task: tokio::spawn(exchange), write_started: write_started.clone() };
-    match timeout_at(deadline, &mut task.task).await {
-        Ok(Ok(result)) => result,
-        Ok(Err(panic)) if panic.is_panic() => resume_unwind(panic.into_panic()),
-        _ => Err(classify_send_error(write_started.timeout_error())),
+/// After the caller has gone or its deadline is exceeded, the task keeps waiting for the response, holds the signing permit
+/// until then, because SCM counts a rejection either way, and tells the circuit breaker. A request whose write has not
+/// started is not sent, because it could overwrite a later call of the same caller.
+struct Detachable {
+    task: JoinHandle<Result<Decoded, Error>>,
+    write_started: WriteStarted,
+    hand_over: HandOver,
+}
+
+impl Detachable {
+    /// Runs an exchange until the limit.
+    fn spawn(
+        exchange: impl Future<Output = Result<Decoded, Error>> + Send + 'static,
+        attempt: &Attempt<'_>,
+        hand_over: HandOver,
+        write_started: &WriteStarted,
+        limit: Instant,
+    ) -> Self {
+        let (project, started, is_probe) = (attempt.project.clone(), attempt.started, attempt.is_probe);
+        let task = {
+            let (hand_over, write_started) = (hand_over.clone(), write_started.clone());
+            tokio::spawn(async move {
+                let result = timeout_at(limit, exchange).await;
+                let result = result.unwrap_or_else(|_| Err(deadline_exceeded(&write_started)));
+                if hand_over.is_set() {
+                    project.breaker.record_late(is_probe, &result, clock::monotonic() - started);
+                }
+                result
+            })
+        };
+        Self { task, write_started: write_started.clone(), hand_over }
+    }
+
+    /// Ends the exchange.
+    fn abort(&mut self) {
+        self.task.abort();
     }
 }
 
-/// A task that is aborted on drop unless the write of its request has started.
-struct DetachOnceSent<T> {
-    task: JoinHandle<T>,
-    write_started: WriteStarted,
+impl Future for Detachable {
+    type Output = Result<Decoded, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Poll::Ready(match ready!(Pin::new(&mut self.task).poll(cx)) {
+            Ok(result) => result,
+            Err(panic) if panic.is_panic() => resume_unwind(panic.into_panic()),
+            Err(_) => Err(deadline_exceeded(&self.write_started)),
+        })
+    }
 }
 
-impl<T> Drop for DetachOnceSent<T> {
+impl Drop for Detachable {
     fn drop(&mut self) {
-        if !self.write_started.get() {
+        if self.task.is_finished() {
+            return;
+        }
+        if self.write_started.get() {
+            self.hand_over.set();
+        } else {
             self.task.abort();
         }
     }
+}
+
+/// Returns the error of an attempt at the deadline of its call.
+fn deadline_exceeded(write_started: &WriteStarted) -> Error {
+    classify_send_error(write_started.timeout_error())
 }
 
 /// Returns the error of an attempt that took longer than `upstream.attempt_timeout`, before the deadline of the call.

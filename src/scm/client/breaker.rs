@@ -1,6 +1,12 @@
 //! The circuit breaker in front of SCM: opens after failed calls in a row, then lets one probe at a time through.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -46,6 +52,8 @@ pub(super) struct Breaker {
 struct Inner {
     state: State,
     response_time: ResponseTime,
+    /// When SCM responded last.
+    last_response: Option<Instant>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -62,6 +70,23 @@ pub(super) struct BreakerPermit<'a> {
     probe: bool,
     outcome: Outcome,
     attempt: AttemptTime,
+    hand_over: Option<HandOver>,
+}
+
+/// Whether a task waits for the response of an attempt after its call has ended. The task then records the outcome.
+#[derive(Debug, Clone, Default)]
+pub(super) struct HandOver(Arc<AtomicBool>);
+
+impl HandOver {
+    /// Leaves the outcome to the task.
+    pub(super) fn set(&self) {
+        self.0.store(true, Relaxed);
+    }
+
+    /// Returns whether the outcome is left to the task.
+    pub(super) fn is_set(&self) -> bool {
+        self.0.load(Relaxed)
+    }
 }
 
 /// The time of a call's current or last attempt.
@@ -78,7 +103,8 @@ enum AttemptTime {
 impl Breaker {
     /// Creates a closed breaker.
     pub(super) fn new(project_id: String, policy: config::Breaker) -> Self {
-        let inner = Inner { state: State::Closed { failures: 0 }, response_time: ResponseTime::default() };
+        let state = State::Closed { failures: 0 };
+        let inner = Inner { state, response_time: ResponseTime::default(), last_response: None };
         Self { project_id, policy, inner: Mutex::new(inner) }
     }
 
@@ -95,7 +121,8 @@ impl Breaker {
                 true
             }
         };
-        Ok(BreakerPermit { breaker: self, probe, outcome: Outcome::Ignored, attempt: AttemptTime::Irrelevant })
+        let outcome = Outcome::Ignored;
+        Ok(BreakerPermit { breaker: self, probe, outcome, attempt: AttemptTime::Irrelevant, hand_over: None })
     }
 
     /// Returns whether calls are rejected.
@@ -107,17 +134,37 @@ impl Breaker {
         }
     }
 
+    /// Records the result of an attempt that its call did not wait for.
+    pub(super) fn record_late<R>(&self, probe: bool, result: &Result<R, Error>, time: Duration) {
+        match result {
+            Ok(_) => self.record(probe, Outcome::Success, AttemptTime::Responded(time)),
+            Err(Error { reason: Reason::Deadline, .. }) => {
+                self.record(probe, Outcome::Failure, AttemptTime::Irrelevant); // the end of the wait
+            }
+            Err(_) => self.record(probe, Outcome::of(result), AttemptTime::Irrelevant),
+        }
+    }
+
     fn record(&self, probe: bool, outcome: Outcome, attempt: AttemptTime) {
-        let Inner { state, response_time } = &mut *self.lock();
+        let Inner { state, response_time, last_response } = &mut *self.lock();
         let outcome = match attempt {
-            // The deadline was exceeded, or the caller has gone, which clients do at their deadline.
-            AttemptTime::Pending(since) if response_time.is_exceeded_by(clock::monotonic() - since) => Outcome::Failure,
+            // The deadline was exceeded, or the caller has gone, which clients do at their deadline. If SCM has responded to
+            // another call meanwhile, only this one was slow.
+            AttemptTime::Pending(since)
+                if last_response.is_none_or(|last| last < since)
+                    && response_time.is_exceeded_by(clock::monotonic() - since) =>
+            {
+                Outcome::Failure
+            }
             AttemptTime::Responded(time) => {
                 response_time.observe(time);
                 outcome
             }
             AttemptTime::Pending(_) | AttemptTime::Irrelevant => outcome,
         };
+        if outcome == Outcome::Success {
+            *last_response = Some(clock::monotonic());
+        }
         *state = match (*state, probe, outcome) {
             (State::Open { .. } | State::HalfOpen { .. }, true, Outcome::Success) => {
                 tracing::info!(project_id = self.project_id, "circuit closed");
@@ -150,9 +197,15 @@ fn open(backoff: Duration) -> State {
 }
 
 impl BreakerPermit<'_> {
-    /// Records the start of an attempt.
-    pub(super) fn start_attempt(&mut self) {
-        self.attempt = AttemptTime::Pending(clock::monotonic());
+    /// Returns whether the call is the probe of an open circuit.
+    pub(super) fn is_probe(&self) -> bool {
+        self.probe
+    }
+
+    /// Records the start of an attempt, whose outcome may be handed over.
+    pub(super) fn start_attempt(&mut self, now: Instant, hand_over: Option<HandOver>) {
+        self.attempt = AttemptTime::Pending(now);
+        self.hand_over = hand_over;
     }
 
     /// Records the result of the attempt.
@@ -166,9 +219,8 @@ impl BreakerPermit<'_> {
             outcome => {
                 self.outcome = outcome;
                 self.attempt = match self.attempt {
-                    AttemptTime::Pending(since) if outcome == Outcome::Success => {
-                        AttemptTime::Responded(clock::monotonic() - since)
-                    }
+                    // An error response may be faster than others.
+                    AttemptTime::Pending(since) if result.is_ok() => AttemptTime::Responded(clock::monotonic() - since),
                     _ => AttemptTime::Irrelevant,
                 };
             }
@@ -178,6 +230,10 @@ impl BreakerPermit<'_> {
 
 impl Drop for BreakerPermit<'_> {
     fn drop(&mut self) {
+        let is_pending = matches!(self.attempt, AttemptTime::Pending(_));
+        if is_pending && self.hand_over.as_ref().is_some_and(HandOver::is_set) {
+            return;
+        }
         self.breaker.record(self.probe, self.outcome, self.attempt);
     }
 }
@@ -288,7 +344,7 @@ mod tests {
     /// Makes a call whose only attempt ends with this result, or without one, after so many milliseconds.
     async fn attempt(breaker: &Breaker, time: u64, result: Option<Result<(), Error>>) {
         let mut permit = try_acquire(breaker).unwrap();
-        permit.start_attempt();
+        permit.start_attempt(monotonic(), None);
         advance(Duration::from_millis(time)).await;
         result.iter().for_each(|result| permit.end_attempt(result));
     }
@@ -334,7 +390,7 @@ mod tests {
             let breaker = breaker();
             let mut permit = try_acquire(&breaker).unwrap();
             for result in &results {
-                permit.start_attempt();
+                permit.start_attempt(monotonic(), None);
                 permit.end_attempt(result);
             }
             assert_eq!(permit.outcome, outcome, "{results:?}");

@@ -83,6 +83,10 @@ pub(super) struct RetryState<'a> {
     deadline: Instant,
     attempts: u32,
     resigned: bool,
+    /// How many attempts have ended by their timeout.
+    timeouts: u32,
+    /// Whether the next retry has already been taken from the budget.
+    reserved: bool,
     /// The failure of the last attempt that was followed by another one.
     previous: Option<Error>,
 }
@@ -90,13 +94,41 @@ pub(super) struct RetryState<'a> {
 impl<'a> RetryState<'a> {
     /// Creates the state of a call before its first attempt.
     pub(super) fn new(policy: &'a Retry, budget: &'a Budget, idempotent: bool, deadline: Instant) -> Self {
-        Self { policy, budget, idempotent, deadline, attempts: 0, resigned: false, previous: None }
+        Self {
+            policy,
+            budget,
+            idempotent,
+            deadline,
+            attempts: 0,
+            resigned: false,
+            timeouts: 0,
+            reserved: false,
+            previous: None,
+        }
     }
 
     /// Counts an attempt and returns its number; the first is 1.
     pub(super) fn start_attempt(&mut self) -> u32 {
         self.attempts += 1;
         self.attempts
+    }
+
+    /// Returns when an attempt that starts now times out in favor of a retry. The last attempt has all the time that is
+    /// left, and so has a later one whose retry would have less time than an attempt may take.
+    pub(super) fn attempt_timeout(&self, now: Instant) -> Option<Instant> {
+        if !self.idempotent || self.attempts >= self.policy.attempts {
+            return None;
+        }
+        let timeout = now.checked_add(self.policy.attempt_timeout)?;
+        let left = self.deadline.checked_duration_since(timeout).filter(|left| !left.is_zero())?;
+        (self.timeouts == 0 || left >= self.policy.attempt_timeout).then_some(timeout)
+    }
+
+    /// Takes the retry of an attempt that has timed out from the budget. Returns whether there was one.
+    pub(super) fn reserve(&mut self) -> bool {
+        self.reserved = self.budget.withdraw();
+        self.timeouts += u32::from(self.reserved);
+        self.reserved
     }
 
     /// Decides what follows a failed attempt, whose request was signed with this clock offset.
@@ -107,7 +139,8 @@ impl<'a> RetryState<'a> {
             self.resigned = true;
             return Decision::Resign;
         }
-        match self.backoff(&error, clock::monotonic()) {
+        let reserved = std::mem::take(&mut self.reserved);
+        match self.backoff(&error, clock::monotonic(), reserved) {
             Some(backoff) => {
                 self.previous = Some(error);
                 Decision::Retry(backoff)
@@ -129,14 +162,14 @@ impl<'a> RetryState<'a> {
 
     /// Returns the backoff before the next attempt, or `None` if there is none: exponential with full jitter, at least
     /// `Retry-After`, and only if it ends before the deadline.
-    fn backoff(&self, error: &Error, now: Instant) -> Option<Duration> {
+    fn backoff(&self, error: &Error, now: Instant, reserved: bool) -> Option<Duration> {
         if error.attempts >= self.policy.attempts || !is_retryable(error, self.idempotent) {
             return None;
         }
         let doubled = self.policy.initial_backoff.saturating_mul(1 << error.attempts.saturating_sub(1).min(16));
         let jittered = jitter::full(doubled.min(self.policy.max_backoff));
         let backoff = jittered.max(error.retry_after.unwrap_or_default());
-        (now.checked_add(backoff)? < self.deadline && self.budget.withdraw()).then_some(backoff)
+        (now.checked_add(backoff)? < self.deadline && (reserved || self.budget.withdraw())).then_some(backoff)
     }
 }
 
@@ -290,6 +323,36 @@ mod tests {
         assert_eq!((error.progress, error.attempts), (Progress::MaybeSent, 1));
         let throttled = Error::new(Reason::UpstreamThrottled, Progress::NotSent);
         assert_eq!(retry.previous_or(throttled).reason, Reason::UpstreamUnavailable);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn attempts_time_out_only_in_favor_of_a_retry() {
+        let secs = Duration::from_secs;
+        let budget = Budget::new();
+        let now = monotonic();
+        let policy = Retry { attempts: 3, ..POLICY };
+        let timeout = |idempotent, attempts, timeouts, left: u64| {
+            let mut retry = RetryState::new(&policy, &budget, idempotent, now + secs(left));
+            (retry.attempts, retry.timeouts) = (attempts, timeouts);
+            retry.attempt_timeout(now).map(|timeout| (timeout - now).as_secs())
+        };
+        assert_eq!(timeout(true, 1, 0, 10), Some(4));
+        assert_eq!(timeout(true, 1, 0, 5), Some(4), "a short deadline");
+        assert_eq!(timeout(true, 1, 0, 4), None, "no time is left for a retry");
+        assert_eq!(timeout(true, 2, 1, 8), Some(4), "the retry has as much time");
+        assert_eq!(timeout(true, 2, 1, 7), None, "the retry would have less time");
+        assert_eq!(timeout(true, 3, 0, 60), None, "the last attempt");
+        assert_eq!(timeout(false, 1, 0, 60), None, "not idempotent");
+        let mut retry = RetryState::new(&policy, &budget, true, now + secs(60));
+        while budget.withdraw() {}
+        assert!(!retry.reserve(), "no retry is left in the budget");
+        (0..5).for_each(|_| budget.deposit());
+        assert!(retry.reserve() && !budget.withdraw());
+        retry.start_attempt();
+        let error = Error::new(Reason::UpstreamTimeout, Progress::MaybeSent);
+        assert!(matches!(retry.fail(error.clone(), 0), Decision::Retry(_)), "the reserved retry");
+        retry.start_attempt();
+        assert!(matches!(retry.fail(error, 0), Decision::GiveUp(_)), "it is used once");
     }
 
     #[tokio::test(start_paused = true)]

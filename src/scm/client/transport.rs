@@ -138,10 +138,16 @@ impl WriteStarted {
     }
 }
 
-/// A request that is ready to be sent.
+/// A request that is ready to be sent, and the pool that it uses.
 pub(super) struct OutgoingRequest {
     request: Request<Full<Bytes>>,
-    write_started: WriteStarted,
+    pool: Arc<Pool>,
+}
+
+/// The connections that a request may use, and how many responses they had brought before it.
+pub(super) struct PoolUse {
+    pool: Arc<Pool>,
+    responses: usize,
 }
 
 /// The connections to SCM.
@@ -186,8 +192,8 @@ impl Transport {
         });
     }
 
-    /// Builds the HTTP request, and the signal for the start of its write.
-    pub(super) fn prepare(&self, signed: SignedRequest) -> Result<(OutgoingRequest, WriteStarted), SendError> {
+    /// Builds the HTTP request, the signal for the start of its write, and what is known of its pool.
+    pub(super) fn prepare(&self, signed: SignedRequest) -> Result<(OutgoingRequest, WriteStarted, PoolUse), SendError> {
         let mut request = request(signed.method, signed.url, signed.headers, signed.body).map_err(invalid_url)?;
         if let Some(authorization) = &self.proxy_authorization
             && request.uri().scheme() == Some(&Scheme::HTTP)
@@ -195,41 +201,28 @@ impl Transport {
             request.headers_mut().insert(PROXY_AUTHORIZATION, authorization.clone());
         }
         let write_started = WriteStarted(capture_connection(&mut request));
-        Ok((OutgoingRequest { request, write_started: write_started.clone() }, write_started))
-    }
-
-    /// Sends a request and reads the whole response until then. The body of an error is waited for until the deadline at most.
-    pub(super) async fn send(
-        &self,
-        outgoing: OutgoingRequest,
-        until: Instant,
-        deadline: Instant,
-    ) -> Result<RawReply, SendError> {
-        let OutgoingRequest { request, write_started } = outgoing;
         let pool = self.pool.borrow().clone();
-        let worker = pool.clients.local();
-        let responses = worker.responses.load(Relaxed);
-        let reply = timeout_at(until, self.exchange(&pool, worker, request, until.min(deadline))).await;
-        reply.unwrap_or_else(|_| {
-            // Without any response meanwhile, the other connections are probably as dead as this one.
-            if write_started.get() && worker.responses.load(Relaxed) == responses {
-                self.discard(&pool);
-            }
-            Err(write_started.timeout_error())
-        })
+        let responses = pool.clients.local().responses.load(Relaxed);
+        let pool_use = PoolUse { pool: pool.clone(), responses };
+        Ok((OutgoingRequest { request, pool }, write_started, pool_use))
     }
 
-    async fn exchange(
-        &self,
-        pool: &Arc<Pool>,
-        worker: &WorkerClient,
-        request: Request<Full<Bytes>>,
-        deadline: Instant,
-    ) -> Result<RawReply, SendError> {
+    /// Discards the idle connections of a request that hangs, if nothing else was responded meanwhile: they are probably as
+    /// dead as its own.
+    pub(super) fn discard_if_silent(&self, pool_use: &PoolUse) {
+        if pool_use.pool.clients.local().responses.load(Relaxed) == pool_use.responses {
+            self.discard(&pool_use.pool);
+        }
+    }
+
+    /// Sends a request and reads the whole response. The body of an error is waited for until the deadline at most.
+    pub(super) async fn send(&self, outgoing: OutgoingRequest, deadline: Instant) -> Result<RawReply, SendError> {
+        let OutgoingRequest { request, pool } = outgoing;
+        let worker = pool.clients.local();
         let response = worker.client.request(request).await.map_err(|error| classify(&error));
         match &response {
             Ok(_) => drop(worker.responses.fetch_add(1, Relaxed)),
-            Err(SendError { kind: SendErrorKind::ConnectionLost(_), .. }) => self.discard(pool),
+            Err(SendError { kind: SendErrorKind::ConnectionLost(_), .. }) => self.discard(&pool),
             Err(_) => {}
         }
         let (head, body) = response?.into_parts();

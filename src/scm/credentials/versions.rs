@@ -61,7 +61,7 @@ pub(super) struct Permit {
 /// How a trial ended that decided something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TrialEnd {
-    /// The pending credentials are the current ones now.
+    /// The pending credentials are the current ones.
     Accepted,
     /// The current credentials stay in use.
     Rejected,
@@ -112,10 +112,17 @@ impl Versions {
         self.pending = Some(Pending { version, rejections: 0, state: State::Untried });
     }
 
-    /// Removes these credentials.
-    pub(super) fn remove(&mut self, credentials: &Credentials) {
-        self.current.take_if(|current| *current.credentials == *credentials);
+    /// Removes these credentials. Returns whether only pending ones are left in place of them.
+    pub(super) fn remove(&mut self, credentials: &Credentials) -> bool {
+        let removed = self.current.take_if(|current| *current.credentials == *credentials);
         self.pending.take_if(|pending| *pending.version.credentials == *credentials);
+        removed.is_some() && self.pending.is_some()
+    }
+
+    /// Returns whether SCM has rejected the pending credentials, so that the current ones stay in use. `None` without
+    /// pending credentials.
+    pub(super) fn is_pending_rejected(&self) -> Option<bool> {
+        self.pending.as_ref().map(|pending| pending.rejections > 0 && self.current.is_some())
     }
 
     /// Records the outcome of a trial. Credentials that are no longer the pending ones are ignored.
@@ -131,7 +138,7 @@ impl Versions {
             AuthOutcome::Accepted => {
                 self.current = Some(pending.version.clone());
                 self.pending = None;
-                replaces_others.then_some(TrialEnd::Accepted)
+                Some(TrialEnd::Accepted)
             }
             AuthOutcome::Rejected => {
                 pending.rejections += 1;
@@ -181,11 +188,6 @@ impl Pending {
                 admit.map(|grant| Permit { version: self.version.clone(), grant, is_trial: true })
             }
         }
-    }
-
-    /// Returns whether SCM has rejected the credentials.
-    pub(super) fn is_rejected(&self) -> bool {
-        self.rejections > 0
     }
 
     fn is_suspended(&self, now: Instant) -> bool {

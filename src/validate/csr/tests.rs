@@ -3,7 +3,9 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::{ALGORITHM, BASE64, BER, CONTROL, DER, FRAME, KEY, LABEL, NAME, SIGNATURE, SIZE, TRAILING, check};
+use super::{
+    ALGORITHM, BASE64, BER, CONTROL, COPIED, DER, ESCAPED, FRAME, KEY, LABEL, NAME, SIGNATURE, SIZE, TRAILING, check,
+};
 
 const DOMAIN: &str = "www.example.com";
 
@@ -254,7 +256,24 @@ fn changed_bytes_cause_no_panic() {
 
 #[test]
 fn violations_never_show_the_request() {
-    for violation in [SIZE, CONTROL, FRAME, LABEL, BASE64, DER, TRAILING, BER, KEY, ALGORITHM, SIGNATURE, NAME] {
+    for violation in
+        [SIZE, CONTROL, COPIED, ESCAPED, FRAME, LABEL, BASE64, DER, TRAILING, BER, KEY, ALGORITHM, SIGNATURE, NAME]
+    {
         assert!(!violation.contains("example") && violation.starts_with("must "), "{violation}");
+    }
+}
+
+#[test]
+fn what_is_hard_to_see_around_a_block_is_named() {
+    let pem = P256;
+    for (text, rule) in [
+        (format!("\u{feff}{pem}"), COPIED),
+        (format!("{}\u{200b}", pem.trim_end()), COPIED),
+        (pem.replace("-----", "\u{2014}"), COPIED),
+        (format!("\u{201c}{}\u{201d}", pem.trim_end()), COPIED),
+        (pem.replace('\n', "\\n"), ESCAPED),
+        (format!("x{pem}"), FRAME),
+    ] {
+        assert_eq!(check(&text, None), Err(rule), "{text}");
     }
 }

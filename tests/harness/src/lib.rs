@@ -130,7 +130,7 @@ impl Drop for Gateway {
 /// # Panics
 ///
 /// After half a minute, naming `what` was waited for.
-pub async fn until(what: &str, condition: impl AsyncFn() -> bool) {
+pub async fn until<F: Future<Output = bool>>(what: &str, condition: impl Fn() -> F) {
     let polls = async {
         while !condition().await {
             tokio::time::sleep(Duration::from_millis(10)).await;

@@ -32,7 +32,7 @@ fn unavailable() -> Error {
 }
 
 fn end(mut permit: BreakerPermit<'_>, result: Result<(), Error>) {
-    permit.start_attempt();
+    permit.start_attempt(monotonic(), None);
     permit.end_attempt(&result);
 }
 

@@ -122,14 +122,14 @@ impl BreakerMachine {
     fn end(&mut self, index: usize, end: End) {
         let _time = self.runtime.enter();
         let (mut permit, is_probe) = self.in_flight.remove(index);
-        permit.start_attempt();
+        permit.start_attempt(monotonic(), None);
         if let Some(result) = end.result() {
             permit.end_attempt(&result);
         }
         drop(permit);
         let was_open = self.failures >= MAX_FAILURES;
         match end {
-            End::Success | End::Throttled(_) if is_probe || !was_open => self.failures = 0,
+            End::Success | End::Throttled(_) if is_probe == was_open => self.failures = 0,
             End::Unavailable if !is_probe && !was_open => self.failures += 1,
             End::Cancelled if is_probe => self.last_probe = None,
             _ => {}
@@ -165,7 +165,7 @@ impl StateMachineTest for BreakerMachine {
         pause(&machine.runtime, 4400);
         let _time = machine.runtime.enter();
         let mut probe = machine.breaker.try_acquire(monotonic()).expect("every wait ends");
-        probe.start_attempt();
+        probe.start_attempt(monotonic(), None);
         probe.end_attempt(&Ok::<_, Error>(()));
         drop(probe);
         assert!(!machine.breaker.is_open() && machine.breaker.try_acquire(monotonic()).is_ok());

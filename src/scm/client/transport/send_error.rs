@@ -74,6 +74,8 @@ fn classify_connect(causes: &[&(dyn StdError + 'static)]) -> SendError {
         SendError::new(Proxy, "proxy authorization required")
     } else if let Some(TunnelError::Rejected) = find(causes) {
         SendError::new(Connect, "rejected by the proxy")
+    } else if let Some(TunnelError::Connect(_)) = find(causes) {
+        SendError::new(Connect, "no connection to the proxy")
     } else {
         SendError::new(Connect, io_cause(causes).unwrap_or("no connection"))
     }
