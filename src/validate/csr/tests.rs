@@ -144,7 +144,6 @@ fn other_than_one_pem_block_is_rejected() {
         format!("{P256}{P256}"),
         format!("Certificate:\n{P256}"),
         format!("{P256}text"),
-        format!("\u{feff}{P256}"),
         format!("{P256}{}", pem!("certificate").1),
         P256.replace("END CERTIFICATE REQUEST", "END CERTIFICATE"),
         P256.replace("END CERTIFICATE REQUEST", "END NEW CERTIFICATE REQUEST"),
