@@ -177,7 +177,7 @@ impl<S: AsyncWrite + Unpin> GuardedIo<S> {
     /// Follows the frames in bytes that were written.
     fn follow(&mut self, written: &[u8]) {
         let Self { inbound, outbound, .. } = self;
-        outbound.write(written, |frame| inbound.follow_response(frame));
+        outbound.write(written, |frame| inbound.follow(frame));
     }
 }
 
@@ -256,7 +256,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for GuardedIo<S> {
 /// 8.1.1), because the DATA frames of CONNECT are not content.
 impl<S: AsyncWrite + Unpin> Drop for GuardedIo<S> {
     fn drop(&mut self) {
-        if self.handshake.is_none() && !self.is_closed && !self.outbound.has_go_away() {
+        if self.handshake.is_none() && !self.is_closed && self.inbound.expects_go_away() {
             self.last_stream = self.inbound.last_stream();
             self.close(Reason::PROTOCOL_ERROR, &mut task::Context::from_waker(Waker::noop()));
         }

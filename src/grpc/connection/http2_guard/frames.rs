@@ -10,7 +10,7 @@ use super::open_streams::OpenStreams;
 
 mod outbound;
 
-use outbound::ResponseFrame;
+use outbound::SentFrame;
 pub(super) use outbound::{Outbound, go_away};
 
 /// The length of the client's preface (3.4).
@@ -135,16 +135,26 @@ impl Inbound {
         self.has_preface
     }
 
-    /// Returns the highest stream id that the client has opened.
+    /// Returns the highest stream id that the client has opened and h2 does not ignore.
     pub(super) fn last_stream(&self) -> u32 {
-        self.streams.last
+        self.streams.last.min(self.open.max())
     }
 
-    /// Follows a frame of a response, which may be the last one.
-    pub(super) fn follow_response(&mut self, frame: &ResponseFrame) {
-        self.open.account.record_sent(frame.length);
-        if frame.is_last {
-            self.open.close(frame.stream);
+    /// Returns whether the client does not know yet that `last_stream` is the last one.
+    pub(super) fn expects_go_away(&self) -> bool {
+        self.streams.last < self.open.max()
+    }
+
+    /// Follows a frame that concerns streams.
+    pub(super) fn follow(&mut self, frame: &SentFrame) {
+        match *frame {
+            SentFrame::Response { stream, length, is_last } => {
+                self.open.account.record_sent(length);
+                if is_last {
+                    self.open.close(stream);
+                }
+            }
+            SentFrame::GoAway { last_stream } => self.open.ignore_above(last_stream),
         }
     }
 

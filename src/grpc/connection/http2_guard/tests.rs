@@ -2,6 +2,7 @@
 
 use std::{io::ErrorKind, time::Duration};
 
+use h2::Reason;
 use opentelemetry::metrics::MeterProvider as _;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
@@ -9,7 +10,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{GuardedIo, HandshakeWatch, ProtocolErrors, guard};
+use super::{GuardedIo, HandshakeWatch, ProtocolErrors, frames, guard};
 use crate::{
     clock::monotonic,
     grpc::{connection::handshakes::PendingHandshakes, limit::connection_memory::ConnectionMemory},
@@ -75,7 +76,7 @@ async fn received_after_error(written: &[u8]) -> Vec<u8> {
     client.write_all(&[PREFACE, PUSH_PROMISE].concat()).await.unwrap();
     let error = guarded.read(&mut [0; 1024]).await.unwrap_err();
     let error = error.get_ref().unwrap().downcast_ref::<h2::Error>().unwrap();
-    assert_eq!(error.reason(), Some(h2::Reason::PROTOCOL_ERROR));
+    assert_eq!(error.reason(), Some(Reason::PROTOCOL_ERROR));
     drop(guarded);
     let mut received = Vec::new();
     client.read_to_end(&mut received).await.unwrap();
@@ -108,6 +109,25 @@ async fn goaway_names_the_last_processed_stream() {
         client.read_to_end(&mut received).await.unwrap();
         assert_eq!(received, expected);
     }
+}
+
+/// RFC 9113 6.8.
+#[tokio::test]
+async fn the_last_stream_id_of_goaway_is_never_raised() {
+    const SECOND_CALL: &[u8] = b"\0\0\0\x01\x05\0\0\0\x03";
+    let (mut client, server) = tokio::io::duplex(1024);
+    let (mut guarded, _watch) = guarded(server);
+    client.write_all(&[PREFACE, CALL].concat()).await.unwrap();
+    guarded.read_exact(&mut vec![0; PREFACE.len() + CALL.len()]).await.unwrap();
+    guarded.write_all(&frames::go_away(1, Reason::NO_ERROR)).await.unwrap();
+    client.write_all(SECOND_CALL).await.unwrap();
+    guarded.read_exact(&mut vec![0; SECOND_CALL.len()]).await.unwrap();
+    client.write_all(PUSH_PROMISE).await.unwrap();
+    guarded.read(&mut [0; 1024]).await.unwrap_err();
+    drop(guarded);
+    let mut received = Vec::new();
+    client.read_to_end(&mut received).await.unwrap();
+    assert_eq!(received, [&frames::go_away(1, Reason::NO_ERROR)[..], GOAWAY_WITH_CALL].concat());
 }
 
 /// hyper drops the connection of some requests and sends no GOAWAY.

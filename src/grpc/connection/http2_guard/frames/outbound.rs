@@ -4,21 +4,25 @@ use h2::Reason;
 
 use super::{DATA, END_STREAM, FRAME_HEADER, FrameHeader, GOAWAY, HEADERS, PartialBytes, RST_STREAM, skip};
 
-/// A frame of a response.
-pub(in crate::grpc::connection::http2_guard) struct ResponseFrame {
-    pub(super) stream: u32,
-    pub(super) length: usize,
-    pub(super) is_last: bool,
+/// The length of a stream id.
+const STREAM_ID: usize = 4;
+
+/// A frame that concerns streams.
+pub(in crate::grpc::connection::http2_guard) enum SentFrame {
+    /// A frame of a response.
+    Response { stream: u32, length: usize, is_last: bool },
+    /// GOAWAY: the server ignores higher streams.
+    GoAway { last_stream: u32 },
 }
 
-impl ResponseFrame {
-    fn new(header: &FrameHeader) -> Option<Self> {
+impl SentFrame {
+    fn response(header: &FrameHeader) -> Option<Self> {
         let is_last = match header.kind {
             DATA | HEADERS => header.flags & END_STREAM != 0,
             RST_STREAM => true,
             _ => return None,
         };
-        Some(Self { stream: header.stream, length: header.length, is_last })
+        Some(Self::Response { stream: header.stream, length: header.length, is_last })
     }
 }
 
@@ -27,38 +31,40 @@ impl ResponseFrame {
 pub(in crate::grpc::connection::http2_guard) struct Outbound {
     partial: PartialBytes,
     skip: usize,
-    has_go_away: bool,
+    /// Bytes of a GOAWAY payload that follow.
+    go_away: usize,
 }
 
 impl Outbound {
-    /// Follows the next bytes, and reports each frame of a response that starts in them.
+    /// Follows the next bytes, and reports frames that concern streams.
     pub(in crate::grpc::connection::http2_guard) fn write(
         &mut self,
         mut output: &[u8],
-        mut report: impl FnMut(&ResponseFrame),
+        mut report: impl FnMut(&SentFrame),
     ) {
         while !output.is_empty() {
             if self.skip > 0 {
                 skip(&mut self.skip, &mut output);
+            } else if self.go_away > 0 {
+                let Some([i0, i1, i2, i3]) = self.partial.take::<STREAM_ID>(&mut output) else { break };
+                self.skip = std::mem::take(&mut self.go_away) - STREAM_ID;
+                report(&SentFrame::GoAway { last_stream: u32::from_be_bytes([i0 & 0x7f, i1, i2, i3]) });
             } else if let Some(header) = self.partial.take::<FRAME_HEADER>(&mut output) {
                 let header = FrameHeader::from(header);
-                self.skip = header.length;
-                self.has_go_away |= header.kind == GOAWAY;
-                if let Some(frame) = ResponseFrame::new(&header) {
+                match header.kind {
+                    GOAWAY if header.length >= STREAM_ID => self.go_away = header.length,
+                    _ => self.skip = header.length,
+                }
+                if let Some(frame) = SentFrame::response(&header) {
                     report(&frame);
                 }
             }
         }
     }
 
-    /// Returns whether a GOAWAY was sent.
-    pub(in crate::grpc::connection::http2_guard) fn has_go_away(&self) -> bool {
-        self.has_go_away
-    }
-
     /// Returns whether another frame may start here.
     pub(in crate::grpc::connection::http2_guard) fn is_between_frames(&self) -> bool {
-        self.skip == 0 && self.partial.filled == 0
+        self.skip == 0 && self.go_away == 0 && self.partial.filled == 0
     }
 }
 

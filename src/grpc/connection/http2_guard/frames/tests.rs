@@ -18,6 +18,7 @@ use crate::grpc::{
 };
 
 const EXTENSION: u8 = 0xff;
+const MAX_STREAM: u32 = u32::MAX >> 1;
 const END_BOTH: u8 = END_HEADERS | END_STREAM;
 
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
@@ -185,10 +186,35 @@ fn streams_are_open_until_their_last_frame() {
         (vec![], frame(HEADERS, END_BOTH, 9, b"status"), 4),
     ] {
         inbound.read(&received, now).unwrap();
-        outbound.write(&sent, |frame| inbound.follow_response(frame));
+        outbound.write(&sent, |frame| inbound.follow(frame));
         assert_eq!(open - account.used(), ended * STREAM, "{received:?} {sent:?}");
     }
     assert!(account.used() > empty, "h2 does not shrink its buffers");
+}
+
+#[test]
+fn streams_above_a_sent_goaway_are_ignored() {
+    let memory = ConnectionMemory::new(1 << 20, &SdkMeterProvider::default().meter("test"));
+    let account = memory.open(CancellationToken::new());
+    let now = crate::clock::monotonic();
+    let mut inbound = Inbound::new(1000, OpenStreams::new(account.clone()), now);
+    let mut outbound = Outbound::default();
+    let open = |ids: [u32; 3]| ids.map(|id| frame(HEADERS, END_BOTH, id, b"fields")).concat();
+    inbound.read(&[handshake(), open([1, 3, 5])].concat(), now).unwrap();
+    let charged = account.used();
+    for (sent, received, ignored, last_stream, expects_go_away) in [
+        (go_away(MAX_STREAM, Reason::NO_ERROR), vec![], 0, 5, true), // a drain begins
+        (go_away(3, Reason::NO_ERROR), vec![], 1, 3, false),
+        (go_away(3, Reason::NO_ERROR), open([7, 9, 11]), 1, 3, false),
+        (go_away(1, Reason::NO_ERROR), open([13, 15, 17]), 2, 1, false),
+    ] {
+        sent.chunks(2).for_each(|chunk| outbound.write(chunk, |frame| inbound.follow(frame)));
+        inbound.read(&received, now).unwrap();
+        assert_eq!(charged - account.used(), ignored * STREAM, "{sent:?}");
+        assert_eq!((inbound.last_stream(), inbound.expects_go_away()), (last_stream, expects_go_away), "{sent:?}");
+    }
+    outbound.write(&frame(HEADERS, END_BOTH, 1, b"status"), |frame| inbound.follow(frame));
+    assert_eq!(charged - account.used(), 3 * STREAM, "no stream is open");
 }
 
 /// Returns how many consecutive copies of a frame pass, at most 100,000.
@@ -263,12 +289,23 @@ fn long_lived_idle_connections_pass() {
 
 #[test]
 fn frame_boundaries_of_the_output_are_tracked() {
-    let bytes = [frame(SETTINGS, 0, 0, &[0; 6]), frame(SETTINGS, ACK, 0, &[]), frame(DATA, 0, 1, b"data")].concat();
+    let bytes = [
+        frame(SETTINGS, 0, 0, &[0; 6]),
+        frame(SETTINGS, ACK, 0, &[]),
+        frame(DATA, 0, 1, b"data"),
+        frame(GOAWAY, 0, 0, &[0; 8]),
+        frame(GOAWAY, 0, 0, &[0; 3]),
+    ]
+    .concat();
     for size in 1..=bytes.len() {
         let mut outbound = Outbound::default();
         let mut written = 0;
         for chunk in bytes.chunks(size) {
-            assert_eq!(outbound.is_between_frames(), [0, 15, 24].contains(&written), "{written} in steps of {size}");
+            assert_eq!(
+                outbound.is_between_frames(),
+                [0, 15, 24, 37, 54].contains(&written),
+                "{written} in steps of {size}"
+            );
             outbound.write(chunk, |_| {});
             written += chunk.len();
         }
