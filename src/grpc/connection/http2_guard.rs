@@ -135,12 +135,16 @@ impl HandshakeWatch {
 impl<S: AsyncWrite + Unpin> GuardedIo<S> {
     /// Completes the handshake when the preface has arrived. Returns false if the handshake has been evicted.
     fn check_handshake(&mut self) -> bool {
+        let Some(handshake) = &self.handshake else { return true };
         if !self.inbound.has_preface() {
             return true;
         }
-        let Some(handshake) = self.handshake.take() else { return true };
-        self.handshake_completed.store(true, Relaxed);
-        handshake.complete()
+        let completed = handshake.complete();
+        if completed {
+            self.handshake = None;
+            self.handshake_completed.store(true, Relaxed);
+        }
+        completed
     }
 
     /// Passes on the outcome of a write or flush, or times out if the peer has read nothing for too long.
@@ -201,7 +205,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for GuardedIo<S> {
         read?;
         let checked = this.inbound.read(&buf.filled()[before..], clock::monotonic());
         if !this.check_handshake() {
-            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())); // h2 has seen no call
+            if !this.is_closed {
+                this.go_away(Reason::NO_ERROR, cx); // h2 has seen no call, so the client may retry all
+            }
+            return Poll::Pending; // the task of the connection ends with the eviction, and counts it
         }
         Poll::Ready(checked.map_err(|reason| this.close(reason, cx)))
     }

@@ -13,7 +13,10 @@ use tokio_util::sync::CancellationToken;
 use super::{GuardedIo, HandshakeWatch, ProtocolErrors, frames, guard};
 use crate::{
     clock::monotonic,
-    grpc::{connection::handshakes::PendingHandshakes, limit::connection_memory::ConnectionMemory},
+    grpc::{
+        connection::handshakes::{PendingHandshake, PendingHandshakes},
+        limit::connection_memory::ConnectionMemory,
+    },
 };
 
 /// The timeout for a peer that does not read.
@@ -28,10 +31,14 @@ const GOAWAY_WITH_CALL: &[u8] = b"\0\0\x08\x07\0\0\0\0\0\0\0\0\x01\0\0\0\x01";
 const GOAWAY_WITHOUT_CALL: &[u8] = b"\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\x01";
 
 fn guarded<S: AsyncWrite + Unpin>(stream: S) -> (GuardedIo<S>, HandshakeWatch) {
+    guarded_with(stream, PendingHandshakes::default().register())
+}
+
+fn guarded_with<S: AsyncWrite + Unpin>(stream: S, handshake: PendingHandshake) -> (GuardedIo<S>, HandshakeWatch) {
     let meter = opentelemetry_sdk::metrics::SdkMeterProvider::default().meter("test");
     let protocol_errors = ProtocolErrors::new(&meter);
     let account = ConnectionMemory::new(1 << 20, &meter).open(CancellationToken::new());
-    guard(stream, 1000, protocol_errors, PendingHandshakes::default().register(), account, WRITE_TIMEOUT)
+    guard(stream, 1000, protocol_errors, handshake, account, WRITE_TIMEOUT)
 }
 
 async fn times_out(bytes: &[u8]) -> bool {
@@ -109,6 +116,24 @@ async fn goaway_names_the_last_processed_stream() {
         client.read_to_end(&mut received).await.unwrap();
         assert_eq!(received, expected);
     }
+}
+
+/// The bytes reach the gateway after the eviction, and before the task of the connection ends with it.
+#[tokio::test(start_paused = true)]
+async fn an_evicted_handshake_gets_a_goaway_that_allows_retries() {
+    let handshakes = PendingHandshakes::default();
+    let (mut client, server) = tokio::io::duplex(1024);
+    let (mut guarded, _watch) = guarded_with(server, handshakes.register());
+    handshakes.evict_oldest();
+    for bytes in [&[PREFACE, CALL].concat()[..], PUSH_PROMISE] {
+        client.write_all(bytes).await.unwrap();
+        let read = timeout(Duration::from_secs(1), guarded.read(&mut [0; 1024])).await;
+        assert!(read.is_err(), "h2 gets no byte, and no error that it would report");
+    }
+    drop(guarded);
+    let mut received = Vec::new();
+    client.read_to_end(&mut received).await.unwrap();
+    assert_eq!(received, frames::go_away(0, Reason::NO_ERROR));
 }
 
 /// RFC 9113 6.8.
