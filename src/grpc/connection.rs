@@ -1,6 +1,15 @@
 //! The connections of the listener: their limits, their service, their age and their end.
 
-use std::{fmt::Display, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{
+    fmt::Display,
+    net::SocketAddr,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use hyper::server::conn::http2;
 use hyper_util::{
@@ -266,6 +275,7 @@ impl<T: CertificateService> Connections<T> {
         age: Duration,
         draining: CancellationToken,
     ) {
+        let has_ended = io.has_ended();
         let connection = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .auto_date_header(false)
@@ -281,7 +291,7 @@ impl<T: CertificateService> Connections<T> {
             .serve_connection(TokioIo::new(io), TowerToHyperService::new(service));
         let mut connection = pin!(connection);
         tokio::select! {
-            ended = connection.as_mut() => return self.record_end(from, ended),
+            ended = connection.as_mut() => return self.record_end(from, ended, &has_ended),
             error = handshake_timed_out => return self.reject(from, Rejection::HandshakeTimeout, &error),
             () = self.draining.cancelled() => {}
             // Clients reconnect, perhaps to another instance. The jitter keeps them from doing so at the same time.
@@ -290,7 +300,7 @@ impl<T: CertificateService> Connections<T> {
         connection.as_mut().graceful_shutdown(); // GOAWAY: calls that arrived before it finish
         draining.cancel();
         tokio::select! {
-            ended = connection => self.record_end(from, ended),
+            ended = connection => self.record_end(from, ended, &has_ended),
             () = sleep(self.shared.max_duration() + LINGER), if !self.draining.is_cancelled() => {
                 tracing::debug!(from = from.map(tracing::field::display), "connection did not close in time");
             }
@@ -303,10 +313,13 @@ impl<T: CertificateService> Connections<T> {
         self.rejections.count(rejection);
     }
 
-    fn record_end(&self, from: Option<SocketAddr>, ended: hyper::Result<()>) {
-        if let Err(error) = ended {
-            tracing::debug!(from = from.map(tracing::field::display), %error, "connection error");
-            self.protocol_errors.count_error(&error);
+    fn record_end(&self, from: Option<SocketAddr>, ended: hyper::Result<()>, has_ended: &AtomicBool) {
+        match ended {
+            Ok(()) => has_ended.store(true, Relaxed),
+            Err(error) => {
+                tracing::debug!(from = from.map(tracing::field::display), %error, "connection error");
+                self.protocol_errors.count_error(&error);
+            }
         }
     }
 }

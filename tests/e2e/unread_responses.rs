@@ -214,6 +214,33 @@ async fn client_that_is_slow_on_one_stream_is_not_evicted() {
     assert!(size > LARGE, "{size}");
 }
 
+/// The peers also wait for responses to their PINGs, so that h2 stops reading.
+#[tokio::test]
+async fn evicted_connections_are_not_protocol_errors() {
+    let emulator = emulator().await;
+    let process = small_quota(&emulator).await;
+    let bytes = [window(0x7fff_ffff), calls(STREAMS, REFLECTION, &symbol()), frame(PING, 0, 0, &[0; 8]).repeat(20)];
+    let mut peers = Vec::new();
+    let closed = timeout(TIMEOUT, async {
+        for _ in 0..30 {
+            let mut peer = connect(&process.address).await;
+            let _ = timeout(Duration::from_millis(100), peer.write_all(&bytes.concat())).await; // may be evicted
+            peers.push(peer);
+        }
+        loop {
+            let evicted = evicted(&process, "stalled").await;
+            if evicted > 0 && process.metric("scm_gateway_connections_open").await + evicted <= 30 {
+                return;
+            }
+        }
+    });
+    closed.await.expect("evicted connections are closed");
+    let page = process.metrics().await;
+    let errors =
+        |reason| value_of::<u64>(&page, &format!("scm_gateway_connections_protocol_errors_total{{reason=\"{reason}\""));
+    assert_eq!(["flood", "protocol"].map(errors), [0, 0]);
+}
+
 #[tokio::test]
 async fn evicted_connections_get_goaway() {
     let emulator = emulator().await;

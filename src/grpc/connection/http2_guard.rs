@@ -82,6 +82,8 @@ pub(super) struct GuardedIo<S: AsyncWrite + Unpin> {
     /// `None` once the handshake is complete.
     handshake: Option<PendingHandshake>,
     handshake_completed: Arc<AtomicBool>,
+    /// Whether hyper has ended the connection, and reported no error.
+    has_ended: Arc<AtomicBool>,
     /// Whether the client has closed the connection, or has to be sent nothing more.
     is_closed: bool,
     write_timeout: Duration,
@@ -114,6 +116,7 @@ pub(super) fn guard<S: AsyncWrite + Unpin>(
         account,
         handshake: Some(handshake),
         handshake_completed: completed.clone(),
+        has_ended: Arc::default(),
         is_closed: false,
         write_timeout,
         write_stalled: None,
@@ -133,6 +136,11 @@ impl HandshakeWatch {
 }
 
 impl<S: AsyncWrite + Unpin> GuardedIo<S> {
+    /// Returns the flag to set once hyper has ended the connection and reported no error.
+    pub(super) fn has_ended(&self) -> Arc<AtomicBool> {
+        self.has_ended.clone()
+    }
+
     /// Completes the handshake when the preface has arrived. Returns false if the handshake has been evicted.
     fn check_handshake(&mut self) -> bool {
         let Some(handshake) = &self.handshake else { return true };
@@ -149,7 +157,8 @@ impl<S: AsyncWrite + Unpin> GuardedIo<S> {
 
     /// Passes on the outcome of a write or flush, or times out if the peer has read nothing for too long.
     fn check_stall<T>(&mut self, written: Poll<io::Result<T>>, cx: &mut task::Context<'_>) -> Poll<io::Result<T>> {
-        if written.is_ready() {
+        if let Poll::Ready(result) = &written {
+            self.is_closed |= result.is_err();
             self.write_stalled = None;
             return written;
         }
@@ -193,11 +202,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for GuardedIo<S> {
         // is executed and GOAWAY may name the last earlier stream.
         this.last_stream = this.inbound.last_stream();
         if let Some(eviction) = this.account.eviction() {
-            let reason = match eviction {
-                Eviction::Stalled => Reason::ENHANCE_YOUR_CALM,
-                Eviction::Idle => Reason::NO_ERROR,
-            };
-            this.go_away(reason, cx);
+            this.go_away(reason(eviction), cx);
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
         let read = ready!(Pin::new(&mut this.inner).poll_read(cx, buf));
@@ -259,13 +264,27 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for GuardedIo<S> {
     }
 }
 
-/// hyper drops the connection of a CONNECT request with content and sends no GOAWAY. Such a request is malformed (RFC 9113
-/// 8.1.1), because the DATA frames of CONNECT are not content.
+/// Returns the error code for the client of an evicted connection.
+fn reason(eviction: Eviction) -> Reason {
+    match eviction {
+        Eviction::Stalled => Reason::ENHANCE_YOUR_CALM,
+        Eviction::Idle => Reason::NO_ERROR,
+    }
+}
+
+/// hyper ends the connection of a CONNECT request with content, and sends no GOAWAY. Such a request is malformed (RFC 9113
+/// 8.1.1), because the DATA frames of CONNECT are not content. Any other connection without GOAWAY is dropped by the gateway.
 impl<S: AsyncWrite + Unpin> Drop for GuardedIo<S> {
     fn drop(&mut self) {
-        if self.handshake.is_none() && !self.is_closed && self.inbound.expects_go_away() {
-            self.last_stream = self.inbound.last_stream();
-            self.close(Reason::PROTOCOL_ERROR, &mut task::Context::from_waker(Waker::noop()));
+        if self.handshake.is_some() || self.is_closed || !self.inbound.expects_go_away() {
+            return;
+        }
+        self.last_stream = self.inbound.last_stream();
+        let cx = &mut task::Context::from_waker(Waker::noop());
+        if self.has_ended.load(Relaxed) {
+            self.close(Reason::PROTOCOL_ERROR, cx);
+        } else {
+            self.go_away(self.account.eviction().map_or(Reason::NO_ERROR, reason), cx);
         }
     }
 }

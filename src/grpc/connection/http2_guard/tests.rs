@@ -1,9 +1,11 @@
 //! Tests of the HTTP/2 guard with in-memory streams.
 
-use std::{io::ErrorKind, time::Duration};
+use std::{io::ErrorKind, sync::atomic::Ordering::Relaxed, time::Duration};
 
 use h2::Reason;
-use opentelemetry::metrics::MeterProvider as _;
+use opentelemetry::metrics::{Meter, MeterProvider as _};
+use opentelemetry_sdk::metrics::SdkMeterProvider;
+use prometheus::{Registry, TextEncoder};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     time::{sleep, timeout},
@@ -15,12 +17,14 @@ use crate::{
     clock::monotonic,
     grpc::{
         connection::handshakes::{PendingHandshake, PendingHandshakes},
-        limit::connection_memory::ConnectionMemory,
+        limit::connection_memory::{Account, ConnectionMemory, Eviction},
     },
 };
 
 /// The timeout for a peer that does not read.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
+
+const MEMORY_QUOTA: usize = 1 << 20;
 
 /// The client's preface with its SETTINGS.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
@@ -31,13 +35,16 @@ const GOAWAY_WITH_CALL: &[u8] = b"\0\0\x08\x07\0\0\0\0\0\0\0\0\x01\0\0\0\x01";
 const GOAWAY_WITHOUT_CALL: &[u8] = b"\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\x01";
 
 fn guarded<S: AsyncWrite + Unpin>(stream: S) -> (GuardedIo<S>, HandshakeWatch) {
-    guarded_with(stream, PendingHandshakes::default().register())
+    guarded_with(stream, PendingHandshakes::default().register(), &SdkMeterProvider::default().meter("test"))
 }
 
-fn guarded_with<S: AsyncWrite + Unpin>(stream: S, handshake: PendingHandshake) -> (GuardedIo<S>, HandshakeWatch) {
-    let meter = opentelemetry_sdk::metrics::SdkMeterProvider::default().meter("test");
-    let protocol_errors = ProtocolErrors::new(&meter);
-    let account = ConnectionMemory::new(1 << 20, &meter).open(CancellationToken::new());
+fn guarded_with<S: AsyncWrite + Unpin>(
+    stream: S,
+    handshake: PendingHandshake,
+    meter: &Meter,
+) -> (GuardedIo<S>, HandshakeWatch) {
+    let protocol_errors = ProtocolErrors::new(meter);
+    let account = ConnectionMemory::new(MEMORY_QUOTA, meter).open(CancellationToken::new());
     guard(stream, 1000, protocol_errors, handshake, account, WRITE_TIMEOUT)
 }
 
@@ -123,7 +130,7 @@ async fn goaway_names_the_last_processed_stream() {
 async fn an_evicted_handshake_gets_a_goaway_that_allows_retries() {
     let handshakes = PendingHandshakes::default();
     let (mut client, server) = tokio::io::duplex(1024);
-    let (mut guarded, _watch) = guarded_with(server, handshakes.register());
+    let (mut guarded, _watch) = guarded_with(server, handshakes.register(), &SdkMeterProvider::default().meter("test"));
     handshakes.evict_oldest();
     for bytes in [&[PREFACE, CALL].concat()[..], PUSH_PROMISE] {
         client.write_all(bytes).await.unwrap();
@@ -155,23 +162,75 @@ async fn the_last_stream_id_of_goaway_is_never_raised() {
     assert_eq!(received, [&frames::go_away(1, Reason::NO_ERROR)[..], GOAWAY_WITH_CALL].concat());
 }
 
-/// hyper drops the connection of some requests and sends no GOAWAY.
+/// What happens on a connection before the gateway drops it.
+#[derive(Debug)]
+enum Event {
+    HyperEnds,
+    Evicted(Eviction),
+    Sent([u8; 17]),
+    ClientEnds,
+    WriteFails,
+}
+
 #[tokio::test]
-async fn a_dropped_connection_sends_goaway_once() {
-    const SENT: &[u8] = b"\0\0\x08\x07\0\0\0\0\0\0\0\0\x01\0\0\0\0";
-    for (sent, ends, expected) in [(&b""[..], false, GOAWAY_WITH_CALL), (SENT, false, SENT), (b"", true, b"")] {
+async fn only_unannounced_ends_send_goaway_and_only_violations_count() {
+    let go_away = |reason| frames::go_away(1, reason).to_vec();
+    let draining = frames::go_away(u32::MAX >> 1, Reason::NO_ERROR);
+    let drained = frames::go_away(1, Reason::NO_ERROR);
+    for (events, expected, counted) in [
+        (vec![Event::HyperEnds], go_away(Reason::PROTOCOL_ERROR), 1),
+        (vec![], go_away(Reason::NO_ERROR), 0),
+        (vec![Event::Evicted(Eviction::Stalled)], go_away(Reason::ENHANCE_YOUR_CALM), 0),
+        (vec![Event::Evicted(Eviction::Idle)], go_away(Reason::NO_ERROR), 0),
+        (vec![Event::Sent(draining)], [draining, drained].concat(), 0),
+        (vec![Event::Sent(drained)], drained.to_vec(), 0),
+        (vec![Event::Sent(drained), Event::HyperEnds], drained.to_vec(), 0),
+        (vec![Event::ClientEnds, Event::HyperEnds], vec![], 0),
+        (vec![Event::WriteFails, Event::HyperEnds], vec![], 0),
+    ] {
+        let registry = Registry::new();
+        let reader = opentelemetry_prometheus::exporter().with_registry(registry.clone()).build().unwrap();
+        let provider = SdkMeterProvider::builder().with_reader(reader).build();
         let (mut client, server) = tokio::io::duplex(1024);
-        let (mut guarded, _watch) = guarded(server);
+        let (mut guarded, _watch) =
+            guarded_with(server, PendingHandshakes::default().register(), &provider.meter("test"));
         client.write_all(&[PREFACE, CALL].concat()).await.unwrap();
         guarded.read_exact(&mut vec![0; PREFACE.len() + CALL.len()]).await.unwrap();
-        guarded.write_all(sent).await.unwrap();
-        if ends {
-            client.shutdown().await.unwrap();
-            assert_eq!(guarded.read(&mut [0; 64]).await.unwrap(), 0);
+        for event in &events {
+            match event {
+                Event::HyperEnds => guarded.has_ended().store(true, Relaxed),
+                Event::Evicted(eviction) => evict(&guarded.account, *eviction),
+                Event::Sent(frame) => guarded.write_all(frame).await.unwrap(),
+                Event::ClientEnds => {
+                    client.shutdown().await.unwrap();
+                    assert_eq!(guarded.read(&mut [0; 64]).await.unwrap(), 0);
+                }
+                Event::WriteFails => {
+                    client = tokio::io::duplex(1).0;
+                    guarded.write_all(b"x").await.unwrap_err();
+                }
+            }
         }
         drop(guarded);
         let mut received = Vec::new();
         client.read_to_end(&mut received).await.unwrap();
-        assert_eq!(received, expected);
+        assert_eq!((received, protocol_errors(&registry)), (expected, counted), "{events:?}");
     }
+}
+
+/// Charges the account of a connection with an open stream until it is evicted.
+fn evict(account: &Account, eviction: Eviction) {
+    match eviction {
+        Eviction::Stalled => account.record_blocked(),
+        Eviction::Idle => account.close_stream(),
+    }
+    account.charge(MEMORY_QUOTA);
+    assert_eq!(account.eviction(), Some(eviction));
+}
+
+/// Returns the number of connections that count as closed for what their client sent.
+fn protocol_errors(registry: &Registry) -> usize {
+    let page = TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
+    let samples = page.lines().filter(|line| line.starts_with("scm_gateway_connections_protocol_errors_total{"));
+    samples.map(|line| line.rsplit(' ').next().unwrap().parse::<usize>().unwrap()).sum()
 }
