@@ -12,7 +12,10 @@ use hyper::body::{Frame, SizeHint};
 use tonic::{Status, body::Body};
 use tower::{Layer, Service, layer::layer_fn};
 
-use crate::grpc::limit::connection_memory::{Account, UNREAD_BODY};
+use crate::grpc::{
+    limit::connection_memory::{Account, BuiltinStream, UNREAD_BODY},
+    routes::BUILTIN_PREFIX,
+};
 
 /// A service whose response bodies are charged.
 #[derive(Clone)]
@@ -41,7 +44,9 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        ResponseFuture { inner: self.inner.call(request), account: self.account.clone() }
+        let is_builtin = request.uri().path().starts_with(BUILTIN_PREFIX);
+        let builtin = is_builtin.then(|| self.account.builtin_stream());
+        ResponseFuture { inner: self.inner.call(request), account: self.account.clone(), builtin }
     }
 }
 
@@ -49,6 +54,7 @@ where
 pub(in crate::grpc) struct ResponseFuture<F> {
     inner: F,
     account: Arc<Account>,
+    builtin: Option<BuiltinStream>,
 }
 
 impl<F, E> Future for ResponseFuture<F>
@@ -59,7 +65,7 @@ where
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let response = ready!(Pin::new(&mut self.inner).poll(cx))?;
-        Poll::Ready(Ok(response.map(|inner| ChargedBody::new(inner, self.account.clone()))))
+        Poll::Ready(Ok(response.map(|inner| ChargedBody::new(inner, self.account.clone(), self.builtin.take()))))
     }
 }
 
@@ -67,12 +73,13 @@ where
 pub(in crate::grpc) struct ChargedBody {
     inner: Body,
     account: Arc<Account>,
+    _builtin: Option<BuiltinStream>,
 }
 
 impl ChargedBody {
-    fn new(inner: Body, account: Arc<Account>) -> Self {
+    fn new(inner: Body, account: Arc<Account>, builtin: Option<BuiltinStream>) -> Self {
         account.charge(UNREAD_BODY);
-        Self { inner, account }
+        Self { inner, account, _builtin: builtin }
     }
 }
 

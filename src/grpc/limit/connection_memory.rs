@@ -53,7 +53,7 @@ const LOG_INTERVAL: Duration = Duration::from_secs(60);
 pub(in crate::grpc) enum Eviction {
     /// Its peer does not read.
     Stalled,
-    /// It has no open stream.
+    /// It has no call in flight.
     Idle,
 }
 
@@ -101,6 +101,8 @@ pub(in crate::grpc) struct Account {
     shared: Arc<Shared>,
     used: AtomicUsize,
     open_streams: AtomicUsize,
+    /// Those of them that are no calls: health checks and watches, and reflection. They can last as long as the connection.
+    builtin_streams: AtomicUsize,
     /// Bytes of response bodies that the socket has not accepted.
     unsent: AtomicUsize,
     /// Those of them that were left when h2 had sent all it could.
@@ -142,6 +144,7 @@ impl ConnectionMemory {
             shared: self.0.clone(),
             used: AtomicUsize::new(0),
             open_streams: AtomicUsize::new(0),
+            builtin_streams: AtomicUsize::new(0),
             unsent: AtomicUsize::new(0),
             waiting_for_window: AtomicUsize::new(0),
             is_blocked: AtomicBool::new(false),
@@ -242,6 +245,12 @@ impl Account {
         self.release(STREAM);
     }
 
+    /// Counts a stream that is no call until the guard is dropped.
+    pub(in crate::grpc) fn builtin_stream(self: &Arc<Self>) -> BuiltinStream {
+        self.builtin_streams.fetch_add(1, Relaxed);
+        BuiltinStream(self.clone())
+    }
+
     /// Adds bytes of a response that h2 has to send.
     pub(in crate::grpc) fn add_unsent(&self, bytes: usize) {
         self.unsent.fetch_add(bytes, Relaxed);
@@ -303,7 +312,8 @@ impl Account {
         } else if streams > 0 && (self.is_blocked.load(Relaxed) || waits_for_window) {
             Some(if now - since >= LONG { Rank::LongStalled(since) } else { Rank::Stalled(sent / streams.max(1)) })
         } else {
-            (streams == 0 && self.used.load(Relaxed) >= MIN_IDLE).then_some(Rank::Idle(since))
+            let is_idle = streams <= self.builtin_streams.load(Relaxed);
+            (is_idle && self.used.load(Relaxed) >= MIN_IDLE).then_some(Rank::Idle(since))
         }
     }
 
@@ -319,6 +329,15 @@ impl Account {
     /// Returns why the connection is evicted, if it is.
     pub(in crate::grpc) fn eviction(&self) -> Option<Eviction> {
         self.eviction.get().map(|(eviction, _)| *eviction)
+    }
+}
+
+/// A stream of a health check, a health watch or reflection.
+pub(in crate::grpc) struct BuiltinStream(Arc<Account>);
+
+impl Drop for BuiltinStream {
+    fn drop(&mut self) {
+        self.0.builtin_streams.fetch_sub(1, Relaxed);
     }
 }
 

@@ -164,8 +164,16 @@ impl LockoutGuard {
 
     /// Records the outcome of an attempt and releases its permit.
     pub(super) fn record(&self, outcome: AuthOutcome, grant: Grant, now: Instant) {
-        self.lock().record(outcome, grant, now);
-        self.released.notify_waiters();
+        let may_have_waiters = {
+            let mut state = self.lock();
+            let was_verified = state.trust == Trust::Verified;
+            state.record(outcome, grant, now);
+            !was_verified || grant.trial || state.trust != Trust::Verified
+        };
+        // Nobody waits for a permit of a verified access key, except for a trial.
+        if may_have_waiters {
+            self.released.notify_waiters();
+        }
     }
 
     /// Ends the suspension, because there is another secret. SCM keeps counting rejections.

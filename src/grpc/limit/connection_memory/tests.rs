@@ -61,6 +61,21 @@ async fn idle_connections_are_evicted_before_slow_readers() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_connection_with_only_a_health_watch_is_idle() {
+    let memory = memory();
+    let watching = idle(&memory, 4 * MIB);
+    watching.open_stream(false);
+    let watch = watching.builtin_stream();
+    let calling = idle(&memory, 3 * MIB);
+    calling.open_stream(false);
+    let trigger = memory.open(CancellationToken::new());
+    trigger.charge(2 * MIB);
+    assert_eq!(evictions([&watching, &calling, &trigger]), [Some(Eviction::Idle), None, None]);
+    drop(watch);
+    assert_eq!(watching.builtin_streams.load(std::sync::atomic::Ordering::Relaxed), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_peer_that_has_read_least_is_evicted_first() {
     let memory = memory();
     let reader = stalled(&memory, 16_384, 4 * MIB);
