@@ -49,10 +49,11 @@ enum Next {
 /// Serves an accepted socket until it is closed.
 pub(crate) async fn run(socket: TcpStream, shared: Arc<Shared>) {
     let _ = socket.set_nodelay(true);
-    match shared.options.tls.as_ref() {
+    let tls = shared.certificates().next();
+    match tls {
         None => serve(socket, &shared).await,
         Some(tls) => {
-            let handshake = TlsAcceptor::from(tls.config()).accept(socket);
+            let handshake = TlsAcceptor::from(tls).accept(socket);
             if let Ok(stream) = handshake.await {
                 serve(stream, &shared).await;
             }
@@ -117,10 +118,11 @@ async fn reject<S: Wire>(stream: &mut S, shared: &Shared, request: Option<&Reque
 
 /// Verifies and records a request, then applies the script's next step.
 async fn handle<S: Wire>(stream: &mut S, shared: &Shared, request: &Request) -> io::Result<Next> {
-    let admitted = admit(shared, request);
+    let accounts = shared.accounts();
+    let admitted = admit(shared, &accounts, request);
     let rejection = admitted.as_ref().err().map(|rejection| rejection.reason);
     let step = match shared.script.next() {
-        Step::Serve if admitted.is_ok() => scm::step(request, &shared.options),
+        Step::Serve if admitted.is_ok() => scm::step(request, &shared.options, &shared.script),
         step => step,
     };
     match &step {
@@ -141,9 +143,9 @@ async fn handle<S: Wire>(stream: &mut S, shared: &Shared, request: &Request) -> 
 }
 
 /// Verifies a request. A rejected request is only counted.
-fn admit<'a>(shared: &'a Shared, request: &Request) -> Result<&'a Account, Rejection> {
+fn admit<'a>(shared: &Shared, accounts: &'a [Account], request: &Request) -> Result<&'a Account, Rejection> {
     let now = (shared.options.now)();
-    match shared.authenticator.admit(request, &shared.options.accounts, now) {
+    match shared.authenticator.admit(request, accounts, now) {
         Ok(account) => {
             shared.journal.record(recorded(request, account));
             Ok(account)

@@ -83,6 +83,10 @@ impl Journal {
         lock(&self.recorded).clone()
     }
 
+    pub(crate) fn take_recorded(&self) -> Vec<Recorded> {
+        std::mem::take(&mut lock(&self.recorded))
+    }
+
     pub(crate) fn rejected(&self) -> Vec<Rejected> {
         lock(&self.rejected).clone()
     }

@@ -32,7 +32,7 @@ mod tls;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -47,11 +47,23 @@ pub use tls::Tls;
 /// The state that all connections share.
 struct Shared {
     options: Options,
+    accounts: RwLock<Arc<[Account]>>,
+    certificates: Mutex<tls::Certificates>,
     authenticator: iam::Authenticator,
     journal: journal::Journal,
     scm: scm::Scm,
     windows: quota::Windows,
     script: script::Script,
+}
+
+impl Shared {
+    fn accounts(&self) -> Arc<[Account]> {
+        Arc::clone(&self.accounts.read().expect("no panic while the lock is held"))
+    }
+
+    fn certificates(&self) -> MutexGuard<'_, tls::Certificates> {
+        self.certificates.lock().expect("no panic while the lock is held")
+    }
 }
 
 /// A running emulator. Dropping it closes its port and all its connections.
@@ -70,6 +82,8 @@ impl Emulator {
         let listener = TcpListener::bind(options.listen).await?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
+            accounts: RwLock::new(options.accounts.as_slice().into()),
+            certificates: Mutex::new(tls::Certificates::new(options.tls.clone())),
             options,
             authenticator: iam::Authenticator::default(),
             journal: journal::Journal::default(),
@@ -110,6 +124,38 @@ impl Emulator {
     #[must_use]
     pub fn steps_left(&self) -> usize {
         self.shared.script.len()
+    }
+
+    /// Sets the step of the next request for a certificate that is signed correctly and has no other step.
+    pub fn script_for(&self, certificate: &str, step: Step) {
+        self.shared.script.insert(certificate, step);
+    }
+
+    /// Removes and returns the step of a certificate that no request has used.
+    #[must_use]
+    pub fn take_unused(&self, certificate: &str) -> Option<Step> {
+        self.shared.script.take(certificate)
+    }
+
+    /// Replaces the accounts whose signatures are valid.
+    pub fn set_accounts(&self, accounts: &[Account]) {
+        *self.shared.accounts.write().expect("no panic while the lock is held") = accounts.into();
+    }
+
+    /// Replaces the certificate that new connections get. An emulator without TLS keeps using plain text.
+    pub fn set_tls(&self, tls: Tls) {
+        self.shared.certificates().replace(tls);
+    }
+
+    /// Sets the certificate of the next connection only.
+    pub fn script_tls(&self, tls: Tls) {
+        self.shared.certificates().script(tls);
+    }
+
+    /// Removes and returns the requests with a valid signature, so that a long test does not keep them all.
+    #[must_use]
+    pub fn take_journal(&self) -> Vec<Recorded> {
+        self.shared.journal.take_recorded()
     }
 
     /// Returns the requests with a valid signature, in order of arrival.

@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard};
 use serde_json::{Value, json};
 
 use crate::http::Request;
-use crate::script::{Reply, Step};
+use crate::script::{Reply, Script, Step};
 use crate::time::imf_fixdate;
 use crate::{Account, Options, fields};
 
@@ -94,11 +94,11 @@ fn route(path: &str) -> Option<(&str, &str, Action)> {
     }
 }
 
-/// Returns the step that the options set for the certificate of a request, or [`Step::Serve`].
-pub(crate) fn step(request: &Request, options: &Options) -> Step {
+/// Returns the step that the script or the options set for the certificate of a request, or [`Step::Serve`].
+pub(crate) fn step(request: &Request, options: &Options, script: &Script) -> Step {
     let configured = route(request.path()).and_then(|(_, certificate, _)| {
         let mut steps = options.steps.iter();
-        steps.find(|(id, _)| id == certificate).map(|(_, step)| step.clone())
+        script.take(certificate).or_else(|| steps.find(|(id, _)| id == certificate).map(|(_, step)| step.clone()))
     });
     configured.unwrap_or(Step::Serve)
 }

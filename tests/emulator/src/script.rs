@@ -1,7 +1,7 @@
 //! The script: steps that replace or delay the regular response to the next requests.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -104,9 +104,12 @@ impl Reply {
     }
 }
 
-/// The queue of steps.
+/// The queue of steps, and the steps of certificates.
 #[derive(Debug, Default)]
-pub(crate) struct Script(Mutex<VecDeque<Step>>);
+pub(crate) struct Script {
+    steps: Mutex<VecDeque<Step>>,
+    of_certificates: Mutex<HashMap<String, Step>>,
+}
 
 impl Script {
     pub(crate) fn push(&self, steps: impl IntoIterator<Item = Step>) {
@@ -131,12 +134,24 @@ impl Script {
         closes
     }
 
+    pub(crate) fn insert(&self, certificate: &str, step: Step) {
+        self.of_certificates().insert(certificate.to_owned(), step);
+    }
+
+    pub(crate) fn take(&self, certificate: &str) -> Option<Step> {
+        self.of_certificates().remove(certificate)
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.steps().len()
     }
 
-    fn steps(&self) -> std::sync::MutexGuard<'_, VecDeque<Step>> {
-        self.0.lock().expect("no panic while the lock is held")
+    fn steps(&self) -> MutexGuard<'_, VecDeque<Step>> {
+        self.steps.lock().expect("no panic while the lock is held")
+    }
+
+    fn of_certificates(&self) -> MutexGuard<'_, HashMap<String, Step>> {
+        self.of_certificates.lock().expect("no panic while the lock is held")
     }
 }
 

@@ -1,5 +1,6 @@
 //! Generates an authority and a leaf certificate, valid or invalid on purpose.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -88,6 +89,34 @@ impl Tls {
         // The handshake fails for a client that requires HTTP/2.
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Self { ca_pem, config: Arc::new(config) }
+    }
+}
+
+/// The certificates of new connections.
+pub(crate) struct Certificates {
+    current: Option<Tls>,
+    next: VecDeque<Tls>,
+}
+
+impl Certificates {
+    pub(crate) fn new(current: Option<Tls>) -> Self {
+        Self { current, next: VecDeque::new() }
+    }
+
+    pub(crate) fn replace(&mut self, tls: Tls) {
+        if let Some(current) = &mut self.current {
+            *current = tls;
+        }
+    }
+
+    pub(crate) fn script(&mut self, tls: Tls) {
+        self.next.push_back(tls);
+    }
+
+    /// Returns the configuration of the next connection, or `None` for plain text.
+    pub(crate) fn next(&mut self) -> Option<Arc<ServerConfig>> {
+        let current = self.current.as_ref()?.config();
+        Some(self.next.pop_front().map_or(current, |scripted| scripted.config()))
     }
 }
 

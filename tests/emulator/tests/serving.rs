@@ -11,7 +11,7 @@ use std::time::Duration;
 use client::{CERTIFICATE, Call, ManualClock, call, connect, draft, read_answer, send, start};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
-use scm_emulator::{Emulator, Options, Quota, Reply, SAMPLE_PROJECT, Step, Then, Tls};
+use scm_emulator::{Account, Emulator, Options, Quota, Reply, SAMPLE_PROJECT, Step, Then, Tls};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
@@ -413,6 +413,46 @@ async fn a_certificates_step_applies_to_signed_requests() {
     assert_eq!(call(&emulator, &Call::save().with(other).sign()).await.status, 200);
     emulator.script(Step::Reply(Reply::new(503)));
     assert_eq!(call(&emulator, &Call::save().sign()).await.status, 503);
+}
+
+#[tokio::test]
+async fn a_scripted_step_of_a_certificate_is_used_once() {
+    let emulator = start().await;
+    emulator.script_for(CERTIFICATE, Step::Reply(Reply::new(503)));
+    let other = |call: &mut Call| call.target = call.target.replace(CERTIFICATE, "scs1481110651999");
+    assert_eq!(call(&emulator, &Call::save().with(other).sign()).await.status, 200);
+    assert_eq!(call(&emulator, &Call::save()).await.status, 401);
+    assert_eq!(call(&emulator, &Call::save().sign()).await.status, 503);
+    assert_eq!(call(&emulator, &Call::save().sign()).await.status, 200);
+    assert!(emulator.take_unused(CERTIFICATE).is_none());
+    emulator.script_for(CERTIFICATE, Step::Close);
+    assert!(matches!(emulator.take_unused(CERTIFICATE), Some(Step::Close)));
+    assert_eq!(call(&emulator, &Call::save().sign()).await.status, 200);
+    assert_eq!((emulator.take_journal().len(), emulator.journal().len()), (4, 0));
+}
+
+#[tokio::test]
+async fn accounts_can_be_replaced() {
+    let emulator = start().await;
+    let account = |secret_key: &str| Account { secret_key: secret_key.to_owned(), ..Account::sample() };
+    emulator.set_accounts(&[account("other")]);
+    assert_eq!(call(&emulator, &Call::save().sign()).await.status, 401);
+    emulator.set_accounts(&[Account::sample()]);
+    assert_eq!(call(&emulator, &Call::save().sign()).await.status, 200);
+}
+
+#[tokio::test]
+async fn new_connections_get_the_replaced_certificate() {
+    let [first, second, scripted] = std::array::from_fn(|_| Tls::generate());
+    let emulator = start_tls(&first).await;
+    let mut open = handshake(&emulator, &first).await.unwrap();
+    emulator.set_tls(second.clone());
+    emulator.script_tls(scripted.clone());
+    handshake(&emulator, &scripted).await.unwrap();
+    handshake(&emulator, &second).await.unwrap();
+    handshake(&emulator, &first).await.unwrap_err();
+    open.write_all(&Call::save().sign().bytes()).await.unwrap();
+    assert_eq!(read_answer(&mut open).await.unwrap().status, 200);
 }
 
 #[tokio::test]
