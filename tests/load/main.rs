@@ -5,5 +5,6 @@
 use scm_harness as harness;
 
 mod goodput;
+mod load_balancer;
 mod rolling_restart;
 mod soak;

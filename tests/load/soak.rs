@@ -20,6 +20,7 @@ use tonic_types::StatusExt as _;
 
 use crate::harness::{assert_status, client, folder::Folder, process::Process, sample, seen};
 
+#[allow(dead_code, reason = "shared with benches/soak")]
 mod faults;
 
 const PERMITS: usize = 16;
@@ -78,7 +79,7 @@ async fn a_minute_of_faults_leaks_nothing() {
     let mut process = Process::start(&emulator.endpoint(), &variables).await;
     process.read_log();
     let client = client(&process.address).await;
-    let faults = faults::all();
+    let faults = faults::all(faults::TIMED_OUT);
     let warm_up = script(&faults, 10, 10 * faults.len());
     let script = [warm_up, script(&faults, 100, STEPS)].concat();
     emulator.scripts(script.iter().map(|fault| fault.step.clone()));

@@ -82,10 +82,15 @@ impl Process {
 
     /// Copies all further lines to the suite's log only.
     pub fn read_log(&mut self) {
+        self.read_log_with(suite_log::add);
+    }
+
+    /// Calls a function with each further line.
+    pub fn read_log_with(&mut self, read: impl Fn(&str) + Send + 'static) {
         let mut lines = self.lines.take().unwrap();
         tokio::spawn(async move {
             while let Some(line) = lines.next_line().await.unwrap() {
-                suite_log::add(&line);
+                read(&line);
             }
         });
     }

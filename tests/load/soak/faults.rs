@@ -11,7 +11,7 @@ use scm_emulator::{
 use tonic::Code::{self, Aborted, DeadlineExceeded, FailedPrecondition, Internal, InvalidArgument, NotFound};
 
 /// The status of the call, or `None` if the call is retried or succeeds.
-type Outcome = Option<(Code, &'static str)>;
+pub type Outcome = Option<(Code, &'static str)>;
 
 /// A scripted fault.
 #[derive(Clone)]
@@ -27,16 +27,26 @@ const CHUNKED: &str = "Transfer-Encoding: chunked";
 
 const MALFORMED: Outcome = Some((Internal, "UPSTREAM_MALFORMED"));
 const TOO_LARGE: Outcome = Some((Internal, "UPSTREAM_TOO_LARGE"));
-const TIMED_OUT: Outcome = Some((DeadlineExceeded, "DEADLINE"));
-const RETRIED: Outcome = None;
+pub const TIMED_OUT: Outcome = Some((DeadlineExceeded, "DEADLINE"));
+pub const THROTTLED: Outcome = Some((Code::ResourceExhausted, "UPSTREAM_THROTTLED"));
+pub const REJECTED: Outcome = Some((Internal, "UPSTREAM_CREDENTIALS"));
+pub const RETRIED: Outcome = None;
 
 fn head(line: &str) -> String {
     format!("HTTP/1.1 200 OK\r\n{line}\r\n\r\n")
 }
 
-/// Returns all faults, without two of the same kind in a row.
-pub fn all() -> Vec<Fault> {
-    let kinds = [error_statuses(), lost(), bodies(), timeouts(), framing(), endless_bodies(), successes()];
+/// Returns all faults of SaveInfo, without two of the same kind in a row. A response that never ends has this outcome.
+pub fn all(hang: Outcome) -> Vec<Fault> {
+    mixed(&[error_statuses(), lost(), bodies(), timeouts(hang), framing(), endless_bodies(), successes()])
+}
+
+/// Returns the faults that have the same outcome with every method.
+pub fn of_any_method(hang: Outcome) -> Vec<Fault> {
+    mixed(&[error_statuses(), lost(), timeouts(hang), framing(), endless_bodies()])
+}
+
+fn mixed(kinds: &[Vec<Fault>]) -> Vec<Fault> {
     let max = kinds.iter().map(Vec::len).max().unwrap_or_default();
     (0..max).flat_map(|nth| kinds.iter().filter_map(move |kind| kind.get(nth).cloned())).collect()
 }
@@ -46,17 +56,20 @@ fn faults(outcomes: impl IntoIterator<Item = (Step, Outcome)>) -> Vec<Fault> {
 }
 
 fn error_statuses() -> Vec<Fault> {
-    let error = |status, code| Step::Reply(Reply::json(status, &format!(r#"{{"error_code":"{code}"}}"#)));
+    let reply = |status, code| Reply::json(status, &format!(r#"{{"error_code":"{code}"}}"#));
+    let error = |status, code| Step::Reply(reply(status, code));
+    let retry_after = Step::Reply(reply(429, "APIG.0308").header("Retry-After", "1"));
     faults([
         (error(400, "SCM.0010"), Some((FailedPrecondition, "CERTIFICATE_STATE"))),
-        (error(401, "APIG.0301"), Some((Internal, "UPSTREAM_CREDENTIALS"))),
+        (error(401, "APIG.0301"), REJECTED),
         (error(403, "SCM.0003"), Some((Code::PermissionDenied, "CERTIFICATE_NOT_OWNED"))),
         (error(404, "SCM.0008"), Some((NotFound, "CERTIFICATE_NOT_FOUND"))),
         (error(405, "-"), Some((Internal, "UPSTREAM_CONFIGURATION"))),
         (error(408, "-"), RETRIED),
         (error(409, "-"), Some((Aborted, "UPSTREAM_CONFLICT"))),
         (error(413, "-"), Some((InvalidArgument, "INVALID_REQUEST"))),
-        (error(429, "APIG.0308"), Some((Code::ResourceExhausted, "UPSTREAM_THROTTLED"))),
+        (error(429, "APIG.0308"), THROTTLED),
+        (retry_after, THROTTLED),
         (error(500, "-"), Some((Internal, "UPSTREAM_ERROR"))),
         (error(502, "-"), RETRIED),
         (error(503, "APIG.0613"), RETRIED),
@@ -103,7 +116,7 @@ fn bodies() -> Vec<Fault> {
     )
 }
 
-fn timeouts() -> Vec<Fault> {
+fn timeouts(outcome: Outcome) -> Vec<Fault> {
     let hang = |bytes: String| RawThen(bytes.into(), Then::Hang);
     let drip =
         |head: String, bytes: &str| Drip { head: head.into(), bytes: bytes.into(), every: Duration::from_secs(1) };
@@ -117,7 +130,7 @@ fn timeouts() -> Vec<Fault> {
             drip(head("Content-Length: 26"), SUCCESS),
             endless(String::new(), &"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n".repeat(100)),
         ]
-        .map(|step| (step, TIMED_OUT)),
+        .map(|step| (step, outcome)),
     )
 }
 
