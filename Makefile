@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help quickstart emulator test interleavings lint format doc secrets proto proto-release instructions instructions-write rig \
-  rig-write bench scaling conformance dependencies deploy pictures pictures-write clients programs programs-write fuzz ci
+  rig-write bench scaling soak conformance dependencies deploy pictures pictures-write clients programs programs-write fuzz ci
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 20
@@ -55,6 +55,9 @@ bench: ## time the pure parts of a call, and count their allocations
 
 scaling: ## measure how several gateways share a quota (8 minutes)
 	cargo bench --bench scaling
+
+soak: ## run two instances at half capacity for 30 minutes, with faults, rotations and restarts; shorter: SOAK_MINUTES=3 make soak
+	cargo bench --profile dev --bench soak
 
 conformance: ## run the RFC 9113 suite against the real binary
 	tests/conformance.sh
