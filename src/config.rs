@@ -41,7 +41,7 @@ pub use files::CaFile;
 pub use listen::{IdentitySource, Listen, XfccElements};
 pub use projects::{Project, Projects};
 pub use reader::{Problem, Problems, Setting, Settings};
-pub use server::{CALL_OVERHEAD, Connections, MemoryQuota, Server};
+pub use server::{CALL_OVERHEAD, Connections, IDLE_CONNECTION, MemoryQuota, Server};
 pub use telemetry::{Batch, Otlp, OtlpProtocol, OtlpTls, Sampler, Telemetry, Temporality};
 pub use tls::{Tls, TlsFiles, TlsMaterial, expiry};
 
@@ -239,9 +239,23 @@ fn upstream(section: &mut Section<'_>) -> (Upstream, projects::ProjectDefaults) 
         proxy: section.optional_redacted("proxy", endpoint::proxy_shown, endpoint::proxy),
         metadata_endpoint: section.optional("metadata_endpoint", endpoint::metadata),
     };
+    warn_of_timeouts(section, &upstream);
     let endpoint = endpoint::read(section).unwrap_or_else(|| endpoint::default(section));
     let agency = section.origin("metadata_endpoint").is_some();
     (upstream, projects::ProjectDefaults { endpoint, agency })
+}
+
+/// Warns of an attempt timeout that makes another timeout or itself ineffective.
+fn warn_of_timeouts(section: &mut Section<'_>, upstream: &Upstream) {
+    let attempt_timeout = upstream.retry.attempt_timeout;
+    if section.origin("attempt_timeout").is_none() {
+        return;
+    }
+    if attempt_timeout >= upstream.timeout {
+        section.warning("attempt_timeout", "is not less than timeout, so a hanging attempt is not retried");
+    } else if attempt_timeout <= upstream.connect_timeout {
+        section.warning("attempt_timeout", "is not more than connect_timeout, which has no effect then");
+    }
 }
 
 /// Rejects a remote proxy for `http://` endpoints, because the proxy would see the security token and all data.

@@ -42,6 +42,9 @@ pub struct Server {
     pub connections: Connections,
 }
 
+/// What an idle connection counts in `connection_memory_quota`.
+pub const IDLE_CONNECTION: usize = 24 * KIB as usize;
+
 /// The bytes that a call is charged from its first byte until its response is being written, in addition to the bytes
 /// of its request: a stream, a task and a response.
 pub const CALL_OVERHEAD: usize = 16 * 1024;
@@ -225,11 +228,7 @@ fn connections(section: &mut Section<'_>, memory_quota: usize, counts: ShareCoun
     Connections {
         max,
         max_per_caller: limit_of_one(section, "max_connections_per_caller", max, counts.callers == 1),
-        memory_quota: section.take(
-            "connection_memory_quota",
-            &in_mib(default_connection_memory(max, memory_quota)),
-            values::size(MIB..=64 * GIB),
-        ),
+        memory_quota: connection_memory_quota(section, max, memory_quota),
         max_age: section.take("max_connection_age", "15m", values::duration(secs(1)..=secs(86_400))),
         handshake_timeout: section.take("handshake_timeout", "10s", values::duration(millis(10)..=secs(60))),
         max_concurrent_streams: section.take("max_concurrent_streams", "100", values::integer(1..=10_000)),
@@ -245,6 +244,15 @@ fn connections(section: &mut Section<'_>, memory_quota: usize, counts: ShareCoun
         keep_alive_interval: section.take("keep_alive_interval", "60s", values::duration(secs(1)..=secs(7200))),
         keep_alive_timeout: section.take("keep_alive_timeout", "20s", values::duration(secs(1)..=secs(300))),
     }
+}
+
+fn connection_memory_quota(section: &mut Section<'_>, max_connections: usize, memory_quota: usize) -> usize {
+    let default = in_mib(default_connection_memory(max_connections, memory_quota));
+    let quota = section.take("connection_memory_quota", &default, values::size(MIB..=64 * GIB));
+    if quota < max_connections.saturating_mul(IDLE_CONNECTION) {
+        section.warning("connection_memory_quota", "is not enough for max_connections, so idle ones will be closed");
+    }
+    quota
 }
 
 /// Returns the default of `connection_memory_quota`: enough for the buffers of all connections, and for unread responses.

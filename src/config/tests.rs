@@ -529,3 +529,17 @@ fn the_admin_address_is_read_alone() {
         read(&variables(&[("SCM_GATEWAY__ADMIN__LISTEN", "x")])).expect_err("the configuration is invalid").to_string();
     assert!(problems.starts_with("SCM_GATEWAY__ADMIN__LISTEN: expects"), "{problems}");
 }
+
+#[test]
+fn attempt_timeouts_without_effect_cause_a_warning() {
+    for (text, warning) in [
+        ("attempt_timeout = \"10s\"", Some("is not less than timeout, so a hanging attempt is not retried")),
+        ("attempt_timeout = \"3s\"", Some("is not more than connect_timeout, which has no effect then")),
+        ("attempt_timeout = \"4s\"", None),
+        ("timeout = \"2s\"", None),
+    ] {
+        let config = valid(&format!("[upstream]\n{text}"), &with_credentials(&[]));
+        let expected = warning.map(|warning| format!("upstream.attempt_timeout: {warning}"));
+        assert_eq!(config.warnings, Vec::from_iter(expected), "{text}");
+    }
+}

@@ -77,6 +77,9 @@ fn a_single_caller_or_project_may_use_the_whole_limit() {
     );
     assert_eq!(config.server.memory_quota.per_caller, 1 << 20);
     assert_eq!((config.server.max_in_flight_per_project, config.server.lame_duck), (65, secs(10)));
+    let warning = "server.connection_memory_quota: is not enough for max_connections, so idle ones will be closed";
+    let few = valid("[server]\nconnection_memory_quota = \"10MiB\"", &with_credentials(&[]));
+    assert_eq!(few.warnings, [warning]);
     assert_eq!(
         config.warnings,
         [

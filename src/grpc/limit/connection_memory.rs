@@ -21,10 +21,10 @@ use opentelemetry::{
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::{clock, config::CALL_OVERHEAD};
-
-/// The bytes of a connection without streams.
-const CONNECTION: usize = 24 * KIB as usize;
+use crate::{
+    clock,
+    config::{CALL_OVERHEAD, IDLE_CONNECTION},
+};
 
 /// The bytes that h2 keeps for each of the streams that were open at the same time, until the connection closes.
 const RETAINED: usize = 2 * KIB as usize;
@@ -154,7 +154,7 @@ impl ConnectionMemory {
             closing,
         });
         self.0.lock().push(Arc::downgrade(&account));
-        account.charge(CONNECTION);
+        account.charge(IDLE_CONNECTION);
         account
     }
 }

@@ -7,7 +7,7 @@ use opentelemetry_sdk::metrics::SdkMeterProvider;
 use tokio::time::advance;
 use tokio_util::sync::CancellationToken;
 
-use super::{Account, CONNECTION, ConnectionMemory, Eviction, RETAINED, STREAM, UNREAD_BODY};
+use super::{Account, ConnectionMemory, Eviction, IDLE_CONNECTION, RETAINED, STREAM, UNREAD_BODY};
 
 const MIB: usize = 1024 * 1024;
 
@@ -108,10 +108,10 @@ async fn closed_connections_return_their_memory() {
     account.open_stream(false);
     account.charge(UNREAD_BODY);
     account.add_unsent(MIB);
-    assert_eq!(memory.0.used_by_open(), CONNECTION + 2 * (RETAINED + STREAM) + UNREAD_BODY + MIB);
+    assert_eq!(memory.0.used_by_open(), IDLE_CONNECTION + 2 * (RETAINED + STREAM) + UNREAD_BODY + MIB);
     account.remove_unsent(MIB);
     account.release(UNREAD_BODY);
-    assert_eq!(memory.0.used_by_open(), CONNECTION + 2 * (RETAINED + STREAM));
+    assert_eq!(memory.0.used_by_open(), IDLE_CONNECTION + 2 * (RETAINED + STREAM));
     account.evict(Eviction::Stalled);
     assert_eq!(memory.0.used_by_open(), 0, "its connection is about to close");
     drop(account);
