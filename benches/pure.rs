@@ -68,7 +68,7 @@ fn main() {
     let encoded = Bytes::from(sample().encode_to_vec());
     part(c, "decode request", 14, || encoded.clone(), |bytes| SaveInfoRequest::decode(bytes).unwrap());
     part(c, "validate", 1, sample, |request| check(request).unwrap());
-    part(c, "validate with a CSR", 8, with_csr, |request| check(request).unwrap());
+    part(c, "validate with a CSR", 16, with_csr, |request| check(request).unwrap());
 
     let checked = check(sample()).unwrap();
     part(c, "path and JSON body", 3, || (), |()| translate::<SaveInfo>(&checked));
