@@ -142,7 +142,9 @@ impl Upstream {
         loop {
             let now = self.clock.now();
             project.clock_skew.check_for_jump(now, clock::monotonic(), || project.credentials.reverify());
-            let permit = project.credentials.permit(options.deadline).await.map_err(|error| retry.give_up(error))?;
+            let on_wait = || breaker.start_attempt(clock::monotonic(), None); // SCM does not answer the other request
+            let permit = project.credentials.permit(options.deadline, on_wait).await;
+            let permit = permit.map_err(|error| retry.give_up(error)).inspect_err(|error| breaker.end_wait(error))?;
             // A cooldown may have started during the wait. The failure of a previous attempt says more than the cooldown.
             project.try_send().map_err(|throttled| retry.previous_or(throttled))?;
             let number = retry.start_attempt();

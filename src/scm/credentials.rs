@@ -61,10 +61,14 @@ impl LiveCredentials {
         live
     }
 
-    /// Waits for credentials and a permit until the deadline.
-    pub(super) async fn permit(&self, deadline: Instant) -> Result<SigningPermit, Error> {
+    /// Waits for credentials and a permit until the deadline. Calls `on_wait` if it has to wait for the response to another
+    /// request.
+    pub(super) async fn permit(&self, deadline: Instant, on_wait: impl FnOnce()) -> Result<SigningPermit, Error> {
         if let Some(permit) = self.try_acquire(deadline)? {
             return Ok(permit);
+        }
+        if !self.lock().is_empty() {
+            on_wait();
         }
         timeout_at(deadline, self.acquire(deadline)).await.unwrap_or_else(|_| Err(self.waited()))
     }

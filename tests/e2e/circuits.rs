@@ -92,6 +92,19 @@ async fn hangs_open_the_circuit_though_callers_wait_for_less_than_the_timeouts()
     }
 }
 
+/// Of an unverified access key, one request hangs. The other calls wait for its response.
+#[tokio::test]
+async fn a_hang_opens_the_circuit_before_the_first_response() {
+    let emulator = emulator().await;
+    let gateway = Gateway::of(&emulator).await;
+    emulator.scripts((0..7).map(|_| Step::Hang));
+    for _ in 0..8 {
+        give_up(&gateway, true).await;
+    }
+    assert_status(&until_open(&gateway).await, Code::Unavailable, "CIRCUIT_OPEN", None);
+    assert_eq!(emulator.attempts(), 1);
+}
+
 /// One call hangs after the other, and SCM answers other calls meanwhile.
 #[tokio::test]
 async fn slow_calls_do_not_open_the_circuit_while_scm_answers_others() {

@@ -92,7 +92,7 @@ impl Upstream {
                 let exchange = Box::pin(exchange.run(request));
                 let mut exchange = match &attempt.hand_over {
                     Some(hand_over) => {
-                        let limit = attempt.started + self.timeout;
+                        let limit = self.limit(attempt);
                         Either::Left(Detachable::spawn(exchange, attempt, hand_over.clone(), &write_started, limit))
                     }
                     None => Either::Right(exchange),
@@ -118,6 +118,15 @@ impl Upstream {
         };
         span.end(&result);
         result
+    }
+
+    /// Returns until when the response is awaited whose outcome matters beyond the call.
+    fn limit(&self, attempt: &Attempt<'_>) -> Instant {
+        if attempt.request.method.idempotent {
+            (attempt.started + self.retry.attempt_timeout.min(self.timeout)).max(attempt.options.deadline)
+        } else {
+            attempt.started + self.timeout
+        }
     }
 
     /// Runs `response` until the gateway aborts the calls in flight.

@@ -202,18 +202,25 @@ impl BreakerPermit<'_> {
         self.probe
     }
 
-    /// Records the start of an attempt, whose outcome may be handed over.
+    /// Records the start of an attempt, whose outcome may be handed over, or of the wait for one.
     pub(super) fn start_attempt(&mut self, now: Instant, hand_over: Option<HandOver>) {
         self.attempt = AttemptTime::Pending(now);
         self.hand_over = hand_over;
+    }
+
+    /// Records that the wait for an attempt has failed.
+    pub(super) fn end_wait(&mut self, error: &Error) {
+        if error.reason != Reason::Deadline {
+            self.attempt = AttemptTime::Irrelevant;
+        }
     }
 
     /// Records the result of the attempt.
     pub(super) fn end_attempt<R>(&mut self, result: &Result<R, Error>) {
         match Outcome::of(result) {
             Outcome::Ignored => {
-                if !matches!(result, Err(Error { reason: Reason::Deadline, .. })) {
-                    self.attempt = AttemptTime::Irrelevant;
+                if let Err(error) = result {
+                    self.end_wait(error);
                 }
             }
             outcome => {

@@ -46,7 +46,7 @@ async fn signers(live: &LiveCredentials, count: usize) -> Vec<String> {
 
 /// Returns a permit if one is free at once.
 async fn try_acquire(live: &LiveCredentials) -> Result<SigningPermit, Reason> {
-    live.permit(monotonic()).await.map_err(|error| error.reason)
+    live.permit(monotonic(), || {}).await.map_err(|error| error.reason)
 }
 
 async fn attempt(live: &LiveCredentials, outcome: AuthOutcome) {
@@ -57,7 +57,7 @@ async fn attempt(live: &LiveCredentials, outcome: AuthOutcome) {
 async fn unverified_credentials_have_one_request_in_flight() {
     let live = live(Some(credentials()));
     let first = try_acquire(&live).await.unwrap();
-    let error = live.permit(monotonic()).await.unwrap_err();
+    let error = live.permit(monotonic(), || {}).await.unwrap_err();
     assert_eq!(
         (error.reason, error.cause),
         (Reason::Deadline, Some("waiting for credential verification")),
@@ -140,7 +140,7 @@ async fn calls_wait_for_the_trial_if_the_current_credentials_are_suspended() {
     assert_eq!(try_acquire(&live).await.unwrap_err(), Reason::Deadline);
     let waiting = {
         let live = live.clone();
-        tokio::spawn(async move { live.permit(monotonic() + Duration::from_secs(10)).await.unwrap() })
+        tokio::spawn(async move { live.permit(monotonic() + Duration::from_secs(10), || {}).await.unwrap() })
     };
     tokio::task::yield_now().await;
     trial.record(AuthOutcome::Accepted);
@@ -311,7 +311,8 @@ async fn waiting_calls_do_not_lock_the_access_key() {
     let calls = (0..500).map(|_| {
         let live = live.clone();
         tokio::spawn(async move {
-            let permit = live.permit(monotonic() + Duration::from_secs(10)).await.map_err(|error| error.reason)?;
+            let permit =
+                live.permit(monotonic() + Duration::from_secs(10), || {}).await.map_err(|error| error.reason)?;
             tokio::time::sleep(Duration::from_millis(50)).await;
             permit.record(AuthOutcome::Rejected);
             Ok::<(), Reason>(())
@@ -335,7 +336,7 @@ async fn no_call_waits_beyond_its_deadline() {
         .map(|millis| {
             let (live, deadline) = (live.clone(), monotonic() + Duration::from_millis(millis));
             tokio::spawn(async move {
-                let error = live.permit(deadline).await.unwrap_err();
+                let error = live.permit(deadline, || {}).await.unwrap_err();
                 assert_eq!(error.reason, Reason::Deadline);
                 assert!(monotonic() - deadline <= Duration::from_millis(1));
             })
@@ -378,13 +379,13 @@ async fn a_clock_jump_under_load_suspends_nothing() {
 async fn calls_wait_for_credentials_and_then_for_a_permit() {
     let live = Arc::new(live(None));
     assert!(!live.is_usable());
-    let error = live.permit(monotonic()).await.unwrap_err();
+    let error = live.permit(monotonic(), || {}).await.unwrap_err();
     assert_eq!((error.reason, error.cause), (Reason::UpstreamCredentials, Some("no credentials")), "deadline exceeded");
     let calls: Vec<_> = (0..100)
         .map(|_| {
             let live = live.clone();
             tokio::spawn(async move {
-                let permit = live.permit(monotonic() + Duration::from_secs(10)).await.unwrap();
+                let permit = live.permit(monotonic() + Duration::from_secs(10), || {}).await.unwrap();
                 assert_eq!(permit.credentials().access_key, "AK");
                 permit.record(AuthOutcome::Accepted);
             })
