@@ -12,7 +12,7 @@ use crate::{
         Gateway, assert_status, client, environment,
         metadata_service::{MetadataService, TOKEN},
         process::Process,
-        sample,
+        sample, until,
     },
     reload::{access_key_used, account, reloaded},
 };
@@ -51,13 +51,7 @@ const EXPIRY: &str = "scm_gateway_credentials_time_to_expiry_seconds{";
 
 /// Waits until the time to expiry of the credentials meets `condition`.
 async fn wait_for_time_to_expiry(gateway: &Gateway, condition: fn(f64) -> bool) {
-    for _ in 0..1000 {
-        if condition(gateway.metric(EXPIRY).await) {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("the credentials expire in {} s", gateway.metric::<f64>(EXPIRY).await);
+    until("another time to expiry", || async { condition(gateway.metric(EXPIRY).await) }).await;
 }
 
 #[tokio::test]
