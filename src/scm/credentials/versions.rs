@@ -2,7 +2,7 @@
 //!
 //! One call at a time tries the pending credentials. All others use the current ones until SCM accepts the pending ones.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use tokio::{sync::futures::Notified, time::Instant};
 
@@ -191,18 +191,15 @@ impl Pending {
     }
 
     fn is_suspended(&self, now: Instant) -> bool {
-        self.remaining(now).is_some() || self.version.guard.is_suspended(now)
+        self.is_backing_off(now) || self.version.guard.is_suspended(now)
     }
 
     fn is_usable(&self, now: Instant) -> bool {
-        self.remaining(now).is_none() && self.version.guard.is_usable(now)
+        !self.is_backing_off(now) && self.version.guard.is_usable(now)
     }
 
-    /// Returns how long the rejected credentials are not tried.
-    fn remaining(&self, now: Instant) -> Option<Duration> {
-        match self.state {
-            State::RejectedUntil(until) => until.checked_duration_since(now).filter(|wait| !wait.is_zero()),
-            State::Untried | State::InTrial => None,
-        }
+    /// Returns whether the next trial waits, because SCM has rejected the credentials.
+    fn is_backing_off(&self, now: Instant) -> bool {
+        matches!(self.state, State::RejectedUntil(until) if now < until)
     }
 }
