@@ -1,9 +1,9 @@
-//! Generates the Rust that binds `proto/` to the REST side, from the standard annotations alone.
+//! Generates the Rust that binds `proto/` to the REST side, from the annotations alone.
 //!
-//! `protox` compiles the proto without `protoc`. `build/annotations.rs` reads the annotations and stops the build with a
-//! sentence at what they cannot express. `tonic-prost-build` generates the messages and the tonic service,
-//! `build/codegen.rs` everything else. Each output goes to the module that owns it, so that generated code adds no import
-//! cycle.
+//! `protox` compiles the protos without `protoc`. `build/annotations.rs` and `build/options.rs` read the annotations and
+//! stop the build with a sentence at what they cannot express. `tonic-prost-build` generates the messages and the tonic
+//! services, the other files of `build/` everything else. Each output goes to the module that owns it, so that generated
+//! code adds no import cycle.
 
 use std::{
     env,
@@ -16,18 +16,28 @@ use prost_reflect::DescriptorPool;
 
 #[path = "build/annotations.rs"]
 mod annotations;
-#[path = "build/codegen.rs"]
-mod codegen;
+#[path = "build/checks.rs"]
+mod checks;
+#[path = "build/messages.rs"]
+mod messages;
+#[path = "build/methods.rs"]
+mod methods;
+#[path = "build/options.rs"]
+mod options;
+#[path = "build/rust.rs"]
+mod rust;
 
 const ROOT: &str = "proto";
-const FILE: &str = "huaweicloud/scm/v1/certificate_service.proto";
 const PACKAGE: &str = "huaweicloud.scm.v1";
 
-/// Messages with field rules that annotations cannot express. Their `Check` is written by hand in `src/validate`.
-const CUSTOM_CHECKS: &[&str] = &["CertificateInfo"];
+/// The directory of the package. Each `.proto` file in it is compiled.
+const DIRECTORY: &str = "huaweicloud/scm/v1";
 
-/// Replies whose JSON differs from the proto, and the type that reads that JSON.
-const WIRE_TYPES: &[(&str, &str)] = &[("ReadInfoResponse", "crate::scm::api::wire::ReadInfoWire")];
+/// Messages with rules that annotations cannot express, and the function in `src/validate/custom.rs` that checks them.
+const CUSTOM_CHECKS: &[(&str, &str)] = &[("CertificateInfo", "certificate_info")];
+
+/// Replies whose JSON differs from the proto. `src/scm/api/wire.rs` reads them.
+const CUSTOM_REPLIES: &[&str] = &["ReadInfoResponse"];
 
 #[allow(clippy::disallowed_methods, reason = "cargo passes settings to build scripts in the environment")]
 fn main() -> Result<(), Box<dyn Error>> {
@@ -36,15 +46,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(env::var("OUT_DIR")?);
 
     let mut compiler = protox::Compiler::new([ROOT])?;
-    compiler.include_imports(true).open_files([FILE])?;
+    compiler.include_imports(true).open_files(files()?)?;
     // The encoded set keeps extensions, the typed one drops them.
-    let encoded = compiler.encode_file_descriptor_set();
-    fs::write(out.join("descriptor_set.bin"), &encoded)?;
-    let api = annotations::read(&DescriptorPool::decode(encoded.as_slice())?, PACKAGE)?;
+    fs::write(out.join("descriptor_set.bin"), compiler.encode_file_descriptor_set())?;
+    let with_source = compiler.include_source_info(true).encode_file_descriptor_set();
+    let api = annotations::read(&DescriptorPool::decode(with_source.as_slice())?, PACKAGE)?;
 
     let mut own = compiler.file_descriptor_set();
     own.file.retain(|f| f.package() == PACKAGE); // otherwise Google's types are generated too
-    codegen::json_attributes(tonic_prost_build::configure(), &api)
+    tonic_prost_build::configure()
         .build_client(false)
         .build_server(false)
         .skip_debug(["."])
@@ -54,11 +64,23 @@ fn main() -> Result<(), Box<dyn Error>> {
         .extern_path(format!(".{PACKAGE}"), "crate::proto")
         .out_dir(subdirectory(&out, "grpc")?)
         .compile_fds(own)?;
-    fs::write(out.join("messages.rs"), codegen::messages(&api)?)?;
-    fs::write(out.join("checks.rs"), codegen::checks(&api, CUSTOM_CHECKS)?)?;
-    fs::write(out.join("methods.rs"), codegen::methods(&api, WIRE_TYPES)?)?;
-    fs::write(out.join("service.rs"), codegen::service(&api)?)?;
+    fs::write(out.join("messages.rs"), messages::debug_and_drop(&api)? + &methods::list(&api)?)?;
+    fs::write(out.join("json.rs"), messages::json(&api, CUSTOM_REPLIES)?)?;
+    fs::write(out.join("checks.rs"), checks::generate(&api, CUSTOM_CHECKS)?)?;
+    fs::write(out.join("methods.rs"), methods::rest(&api)?)?;
+    fs::write(out.join("services.rs"), methods::services(&api)?)?;
+    fs::write(out.join("routes.rs"), methods::routes(&api)?)?;
     Ok(())
+}
+
+/// Returns the files of the package, sorted, as paths below the root.
+fn files() -> std::io::Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(Path::new(ROOT).join(DIRECTORY))?.collect::<Result<Vec<_>, _>>()?;
+    let names = entries.iter().map(|entry| Path::new(DIRECTORY).join(entry.file_name()));
+    let mut files: Vec<_> =
+        names.filter(|path| path.extension().is_some_and(|extension| extension == "proto")).collect();
+    files.sort_unstable();
+    Ok(files)
 }
 
 fn subdirectory(parent: &Path, name: &str) -> std::io::Result<PathBuf> {

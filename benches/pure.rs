@@ -80,7 +80,7 @@ fn main() {
         ("x-sdk-date", "20220809T040506Z"),
         ("x-project-id", "5a9b2cd9d2f8471d84e3ac2ac3d0a2c5"),
     ];
-    let parts = Parts { method: "POST", path: PATH, query: &[], headers: &headers, body: &body };
+    let parts = Parts { method: "POST", path: PATH, query: "", headers: &headers, body: &body };
     part(c, "sign", 5, || (), |()| sign(&parts, "20220809T040506Z", "EXAMPLEAK", "EXAMPLESK"));
 
     let raw = RawReply {

@@ -7,17 +7,40 @@ use prost_reflect::{
     ServiceDescriptor, Value,
 };
 
-/// The field of a response with the vendor's acknowledgement, which must be `success`.
-pub(crate) const ACKNOWLEDGEMENT: &str = "request_info";
+use crate::options::{FieldRules, MethodRules};
+
+/// The request field that selects the project, and with it the credentials.
+const PROJECT_ID: &str = "project_id";
 
 /// Keywords that Rust does not allow as raw identifiers.
 const RESERVED_NAMES: [&str; 4] = ["self", "Self", "super", "crate"];
 
+/// The keys of an error body. A reply that used one of them would be taken for an error.
+const ERROR_KEYS: [&str; 6] = ["error_code", "errorCode", "error_msg", "errorMsg", "error", "code"];
+
+/// The field number of `json_name` in `FieldDescriptorProto`, for the locations of the source.
+const JSON_NAME: i32 = 10;
+
 /// The parts of the package that code is generated for.
 pub(crate) struct Api {
-    pub(crate) service: ServiceDescriptor,
-    pub(crate) messages: Vec<MessageDescriptor>,
+    pub(crate) services: Vec<ServiceDescriptor>,
+    pub(crate) messages: Vec<Message>,
     pub(crate) methods: Vec<RestBinding>,
+}
+
+/// A message.
+pub(crate) struct Message {
+    pub(crate) descriptor: MessageDescriptor,
+    pub(crate) fields: Vec<Field>,
+}
+
+/// A field, with its key in JSON and query.
+pub(crate) struct Field {
+    pub(crate) descriptor: FieldDescriptor,
+    pub(crate) key: String,
+    pub(crate) rules: FieldRules,
+    /// Whether the field is a secret, which is wiped.
+    pub(crate) secret: bool,
 }
 
 /// The annotations of an RPC.
@@ -26,78 +49,197 @@ pub(crate) struct RestBinding {
     /// The HTTP method, upper case.
     pub(crate) verb: String,
     pub(crate) template: String,
-    pub(crate) body: Option<String>,
+    pub(crate) body: Body,
+    /// The field of the reply that the whole response is.
+    pub(crate) response_body: Option<String>,
     pub(crate) idempotent: bool,
+    pub(crate) read_only: bool,
+    pub(crate) rules: MethodRules,
 }
 
-/// Reads the only service of a package, and its messages.
+/// What is sent as the body.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Body {
+    None,
+    /// A message or a list.
+    Field(String),
+    /// All fields that are not bound otherwise.
+    All,
+}
+
+/// Where a field of a request goes.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    Path,
+    Query,
+    Body,
+    Nowhere,
+}
+
+/// Reads the services of a package, and its messages.
 pub(crate) fn read(pool: &DescriptorPool, package: &str) -> Result<Api, String> {
-    let mut services = pool.services().filter(|service| service.package_name() == package);
-    let (Some(service), None) = (services.next(), services.next()) else {
-        return Err(format!("{package}: has to have exactly one service"));
-    };
-    let messages: Vec<_> = pool.all_messages().filter(|message| message.package_name() == package).collect();
-    messages.iter().try_for_each(check_message)?;
-    let methods = service.methods().map(|method| RestBinding::read(pool, method)).collect::<Result<Vec<_>, _>>()?;
-    match methods.iter().find(|m| messages.iter().any(|message| message.name() == m.method.name())) {
-        Some(binding) => Err(format!("{}: the RPC has the same name as a message", binding.rpc())),
-        None => Ok(Api { service, messages, methods }),
+    let services: Vec<_> = pool.services().filter(|service| service.package_name() == package).collect();
+    if services.is_empty() {
+        return Err(format!("{package}: has no service"));
+    }
+    let descriptors = pool.all_messages().filter(|message| message.package_name() == package);
+    let messages = descriptors.map(Message::read).collect::<Result<Vec<_>, _>>()?;
+    let methods = services.iter().flat_map(ServiceDescriptor::methods);
+    let api = Api { methods: methods.map(RestBinding::read).collect::<Result<Vec<_>, _>>()?, services, messages };
+    api.methods.iter().try_for_each(|binding| match binding.problem(&api) {
+        Some(problem) => Err(format!("{}: {problem}", binding.rpc())),
+        None => Ok(()),
+    })?;
+    Ok(api)
+}
+
+impl Api {
+    /// Returns a message of the package.
+    pub(crate) fn message(&self, descriptor: &MessageDescriptor) -> Option<&Message> {
+        self.messages.iter().find(|message| message.descriptor == *descriptor)
+    }
+
+    /// Returns the RPCs with this request.
+    pub(crate) fn methods_with_input<'a>(&'a self, message: &'a Message) -> impl Iterator<Item = &'a RestBinding> {
+        self.methods.iter().filter(|binding| binding.method.input() == message.descriptor)
+    }
+
+    /// Returns the messages and every message inside them, each once, in the order of the proto.
+    pub(crate) fn reachable(&self, roots: impl Iterator<Item = MessageDescriptor>) -> Vec<&Message> {
+        let mut open: Vec<_> = roots.collect();
+        let mut found: Vec<MessageDescriptor> = Vec::new();
+        while let Some(message) = open.pop() {
+            if !found.contains(&message) {
+                open.extend(message.fields().filter_map(|field| field.kind().as_message().cloned()));
+                found.push(message);
+            }
+        }
+        self.messages.iter().filter(|message| found.contains(&message.descriptor)).collect()
     }
 }
 
-/// Rejects messages without an obvious JSON form.
-fn check_message(message: &MessageDescriptor) -> Result<(), String> {
-    let name = message.name();
-    if name.to_upper_camel_case() != name {
-        return Err(format!("{}: prost names it {}: use that", message.full_name(), name.to_upper_camel_case()));
+impl Message {
+    /// Reads a message. Rejects one without an obvious JSON form.
+    fn read(descriptor: MessageDescriptor) -> Result<Self, String> {
+        let name = descriptor.name();
+        if name.to_upper_camel_case() != name {
+            let name = name.to_upper_camel_case();
+            return Err(format!("{}: prost names it {name}: use that", descriptor.full_name()));
+        }
+        if descriptor.parent_message().is_some() {
+            return Err(format!("{}: nested messages and maps are not supported", descriptor.full_name()));
+        }
+        if contains(&descriptor, &descriptor, &mut Vec::new()) {
+            return Err(format!("{}: a message that contains itself is not supported", descriptor.full_name()));
+        }
+        let fields = descriptor.fields().map(Field::read).collect::<Result<Vec<_>, _>>()?;
+        let keys = |field: &Field| [std::slice::from_ref(&field.key), &field.rules.json_aliases].concat();
+        let mut keys: Vec<_> = fields.iter().flat_map(keys).collect();
+        keys.sort_unstable();
+        match keys.windows(2).find(|pair| pair[0] == pair[1]) {
+            Some(pair) => Err(format!("{}: the JSON key {} is there twice", descriptor.full_name(), pair[0])),
+            None => Ok(Self { descriptor, fields }),
+        }
     }
-    if message.parent_message().is_some() {
-        return Err(format!("{}: nested messages and maps are not supported", message.full_name()));
+
+    pub(crate) fn name(&self) -> &str {
+        self.descriptor.name()
     }
-    message.fields().try_for_each(|field| match unsupported(&field, message.package_name()) {
-        Some(problem) => Err(format!("{}: {problem}", field.full_name())),
-        None => Ok(()),
+
+    /// Returns the field of this name.
+    pub(crate) fn field(&self, name: &str) -> Option<&Field> {
+        self.fields.iter().find(|field| field.name() == name)
+    }
+}
+
+/// Returns whether `target` is inside `message`, at any depth.
+fn contains(message: &MessageDescriptor, target: &MessageDescriptor, seen: &mut Vec<MessageDescriptor>) -> bool {
+    message.fields().filter_map(|field| field.kind().as_message().cloned()).any(|inner| {
+        let is_new = !seen.contains(&inner);
+        seen.push(inner.clone());
+        inner == *target || (is_new && contains(&inner, target, seen))
     })
+}
+
+impl Field {
+    fn read(descriptor: FieldDescriptor) -> Result<Self, String> {
+        let field = FieldRules::read(&descriptor).and_then(|rules| {
+            let secret = descriptor.options().get_field_by_name("debug_redact").and_then(|value| value.as_bool());
+            let secret = secret.unwrap_or_default();
+            match unsupported(&descriptor, secret) {
+                Some(problem) => Err(problem.to_owned()),
+                None => Ok(Self { key: json_key(&descriptor), descriptor: descriptor.clone(), rules, secret }),
+            }
+        });
+        field.map_err(|problem| format!("{}: {problem}", descriptor.full_name()))
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        self.descriptor.name()
+    }
+
+    pub(crate) fn kind(&self) -> Kind {
+        self.descriptor.kind()
+    }
+
+    /// Returns whether the field is not a list.
+    pub(crate) fn is_single(&self) -> bool {
+        is_single(&self.descriptor)
+    }
+
+    /// Returns whether prost represents the field as an `Option`.
+    pub(crate) fn is_option(&self) -> bool {
+        is_option(&self.descriptor)
+    }
+
+    pub(crate) fn is_number(&self) -> bool {
+        is_number(&self.kind())
+    }
 }
 
 /// Returns why a field is not supported, or `None` if it is.
-fn unsupported(field: &FieldDescriptor, package: &str) -> Option<&'static str> {
-    let is_plain_string = field.kind() == Kind::String && is_single(field) && !is_option(field);
+fn unsupported(field: &FieldDescriptor, secret: bool) -> Option<&'static str> {
     Some(match field.kind() {
         _ if RESERVED_NAMES.contains(&field.name()) => "the name is reserved in Rust: choose another",
-        _ if field.json_name() != default_json_name(field.name()) => {
-            "json_name is not supported: JSON keys are the names"
-        }
         _ if field.is_map() => "maps are not supported",
         _ if field.containing_oneof().is_some_and(|oneof| !oneof.is_synthetic()) => "oneof is not supported",
-        _ if field.name() == ACKNOWLEDGEMENT && !is_plain_string => "the vendor's acknowledgement is a plain string",
-        Kind::Message(inner) if inner.package_name() != package => "messages of other packages are not supported",
-        Kind::String | Kind::Message(_) => return None,
-        Kind::Bool | Kind::Int32 | Kind::Sint32 | Kind::Uint32 if is_single(field) => return None,
-        Kind::Bool | Kind::Int32 | Kind::Sint32 | Kind::Uint32 => "lists are of strings or messages",
+        kind if secret && kind != Kind::String => "debug_redact is for strings",
+        Kind::Message(inner) if inner.package_name() != field.parent_message().package_name() => {
+            "messages of other packages are not supported"
+        }
+        Kind::String | Kind::Message(_) | Kind::Bool => return None,
+        kind if is_number(&kind) => return None,
         Kind::Enum(_) => "enums are not supported: use a string and check its values",
-        _ => "this type is not supported: use string, bool, int32, uint32 or a message",
+        _ => "this type is not supported: use string, bool, int32, int64, uint32, uint64 or a message",
     })
 }
 
-/// Returns the name that protobuf's JSON form gives a field by default.
-fn default_json_name(name: &str) -> String {
-    let mut words = name.split('_');
-    let first = words.next().unwrap_or_default().to_owned();
-    words.fold(first, |json, word| {
-        let (initial, rest) = word.split_at(word.len().min(1));
-        json + &initial.to_ascii_uppercase() + rest
-    })
+fn is_number(kind: &Kind) -> bool {
+    matches!(kind, Kind::Int32 | Kind::Int64 | Kind::Uint32 | Kind::Uint64)
 }
 
-/// Returns whether the field is not a list.
-pub(crate) fn is_single(field: &FieldDescriptor) -> bool {
+/// Returns the key of a field in JSON: its `json_name` if the proto has one, otherwise the name.
+///
+/// A descriptor always has a `json_name`; whether it comes from the proto is known from its location in the source.
+fn json_key(field: &FieldDescriptor) -> String {
+    let path: Vec<_> = field.path().iter().copied().chain([JSON_NAME]).collect();
+    let file = field.parent_file();
+    let source = file.file_descriptor_proto().source_code_info.as_ref();
+    let is_explicit = source.is_some_and(|source| source.location.iter().any(|location| location.path == path));
+    if is_explicit { field.json_name().to_owned() } else { field.name().to_owned() }
+}
+
+fn is_single(field: &FieldDescriptor) -> bool {
     field.cardinality() != Cardinality::Repeated
 }
 
-/// Returns whether prost represents the field as an `Option`.
-pub(crate) fn is_option(field: &FieldDescriptor) -> bool {
+fn is_option(field: &FieldDescriptor) -> bool {
     is_single(field) && field.supports_presence()
+}
+
+/// Returns whether the field is a string that is always there.
+fn is_plain_text(field: &Field) -> bool {
+    field.kind() == Kind::String && field.is_single() && !field.is_option()
 }
 
 /// Returns the variables of a path template.
@@ -111,28 +253,28 @@ pub(crate) fn variable(segment: &str) -> Option<&str> {
 }
 
 impl RestBinding {
-    fn read(pool: &DescriptorPool, method: MethodDescriptor) -> Result<Self, String> {
+    fn read(method: MethodDescriptor) -> Result<Self, String> {
         let rpc = method.full_name().to_owned();
-        let binding = http_rule(pool, &method).and_then(|rule| {
+        let binding = http_rule(&method).and_then(|rule| {
             let verb = ["get", "put", "post", "delete", "patch"].into_iter().find(|verb| rule.has_field_by_name(verb));
-            let verb = verb.ok_or("(google.api.http) names no path")?;
-            let body = Some(text(&rule, "body")).filter(|body| !body.is_empty());
-            if rule.has_field_by_name("response_body") {
-                return Err("response_body is not supported: name the fields in the reply");
-            }
+            let verb = verb.ok_or("(google.api.http) names no path, or a custom method")?;
+            let idempotency = idempotency_level(&method);
             Ok(Self {
                 verb: verb.to_uppercase(),
                 template: text(&rule, verb),
-                body,
-                idempotent: idempotent(&method),
+                body: match text(&rule, "body").as_str() {
+                    "" => Body::None,
+                    "*" => Body::All,
+                    field => Body::Field(field.to_owned()),
+                },
+                response_body: Some(text(&rule, "response_body")).filter(|field| !field.is_empty()),
+                idempotent: idempotency != IDEMPOTENCY_UNKNOWN,
+                read_only: idempotency == NO_SIDE_EFFECTS,
+                rules: MethodRules::read(&method)?,
                 method,
             })
         });
-        let binding = binding.map_err(|problem| format!("{rpc}: {problem}"))?;
-        match binding.problem() {
-            Some(problem) => Err(format!("{rpc}: {problem}")),
-            None => Ok(binding),
-        }
+        binding.map_err(|problem| format!("{rpc}: {problem}"))
     }
 
     /// Returns the full name, `package.Service/Method`.
@@ -140,56 +282,121 @@ impl RestBinding {
         format!("{}/{}", self.method.parent_service().full_name(), self.method.name())
     }
 
-    /// Returns why the request cannot be sent as annotated, or `None` if it can. Every field must be in either path or
-    /// body.
-    fn problem(&self) -> Option<String> {
-        let variables = variables(&self.template);
-        let input = self.method.input();
-        let is = |name: &str, fits: fn(&FieldDescriptor) -> bool| {
-            input.get_field_by_name(name).is_some_and(|field| is_single(&field) && fits(&field))
-        };
-        let unreserved = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
-        let literal = |segment: &str| !segment.is_empty() && segment.bytes().all(unreserved);
+    /// Returns where a field of the request goes.
+    pub(crate) fn place(&self, field: &Field) -> Place {
+        match &self.body {
+            _ if variables(&self.template).contains(&field.name()) => Place::Path,
+            _ if field.name() == PROJECT_ID => Place::Nowhere,
+            Body::Field(name) if name == field.name() => Place::Body,
+            Body::All => Place::Body,
+            _ => Place::Query,
+        }
+    }
+
+    /// Returns why the RPC cannot be served as annotated, or `None` if it can.
+    fn problem(&self, api: &Api) -> Option<String> {
+        let name = self.method.name();
         if self.method.is_client_streaming() || self.method.is_server_streaming() {
             return Some("streams have no REST side".to_owned());
         }
+        if api.messages.iter().any(|message| message.name() == name) {
+            return Some("the RPC has the same name as a message".to_owned());
+        }
+        if api.methods.iter().filter(|binding| binding.method.name() == name).count() > 1 {
+            return Some("the name is there twice, and callers are granted methods by name".to_owned());
+        }
+        let (input, output) = (self.method.input(), self.method.output());
+        let (Some(request), Some(reply)) = (api.message(&input), api.message(&output)) else {
+            return Some("messages of other packages are not supported".to_owned());
+        };
+        self.path_problem(request)
+            .or_else(|| self.request_problem(request, api))
+            .or_else(|| self.reply_problem(reply, api))
+    }
+
+    fn path_problem(&self, request: &Message) -> Option<String> {
+        let unreserved = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
+        let literal = |segment: &str| !segment.is_empty() && segment.bytes().all(unreserved);
         let Some(path) = self.template.strip_prefix('/') else {
             return Some("the path begins with a slash".to_owned());
         };
         if let Some(segment) = path.split('/').find(|segment| variable(segment).is_none() && !literal(segment)) {
             return Some(format!("path segment \"{segment}\" is neither {{variable}} nor unreserved characters"));
         }
-        if !variables.contains(&"project_id") {
-            return Some("the path needs {project_id}, which selects the credentials".to_owned());
-        }
-        if let Some(variable) = variables.iter().find(|v| !is(v, |f| f.kind() == Kind::String && !is_option(f))) {
+        let variables = variables(&self.template);
+        if let Some(variable) = variables.iter().find(|v| !request.field(v).is_some_and(is_plain_text)) {
             return Some(format!(
                 "path variable {{{variable}}} has to name a string field of the request that is not optional"
             ));
         }
-        if let Some(body) = self.body.as_deref().filter(|b| !is(b, |f| f.kind().as_message().is_some())) {
-            return Some(format!("body \"{body}\" has to name a message field of the request"));
+        let twice = variables.iter().find(|v| variables.iter().filter(|other| other == v).count() > 1);
+        twice.map(|variable| format!("path variable {{{variable}}} is there twice"))
+    }
+
+    fn request_problem(&self, request: &Message, api: &Api) -> Option<String> {
+        let project = request.field(PROJECT_ID).filter(|field| is_plain_text(field));
+        let is_routed = |field: &Field| field.rules.routing_only != variables(&self.template).contains(&PROJECT_ID);
+        if !project.is_some_and(is_routed) {
+            return Some(
+                "the request needs `string project_id`, which selects the credentials: in the path, or with the option \
+                 routing_only"
+                    .to_owned(),
+            );
         }
-        if let Some(variable) = variables.iter().find(|v| variables.iter().filter(|other| other == v).count() > 1) {
-            return Some(format!("path variable {{{variable}}} is there twice"));
-        }
-        if self.body.is_some() && ["GET", "DELETE"].contains(&self.verb.as_str()) {
+        if self.body != Body::None && ["GET", "DELETE"].contains(&self.verb.as_str()) {
             return Some(format!("{} has no body", self.verb));
         }
-        input
-            .fields()
-            .find(|f| !variables.contains(&f.name()) && self.body.as_deref() != Some(f.name()))
-            .map(|f| format!("field {} is bound to neither path nor body", f.name()))
+        if let Body::Field(name) = &self.body {
+            let fits = |field: &Field| matches!(field.kind(), Kind::Message(_)) || !field.is_single();
+            if !request.field(name).is_some_and(fits) {
+                return Some(format!("body \"{name}\" has to name a message or a list of the request"));
+            }
+        }
+        let is_list_of_messages = |field: &&Field| !field.is_single() && matches!(field.kind(), Kind::Message(_));
+        let mut query = request.fields.iter().filter(|field| self.place(field) == Place::Query).collect::<Vec<_>>();
+        while let Some(field) = query.pop() {
+            if is_list_of_messages(&field) {
+                return Some(format!("field {} is a list of messages, which no query can hold", field.name()));
+            }
+            let inner = field.kind().as_message().and_then(|message| api.message(message));
+            query.extend(inner.into_iter().flat_map(|message| &message.fields));
+        }
+        None
+    }
+
+    fn reply_problem(&self, reply: &Message, api: &Api) -> Option<String> {
+        let body = match &self.response_body {
+            None => Some(reply),
+            Some(name) => {
+                let Some(field) = reply.field(name) else {
+                    return Some(format!("response_body \"{name}\" names no field of the reply"));
+                };
+                let is_message = matches!(field.kind(), Kind::Message(_));
+                if reply.fields.len() > 1 || !is_message && field.is_single() {
+                    return Some(format!(
+                        "response_body \"{name}\" has to name the only field of the reply, a message or a list"
+                    ));
+                }
+                field.kind().as_message().filter(|_| field.is_single()).and_then(|message| api.message(message))
+            }
+        };
+        let others = api.methods.iter().filter(|binding| binding.method.output() == reply.descriptor);
+        if others.into_iter().any(|binding| binding.response_body != self.response_body) {
+            return Some("the reply is that of an RPC with another response_body".to_owned());
+        }
+        let mut fields = body.into_iter().flat_map(|message| &message.fields);
+        let key = fields.find_map(|field| ERROR_KEYS.into_iter().find(|key| field.key == *key));
+        key.map(|key| format!("a reply with the key {key} would be taken for an error"))
     }
 }
 
-fn http_rule(pool: &DescriptorPool, method: &MethodDescriptor) -> Result<DynamicMessage, &'static str> {
-    const MISSING: &str = "has no option (google.api.http)";
-    let extension = pool.get_extension_by_name("google.api.http").ok_or(MISSING)?;
+fn http_rule(method: &MethodDescriptor) -> Result<DynamicMessage, String> {
+    let missing = || "has no option (google.api.http)".to_owned();
+    let extension = method.parent_pool().get_extension_by_name("google.api.http").ok_or_else(missing)?;
     let options = method.options();
     match options.has_extension(&extension).then(|| options.get_extension(&extension).into_owned()) {
         Some(Value::Message(rule)) => Ok(rule),
-        _ => Err(MISSING),
+        _ => Err(missing()),
     }
 }
 
@@ -197,8 +404,12 @@ fn text(message: &DynamicMessage, field: &str) -> String {
     message.get_field_by_name(field).and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
-/// Returns whether the method is idempotent. By default it is not, so an attempt with an unknown outcome is not
+const IDEMPOTENCY_UNKNOWN: i32 = 0;
+const NO_SIDE_EFFECTS: i32 = 1;
+
+/// Returns the `idempotency_level`. By default a method is not idempotent, so an attempt with an unknown outcome is not
 /// retried.
-fn idempotent(method: &MethodDescriptor) -> bool {
-    method.method_descriptor_proto().options.as_ref().is_some_and(|options| options.idempotency_level.unwrap_or(0) != 0)
+fn idempotency_level(method: &MethodDescriptor) -> i32 {
+    let options = method.method_descriptor_proto().options.as_ref();
+    options.and_then(|options| options.idempotency_level).unwrap_or(IDEMPOTENCY_UNKNOWN)
 }

@@ -13,7 +13,7 @@ use crate::{
         connection::{Admission, Connections, listener::Listener, tls::Tls},
         gateway::Gateway,
         health::Health,
-        routes,
+        routes::{self, Rpcs},
         server::Server,
         stack,
     },
@@ -103,7 +103,7 @@ pub async fn run(
 
 /// A gateway whose listeners are bound.
 struct App {
-    server: Server<Gateway>,
+    server: Server<Rpcs>,
     health: Health,
     addresses: Addresses,
     /// The admin listener, and the tasks that reload files and refresh credentials.
@@ -127,7 +127,7 @@ impl App {
         let calls = TaskTracker::new();
         let usable = projects.clone();
         let readiness = Readiness::new(move || usable.has_usable_credentials());
-        let health = Health::new(readiness.clone());
+        let health = Health::new(readiness.clone(), config.server.services());
         let gateway = Gateway::new(upstream, policy.clone(), &config.server, meter, abort.clone());
         let routes = routes::all(&config.server, gateway, &health);
         let max_duration = config.upstream.timeout;

@@ -15,6 +15,7 @@ mod files;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 mod listen;
+mod methods;
 mod profile;
 mod projects;
 mod reader;
@@ -70,6 +71,13 @@ pub struct Config {
     pub settings: Settings,
     /// Problems that do not prevent the start, one line each, without secrets.
     pub warnings: Vec<String>,
+}
+
+impl Config {
+    /// Returns a line for each caller that says which methods it may call for which projects.
+    pub fn permissions(&self) -> Vec<String> {
+        callers::permissions(&self.callers, &self.server.methods)
+    }
 }
 
 /// `[admin]`: the listener for probes and metrics.

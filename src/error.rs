@@ -14,8 +14,12 @@ pub enum Reason {
     CallerUnauthenticated,
     /// The caller is not allowed to call this method, or not for this project.
     CallerNotAllowed,
+    /// The operator has disabled the method.
+    MethodDisabled,
     /// SCM has no such certificate.
     CertificateNotFound,
+    /// SCM has no such resource other than a certificate, such as a CSR or a product.
+    ResourceNotFound,
     /// The certificate belongs to another tenant.
     CertificateNotOwned,
     /// The certificate's state does not allow the call.
@@ -63,7 +67,9 @@ impl Reason {
             Self::InvalidRequest => "INVALID_REQUEST",
             Self::CallerUnauthenticated => "CALLER_UNAUTHENTICATED",
             Self::CallerNotAllowed => "CALLER_NOT_ALLOWED",
+            Self::MethodDisabled => "METHOD_DISABLED",
             Self::CertificateNotFound => "CERTIFICATE_NOT_FOUND",
+            Self::ResourceNotFound => "RESOURCE_NOT_FOUND",
             Self::CertificateNotOwned => "CERTIFICATE_NOT_OWNED",
             Self::CertificateState => "CERTIFICATE_STATE",
             Self::UpstreamConflict => "UPSTREAM_CONFLICT",

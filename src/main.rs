@@ -139,6 +139,9 @@ fn check(runtime: &Runtime, config: &Config) -> ExitCode {
                 print_line(&mut std::io::stderr(), format_args!("warning: {warning}"));
             }
             print_line(&mut std::io::stdout(), &config.settings);
+            for line in config.permissions() {
+                print_line(&mut std::io::stdout(), line);
+            }
             print_line(&mut std::io::stdout(), "configuration OK");
             ExitCode::SUCCESS
         }

@@ -5,15 +5,22 @@ use std::ops::Deref;
 
 use crate::error::{Error, Violation};
 
-mod certificate_info;
 pub mod country;
 pub mod csr;
+mod custom;
 pub mod domain;
 pub mod identity;
 pub mod text;
 
-/// A message that can be checked. `build.rs` generates the checks of plain messages; messages with custom rules are
-/// implemented here.
+/// The largest number of invalid entries of a list that are named. A status is sent in headers, which some clients limit
+/// to 8 KiB.
+const MAX_NAMED: usize = 16;
+
+/// The rule of a list that has too many violations to name them all.
+const MORE: &str = "has more entries to correct: only the first violations are listed";
+
+/// A message that can be checked. `build.rs` generates the checks; `custom.rs` has the rules that annotations cannot
+/// express.
 pub trait Check {
     /// Adds every field that violates its rule to `found`, and normalizes the others for sending. `at` is the proto
     /// path of this message with a trailing dot, or empty for the request.
@@ -44,9 +51,12 @@ pub fn check<T: Check>(mut request: T) -> Result<Checked<T>, Error> {
 pub struct Violations(Vec<Violation>);
 
 impl Violations {
-    /// Adds a violation by the field `name` of the message at `at`.
+    /// Adds a violation by the field `name` of the message at `at`. Only the first violation by a field counts.
     pub fn add(&mut self, at: &str, name: &str, description: &'static str) {
-        self.0.push(Violation { field: format!("{at}{name}"), description });
+        let is_same = |violation: &Violation| violation.field.strip_prefix(at).is_some_and(|field| field == name);
+        if !self.0.iter().any(is_same) {
+            self.0.push(Violation { field: format!("{at}{name}"), description });
+        }
     }
 
     /// Adds the violation in `result`, if any.
@@ -54,14 +64,59 @@ impl Violations {
         result.map_err(|rule| self.add(at, name, rule)).ok()
     }
 
-    /// Checks an id for the path.
+    /// Checks an id.
     pub fn id(&mut self, at: &str, name: &str, value: &str) {
         self.report(at, name, text::id(value));
     }
 
-    /// Checks a string without custom rules.
-    pub fn text(&mut self, at: &str, name: &str, value: &str) {
-        self.report(at, name, text::no_control_characters(value));
+    /// Checks a text.
+    pub fn text(&mut self, at: &str, name: &str, value: &str, rules: &text::Rules) {
+        self.report(at, name, text::check(value, rules));
+    }
+
+    /// Checks that a text is one of `words` in any case, and replaces it by the word.
+    pub fn word(&mut self, at: &str, name: &str, value: &mut String, words: &[&str], rule: &'static str) {
+        self.report(at, name, text::word(value, words, rule));
+    }
+
+    /// Checks the ids of a list.
+    pub fn ids(&mut self, at: &str, name: &str, list: &[String]) {
+        self.entries(at, name, list.iter(), |id| text::id(id));
+    }
+
+    /// Checks the texts of a list.
+    pub fn texts(&mut self, at: &str, name: &str, list: &[String], rules: &text::Rules) {
+        self.entries(at, name, list.iter(), |value| text::check(value, rules));
+    }
+
+    /// Checks the entries of a list that are words.
+    pub fn words(&mut self, at: &str, name: &str, list: &mut [String], words: &[&str], rule: &'static str) {
+        self.entries(at, name, list.iter_mut(), |value| text::word(value, words, rule));
+    }
+
+    /// Checks a list that is sent as one text.
+    pub fn joined(&mut self, at: &str, name: &str, list: &[String], separator: &str, rules: &text::Rules) {
+        self.entries(at, name, list.iter(), |entry| text::joinable(entry));
+        self.report(at, name, text::check_joined(list, separator, rules));
+    }
+
+    /// Checks every entry of a list, and names the first invalid ones.
+    pub fn entries<T>(
+        &mut self,
+        at: &str,
+        name: &str,
+        entries: impl Iterator<Item = T>,
+        check: impl Fn(T) -> Result<(), &'static str>,
+    ) {
+        let mut invalid = 0;
+        for (index, entry) in entries.enumerate() {
+            let Err(rule) = check(entry) else { continue };
+            if invalid == MAX_NAMED {
+                return self.add(at, name, MORE);
+            }
+            invalid += 1;
+            self.add(at, &format!("{name}[{index}]"), rule);
+        }
     }
 
     /// Checks a required message.
@@ -72,13 +127,6 @@ impl Violations {
         }
     }
 
-    /// Checks every string of a list.
-    pub fn texts(&mut self, at: &str, name: &str, values: &[String]) {
-        for (index, value) in values.iter().enumerate() {
-            self.text(at, &format!("{name}[{index}]"), value);
-        }
-    }
-
     /// Checks an optional message.
     pub fn optional<T: Check>(&mut self, at: &str, name: &str, message: Option<&mut T>) {
         if let Some(message) = message {
@@ -86,9 +134,13 @@ impl Violations {
         }
     }
 
-    /// Checks every message of a list.
+    /// Checks every message of a list, until enough violations are named.
     pub fn each<T: Check>(&mut self, at: &str, name: &str, messages: &mut [T]) {
+        let before = self.0.len();
         for (index, message) in messages.iter_mut().enumerate() {
+            if self.0.len() - before >= MAX_NAMED {
+                return self.add(at, name, MORE);
+            }
             message.check(&format!("{at}{name}[{index}]."), self);
         }
     }
@@ -98,7 +150,7 @@ include!(concat!(env!("OUT_DIR"), "/checks.rs"));
 
 #[cfg(test)]
 mod tests {
-    use super::{Check, Violations, check};
+    use super::{Check, Violations, check, text};
 
     struct Leaf(String);
 
@@ -110,13 +162,13 @@ mod tests {
 
     impl Check for Leaf {
         fn check(&mut self, at: &str, found: &mut Violations) {
-            found.text(at, "name", &self.0);
+            found.text(at, "name", &self.0, &text::PLAIN);
         }
     }
 
     impl Check for Tree {
         fn check(&mut self, at: &str, found: &mut Violations) {
-            found.texts(at, "names", &self.names);
+            found.texts(at, "names", &self.names, &text::PLAIN);
             found.each(at, "leaves", &mut self.leaves);
             found.optional(at, "leaf", self.leaf.as_mut());
             found.required::<Leaf>(at, "root", None);

@@ -10,6 +10,8 @@ use protox::{
 
 #[path = "../build/annotations.rs"]
 mod annotations;
+#[path = "../build/options.rs"]
+mod options;
 
 /// A proto file in memory.
 struct Inline(String);
@@ -26,6 +28,7 @@ impl FileResolver for Inline {
 fn read(definitions: &str) -> Result<annotations::Api, String> {
     let source = format!(
         "syntax = \"proto3\"; package t; import \"google/api/annotations.proto\"; import \"google/api/http.proto\"; \
+         import \"huaweicloud/scm/rest/v1/annotations.proto\"; \
          message Reply {{ string a = 1; }} message Body {{ string b = 1; }} {definitions}"
     );
     let mut resolver = ChainFileResolver::new();
@@ -33,54 +36,104 @@ fn read(definitions: &str) -> Result<annotations::Api, String> {
     resolver.add(IncludeFileResolver::new("proto".into()));
     resolver.add(GoogleFileResolver::new());
     let mut compiler = Compiler::with_file_resolver(resolver);
-    compiler.include_imports(true).open_file("test.proto").unwrap();
+    compiler
+        .include_imports(true)
+        .include_source_info(true)
+        .open_file("test.proto")
+        .map_err(|error| error.to_string())?;
     annotations::read(&DescriptorPool::decode(compiler.encode_file_descriptor_set().as_slice()).unwrap(), "t")
 }
 
 /// Reads a service with one RPC.
 fn rpc(rule: &str, request: &str) -> Result<annotations::Api, String> {
-    read(&format!(
-        "service S {{ rpc Do(Request) returns (Reply) {{ option (google.api.http) = {{ {rule} }}; }} }} \
-         message Request {{ string project_id = 1; {request} }}"
-    ))
+    read(&service(rule, "", &format!("string project_id = 1; {request}")))
 }
+
+/// Returns a service with one RPC.
+fn service(rule: &str, options: &str, request: &str) -> String {
+    format!(
+        "service S {{ rpc Do(Request) returns (Reply) {{ option (google.api.http) = {{ {rule} }}; {options} }} }} \
+         message Request {{ {request} }}"
+    )
+}
+
+/// Reads a message with one field, in a service that does not use it.
+fn field(field: &str) -> Result<annotations::Api, String> {
+    let service = service(r#"get: "/{project_id}""#, "", "string project_id = 1;");
+    read(&format!("{service} message M {{ {field} string text = 90; }}"))
+}
+
+const ROUTED: &str = "string project_id = 1 [(huaweicloud.scm.rest.v1.field).routing_only = true];";
 
 #[test]
 fn a_plain_rpc_is_accepted() {
     let api = rpc(r#"put: "/v2/{project_id}/x/{type}" body: "body""#, "string type = 2; Body body = 3;").unwrap();
     let binding = &api.methods[0];
     assert_eq!((binding.verb.as_str(), binding.template.as_str()), ("PUT", "/v2/{project_id}/x/{type}"));
-    assert_eq!((binding.body.as_deref(), binding.idempotent), (Some("body"), false), "unset means not idempotent");
+    assert_eq!(binding.body, annotations::Body::Field("body".to_owned()));
+    assert_eq!((binding.idempotent, binding.read_only), (false, false), "unset means not idempotent");
+    assert_eq!((binding.rules.success_statuses.as_slice(), binding.rules.grant_by_name), (&[200][..], false));
     assert_eq!(binding.rpc(), "t.S/Do");
 }
 
 #[test]
+fn every_field_of_a_request_has_its_place() {
+    use annotations::Place::{Body, Nowhere, Path, Query};
+    let fields = format!("{ROUTED} string id = 2; repeated string tag = 3; Body body = 4; repeated Body list = 5;");
+    for (rule, expected) in [
+        (r#"post: "/x/{id}" body: "*""#, [Nowhere, Path, Body, Body, Body]),
+        (r#"post: "/x" body: "*""#, [Nowhere, Body, Body, Body, Body]),
+    ] {
+        let api = read(&service(rule, "", &fields)).unwrap();
+        let request = api.messages.iter().find(|message| message.name() == "Request").unwrap();
+        let places: Vec<_> = request.fields.iter().map(|field| api.methods[0].place(field)).collect();
+        assert_eq!(places, expected, "{rule}");
+    }
+    let fields = format!("{ROUTED} string id = 2; repeated string tag = 3; Body inner = 4; repeated Body list = 5;");
+    let api = read(&service(r#"patch: "/x/{id}" body: "list""#, "", &fields)).unwrap();
+    let request = api.messages.iter().find(|message| message.name() == "Request").unwrap();
+    let places: Vec<_> = request.fields.iter().map(|field| api.methods[0].place(field)).collect();
+    assert_eq!(places, [Nowhere, Path, Query, Query, Body]);
+}
+
+#[test]
+fn a_json_name_replaces_the_name_only_if_it_is_set() {
+    let api = field("string a_b = 1; string c_d = 2 [json_name = \"cD\"]; string e = 3 [json_name = \"E\"];").unwrap();
+    let message = api.messages.iter().find(|message| message.name() == "M").unwrap();
+    let keys: Vec<_> = message.fields.iter().map(|field| field.key.as_str()).collect();
+    assert_eq!(keys, ["a_b", "cD", "E", "text"]);
+}
+
+#[test]
 fn idempotency_comes_from_the_proto() {
-    for (level, idempotent) in [("IDEMPOTENCY_UNKNOWN", false), ("IDEMPOTENT", true), ("NO_SIDE_EFFECTS", true)] {
-        let api = read(&format!(
-            "service S {{ rpc Do(Request) returns (Reply) {{ option idempotency_level = {level}; \
-             option (google.api.http) = {{ get: \"/{{project_id}}\" }}; }} }} message Request {{ string project_id = 1; }}"
-        ));
-        assert_eq!(api.unwrap().methods[0].idempotent, idempotent, "{level}");
+    for (level, idempotent, read_only) in
+        [("IDEMPOTENCY_UNKNOWN", false, false), ("IDEMPOTENT", true, false), ("NO_SIDE_EFFECTS", true, true)]
+    {
+        let option = format!("option idempotency_level = {level};");
+        let api = read(&service(r#"get: "/{project_id}""#, &option, "string project_id = 1;")).unwrap();
+        assert_eq!((api.methods[0].idempotent, api.methods[0].read_only), (idempotent, read_only), "{level}");
     }
 }
 
 #[test]
 fn unsupported_annotations_are_rejected() {
     for (rule, request, expected) in [
-        (r#"post: "v2/{project_id}""#, "", "t.S.Do: the path begins with a slash"),
+        (r#"post: "v2/{project_id}""#, "", "t.S/Do: the path begins with a slash"),
         (r#"post: "/{project_id}?a=b""#, "", "path segment \"{project_id}?a=b\" is neither"),
         (r#"post: "/{project_id}/a b""#, "", "path segment \"a b\" is neither"),
+        (r#"post: "/{project_id}/*""#, "", "path segment \"*\" is neither"),
+        (r#"post: "/{project_id}/{id=**}""#, "string id = 2;", "path variable {id=**} has to name a string field"),
         (r#"post: "/{project_id}/""#, "", "path segment \"\" is neither"),
-        (r#"post: "/v2""#, "", "the path needs {project_id}"),
+        (r#"post: "/v2""#, "", "the request needs `string project_id`"),
         (r#"post: "/{project_id}/{project_id}""#, "", "path variable {project_id} is there twice"),
         (r#"post: "/{project_id}/{id}""#, "int32 id = 2;", "path variable {id} has to name a string field"),
         (r#"post: "/{project_id}/{id}""#, "optional string id = 2;", "path variable {id} has to name a string field"),
-        (r#"post: "/{project_id}" body: "*""#, "", "body \"*\" has to name a message field"),
-        (r#"post: "/{project_id}" body: "b""#, "repeated Body b = 2;", "body \"b\" has to name a message field"),
+        (r#"post: "/{project_id}" body: "b""#, "string b = 2;", "body \"b\" has to name a message or a list"),
         (r#"get: "/{project_id}" body: "b""#, "Body b = 2;", "GET has no body"),
-        (r#"post: "/{project_id}""#, "string a = 2;", "field a is bound to neither path nor body"),
-        (r#"post: "/{project_id}" response_body: "a""#, "", "response_body is not supported"),
+        (r#"delete: "/{project_id}" body: "*""#, "Body b = 2;", "DELETE has no body"),
+        (r#"get: "/{project_id}""#, "repeated Body list = 2;", "field list is a list of messages, which no query"),
+        (r#"post: "/{project_id}" response_body: "b""#, "", "response_body \"b\" names no field of the reply"),
+        (r#"post: "/{project_id}" response_body: "a""#, "", "response_body \"a\" has to name the only field"),
         (r#"body: "b""#, "Body b = 2;", "(google.api.http) names no path"),
     ] {
         let error = rpc(rule, request).err().unwrap_or_default();
@@ -89,26 +142,64 @@ fn unsupported_annotations_are_rejected() {
 }
 
 #[test]
+fn rules_that_do_not_fit_their_field_are_rejected() {
+    for (declaration, rules, expected) in [
+        ("int32 n", "max_len: 3", "min_len, max_len, max_bytes, multiline and not_blank are for strings"),
+        ("repeated string n", "not_blank: true", "not_blank is for a single string"),
+        ("string n", "gte: 3", "in, gte and lte are for a single number"),
+        ("int32 n", "gte: 3 in: [1]", "in does not go together with gte and lte"),
+        ("int32 n", "gte: 3 lte: 2", "gte is larger than lte"),
+        ("string n", "min_len: 3 max_len: 2", "the smallest length is larger"),
+        ("string n", "max_items: 3", "min_items and max_items are for lists"),
+        ("int32 n", "required: true", "a number is always there"),
+        ("optional string n", "required: true", "an optional field is not required"),
+        ("string n", "words: [\"A\"] max_len: 3", "words are for strings, without rules"),
+        ("string n", "id: true max_len: 3", "id is for strings, without rules"),
+        ("string n", "joined_by: \";\"", "joined_by is for lists of strings"),
+        ("repeated string n", "joined_by: \"|\"", "joined_by is \";\" or \",\""),
+        ("repeated string n", "joined_by: \";\" max_items: 3", "a joined list has rules for its text"),
+        ("string n", "routing_only: true", "routing_only is for project_id"),
+        ("optional string n", "acknowledgement: \"ok\"", "acknowledgement is for a string that is not optional"),
+        ("string n", "send_empty: true", "send_empty is for lists"),
+        ("string n", "is_nonempty: \"text\"", "is_nonempty is for a bool"),
+        ("bool n", "is_nonempty: \"other\"", "is_nonempty has to name a string"),
+        ("string n", "json_aliases: [\"text\"]", "the JSON key text is there twice"),
+    ] {
+        let error = field(&format!("{declaration} = 1 [(huaweicloud.scm.rest.v1.field) = {{ {rules} }}];"));
+        let error = error.err().unwrap_or_default();
+        assert!(error.contains(expected), "{declaration} {rules}: {error:?}");
+    }
+    assert!(field("bool n = 1 [debug_redact = true];").err().unwrap().contains("debug_redact is for strings"));
+}
+
+#[test]
+fn unsupported_rules_of_rpcs_are_rejected() {
+    for (rules, expected) in [
+        ("success_statuses: [404]", "success_statuses: 404 is no success"),
+        ("success_statuses: [204]", "a 204 has no body, so empty_reply is needed"),
+    ] {
+        let option = format!("option (huaweicloud.scm.rest.v1.method) = {{ {rules} }};");
+        let error =
+            read(&service(r#"get: "/{project_id}""#, &option, "string project_id = 1;")).err().unwrap_or_default();
+        assert!(error.contains(expected), "{rules}: {error:?}");
+    }
+}
+
+#[test]
 fn fields_without_plain_json_are_rejected() {
-    for (field, expected) in [
+    for (declaration, expected) in [
         ("enum E { A = 0; } E e = 1;", "t.M.e: enums are not supported"),
         ("bytes b = 1;", "t.M.b: this type is not supported"),
-        ("int64 n = 1;", "t.M.n: this type is not supported"),
         ("double n = 1;", "t.M.n: this type is not supported"),
-        ("repeated int32 n = 1;", "t.M.n: lists are of strings or messages"),
         ("map<string, string> m = 1;", "maps are not supported"),
         ("oneof o { string a = 1; string b = 2; }", "t.M.a: oneof is not supported"),
         ("message N { string a = 1; } N n = 1;", "nested messages"),
+        ("M inner = 1;", "t.M: a message that contains itself"),
         ("google.api.HttpRule r = 1;", "t.M.r: messages of other packages"),
-        ("string a_b = 1 [json_name = \"a_b\"];", "t.M.a_b: json_name is not supported"),
         ("string self = 1;", "t.M.self: the name is reserved in Rust"),
-        ("optional string request_info = 1;", "t.M.request_info: the vendor's acknowledgement"),
     ] {
-        let service =
-            "service S { rpc Do(Request) returns (Reply) { option (google.api.http) = { get: \"/{project_id}\" }; } }";
-        let error = read(&format!("{service} message Request {{ string project_id = 1; }} message M {{ {field} }}"));
-        let error = error.err().unwrap_or_default();
-        assert!(error.contains(expected), "{field}: {error:?}");
+        let error = field(declaration).err().unwrap_or_default();
+        assert!(error.contains(expected), "{declaration}: {error:?}");
     }
 }
 
@@ -118,8 +209,8 @@ fn unsupported_services_are_rejected() {
     let request = "message Request { string project_id = 1; }";
     let plain = rpc("rpc Do(Request) returns (Reply)");
     for (definitions, expected) in [
-        (request.to_owned(), "t: has to have exactly one service"),
-        (format!("service A {{ {plain} }} service B {{ {plain} }} {request}"), "t: has to have exactly one service"),
+        (request.to_owned(), "t: has no service"),
+        (format!("service A {{ {plain} }} service B {{ {plain} }} {request}"), "t.A/Do: the name is there twice"),
         (
             format!("service S {{ {} }} {request}", rpc("rpc Do(stream Request) returns (Reply)")),
             "streams have no REST side",
@@ -127,6 +218,13 @@ fn unsupported_services_are_rejected() {
         (
             format!("service S {{ {} }} {request}", rpc("rpc Reply(Request) returns (.t.Reply)")),
             "t.S/Reply: the RPC has the same name as a message",
+        ),
+        (
+            format!(
+                "service S {{ {} }} {request} message E {{ string code = 1; }}",
+                rpc("rpc Do(Request) returns (E)")
+            ),
+            "t.S/Do: a reply with the key code would be taken for an error",
         ),
         (format!("service S {{ {plain} }} {request} message ListCSRs {{ }}"), "t.ListCSRs: prost names it ListCsRs"),
         (format!("service S {{ rpc Do(Request) returns (Reply); }} {request}"), "has no option (google.api.http)"),

@@ -16,13 +16,15 @@ use scm_gateway::{
         routes::Routes,
         server::Server,
         service::{
-            certificate_service_client::CertificateServiceClient,
-            certificate_service_server::{CertificateService, CertificateServiceServer},
+            notification_service_client::NotificationServiceClient,
+            notification_service_server::{NotificationService, NotificationServiceServer},
         },
         stack,
     },
     ops::telemetry::{Telemetry, log},
-    proto::{ReadInfoRequest, ReadInfoResponse, SaveInfoRequest, SaveInfoResponse},
+    proto::{
+        DisableNotificationRequest, DisableNotificationResponse, EnableNotificationRequest, EnableNotificationResponse,
+    },
     runtime::Workers,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -33,13 +35,19 @@ use tonic_types::StatusExt as _;
 struct Defective;
 
 #[tonic::async_trait]
-impl CertificateService for Defective {
-    async fn save_info(&self, request: Request<SaveInfoRequest>) -> Result<Response<SaveInfoResponse>, Status> {
-        panic!("{}", request.into_inner().cert_id);
+impl NotificationService for Defective {
+    async fn enable_notification(
+        &self,
+        request: Request<EnableNotificationRequest>,
+    ) -> Result<Response<EnableNotificationResponse>, Status> {
+        panic!("{}", request.into_inner().project_id);
     }
 
-    async fn read_info(&self, _: Request<ReadInfoRequest>) -> Result<Response<ReadInfoResponse>, Status> {
-        Ok(Response::new(ReadInfoResponse::default()))
+    async fn disable_notification(
+        &self,
+        _: Request<DisableNotificationRequest>,
+    ) -> Result<Response<DisableNotificationResponse>, Status> {
+        Ok(Response::new(DisableNotificationResponse::default()))
     }
 }
 
@@ -70,7 +78,7 @@ fn config() -> Config {
 
 /// Serves the defective service behind the real stack, and returns its address.
 async fn serve(config: Config, telemetry: Arc<Telemetry>) -> String {
-    let routes = Routes::new(CertificateServiceServer::new(Defective), service::Routes::default());
+    let routes = Routes::new(NotificationServiceServer::new(Defective), service::Routes::default());
     let calls = TaskTracker::new();
     let max_duration = Duration::from_secs(10);
     let shared = stack::Shared::new(telemetry.clone(), calls.clone(), Arc::default(), max_duration, &config.server);
@@ -98,16 +106,16 @@ async fn a_panic_fails_only_its_own_call_and_is_counted() {
         line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()
     };
     let address = serve(config, telemetry.clone()).await;
-    let mut client = CertificateServiceClient::new(Endpoint::from_shared(address).unwrap().connect().await.unwrap());
+    let mut client = NotificationServiceClient::new(Endpoint::from_shared(address).unwrap().connect().await.unwrap());
     assert_eq!(count(), 0);
     for number in 1..=3 {
-        let request = SaveInfoRequest { cert_id: "p1anted".to_owned(), ..SaveInfoRequest::default() };
-        let status = client.save_info(request).await.unwrap_err();
+        let request = EnableNotificationRequest { project_id: "p1anted".to_owned(), ..Default::default() };
+        let status = client.enable_notification(request).await.unwrap_err();
         let details = status.get_error_details();
         assert_eq!((status.code(), details.error_info().unwrap().reason.as_str()), (Code::Internal, "PANIC"));
         assert!(!format!("{status:?}").contains("p1anted"), "{status:?}");
         assert_eq!(count(), number);
-        client.read_info(ReadInfoRequest::default()).await.unwrap();
+        client.disable_notification(DisableNotificationRequest::default()).await.unwrap();
     }
     log.flush(log::FLUSH_TIMEOUT);
     let log = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();

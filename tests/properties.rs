@@ -82,6 +82,7 @@ proptest! {
         let mut query = borrowed(&query);
         let mut headers = borrowed(&headers);
         let canonical = |query: &[(&str, &str)], headers: &[(&str, &str)]| {
+            let query = &sign::uri::canonical_query(query);
             let canonical = sign::canonical(&Parts { method: "post", path: "/a", query, headers, body: b"" });
             (canonical.request.to_string(), canonical.signed_headers)
         };
@@ -94,7 +95,7 @@ proptest! {
     #[test]
     fn a_changed_body_changes_the_signature(body in vec(any::<u8>(), 1..50), at in any::<prop::sample::Index>()) {
         let signature = |body: &[u8]| {
-            let parts = Parts { method: "POST", path: "/a", query: &[], headers: &[("host", "h")], body };
+            let parts = Parts { method: "POST", path: "/a", query: "", headers: &[("host", "h")], body };
             sign::sign(&parts, "20220809T040506Z", "AK", "SK")
         };
         let mut changed = body.clone();

@@ -3,10 +3,14 @@
 use std::collections::BTreeSet;
 
 use super::listen::IdentitySource;
+use super::methods;
 use super::projects::Projects;
 use super::reader::{Raw, Section, values};
 use super::server::Server;
-use crate::{proto, validate::identity};
+use crate::{
+    proto::{RPCS, Rpc},
+    validate::identity,
+};
 
 /// An entry of `[[callers]]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,7 +26,7 @@ pub struct Caller {
 /// Reads the list. `projects` is `None` if the projects are invalid themselves.
 pub(super) fn read(root: &mut Section<'_>, server: &Server, projects: Option<&Projects>) -> Vec<Caller> {
     let source = server.identity;
-    let Some(listed) = root.list("callers", |section| entry(section, source, projects)) else { return Vec::new() };
+    let Some(listed) = root.list("callers", |section| entry(section, server, projects)) else { return Vec::new() };
     let report = root.report();
     match (source, listed.is_empty()) {
         (IdentitySource::None, false) => report.problem(
@@ -45,13 +49,36 @@ pub(super) fn read(root: &mut Section<'_>, server: &Server, projects: Option<&Pr
     listed.into_iter().flatten().collect()
 }
 
-fn entry(section: &mut Section<'_>, source: IdentitySource, projects: Option<&Projects>) -> Option<Caller> {
+fn entry(section: &mut Section<'_>, server: &Server, projects: Option<&Projects>) -> Option<Caller> {
+    let (source, enabled) = (server.identity, &server.methods);
     let identity =
         section.required("identity", "who calls, by the client's certificate or user", |raw| identity(raw, source));
-    let methods = section.required("methods", "the list of the methods it may call", methods);
+    let methods = section.required("methods", "the list of the methods it may call", methods::parse);
     let projects = section
         .required("projects", "the list of the projects it may use, or [\"*\"]", |raw| self::projects(raw, projects));
+    let disabled = |rpc: &&Rpc| rpc.granted_by_name && !enabled.contains(rpc.name);
+    let granted = methods.iter().flat_map(|methods| RPCS.iter().filter(|rpc| methods.contains(rpc.name)));
+    for rpc in granted.filter(disabled) {
+        let name = rpc.short_name();
+        section.warning("methods", &format!("has {name}, which is not enabled: add it to server.methods"));
+    }
     Some(Caller { identity: identity?, methods: methods?, projects: projects? })
+}
+
+/// Returns a line for each caller that says what it may call, or one for all callers.
+pub(super) fn permissions(callers: &[Caller], enabled: &BTreeSet<&'static str>) -> Vec<String> {
+    if callers.is_empty() {
+        return vec![format!("every caller may call {}, for every project", methods::shown(enabled))];
+    }
+    let line = |caller: &Caller| {
+        let projects = caller.projects.as_ref().map(|ids| ids.iter().cloned().collect::<Vec<_>>().join(", "));
+        let projects = projects.map_or_else(|| "every project".to_owned(), |ids| format!("project {ids}"));
+        match caller.methods.intersection(enabled).copied().collect::<BTreeSet<_>>() {
+            methods if methods.is_empty() => format!("{} may call nothing", caller.identity),
+            methods => format!("{} may call {}, for {projects}", caller.identity, methods::shown(&methods)),
+        }
+    };
+    callers.iter().map(line).collect()
 }
 
 fn identity(raw: &Raw, source: IdentitySource) -> Result<String, String> {
@@ -65,21 +92,6 @@ fn identity(raw: &Raw, source: IdentitySource) -> Result<String, String> {
     name.ok_or_else(|| {
         "expects a URI such as \"spiffe://example.org/ns/web/sa/orders\", or a DNS name of the client's certificate"
             .to_owned()
-    })
-}
-
-/// Returns the name of an RPC in the configuration: the method without its service.
-pub(super) fn short(rpc: &'static str) -> &'static str {
-    rpc.rsplit('/').next().unwrap_or(rpc)
-}
-
-fn methods(raw: &Raw) -> Result<BTreeSet<&'static str>, String> {
-    let method = |name: &String| proto::RPCS.iter().copied().find(|rpc| short(rpc) == name);
-    let names = values::texts(raw)?;
-    let methods = names.iter().map(method).collect::<Option<BTreeSet<_>>>();
-    methods.filter(|methods| !methods.is_empty()).ok_or_else(|| {
-        let all: Vec<_> = proto::RPCS.iter().map(|rpc| short(rpc)).collect();
-        format!("expects a list of methods, of {}", all.join(", "))
     })
 }
 

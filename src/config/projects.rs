@@ -11,12 +11,15 @@ use super::{Environment, profile};
 use crate::validate::text::is_id;
 
 const PROJECT_ID: &str = "HUAWEICLOUD_SDK_PROJECT_ID";
+const DOMAIN_ID: &str = "HUAWEICLOUD_SDK_DOMAIN_ID";
 
 /// A project at the vendor.
 #[derive(Debug, Clone)]
 pub struct Project {
     /// The project's id: 1 to 64 letters, digits, `_` and `-`.
     pub id: String,
+    /// The id of the account (domain) at the vendor, which calls of v3 send instead of the project's id; none by default.
+    pub domain_id: Option<String>,
     /// The endpoint of SCM for this project.
     pub endpoint: Endpoint,
     /// The source of the credentials.
@@ -82,14 +85,20 @@ struct LoadedCredentials {
 
 fn entry(section: &mut Section<'_>, defaults: &ProjectDefaults) -> Entry {
     let id = section.required("id", "the project's id at the vendor", id);
+    let domain_id = section.optional("domain_id", self::id);
     let endpoint = endpoint::read(section).unwrap_or_else(|| defaults.endpoint.clone());
     let loaded = load(section, defaults.agency);
-    (id.clone(), project(id, endpoint, loaded))
+    (id.clone(), project(id, domain_id, endpoint, loaded))
 }
 
-fn project(id: Option<String>, endpoint: Endpoint, loaded: Option<LoadedCredentials>) -> Option<Project> {
+fn project(
+    id: Option<String>,
+    domain_id: Option<String>,
+    endpoint: Endpoint,
+    loaded: Option<LoadedCredentials>,
+) -> Option<Project> {
     let (id, LoadedCredentials { source, credentials }) = id.zip(loaded)?;
-    Some(Project { id, endpoint, credentials_source: source, credentials })
+    Some(Project { id, domain_id, endpoint, credentials_source: source, credentials })
 }
 
 /// Reads the credentials from an entry's files. Without files they come from the agency, if it is enabled.
@@ -141,8 +150,23 @@ fn from_sdk_env(root: &mut Section<'_>, defaults: &ProjectDefaults, environment:
         None
     });
     report_settings(root.report(), environment, loaded.as_ref(), id.as_deref());
+    let domain_id = domain_id(root.report(), environment);
     root.report().problems.extend(problems);
-    (id.clone(), project(id, defaults.endpoint.clone(), loaded))
+    (id.clone(), project(id, domain_id, defaults.endpoint.clone(), loaded))
+}
+
+fn domain_id(report: &mut Report, environment: &Environment) -> Option<String> {
+    let text = environment.get(DOMAIN_ID)?;
+    match checked_id(text) {
+        Ok(id) => {
+            report.setting(DOMAIN_ID, &format!("{id:?}"), "environment");
+            Some(id)
+        }
+        Err(message) => {
+            report.problem(DOMAIN_ID, message + &copied::hint(text));
+            None
+        }
+    }
 }
 
 /// Reports the source of the credentials, and the project id.
@@ -236,7 +260,7 @@ fn default_id(root: &mut Section<'_>, default: Option<String>, entries: &[Entry]
 }
 
 fn id(raw: &Raw) -> Result<String, String> {
-    checked_id(raw.text("the project's id, as text")?)
+    checked_id(raw.text("an id at the vendor, as text")?)
 }
 
 fn checked_id(text: &str) -> Result<String, String> {

@@ -112,6 +112,21 @@ impl Section<'_> {
         value.unwrap_or_else(|| parse(&Raw::Variable(default.to_owned())).expect("the default is valid"))
     }
 
+    /// Takes a key whose value is a list of texts.
+    pub(super) fn take_list<T>(
+        &mut self,
+        key: &'static str,
+        default: &[&str],
+        parse: impl Fn(&Raw) -> Result<T, String>,
+    ) -> T {
+        let value = self.optional(key, &parse);
+        let default = Raw::File(default.to_vec().into());
+        if self.origin(key).is_none() {
+            self.input.report.setting(&format!("{}{key}", self.path), &settings::shown(&default), "default");
+        }
+        value.unwrap_or_else(|| parse(&default).expect("the default is valid"))
+    }
+
     /// Reports the default as the value of a key.
     pub(super) fn record_default(&mut self, key: &'static str, default: &str) {
         let value = settings::shown(&Raw::Variable(default.to_owned()));

@@ -1,15 +1,19 @@
 //! `[server]`: the gRPC listener.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use bytesize::{GIB, KIB, MIB};
 use rustix::process::{Resource, getrlimit};
 
 use super::listen::{self, IdentitySource, Listen, XfccElements};
+use super::methods;
 use super::reader::{Raw, Section, values};
 use super::tls::{self, Tls};
 use super::{millis, secs};
-use crate::clock::Clock;
+use crate::{
+    clock::Clock,
+    proto::{RPCS, Rpc},
+};
 
 /// The settings of the gRPC listener.
 #[derive(Debug, Clone)]
@@ -36,6 +40,8 @@ pub struct Server {
     pub max_message_size: usize,
     /// The memory that open calls may hold.
     pub memory_quota: MemoryQuota,
+    /// The full names of the methods that are served; by default all that need not be granted by name.
+    pub methods: BTreeSet<&'static str>,
     /// Whether server reflection is served; true by default.
     pub reflection: bool,
     /// The limits of the connections.
@@ -98,6 +104,13 @@ pub(super) struct ShareCounts {
     pub(super) projects: usize,
 }
 
+impl Server {
+    /// Returns the full names of the services with a method that is served.
+    pub fn services(&self) -> impl Iterator<Item = &'static str> {
+        RPCS.iter().filter(|rpc| self.methods.contains(rpc.name)).map(Rpc::service)
+    }
+}
+
 /// Reads the section.
 pub(super) fn read(section: &mut Section<'_>, counts: ShareCounts, clock: &Clock) -> Server {
     let listen = section.take("listen", "127.0.0.1:50051", listen::parse);
@@ -133,6 +146,7 @@ pub(super) fn read(section: &mut Section<'_>, counts: ShareCounts, clock: &Clock
         max_in_flight_per_caller,
         max_in_flight_per_project,
         max_message_size,
+        methods: section.take_list("methods", &[methods::ALL], methods::parse),
         reflection: section.take("reflection", "true", values::boolean),
         connections: connections(section, memory_quota.total, counts),
         memory_quota,

@@ -22,7 +22,7 @@ use crate::config::secret::Credentials;
 const MARKER: &str = "s3cr3t";
 const SERVER_KEYS: &str = "`listen`, `plaintext`, `trust_xfcc`, `xfcc_elements`, `tls`, `max_in_flight`, `drain`, `lame_duck`, \
                            `worker_threads`, `max_in_flight_per_caller`, `max_in_flight_per_project`, \
-                           `max_message_size`, `memory_quota`, `memory_quota_per_caller`, `reflection`, \
+                           `max_message_size`, `memory_quota`, `memory_quota_per_caller`, `methods`, `reflection`, \
                            `max_connections`, `max_connections_per_caller`, `connection_memory_quota`, `max_connection_age`, \
                            `handshake_timeout`, `max_concurrent_streams`, `max_header_list_size`, `max_control_frames`, \
                            `initial_stream_window_size`, `initial_connection_window_size`, `keep_alive_interval`, `keep_alive_timeout`";
@@ -172,7 +172,7 @@ fn all_problems_are_reported_at_once() {
         "projects[1].id: is missing; it is the project's id at the vendor",
         "projects[1].ak_file: is missing; it is the file with the access key id (AK)",
         "projects[1].sk_file: is missing; it is the file with the secret access key (SK)",
-        "projects[1].colour: unknown key; the keys here are `id`, `region`, `endpoint`, `ak_file`, `sk_file`, \
+        "projects[1].colour: unknown key; the keys here are `id`, `domain_id`, `region`, `endpoint`, `ak_file`, `sk_file`, \
          `security_token_file`",
         "colour: unknown key; the keys here are `server`, `admin`, `upstream`, `default_project`, `projects`, `callers`",
     ];

@@ -32,8 +32,7 @@ use super::{
         keyed_quota::{KeyedPermit, KeyedQuota},
     },
     routes::Routes,
-    service::certificate_service_server::CertificateService,
-    stack::{self, CallService},
+    stack::{self, CallService, RpcService},
 };
 use crate::{
     clock,
@@ -111,7 +110,7 @@ struct ConnectionPermits<'a> {
     _caller: Option<KeyedPermit>,
 }
 
-impl<T: CertificateService> Connections<T> {
+impl<T: RpcService> Connections<T> {
     /// Creates the set of connections, which `workers` serve.
     pub fn new(
         routes: Routes<T>,

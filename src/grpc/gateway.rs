@@ -1,6 +1,6 @@
 //! Carries out one call of any RPC: authorize, limit, validate, translate, call SCM. The only place where the steps meet.
 
-use std::{future::poll_fn, sync::Arc, task::Poll};
+use std::{collections::BTreeSet, future::poll_fn, sync::Arc, task::Poll};
 
 use opentelemetry::metrics::Meter;
 use tokio_util::sync::CancellationToken;
@@ -28,6 +28,8 @@ pub struct Gateway(Arc<Inner>);
 
 struct Inner {
     upstream: Upstream,
+    /// The full names of the methods that this instance serves.
+    enabled: BTreeSet<&'static str>,
     policy: Arc<AccessPolicy>,
     limit: ConcurrencyLimit,
     shutdown: CancellationToken,
@@ -44,7 +46,8 @@ impl Gateway {
     ) -> Self {
         let projects = upstream.projects().iter().map(|project| project.id.clone());
         let limit = ConcurrencyLimit::new(config, projects, meter);
-        Self(Arc::new(Inner { upstream, policy, limit, shutdown }))
+        let enabled = config.methods.clone();
+        Self(Arc::new(Inner { upstream, enabled, policy, limit, shutdown }))
     }
 
     /// Carries out a call. Every generated method of the tonic service is this one line.
@@ -66,13 +69,16 @@ impl Gateway {
         mut message: M::Request,
         call: &CallContext,
     ) -> Result<Response<M::Reply>, Error> {
-        let Inner { upstream, policy, limit, .. } = &*self.0;
+        let Inner { upstream, enabled, policy, limit, .. } = &*self.0;
         let project = self.project(M::project_id(&mut message));
         call.set_resource(Resource {
             project_id: project.map(|project| project.id.clone()),
             cert_id: M::cert_id(&message).filter(|id| is_id(id)).map(str::to_owned),
         });
         let rejected = |reason| Error::new(reason, Progress::NotSent);
+        if !enabled.contains(M::RPC) {
+            return Err(rejected(Reason::MethodDisabled));
+        }
         policy.authorize_method(call.caller(), M::RPC).map_err(rejected)?;
         let _call_permit = limit.try_acquire(call.caller())?;
         let project = project.ok_or_else(|| rejected(Reason::CallerNotAllowed))?;
@@ -112,4 +118,4 @@ async fn yield_once() {
     .await;
 }
 
-include!(concat!(env!("OUT_DIR"), "/service.rs"));
+include!(concat!(env!("OUT_DIR"), "/services.rs"));

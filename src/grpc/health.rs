@@ -1,6 +1,6 @@
 //! Publishes the readiness as `grpc.health.v1`.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -9,7 +9,6 @@ use tonic_health::{
     server::{HealthReporter, HealthService},
 };
 
-use super::service::certificate_service_server::SERVICE_NAME;
 use crate::ops::readiness::{NotReady, Readiness};
 
 mod service;
@@ -19,12 +18,11 @@ use service::Service;
 /// How often the readiness is polled for the health service.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
-/// The services with a health status: the whole gateway and its RPC service.
-const SERVICES: [&str; 2] = ["", SERVICE_NAME];
-
 /// The health service, which gets every change of the readiness.
 pub struct Health {
     readiness: Arc<Readiness>,
+    /// The services with a health status: the whole gateway, and each RPC service with a method that is served.
+    services: BTreeSet<&'static str>,
     reporter: HealthReporter,
     last_reported: Option<Result<(), NotReady>>,
     /// Cancelled when all watches end.
@@ -32,10 +30,11 @@ pub struct Health {
 }
 
 impl Health {
-    /// Creates the service. Until the first [`Health::publish`] it knows only the whole gateway, as serving.
-    pub fn new(readiness: Arc<Readiness>) -> Self {
+    /// Creates the service for the RPC services `rpcs`. Until the first [`Health::publish`] it knows only the whole gateway, as serving.
+    pub fn new(readiness: Arc<Readiness>, rpcs: impl Iterator<Item = &'static str>) -> Self {
+        let services = rpcs.chain([""]).collect();
         let watches_ended = CancellationToken::new();
-        Self { readiness, reporter: HealthReporter::new(), last_reported: None, watches_ended }
+        Self { readiness, services, reporter: HealthReporter::new(), last_reported: None, watches_ended }
     }
 
     /// Returns the service that serves the published statuses.
@@ -59,7 +58,7 @@ impl Health {
 
     /// Ends the health watches, which have received NOT_SERVING.
     pub async fn end_watches(&mut self) {
-        for service in SERVICES {
+        for service in &self.services {
             self.reporter.clear_service_status(service).await;
         }
         self.watches_ended.cancel();
@@ -79,7 +78,7 @@ impl Health {
             _ => {}
         }
         let status = if now.is_ok() { ServingStatus::Serving } else { ServingStatus::NotServing };
-        for service in SERVICES {
+        for service in &self.services {
             self.reporter.set_service_status(service, status).await;
         }
         self.last_reported = Some(now);
@@ -100,7 +99,9 @@ mod tests {
         HealthCheckRequest, health_check_response::ServingStatus as Status, health_server::Health as _,
     };
 
-    use super::{Health, NotReady, POLL_INTERVAL, Readiness, SERVICES};
+    use super::{Health, NotReady, POLL_INTERVAL, Readiness};
+
+    const SERVICES: [&str; 2] = ["", "package.Service"];
 
     #[tokio::test(start_paused = true)]
     async fn watches_get_changes_and_the_drain() {
@@ -109,7 +110,7 @@ mod tests {
             let usable = usable.clone();
             move || usable.load(Relaxed)
         });
-        let mut health = Health::new(readiness.clone());
+        let mut health = Health::new(readiness.clone(), ["package.Service"].into_iter());
         let service = health.service();
         health.publish().await;
         let mut watches = Vec::new();

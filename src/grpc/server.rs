@@ -7,7 +7,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     connection::{Connections, LINGER, listener::Listener},
-    service::certificate_service_server::CertificateService,
+    stack::RpcService,
 };
 use crate::clock;
 
@@ -29,7 +29,7 @@ pub struct Server<T> {
     pub abort: CancellationToken,
 }
 
-impl<T: CertificateService> Server<T> {
+impl<T: RpcService> Server<T> {
     /// Serves until `shutdown` completes, then drains for at most `drain`: no new connections, GOAWAY on the others, and
     /// calls in flight finish. Shortly before the end of the drain the remaining calls are aborted.
     pub async fn serve(self, shutdown: impl Future<Output = ()>, drain: Duration) {

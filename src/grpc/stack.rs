@@ -5,6 +5,7 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::body::Body;
 use tower::{Service, ServiceBuilder};
 
 use super::{
@@ -13,9 +14,9 @@ use super::{
         catch_panic::PanicHandler,
         charge_response::{ChargeResponse, ChargedBody},
         deadline::Deadline,
-        decompress::Decompress,
+        decompress::{Decompress, DecompressedBody},
         max_stream_duration::MaxStreamDuration,
-        memory_quota::{MemoryQuota, QuotaPool},
+        memory_quota::{MemoryQuota, QuotaBody, QuotaPool},
         message_size::MessageSize,
         peer_identity::PeerIdentity,
         reject_malformed::RejectMalformed,
@@ -23,10 +24,10 @@ use super::{
         require_grpc::RequireGrpc,
         require_listed::RequireListed,
         trace::Trace,
+        unary_body::UnaryBody,
     },
     limit::connection_memory::Account,
     routes::Routes,
-    service::certificate_service_server::CertificateService,
 };
 use crate::{config, error::Error, ops::telemetry::Telemetry};
 
@@ -40,6 +41,28 @@ impl<S> CallService for S where
     S: Service<Request<Incoming>, Response = Response<ChargedBody>, Error = h2::Error, Future: Send>
         + Clone
         + Send
+        + 'static
+{
+}
+
+/// The request body as it reaches the RPC services.
+pub type CallBody = DecompressedBody<QuotaBody<UnaryBody<Incoming>>>;
+
+/// The RPC services. Each request uses a clone.
+pub trait RpcService:
+    Service<Request<CallBody>, Response = Response<Body>, Error = Infallible, Future: Send + Unpin>
+    + Clone
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl<S> RpcService for S where
+    S: Service<Request<CallBody>, Response = Response<Body>, Error = Infallible, Future: Send + Unpin>
+        + Clone
+        + Send
+        + Sync
         + 'static
 {
 }
@@ -84,7 +107,7 @@ impl Shared {
 /// Builds the stack of one connection, outermost layer first. `draining` is cancelled when the connection starts to drain.
 ///
 /// Between `RenderErrors` and the routes the error type is [`Error`].
-pub(super) fn stack<T: CertificateService>(
+pub(super) fn stack<T: RpcService>(
     routes: Routes<T>,
     shared: &Shared,
     peer: Peer,

@@ -51,6 +51,11 @@ const fn code_and_message(reason: Reason) -> (Code, &'static str) {
             Code::NotFound,
             "no such certificate in this project, or nothing saved for it: check cert_id and project_id",
         ),
+        R::MethodDisabled => (
+            Code::Unimplemented,
+            "the gateway's operator has disabled this method: ask for it, or call another gateway",
+        ),
+        R::ResourceNotFound => (Code::NotFound, "no such resource in this project: check its id and project_id"),
         R::CertificateNotOwned => (Code::PermissionDenied, "the certificate belongs to another tenant: check cert_id"),
         R::CertificateState => {
             (Code::FailedPrecondition, "the certificate's type or state does not allow this call: do not retry")

@@ -1,68 +1,348 @@
-//! Serde helpers for fields whose JSON at the vendor differs from the proto. `build.rs` adds them to the generated
-//! messages.
+//! The JSON of messages, as far as it differs from what serde derives. `build.rs` generates the code that uses it.
+//!
+//! Requests are written as the annotations say. Responses are read tolerantly: SCM omits keys, returns null, puts blanks
+//! around keys and ids, writes numbers as text, and one object instead of a list.
 
-use serde::{Deserialize, Deserializer};
+use std::{borrow::Cow, fmt, marker::PhantomData};
 
-/// Deserializes `null` as the default value.
-pub fn nullable<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
-    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
-}
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{
+        Error, IgnoredAny, IntoDeserializer as _, MapAccess, SeqAccess, Unexpected, Visitor,
+        value::MapAccessDeserializer,
+    },
+};
 
-/// A list as one string, with entries joined by `;`.
-pub mod joined {
-    use serde::{Deserializer, Serializer};
+mod messages;
 
-    /// Serializes the list as a string.
-    pub fn serialize<S: Serializer>(list: &[String], serializer: S) -> Result<S::Ok, S::Error> {
-        match list {
+/// A list that is written as one string. The second field joins the entries.
+pub struct Joined<'a>(pub &'a [String], pub &'static str);
+
+impl Serialize for Joined<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
             [] => serializer.serialize_str(""),
             [one] => serializer.serialize_str(one),
-            entries => serializer.serialize_str(&entries.join(";")),
+            entries => serializer.serialize_str(&entries.join(self.1)),
         }
-    }
-
-    /// Deserializes the string as a list.
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-        super::nullable::<_, String>(deserializer).map(|text| split(&text))
-    }
-
-    /// Returns the entries of a joined list. Empty entries are ignored.
-    pub fn split(text: &str) -> Vec<String> {
-        text.split(';').map(str::trim).filter(|entry| !entry.is_empty()).map(str::to_owned).collect()
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use crate::proto::CertificateInfo;
+/// A message that is read from a JSON object.
+pub trait ReadJson: Default {
+    /// Returns the message of an object without keys.
+    fn empty() -> Self {
+        Self::default()
+    }
 
-    #[test]
-    fn lists_of_any_length_are_one_string() {
-        for (sans, json) in
-            [(vec![], r#""sans":"""#), (vec!["a.b"], r#""sans":"a.b""#), (vec!["a.b", "c.d"], r#""sans":"a.b;c.d""#)]
-        {
-            let sans: Vec<String> = sans.into_iter().map(str::to_owned).collect();
-            let info = CertificateInfo { sans: sans.clone(), ..CertificateInfo::default() };
-            let body = serde_json::to_string(&info).unwrap();
-            assert!(body.contains(json), "{body}");
-            assert_eq!(serde_json::from_str::<CertificateInfo>(&body).unwrap().sans, sans);
+    /// Reads the value of a key, if the message has the key. The last value of a key counts.
+    fn read<'de, A: MapAccess<'de>>(&mut self, _key: &str, _map: &mut A) -> Result<bool, A::Error> {
+        Ok(false)
+    }
+
+    /// Reads an array, if the message is one in JSON.
+    fn read_array<'de, A: SeqAccess<'de>>(&mut self, _array: A) -> Result<(), A::Error> {
+        Err(A::Error::invalid_type(Unexpected::Seq, &"an object"))
+    }
+
+    /// Returns whether the vendor's acknowledgements are there.
+    fn is_acknowledged(&self) -> bool {
+        true
+    }
+
+    /// Sets the fields that no JSON contains.
+    fn finish(&mut self) {}
+}
+
+/// A key without blanks around it.
+pub struct Key<'de>(Cow<'de, str>);
+
+impl Key<'_> {
+    /// Returns the key.
+    pub fn name(&self) -> &str {
+        self.0.trim()
+    }
+}
+
+impl<'de> Deserialize<'de> for Key<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct KeyVisitor;
+        impl<'de> Visitor<'de> for KeyVisitor {
+            type Value = Key<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a key")
+            }
+
+            fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Self::Value, E> {
+                Ok(Key(Cow::Borrowed(text)))
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
+                Ok(Key(Cow::Owned(text.to_owned())))
+            }
+        }
+        deserializer.deserialize_str(KeyVisitor)
+    }
+}
+
+/// A type that reads values of a field.
+pub trait Reader: for<'de> Deserialize<'de> {
+    /// The type of the field.
+    type Value;
+
+    /// Returns the value that was read.
+    fn into_value(self) -> Self::Value;
+
+    /// Reads the value of a key, `None` for null.
+    fn value<'de, A: MapAccess<'de>>(map: &mut A) -> Result<Option<Self::Value>, A::Error> {
+        Ok(map.next_value::<Option<Self>>()?.map(Self::into_value))
+    }
+
+    /// Reads the list of a key. Null is an empty list, and a value is a list of one.
+    fn list<'de, A: MapAccess<'de>>(map: &mut A) -> Result<Vec<Self::Value>, A::Error> {
+        Ok(map.next_value::<Entries<Self>>()?.0)
+    }
+
+    /// Reads the entries of an array, without nulls.
+    fn entries<'de, A: SeqAccess<'de>>(mut array: A) -> Result<Vec<Self::Value>, A::Error> {
+        let mut entries = Vec::new();
+        while let Some(entry) = array.next_element::<Option<Self>>()? {
+            entries.extend(entry.map(Self::into_value));
+        }
+        Ok(entries)
+    }
+}
+
+/// Implements a [`Reader`] whose visitor is the type itself.
+macro_rules! reader {
+    ($name:ident $(<$generic:ident: $bound:path>)?, $value:ty, $read:ident) => {
+        impl<'de $(, $generic: $bound)?> Deserialize<'de> for $name $(<$generic>)? {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                deserializer.$read(ValueVisitor(PhantomData::<Self>))
+            }
+        }
+
+        impl $(<$generic: $bound>)? Reader for $name $(<$generic>)? {
+            type Value = $value;
+
+            fn into_value(self) -> Self::Value {
+                self.0
+            }
+        }
+    };
+}
+
+/// Reads values of a type `T`.
+struct ValueVisitor<T>(PhantomData<T>);
+
+/// A text, unchanged.
+pub struct Text(String);
+
+reader!(Text, String, deserialize_str);
+
+impl Visitor<'_> for ValueVisitor<Text> {
+    type Value = Text;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Text, E> {
+        Ok(Text(text.to_owned()))
+    }
+}
+
+/// An id, without blanks around it. A number is an id, too.
+pub struct Id(String);
+
+reader!(Id, String, deserialize_any);
+
+impl Visitor<'_> for ValueVisitor<Id> {
+    type Value = Id;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an id")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Id, E> {
+        Ok(Id(text.trim().to_owned()))
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<Id, E> {
+        Ok(Id(number.to_string()))
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<Id, E> {
+        Ok(Id(number.to_string()))
+    }
+}
+
+/// A bool, as such, as 0 or 1, or as text.
+pub struct Flag(bool);
+
+reader!(Flag, bool, deserialize_any);
+
+impl Visitor<'_> for ValueVisitor<Flag> {
+    type Value = Flag;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("true or false")
+    }
+
+    fn visit_bool<E: Error>(self, flag: bool) -> Result<Flag, E> {
+        Ok(Flag(flag))
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<Flag, E> {
+        match number {
+            0 | 1 => Ok(Flag(number == 1)),
+            _ => Err(E::invalid_value(Unexpected::Unsigned(number), &self)),
         }
     }
 
-    #[test]
-    fn only_unset_optional_fields_are_omitted() {
-        let body = serde_json::to_string(&CertificateInfo::default()).unwrap();
-        assert_eq!(
-            body,
-            r#"{"domain":"","sans":"","csr":"","company_name":"","company_province":"","company_city":"","country":"","applicant_name":"","applicant_phone":"","applicant_email":"","agree_privacy_protection":false}"#
-        );
+    fn visit_str<E: Error>(self, text: &str) -> Result<Flag, E> {
+        match text.trim().to_ascii_lowercase().as_str() {
+            "true" | "1" => Ok(Flag(true)),
+            "false" | "0" => Ok(Flag(false)),
+            _ => Err(E::invalid_type(Unexpected::Other("a text"), &self)),
+        }
+    }
+}
+
+/// An integer, as such or as text.
+pub struct Number<T>(T);
+
+/// An integer type of a field.
+pub trait Integer: TryFrom<i128> {}
+
+impl<T: TryFrom<i128>> Integer for T {}
+
+reader!(Number<T: Integer>, T, deserialize_any);
+
+impl<T: Integer> ValueVisitor<Number<T>> {
+    fn convert<E: Error>(&self, number: impl Into<i128>) -> Result<Number<T>, E> {
+        let number = T::try_from(number.into());
+        number.map(Number).map_err(|_| E::invalid_value(Unexpected::Other("a number out of range"), self))
+    }
+}
+
+impl<T: Integer> Visitor<'_> for ValueVisitor<Number<T>> {
+    type Value = Number<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an integer")
     }
 
-    #[test]
-    fn null_is_unset_and_duplicate_keys_are_errors() {
-        let info: CertificateInfo =
-            serde_json::from_str(r#"{"domain":null,"sans":null,"contact_name":null,"new":1}"#).unwrap();
-        assert_eq!(info, CertificateInfo::default());
-        assert!(serde_json::from_str::<CertificateInfo>(r#"{"domain":"a","domain":"b"}"#).is_err());
+    fn visit_i64<E: Error>(self, number: i64) -> Result<Number<T>, E> {
+        self.convert(number)
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<Number<T>, E> {
+        self.convert(number)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Number<T>, E> {
+        match text.trim().parse::<i128>() {
+            Ok(number) => self.convert(number),
+            Err(_) => Err(E::invalid_type(Unexpected::Other("a text"), &self)),
+        }
+    }
+}
+
+/// An object that is a message.
+pub struct Object<M>(M);
+
+reader!(Object<M: ReadJson>, M, deserialize_map);
+
+impl<'de, M: ReadJson> Visitor<'de> for ValueVisitor<Object<M>> {
+    type Value = Object<M>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object<M>, A::Error> {
+        let mut message = M::empty();
+        while let Some(key) = map.next_key::<Key<'_>>()? {
+            if !message.read(key.name(), &mut map)? {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        message.finish();
+        Ok(Object(message))
+    }
+}
+
+/// A list of values, or one value, or null.
+struct Entries<R: Reader>(Vec<R::Value>);
+
+impl<'de, R: Reader> Deserialize<'de> for Entries<R> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct EntriesVisitor<R>(PhantomData<R>);
+
+        impl<R: Reader> EntriesVisitor<R> {
+            fn one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Entries<R>, D::Error> {
+                Ok(Entries(vec![R::deserialize(deserializer)?.into_value()]))
+            }
+        }
+
+        impl<'de, R: Reader> Visitor<'de> for EntriesVisitor<R> {
+            type Value = Entries<R>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list")
+            }
+
+            fn visit_unit<E: Error>(self) -> Result<Entries<R>, E> {
+                Ok(Entries(Vec::new()))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, array: A) -> Result<Entries<R>, A::Error> {
+                R::entries(array).map(Entries)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Entries<R>, A::Error> {
+                Self::one(MapAccessDeserializer::new(map))
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Entries<R>, E> {
+                Self::one(text.into_deserializer())
+            }
+
+            fn visit_bool<E: Error>(self, flag: bool) -> Result<Entries<R>, E> {
+                Self::one(flag.into_deserializer())
+            }
+
+            fn visit_u64<E: Error>(self, number: u64) -> Result<Entries<R>, E> {
+                Self::one(number.into_deserializer())
+            }
+
+            fn visit_i64<E: Error>(self, number: i64) -> Result<Entries<R>, E> {
+                Self::one(number.into_deserializer())
+            }
+        }
+        deserializer.deserialize_any(EntriesVisitor(PhantomData))
+    }
+}
+
+/// Reads a list that is one text: the entries are separated by `;` or `,`. Empty entries are ignored.
+pub fn split<'de, A: MapAccess<'de>>(map: &mut A) -> Result<Vec<String>, A::Error> {
+    let texts = Text::list(map)?;
+    let entries = texts.iter().flat_map(|text| text.split([';', ','])).map(str::trim);
+    Ok(entries.filter(|entry| !entry.is_empty()).map(str::to_owned).collect())
+}
+
+/// Reads an acknowledgement, which has to be `word` in any case, and there only once. `previous` is the value so far.
+pub fn acknowledgement<'de, A: MapAccess<'de>>(
+    map: &mut A,
+    word: &'static str,
+    previous: &str,
+) -> Result<String, A::Error> {
+    let text = Text::value(map)?.unwrap_or_default();
+    if previous.is_empty() && text.eq_ignore_ascii_case(word) {
+        Ok(text)
+    } else {
+        Err(A::Error::custom("no acknowledgement, or two"))
     }
 }

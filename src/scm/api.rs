@@ -5,27 +5,27 @@
 use std::{any::Any, time::SystemTime};
 
 use bytes::Bytes;
-use serde::{Serialize, de::DeserializeOwned};
+use serde::Serialize;
 
 use super::sign::uri;
 use crate::{
     error::Error,
+    proto::json::ReadJson,
     validate::{Check, Checked},
 };
 
 pub mod decode;
+mod error_body;
 pub mod error_codes;
 pub mod methods;
-pub mod wire;
+mod wire;
 
 /// One RPC's REST side, as the proto's annotations describe it.
 pub trait RestMethod: Send + 'static {
     /// The request message.
     type Request: Check + Send + 'static;
     /// The reply message.
-    type Reply: Send + 'static;
-    /// The JSON form of the reply: the reply itself, or a type with the vendor's field names.
-    type Wire: DeserializeOwned + Into<Self::Reply>;
+    type Reply: ReadJson + Send + 'static;
     /// The full name, `package.Service/Method`.
     const RPC: &'static str;
     /// The parts that do not depend on the message types.
@@ -33,18 +33,26 @@ pub trait RestMethod: Send + 'static {
 
     /// Returns the field that names the project.
     fn project_id(request: &mut Self::Request) -> &mut String;
+
     /// Returns the path variable that names the certificate, if there is one.
-    fn cert_id(request: &Self::Request) -> Option<&str>;
+    fn cert_id(_request: &Self::Request) -> Option<&str> {
+        None
+    }
+
     /// Writes the path.
     fn path(request: &Self::Request, path: &mut PathBuilder);
+
+    /// Adds the parameters of the query.
+    fn query(_request: &Self::Request, _query: &mut QueryBuilder) {}
+
     /// Returns the JSON body, if the request has one.
-    fn body(request: &Self::Request) -> Option<Vec<u8>>;
-    /// Returns whether the reply has the vendor's acknowledgement.
-    fn acknowledged(reply: &Self::Reply) -> bool;
+    fn body(_request: &Self::Request) -> Option<Vec<u8>> {
+        None
+    }
 }
 
 /// What the outbound stack knows of an RPC. The stack is not generic, so forty RPCs do not mean forty copies of it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Method {
     /// The HTTP method.
     pub http: http::Method,
@@ -54,8 +62,16 @@ pub struct Method {
     pub span: &'static str,
     /// Whether the call may be retried when its outcome is unknown.
     pub idempotent: bool,
+    /// Whether the path names a certificate, so that a 404 is about it.
+    pub names_certificate: bool,
+    /// The HTTP statuses of a success.
+    pub success_statuses: &'static [u16],
+    /// Whether a success may have no body.
+    pub empty_reply: bool,
     /// Reads a response, received at the given time.
     pub decode: fn(&RawReply, SystemTime) -> Result<Decoded, Error>,
+    /// Returns an empty reply, of the type that the RPC's [`RestMethod::Reply`] names.
+    pub empty: fn() -> Box<dyn Any + Send>,
 }
 
 /// A REST request without date and signature. It can be signed and sent any number of times.
@@ -65,6 +81,8 @@ pub struct UnsignedRequest {
     pub method: &'static Method,
     /// The path, percent-encoded.
     pub path: String,
+    /// The query in its canonical form, as it is signed and sent; empty if there is none.
+    pub query: String,
     /// The body as it is hashed and sent.
     pub body: Bytes,
 }
@@ -84,6 +102,8 @@ pub struct RawReply {
 pub struct Decoded {
     /// The reply message, of the type that the RPC's [`RestMethod::Reply`] names.
     pub reply: Box<dyn Any + Send>,
+    /// The HTTP status.
+    pub http_status: u16,
     /// The vendor's id of the request.
     pub request_id: Option<String>,
 }
@@ -103,7 +123,10 @@ impl Decoded {
 pub fn translate<M: RestMethod>(request: &Checked<M::Request>) -> UnsignedRequest {
     let mut path = PathBuilder(String::with_capacity(128));
     M::path(request, &mut path);
-    UnsignedRequest { method: M::METHOD, path: path.0, body: M::body(request).unwrap_or_default().into() }
+    let mut query = QueryBuilder(Vec::new());
+    M::query(request, &mut query);
+    let body = M::body(request).unwrap_or_default().into();
+    UnsignedRequest { method: M::METHOD, path: path.0, query: uri::canonical_query(&query.0), body }
 }
 
 /// Builds a path from encoded segments, so that no value can add a segment or a query.
@@ -122,11 +145,21 @@ impl PathBuilder {
     }
 }
 
+/// Collects the parameters of a query.
+pub struct QueryBuilder(Vec<(&'static str, String)>);
+
+impl QueryBuilder {
+    /// Adds a parameter.
+    pub fn add(&mut self, key: &'static str, value: impl ToString) {
+        self.0.push((key, value.to_string()));
+    }
+}
+
 /// Capacity for an ordinary body; one with a signing request grows.
 const BODY_CAPACITY: usize = 1024;
 
 /// Returns the JSON body of a message. The same bytes are hashed and sent.
-fn json_body(message: &impl Serialize) -> Vec<u8> {
+fn json_body<T: Serialize + ?Sized>(message: &T) -> Vec<u8> {
     let mut body = Vec::with_capacity(BODY_CAPACITY);
     serde_json::to_writer(&mut body, message).expect("a message has string keys and no fallible serializer");
     body

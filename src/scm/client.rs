@@ -12,11 +12,11 @@ use opentelemetry::Context;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::api::{Decoded, RestMethod, UnsignedRequest};
+use super::api::{Decoded, Method, RestMethod, UnsignedRequest};
 use crate::{
     clock::{self, Clock},
     config,
-    error::Error,
+    error::{Error, Reason},
     ops::telemetry::{DurationHistogram, Telemetry},
 };
 
@@ -158,6 +158,10 @@ impl Upstream {
             breaker.end_attempt(&result);
             let error = match result {
                 Ok(decoded) => return Ok(decoded),
+                Err(error) if is_deleted_by_earlier_attempt(request.method, &error, retry) => {
+                    let request_id = error.answer.and_then(|answer| answer.request_id);
+                    return Ok(Decoded { reply: (request.method.empty)(), http_status: 404, request_id });
+                }
                 Err(error) => error,
             };
             match retry.fail(error, clock_offset) {
@@ -167,6 +171,12 @@ impl Upstream {
             }
         }
     }
+}
+
+/// Returns whether the resource is gone because an earlier attempt of the same call deleted it.
+fn is_deleted_by_earlier_attempt(method: &Method, error: &Error, retry: &RetryState<'_>) -> bool {
+    let is_not_found = matches!(error.reason, Reason::CertificateNotFound | Reason::ResourceNotFound);
+    method.http == http::Method::DELETE && is_not_found && retry.may_have_been_carried_out()
 }
 
 #[cfg(test)]

@@ -28,8 +28,8 @@ pub struct Parts<'a> {
     pub method: &'a str,
     /// The path, encoded or not: both have the same canonical form.
     pub path: &'a str,
-    /// The query as decoded pairs.
-    pub query: &'a [(&'a str, &'a str)],
+    /// The query in the form that [`uri::canonical_query`] returns, as it is sent.
+    pub query: &'a str,
     /// The headers to sign: names in any case and order, values as they are sent.
     pub headers: &'a [(&'a str, &'a str)],
     /// The body as it is sent.
@@ -83,7 +83,7 @@ fn write(parts: &Parts<'_>, headers: &[(Cow<'_, str>, &str)], signed_headers: &s
     put("\n");
     put(&uri::canonical_path(parts.path));
     put("\n");
-    put(&uri::canonical_query(parts.query));
+    put(parts.query);
     put("\n");
     for (name, value) in headers {
         put(name);
@@ -104,8 +104,7 @@ fn write(parts: &Parts<'_>, headers: &[(Cow<'_, str>, &str)], signed_headers: &s
 /// not wiped.
 fn capacity(parts: &Parts<'_>) -> usize {
     let headers = parts.headers.iter().map(|(name, value)| 2 * name.len() + value.len() + 3).sum::<usize>();
-    let query = parts.query.iter().map(|(key, value)| 3 * (key.len() + value.len()) + 2).sum::<usize>();
-    parts.method.len() + 3 * parts.path.len() + query + headers + 128
+    parts.method.len() + 3 * parts.path.len() + parts.query.len() + headers + 128
 }
 
 /// Returns the SHA-256 of the body in lower-case hex.

@@ -108,7 +108,10 @@ async fn every_request_is_answered_and_the_stream_goes_on() {
         (request(extension(METHOD_OPTIONS, HTTP)), "google/api/annotations.proto"),
         (request(AllExtensionNumbersOfType("p1anted.Type".to_owned())), "NotFound"),
         (request(AllExtensionNumbersOfType("google.api.HttpRule".to_owned())), "google.api.HttpRule []"),
-        (request(AllExtensionNumbersOfType(METHOD_OPTIONS.to_owned())), "google.protobuf.MethodOptions [72295728]"),
+        (
+            request(AllExtensionNumbersOfType(METHOD_OPTIONS.to_owned())),
+            "google.protobuf.MethodOptions [72295728, 50701]",
+        ),
         (request(None), "InvalidArgument"),
         (list(), services),
     ];

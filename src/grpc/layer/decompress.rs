@@ -68,7 +68,7 @@ where
 }
 
 /// A request body whose gzip messages are decompressed. Trailers of a gzip request are dropped; gRPC has none.
-pub(in crate::grpc) struct DecompressedBody<B> {
+pub struct DecompressedBody<B> {
     inner: B,
     /// `None` for a body that passes unchanged.
     gunzip: Option<Box<Gunzip>>,

@@ -201,7 +201,7 @@ impl QuotaPermit {
 }
 
 /// A request body that is charged as it arrives.
-pub(in crate::grpc) struct QuotaBody<B> {
+pub struct QuotaBody<B> {
     inner: B,
     permit: QuotaPermit,
     prepaid: bool,

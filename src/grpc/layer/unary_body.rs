@@ -17,7 +17,7 @@ pub(super) const PREFIX: usize = 5;
 ///
 /// After a reset it stays pending, because hyper polls for resets and drops the call itself. Otherwise a call that its
 /// client cancels before the end of the request would count as failed.
-pub(in crate::grpc) struct UnaryBody<B> {
+pub struct UnaryBody<B> {
     inner: B,
     /// `None` for a stream of messages.
     framing: Option<MessageFraming>,

@@ -5,8 +5,9 @@
 
 use crate::error::Reason;
 
-/// Returns the reason of a response with this status and code, or `None` for a 200 without a known code.
-pub fn reason(status: u16, code: Option<&str>) -> Option<Reason> {
+/// Returns the reason of a response with this status and code, or `None` for a 200 without a known code. A 404 is about the
+/// certificate if the path names one.
+pub fn reason(status: u16, code: Option<&str>, names_certificate: bool) -> Option<Reason> {
     code.and_then(|code| {
         // Older installations of the API gateway use the prefix APIGW with the same numbers.
         let gateway = code.strip_prefix("APIG.").or_else(|| code.strip_prefix("APIGW."));
@@ -15,7 +16,15 @@ pub fn reason(status: u16, code: Option<&str>) -> Option<Reason> {
             None => by_scm_code(code.strip_prefix("SCM.")?),
         }
     })
-    .or_else(|| by_status(status))
+    .or_else(|| match status {
+        404 if !names_certificate => Some(Reason::ResourceNotFound),
+        _ => by_status(status),
+    })
+}
+
+/// Returns whether a code says that the API gateway did not pass the request on, whatever the status.
+pub fn is_unprocessed(code: Option<&str>) -> bool {
+    code.is_some_and(|code| ["APIG.0610", "APIG.0613", "APIGW.0610", "APIGW.0613"].contains(&code))
 }
 
 fn by_gateway_status_and_code(status: u16, number: &str) -> Option<Reason> {
@@ -50,6 +59,7 @@ fn by_scm_code(number: &str) -> Option<Reason> {
         "0007" | "0016" | "0037" | "0038" | "0213" | "0223" | "4001" => Reason::UpstreamError,
         "0008" | "0020" => Reason::CertificateNotFound,
         "0010" | "0074" => Reason::CertificateState,
+        "0707" => Reason::ResourceNotFound,
         "1000" => Reason::UpstreamCredentials,
         _ => return None,
     })
@@ -97,14 +107,14 @@ mod tests {
             (999, None, Reason::UpstreamMalformed),
             (304, None, Reason::UpstreamMalformed),
         ] {
-            assert_eq!(reason(status, code), Some(expected), "{status} {code:?}");
+            assert_eq!(reason(status, code, true), Some(expected), "{status} {code:?}");
         }
     }
 
     #[test]
     fn a_200_is_an_error_only_with_a_known_code() {
-        assert_eq!(reason(200, None), None);
-        assert_eq!(reason(200, Some("SCM.9999")), None);
-        assert_eq!(reason(200, Some("SCM.0010")), Some(Reason::CertificateState));
+        assert_eq!(reason(200, None, true), None);
+        assert_eq!(reason(200, Some("SCM.9999"), true), None);
+        assert_eq!(reason(200, Some("SCM.0010"), true), Some(Reason::CertificateState));
     }
 }

@@ -68,7 +68,7 @@ impl Upstream {
         let mut signed = signed_request::sign(
             request,
             &project.endpoint,
-            self.send_project_id.then_some(&*project.id),
+            self.send_project_id.then(|| project.scope(request.method)),
             permit.credentials(),
             now,
         );

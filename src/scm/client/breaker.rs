@@ -34,7 +34,10 @@ impl Outcome {
     pub(super) fn of<R>(result: &Result<R, Error>) -> Self {
         match result {
             Ok(_) => Self::Success,
-            Err(Error { reason: Reason::UpstreamUnavailable | Reason::UpstreamTimeout, .. }) => Self::Failure,
+            Err(Error {
+                reason: Reason::UpstreamUnavailable | Reason::UpstreamTimeout | Reason::UpstreamOutcomeUnknown,
+                ..
+            }) => Self::Failure,
             Err(error) if error.progress == Progress::Answered => Self::Success,
             Err(_) => Self::Ignored,
         }

@@ -12,7 +12,10 @@ use super::{
 use crate::{
     config::{self, Endpoint, secret::Credentials},
     error::{Error, Reason},
-    scm::credentials::{LiveCredentials, LockoutGuards},
+    scm::{
+        api::Method,
+        credentials::{LiveCredentials, LockoutGuards},
+    },
 };
 
 /// One project.
@@ -20,6 +23,7 @@ use crate::{
 pub struct Project {
     /// The project's id.
     pub id: Arc<str>,
+    domain_id: Option<Arc<str>>,
     pub(super) endpoint: Endpoint,
     pub(super) credentials: LiveCredentials,
     pub(super) breaker: Breaker,
@@ -32,11 +36,20 @@ impl Project {
         let id: Arc<str> = project.id.as_str().into();
         Self {
             id: id.clone(),
+            domain_id: project.domain_id.as_deref().map(Arc::from),
             endpoint: project.endpoint.clone(),
             credentials: LiveCredentials::new(id, project.credentials.clone(), guards.clone()),
             breaker: Breaker::new(project.id.clone(), breaker.clone()),
             throttle: Throttle::default(),
             clock_skew: ClockSkew::default(),
+        }
+    }
+
+    /// Returns the header that says whose call it is: of the project, or of the domain for paths of v3.
+    pub(super) fn scope(&self, method: &Method) -> (&'static str, &str) {
+        match &self.domain_id {
+            Some(id) if method.template.starts_with("/v3/") => ("x-domain-id", id),
+            _ => ("x-project-id", &self.id),
         }
     }
 

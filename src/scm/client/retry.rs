@@ -11,10 +11,8 @@ use crate::{
     config::Retry,
     error::{Error, Progress, Reason},
     jitter,
+    scm::api::decode::AMBIGUOUS_STATUSES,
 };
-
-/// HTTP statuses that say that the request was not processed, or that its outcome is unknown.
-const RETRYABLE_STATUSES: [u16; 4] = [408, 502, 503, 504];
 
 /// The window of the retry budget.
 const BUDGET_WINDOW: Duration = Duration::from_secs(1);
@@ -155,6 +153,11 @@ impl<'a> RetryState<'a> {
         Error { attempts: self.attempts, ..error }.after(&self.previous)
     }
 
+    /// Returns whether an earlier attempt may have been carried out.
+    pub(super) fn may_have_been_carried_out(&self) -> bool {
+        self.previous.as_ref().is_some_and(|previous| previous.progress != Progress::NotSent)
+    }
+
     /// Returns the failure of the previous attempt, or `error` if there was none.
     pub(super) fn previous_or(&self, error: Error) -> Error {
         self.previous.clone().unwrap_or_else(|| self.give_up(error))
@@ -184,7 +187,7 @@ fn is_retryable(error: &Error, idempotent: bool) -> bool {
         Progress::Answered => {
             idempotent
                 && matches!(error.reason, Reason::UpstreamUnavailable | Reason::UpstreamTimeout)
-                && error.answer.as_ref().is_some_and(|answer| RETRYABLE_STATUSES.contains(&answer.http_status))
+                && error.answer.as_ref().is_some_and(|answer| AMBIGUOUS_STATUSES.contains(&answer.http_status))
         }
     }
 }

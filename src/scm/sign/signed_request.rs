@@ -12,7 +12,6 @@ use crate::{
     scm::api::UnsignedRequest,
 };
 
-const X_PROJECT_ID: &str = "x-project-id";
 const X_SECURITY_TOKEN: &str = "x-security-token";
 const JSON: &str = "application/json";
 
@@ -51,11 +50,11 @@ impl KeyMaterial {
     }
 }
 
-/// Signs a request as of `now`. `project_id` is sent and signed as a header if it is given.
+/// Signs a request as of `now`. `scope` is the header that says whose project or domain the call is for, if one is sent.
 pub(in crate::scm) fn sign(
     request: &UnsignedRequest,
     endpoint: &Endpoint,
-    project_id: Option<&str>,
+    scope: Option<(&'static str, &str)>,
     credentials: &Credentials,
     now: SystemTime,
 ) -> SignedRequest {
@@ -63,12 +62,12 @@ pub(in crate::scm) fn sign(
     let token = credentials.security_token.as_ref().map(|token| token.expose_secret());
     let mut headers: Vec<(&'static str, &str)> =
         vec![("content-type", JSON), ("host", endpoint.authority()), (super::DATE_HEADER, &date)];
-    headers.extend(project_id.map(|id| (X_PROJECT_ID, id)));
+    headers.extend(scope);
     headers.extend(token.map(|token| (X_SECURITY_TOKEN, token)));
     let parts = super::Parts {
         method: request.method.http.as_str(),
         path: &request.path,
-        query: &[],
+        query: &request.query,
         headers: &headers,
         body: &request.body,
     };
@@ -83,10 +82,15 @@ pub(in crate::scm) fn sign(
     sent.insert(header::AUTHORIZATION, sensitive(&authorization));
     SignedRequest {
         method: request.method.http.clone(),
-        url: format!("{endpoint}{}", request.path),
+        url: url(endpoint, request),
         headers: sent,
         body: request.body.clone(),
     }
+}
+
+fn url(endpoint: &Endpoint, request: &UnsignedRequest) -> String {
+    let UnsignedRequest { path, query, .. } = request;
+    if query.is_empty() { format!("{endpoint}{path}") } else { format!("{endpoint}{path}?{query}") }
 }
 
 fn plain(text: &str) -> HeaderValue {

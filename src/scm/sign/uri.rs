@@ -28,8 +28,13 @@ pub fn canonical_path(path: &str) -> String {
 
 /// Sorts the decoded pairs by key, then by value, and formats each as `key=value`. The request must use this exact
 /// string.
-pub fn canonical_query(pairs: &[(&str, &str)]) -> String {
-    let mut sorted = pairs.to_vec();
+pub fn canonical_query<K: AsRef<str>, V: AsRef<str>>(pairs: &[(K, V)]) -> String {
+    let mut sorted: Vec<_> = pairs.iter().map(|(key, value)| (key.as_ref(), value.as_ref())).collect();
     sorted.sort_unstable();
-    sorted.iter().map(|(key, value)| format!("{}={}", encode(key), encode(value))).collect::<Vec<_>>().join("&")
+    let mut query = String::new();
+    for (key, value) in sorted {
+        query.push_str(if query.is_empty() { "" } else { "&" });
+        query.extend([&*encode(key), "=", &*encode(value)]);
+    }
+    query
 }

@@ -34,10 +34,7 @@ use tokio_util::sync::CancellationToken;
 use crate::harness::{environment, folder::Folder, pki::Authority, sample};
 
 /// A method like SaveInfo that is not idempotent.
-static NOT_IDEMPOTENT: LazyLock<Method> = LazyLock::new(|| {
-    let Method { http, template, span, decode, .. } = SaveInfo::METHOD;
-    Method { http: http.clone(), template, span, idempotent: false, decode: *decode }
-});
+static NOT_IDEMPOTENT: LazyLock<Method> = LazyLock::new(|| Method { idempotent: false, ..SaveInfo::METHOD.clone() });
 
 const TLS_1_2_SUITE: CipherSuite = CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256;
 const TLS_1_3_SUITE: CipherSuite = CipherSuite::TLS13_AES_128_GCM_SHA256;

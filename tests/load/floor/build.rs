@@ -1,4 +1,4 @@
-//! Generates the messages, the client and the service from the product's proto.
+//! Generates the messages, the client and the service from the product's proto, for the two RPCs that the floor serves.
 
 const PROTO: &str = "../../../proto";
 const PACKAGE: &str = "huaweicloud.scm.v1";
@@ -7,6 +7,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed={PROTO}");
     let mut files = protox::compile(["huaweicloud/scm/v1/certificate_service.proto"], [PROTO])?;
     files.file.retain(|file| file.package() == PACKAGE);
+    for service in files.file.iter_mut().flat_map(|file| &mut file.service) {
+        service.method.retain(|method| ["SaveInfo", "ReadInfo"].contains(&method.name()));
+    }
     let unset = "#[serde(skip_serializing_if = \"Option::is_none\")]";
     let mut builder = tonic_prost_build::configure()
         .message_attribute("CertificateInfo", "#[derive(serde::Serialize)]")

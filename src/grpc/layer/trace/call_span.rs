@@ -77,16 +77,17 @@ impl CallSpan {
         parent: &Context,
         caller: Caller,
     ) -> Self {
-        let rpc = path.strip_prefix('/').and_then(|path| proto::RPCS.iter().find(|rpc| **rpc == path));
+        let rpc = path.strip_prefix('/').and_then(|path| proto::RPCS.iter().find(|rpc| rpc.name == path));
+        let name = rpc.map(|rpc| rpc.name);
         let span = telemetry
             .tracer
-            .span_builder(*rpc.unwrap_or(&"grpc"))
+            .span_builder(name.unwrap_or("grpc"))
             .with_kind(SpanKind::Server)
-            .with_attributes(base(rpc.unwrap_or(&OTHER)))
+            .with_attributes(base(name.unwrap_or(OTHER)))
             .start_with_context(&telemetry.tracer, parent);
         Self {
             durations: durations.clone(),
-            rpc: rpc.unwrap_or(&OTHER),
+            rpc: name.unwrap_or(OTHER),
             call: Arc::new(CallContext::new(clock::monotonic(), parent.with_span(span), caller)),
             started: clock::instant(),
             ended: false,

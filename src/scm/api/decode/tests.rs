@@ -24,7 +24,7 @@ fn error(status: u16, body: &str) -> Error {
 }
 
 fn code(body: &str) -> Option<String> {
-    ErrorBody::read(body).unwrap().code
+    ErrorBody::read(body).unwrap().into_code()
 }
 
 #[test]

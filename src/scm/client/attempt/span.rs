@@ -57,7 +57,10 @@ impl AttemptSpan {
         let span = self.context.span();
         span.set_attributes(code.map(|code| KeyValue::new(name::SCM_UPSTREAM_CODE, code)));
         span.set_attributes(request_id.map(|id| KeyValue::new(name::SCM_UPSTREAM_REQUEST_ID, id)));
-        let Err(error) = result else { return self.finish(Some(200), None) };
+        let error = match result {
+            Ok(decoded) => return self.finish(Some(decoded.http_status), None),
+            Err(error) => error,
+        };
         let status = error.answer.as_ref().map(|answer| answer.http_status);
         let is_error_status = status.is_some_and(|status| status >= 400);
         self.finish(status, (!is_error_status).then(|| error.reason.name()));

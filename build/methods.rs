@@ -1,0 +1,182 @@
+//! Part of `build.rs`: generates the REST side of each RPC, and the tonic services.
+
+use std::fmt::{Result, Write as _};
+
+use heck::ToSnakeCase as _;
+use prost_reflect::{Kind, ServiceDescriptor};
+
+use crate::{
+    annotations::{Api, Body, Field, Place, RestBinding, variable, variables},
+    messages,
+    rust::{Source, ident},
+};
+
+/// The path variable that names the certificate of a call.
+const CERT_ID: &str = "cert_id";
+
+/// Generates the list of the RPCs, with what a configuration and the callers' permissions depend on.
+pub(crate) fn list(api: &Api) -> Source {
+    let mut out = String::new();
+    writeln!(out, "/// The RPCs.\npub const RPCS: &[Rpc] = &[")?;
+    for binding in &api.methods {
+        writeln!(
+            out,
+            "Rpc {{ name: {:?}, read_only: {}, granted_by_name: {} }},",
+            binding.rpc(),
+            binding.read_only,
+            binding.rules.grant_by_name,
+        )?;
+    }
+    writeln!(out, "];")?;
+    Ok(out)
+}
+
+/// Generates the `RestMethod` of every RPC, and their list.
+pub(crate) fn rest(api: &Api) -> Source {
+    let mut out = String::new();
+    for binding in &api.methods {
+        rest_method(&mut out, api, binding)?;
+    }
+    let names = api.methods.iter().map(|binding| binding.method.name().to_owned());
+    let all: Vec<_> = names.map(|name| format!("<{name} as super::RestMethod>::METHOD")).collect();
+    writeln!(out, "/// The REST sides of all RPCs.\npub const METHODS: &[&super::Method] = &[{}];", all.join(", "))?;
+    Ok(out)
+}
+
+/// Generates the tonic services. Every method forwards to `Gateway::call`.
+pub(crate) fn services(api: &Api) -> Source {
+    let mut out = String::new();
+    for service in &api.services {
+        writeln!(out, "#[tonic::async_trait]\nimpl {} for Gateway {{", server(service, service.name()))?;
+        for method in service.methods() {
+            let rpc = method.name();
+            writeln!(
+                out,
+                "async fn {}(&self, request: tonic::Request<crate::proto::{}>)
+                    -> Result<tonic::Response<crate::proto::{}>, tonic::Status> {{
+                    self.call::<crate::scm::api::methods::{rpc}>(request).await
+                }}",
+                ident(&rpc.to_snake_case()),
+                method.input().name(),
+                method.output().name(),
+            )?;
+        }
+        writeln!(out, "}}")?;
+    }
+    Ok(out)
+}
+
+/// Generates the list of the services, and the function that calls one of them by its name.
+pub(crate) fn routes(api: &Api) -> Source {
+    let mut out = String::new();
+    let names: Vec<_> = api.services.iter().map(|service| format!("{:?}", service.full_name())).collect();
+    writeln!(out, "/// The full names of the RPC services.\npub const SERVICES: &[&str] = &[{}];", names.join(", "))?;
+    writeln!(out, "macro_rules! route {{\n($service:expr, $server:ident, $otherwise:expr) => {{\nmatch $service {{")?;
+    for service in &api.services {
+        let server = server(service, &format!("{}Server", service.name()));
+        writeln!(out, "Some({:?}) => $server!({server}<_>),", service.full_name())?;
+    }
+    writeln!(out, "_ => $otherwise,\n}}\n}};\n}}")?;
+    Ok(out)
+}
+
+/// Returns the path of an item in the tonic module of a service.
+fn server(service: &ServiceDescriptor, item: &str) -> String {
+    format!("crate::grpc::service::{}_server::{item}", service.name().to_snake_case())
+}
+
+fn rest_method(out: &mut String, api: &Api, binding: &RestBinding) -> Result {
+    let RestBinding { method, verb, template, idempotent, rules, .. } = binding;
+    let (name, rpc) = (method.name(), binding.rpc());
+    let (input, output) = (method.input(), method.output());
+    let request = api.message(&input);
+    let fields = || request.into_iter().flat_map(|message| &message.fields);
+    writeln!(out, "/// `{rpc}`: `{verb} {template}`.\n#[derive(Debug)]\npub enum {name} {{}}")?;
+    writeln!(out, "impl super::RestMethod for {name} {{")?;
+    writeln!(out, "type Request = crate::proto::{}; type Reply = crate::proto::{};", input.name(), output.name())?;
+    writeln!(out, "const RPC: &'static str = \"{rpc}\";")?;
+    writeln!(
+        out,
+        "const METHOD: &'static super::Method = &super::Method {{
+            http: http::Method::{verb}, template: \"{template}\", span: \"{verb} {template}\",
+            idempotent: {idempotent}, names_certificate: {}, success_statuses: &{:?}, empty_reply: {},
+            decode: super::decode::decode::<Self>, empty: || Box::new(Self::Reply::default()),
+        }};",
+        variables(template).contains(&CERT_ID),
+        rules.success_statuses,
+        rules.empty_reply,
+    )?;
+    writeln!(out, "fn project_id(request: &mut Self::Request) -> &mut String {{ &mut request.project_id }}")?;
+    if variables(template).contains(&CERT_ID) {
+        writeln!(out, "fn cert_id(request: &Self::Request) -> Option<&str> {{ Some(&request.{CERT_ID}) }}")?;
+    }
+    let variables = if variables(template).is_empty() { "_" } else { "request" };
+    writeln!(out, "fn path({variables}: &Self::Request, path: &mut super::PathBuilder) {{")?;
+    for segment in template.split('/').skip(1) {
+        match variable(segment) {
+            Some(variable) => writeln!(out, "path.variable(&request.{});", ident(variable))?,
+            None => writeln!(out, "path.literal(\"/{segment}\");")?,
+        }
+    }
+    writeln!(out, "}}")?;
+    let query: Vec<_> = fields().filter(|field| binding.place(field) == Place::Query).collect();
+    if !query.is_empty() {
+        writeln!(out, "fn query(request: &Self::Request, query: &mut super::QueryBuilder) {{")?;
+        for field in query {
+            parameter(out, api, "request", "", field)?;
+        }
+        writeln!(out, "}}")?;
+    }
+    let body: Vec<_> = fields().filter(|field| binding.place(field) == Place::Body).collect();
+    match (&binding.body, body.first()) {
+        (Body::None, _) => {}
+        (Body::Field(_), Some(field)) if field.is_single() => {
+            let field = ident(field.name());
+            let body = format!("request.{field}.as_ref().map(super::json_body)");
+            writeln!(out, "fn body(request: &Self::Request) -> Option<Vec<u8>> {{ {body} }}")?;
+        }
+        (Body::Field(_), field) => {
+            let field = field.map(|field| ident(field.name())).unwrap_or_default();
+            let body = format!("Some(super::json_body(&request.{field}))");
+            writeln!(out, "fn body(request: &Self::Request) -> Option<Vec<u8>> {{ {body} }}")?;
+        }
+        (Body::All, _) => {
+            writeln!(
+                out,
+                "fn body(request: &Self::Request) -> Option<Vec<u8>> {{
+                    struct Body<'a>(&'a crate::proto::{});
+                    impl serde::Serialize for Body<'_> {{",
+                input.name()
+            )?;
+            messages::serialize(out, "self.0", &body)?;
+            writeln!(out, "}}\nSome(super::json_body(&Body(request)))\n}}")?;
+        }
+    }
+    writeln!(out, "}}")
+}
+
+/// Generates the parameters of a field, those of a message with the name of its field before theirs.
+fn parameter(out: &mut String, api: &Api, value: &str, prefix: &str, field: &Field) -> Result {
+    let (key, rust) = (format!("{prefix}{}", field.key), ident(field.name()));
+    match field.kind() {
+        Kind::Message(inner) => {
+            writeln!(out, "if let Some(inner) = &{value}.{rust} {{")?;
+            for field in api.message(&inner).into_iter().flat_map(|message| &message.fields) {
+                parameter(out, api, "inner", &format!("{key}."), field)?;
+            }
+            writeln!(out, "}}")
+        }
+        _ if field.rules.joined_by.is_some() => {
+            let separator = field.rules.joined_by.as_deref().unwrap_or_default();
+            let add = format!("query.add({key:?}, &{value}.{rust}.join({separator:?}));");
+            let is_sent =
+                if field.rules.send_empty { "true".to_owned() } else { format!("!{value}.{rust}.is_empty()") };
+            writeln!(out, "if {is_sent} {{ {add} }}")
+        }
+        _ if field.is_option() => {
+            writeln!(out, "if let Some(value) = &{value}.{rust} {{ query.add({key:?}, value); }}")
+        }
+        _ if !field.is_single() => writeln!(out, "for value in &{value}.{rust} {{ query.add({key:?}, value); }}"),
+        _ => writeln!(out, "query.add({key:?}, &{value}.{rust});"),
+    }
+}

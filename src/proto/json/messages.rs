@@ -1,0 +1,8 @@
+//! The JSON of each message, which `build.rs` generates from the annotations of `proto/`.
+
+use serde::{Serialize, de::MapAccess, ser::SerializeMap as _};
+
+use super::{Flag, Id, Joined, Number, Object, ReadJson, Reader as _, Text, acknowledgement, split};
+use crate::proto::*;
+
+include!(concat!(env!("OUT_DIR"), "/json.rs"));
