@@ -87,6 +87,8 @@ fn server(service: &ServiceDescriptor, item: &str) -> String {
 
 fn rest_method(out: &mut String, api: &Api, binding: &RestBinding) -> Result {
     let RestBinding { method, verb, template, idempotent, rules, .. } = binding;
+    let is_secret =
+        |message| api.reachable([message].into_iter()).iter().flat_map(|m| &m.fields).any(|field| field.secret);
     let (name, rpc) = (method.name(), binding.rpc());
     let (input, output) = (method.input(), method.output());
     let request = api.message(&input);
@@ -99,10 +101,12 @@ fn rest_method(out: &mut String, api: &Api, binding: &RestBinding) -> Result {
         out,
         "const METHOD: &'static super::Method = &super::Method {{
             http: http::Method::{verb}, template: \"{template}\", span: \"{verb} {template}\",
-            idempotent: {idempotent}, names_certificate: {}, success_statuses: &{:?}, empty_reply: {},
+            idempotent: {idempotent}, names_certificate: {}, secret_request: {}, secret_reply: {}, success_statuses: &{:?}, empty_reply: {},
             decode: super::decode::decode::<Self>, empty: || Box::new(Self::Reply::default()),
         }};",
         variables(template).contains(&CERT_ID),
+        is_secret(input.clone()),
+        is_secret(output.clone()),
         rules.success_statuses,
         rules.empty_reply,
     )?;
@@ -128,16 +132,17 @@ fn rest_method(out: &mut String, api: &Api, binding: &RestBinding) -> Result {
         writeln!(out, "}}")?;
     }
     let body: Vec<_> = fields().filter(|field| binding.place(field) == Place::Body).collect();
+    let json_body = if is_secret(input.clone()) { "secret_json_body" } else { "json_body" };
     match (&binding.body, body.first()) {
         (Body::None, _) => {}
         (Body::Field(_), Some(field)) if field.is_single() => {
             let field = ident(field.name());
-            let body = format!("request.{field}.as_ref().map(super::json_body)");
+            let body = format!("request.{field}.as_ref().map(super::{json_body})");
             writeln!(out, "fn body(request: &Self::Request) -> Option<Vec<u8>> {{ {body} }}")?;
         }
         (Body::Field(_), field) => {
             let field = field.map(|field| ident(field.name())).unwrap_or_default();
-            let body = format!("Some(super::json_body(&request.{field}))");
+            let body = format!("Some(super::{json_body}(&request.{field}))");
             writeln!(out, "fn body(request: &Self::Request) -> Option<Vec<u8>> {{ {body} }}")?;
         }
         (Body::All, _) => {
@@ -149,7 +154,7 @@ fn rest_method(out: &mut String, api: &Api, binding: &RestBinding) -> Result {
                 input.name()
             )?;
             messages::serialize(out, "self.0", &body)?;
-            writeln!(out, "}}\nSome(super::json_body(&Body(request)))\n}}")?;
+            writeln!(out, "}}\nSome(super::{json_body}(&Body(request)))\n}}")?;
         }
     }
     writeln!(out, "}}")

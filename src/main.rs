@@ -77,6 +77,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
+    forbid_core_dumps();
     telemetry::log::hook_panics();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
@@ -103,6 +104,15 @@ fn main() -> ExitCode {
     let filter = environment.get("RUST_LOG").cloned();
     drop(environment); // it may hold credentials
     if arguments.check { check(&runtime, &config) } else { serve(runtime, config, filter.as_deref()) }
+}
+
+/// Switches core dumps off, because the memory holds credentials, private keys and personal data. The limit of zero does not
+/// stop a dump that the kernel pipes to a program (core(5)); that a process is not dumpable does, and keeps other
+/// processes of the same user from reading its memory.
+fn forbid_core_dumps() {
+    let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }); // a limit can always be lowered
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable); // fails only for an invalid value
 }
 
 /// Unblocks the signals that are handled, which the parent may have blocked. Threads inherit the mask, so none may have

@@ -2,10 +2,11 @@
 //!
 //! [`RestMethod`] holds what differs between RPCs. `build.rs` generates it from the proto's annotations.
 
-use std::{any::Any, time::SystemTime};
+use std::{any::Any, io, time::SystemTime};
 
 use bytes::Bytes;
 use serde::Serialize;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use super::sign::uri;
 use crate::{
@@ -64,6 +65,10 @@ pub struct Method {
     pub idempotent: bool,
     /// Whether the path names a certificate, so that a 404 is about it.
     pub names_certificate: bool,
+    /// Whether the request holds a secret of the caller, which is wiped.
+    pub secret_request: bool,
+    /// Whether the response holds a secret, which is wiped.
+    pub secret_reply: bool,
     /// The HTTP statuses of a success.
     pub success_statuses: &'static [u16],
     /// Whether a success may have no body.
@@ -97,6 +102,15 @@ pub struct RawReply {
     pub body: Bytes,
 }
 
+impl RawReply {
+    /// Wipes the body, unless another part of the program still refers to it.
+    pub fn wipe(self) {
+        if let Ok(mut body) = self.body.try_into_mut() {
+            body.zeroize();
+        }
+    }
+}
+
 /// A successful response.
 #[derive(Debug)]
 pub struct Decoded {
@@ -125,7 +139,8 @@ pub fn translate<M: RestMethod>(request: &Checked<M::Request>) -> UnsignedReques
     M::path(request, &mut path);
     let mut query = QueryBuilder(Vec::new());
     M::query(request, &mut query);
-    let body = M::body(request).unwrap_or_default().into();
+    let body = M::body(request).unwrap_or_default();
+    let body = if M::METHOD.secret_request { Bytes::from_owner(Zeroizing::new(body)) } else { body.into() };
     UnsignedRequest { method: M::METHOD, path: path.0, query: uri::canonical_query(&query.0), body }
 }
 
@@ -161,13 +176,69 @@ const BODY_CAPACITY: usize = 1024;
 /// Returns the JSON body of a message. The same bytes are hashed and sent.
 fn json_body<T: Serialize + ?Sized>(message: &T) -> Vec<u8> {
     let mut body = Vec::with_capacity(BODY_CAPACITY);
-    serde_json::to_writer(&mut body, message).expect("a message has string keys and no fallible serializer");
+    write_json(&mut body, message);
     body
+}
+
+/// Returns the JSON body of a message with a secret. The buffer never grows, because that would leave a copy behind that
+/// is not wiped.
+fn secret_json_body<T: Serialize + ?Sized>(message: &T) -> Vec<u8> {
+    let mut length = Length(0);
+    write_json(&mut length, message);
+    let mut body = Vec::with_capacity(length.0);
+    write_json(&mut body, message);
+    body
+}
+
+fn write_json<T: Serialize + ?Sized>(to: &mut impl io::Write, message: &T) {
+    serde_json::to_writer(to, message).expect("a message has string keys, and writing to memory does not fail");
+}
+
+/// Counts the bytes that are written.
+struct Length(usize);
+
+impl io::Write for Length {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::PathBuilder;
+    use bytes::{Bytes, BytesMut};
+
+    use super::{
+        PathBuilder, RawReply, RestMethod as _,
+        methods::{ExportCertificate, ImportCertificate, SaveInfo},
+        secret_json_body,
+    };
+
+    #[test]
+    fn the_json_of_a_secret_has_exactly_its_buffer() {
+        let body = secret_json_body(&["-----BEGIN\n\"".repeat(1000)]);
+        assert_eq!(body.len(), body.capacity());
+        assert!(body.len() > 10_000);
+    }
+
+    #[test]
+    fn only_private_keys_make_a_method_secret() {
+        assert!(ImportCertificate::METHOD.secret_request && !ImportCertificate::METHOD.secret_reply);
+        assert!(ExportCertificate::METHOD.secret_reply && !ExportCertificate::METHOD.secret_request);
+        assert!(!SaveInfo::METHOD.secret_request && !SaveInfo::METHOD.secret_reply);
+    }
+
+    #[test]
+    fn a_response_is_wiped_only_if_nothing_refers_to_it() {
+        let mut buffer = BytesMut::from(&b"private key"[..]).freeze();
+        let rest = buffer.split_off(7);
+        RawReply { status: 200, headers: http::HeaderMap::new(), body: buffer }.wipe();
+        assert_eq!(rest, Bytes::from_static(b" key"), "the other part of the buffer is unchanged");
+    }
 
     #[test]
     fn a_value_stays_within_its_segment() {

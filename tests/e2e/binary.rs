@@ -1,6 +1,7 @@
 //! The binary: arguments, exit codes, signals and log lines.
 
 use std::{
+    os::unix::process::ExitStatusExt as _,
     path::PathBuf,
     process::{Output, Stdio},
 };
@@ -536,4 +537,18 @@ async fn health_requests_the_configured_admin_address() {
     let (code, _, errors) = check_health(admin).await;
     assert_eq!(code, 1);
     assert!(errors.starts_with("scm-gateway: admin.listen: "), "{errors}");
+}
+
+#[tokio::test]
+async fn a_crash_leaves_no_core_file() {
+    let emulator = emulator().await;
+    let folder = Folder::new();
+    let script = format!("cd {}; ulimit -c $(ulimit -H -c)", folder.path(""));
+    let mut process = Process::after(&script, &emulator.endpoint(), &[]).await;
+    let limits = std::fs::read_to_string(process.proc("limits")).unwrap();
+    let core = limits.lines().find_map(|line| line.strip_prefix("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().take(2).collect::<Vec<_>>(), ["0", "0"]);
+    process.signal("ABRT");
+    let status = process.child.wait().await.unwrap();
+    assert_eq!((status.signal(), status.core_dumped()), (Some(Signal::SIGABRT as i32), false));
 }

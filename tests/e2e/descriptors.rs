@@ -28,8 +28,8 @@ fn cpu_time(process: &Process) -> Duration {
 /// Waits until no further connection is accepted.
 async fn wait_until_full(process: &Process) {
     let mut before = 0;
-    while before != process.descriptors() {
-        before = process.descriptors();
+    while before != process.accepted_connections() {
+        before = process.accepted_connections();
         sleep(Duration::from_millis(200)).await;
     }
 }
@@ -41,13 +41,13 @@ async fn out_of_descriptors_does_not_spin_and_recovers() {
     process.read_log();
     let mut early = client(&process.address).await;
     early.save_info(sample()).await.unwrap();
-    let baseline = process.descriptors();
+    let baseline = process.accepted_connections();
     let mut crowd = Vec::new();
     for _ in 0..2 * DESCRIPTORS {
         crowd.push(TcpStream::connect(&process.address).await.unwrap());
     }
     wait_until_full(&process).await;
-    assert!(process.descriptors() > DESCRIPTORS as usize / 3, "connections were accepted up to the limit");
+    assert!(process.accepted_connections() > DESCRIPTORS as usize / 3, "connections were accepted up to the limit");
 
     let before = cpu_time(&process);
     sleep(MEASURED).await;
@@ -58,7 +58,7 @@ async fn out_of_descriptors_does_not_spin_and_recovers() {
     drop(crowd);
     let recovered = async {
         // Until the others are closed, one more connection may exceed the limit.
-        while process.descriptors() > baseline {
+        while process.accepted_connections() > baseline {
             sleep(Duration::from_millis(20)).await;
         }
         client(&process.address).await.save_info(sample()).await

@@ -49,9 +49,8 @@ impl Flooded {
         for _ in 0..20 {
             client.save_info(sample()).await.unwrap();
         }
-        let idle = self.process.memory("VmRSS:");
+        let before = self.process.peak_memory();
         let attempts = self.emulator.attempts();
-        std::fs::write(self.process.proc("clear_refs"), "5").unwrap(); // the peak
         let address = self.process.address.clone();
         let flood = tokio::spawn(async move {
             timeout(TIMEOUT, send_until(&address, &bytes, done)).await.expect("the flood ends in time")
@@ -64,7 +63,7 @@ impl Flooded {
             calls += 1;
         }
         let received = flood.await.unwrap();
-        let grown = self.process.memory("VmHWM:").saturating_sub(idle);
+        let grown = self.process.peak_memory() - before;
         assert!(grown <= MAX_GROWTH, "{grown} KiB more");
         assert_eq!(self.emulator.attempts() - attempts, calls, "the flood did not reach SCM");
         received

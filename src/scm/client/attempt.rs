@@ -5,7 +5,6 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
-    time::SystemTime,
 };
 
 use futures_util::future::Either;
@@ -27,7 +26,7 @@ use crate::{
     error::{Error, Progress, Reason},
     ops::telemetry::traceparent,
     scm::{
-        api::{Decoded, RawReply, UnsignedRequest, decode},
+        api::{Decoded, Method, UnsignedRequest, decode},
         credentials::{AuthOutcome, SigningPermit},
         sign::signed_request::{self, KeyMaterial},
     },
@@ -83,7 +82,7 @@ impl Upstream {
                     transport: self.transport.clone(),
                     project: project.clone(),
                     clock: self.clock.clone(),
-                    decode: attempt.request.method.decode,
+                    method: attempt.request.method,
                     deadline: options.deadline,
                     permit,
                     key_material,
@@ -153,7 +152,7 @@ struct Exchange {
     transport: Arc<Transport>,
     project: Arc<Project>,
     clock: Clock,
-    decode: fn(&RawReply, SystemTime) -> Result<Decoded, Error>,
+    method: &'static Method,
     /// The deadline of the call.
     deadline: Instant,
     permit: SigningPermit,
@@ -169,7 +168,11 @@ impl Exchange {
             Ok(raw) => {
                 let received = self.clock.now();
                 self.project.clock_skew.observe(&raw.headers, received);
-                self.redact((self.decode)(&raw, received))
+                let decoded = self.redact((self.method.decode)(&raw, received));
+                if self.method.secret_reply {
+                    raw.wipe();
+                }
+                decoded
             }
             Err(error) => self.redact(Err(classify_send_error(error))),
         };

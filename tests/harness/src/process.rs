@@ -128,7 +128,21 @@ impl Process {
         line.trim().strip_suffix(" kB").unwrap().parse().unwrap()
     }
 
-    /// Returns the number of open file descriptors.
+    /// Returns the number of connections that the gateway has accepted. A connection that still waits to be accepted has no
+    /// inode.
+    pub fn accepted_connections(&self) -> usize {
+        const ESTABLISHED: &str = "01";
+        let address: std::net::SocketAddr = self.address.trim_start_matches("http://").parse().unwrap();
+        let port = format!(":{:04X}", address.port());
+        let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+        let is_accepted = |line: &&str| {
+            let columns: Vec<_> = line.split_whitespace().collect();
+            columns[1].ends_with(&port) && columns[3] == ESTABLISHED && columns[9] != "0"
+        };
+        table.lines().skip(1).filter(is_accepted).count()
+    }
+
+    /// Returns the number of open file descriptors. Only root can read it, because the process is not dumpable.
     pub fn descriptors(&self) -> usize {
         std::fs::read_dir(self.proc("fd")).unwrap().count()
     }
