@@ -73,6 +73,7 @@ impl Generation {
             secret_key: format!("SK{}", self.number),
             security_token: Some(format!("token{}", self.number)),
             projects: vec![SAMPLE_PROJECT.to_owned()],
+            ..Account::sample()
         }
     }
 }

@@ -62,6 +62,7 @@ async fn clock_skew_is_measured_per_endpoint() {
         secret_key: format!("SK{name}"),
         security_token: None,
         projects: vec![name.to_owned()],
+        ..Account::sample()
     };
     let start = |name: &str| Emulator::start(Options { accounts: vec![account(name)], ..Options::default() });
     let good = start("good").await.unwrap();

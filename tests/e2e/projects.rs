@@ -35,6 +35,7 @@ async fn two_projects(more: &[(&str, &str)]) -> (Emulator, Gateway) {
         secret_key: format!("secret-of-{access_key}"),
         security_token: token.map(str::to_owned),
         projects: vec![project.to_owned()],
+        ..Account::sample()
     };
     let accounts = vec![account("AKONE", None, "one"), account("AKTWO", Some("token-two"), "two")];
     let emulator = Emulator::start(Options { accounts, ..Options::default() }).await.unwrap();

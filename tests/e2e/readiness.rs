@@ -77,6 +77,7 @@ async fn two_projects(folder: &Folder) -> (Emulator, Gateway) {
         secret_key: format!("SK{name}"),
         security_token: None,
         projects: vec![name.to_owned()],
+        ..Account::sample()
     };
     let accounts = vec![account("one"), account("two")];
     let emulator = Emulator::start(Options { accounts, ..Options::default() }).await.unwrap();

@@ -15,6 +15,7 @@ pub fn account(name: &str) -> Account {
         secret_key: format!("SK{name}"),
         security_token: Some(format!("token{name}")),
         projects: vec![SAMPLE_PROJECT.to_owned()],
+        ..Account::sample()
     }
 }
 

@@ -33,6 +33,12 @@ impl Request {
         self.headers.iter().filter(move |(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| trim(value))
     }
 
+    pub(crate) fn is_json(&self) -> bool {
+        let value = self.values("content-type").next().unwrap_or_default();
+        let essence = value.split(|byte| *byte == b';').next().unwrap_or_default();
+        essence.trim_ascii().eq_ignore_ascii_case(b"application/json")
+    }
+
     pub(crate) fn wants_close(&self) -> bool {
         let closes = self.values("connection").any(|value| value.eq_ignore_ascii_case(b"close"));
         self.http_1_0 || closes
@@ -64,6 +70,25 @@ fn trim(mut value: &[u8]) -> &[u8] {
         value = rest;
     }
     value
+}
+
+/// Decodes once. A `%` that starts no escape stays unchanged, and `+` is not a space.
+pub(crate) fn percent_decode(text: &str) -> Vec<u8> {
+    let digit = |byte: u8| char::from(byte).to_digit(16).map(|digit| digit as u8);
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        rest = tail;
+        let mut byte = *first;
+        if let (b'%', [high, low, after @ ..]) = (byte, tail)
+            && let (Some(high), Some(low)) = (digit(*high), digit(*low))
+        {
+            byte = high * 16 + low;
+            rest = after;
+        }
+        decoded.push(byte);
+    }
+    decoded
 }
 
 /// Why no further request can be read from a connection.
@@ -181,6 +206,7 @@ fn wants_length(reply: &Reply) -> bool {
 fn reason(status: u16) -> &'static str {
     match status {
         200 => "OK",
+        201 => "Created",
         204 => "No Content",
         302 => "Found",
         400 => "Bad Request",

@@ -1,7 +1,9 @@
 //! An emulator of the vendor's SCM endpoint, for tests and manual use.
 //!
 //! It verifies the signature of every request from the bytes received, with its own code. It rejects requests and
-//! locks access keys as the vendor does, and stores drafts in memory. A script makes it fail on purpose.
+//! locks access keys as the vendor does, and checks each request against the vendor's `operations.json`. In memory it
+//! holds certificates, which the operations and time move from state to state, and CSRs. A script makes it fail on
+//! purpose.
 //!
 //! ```no_run
 //! # async fn example() -> std::io::Result<()> {
@@ -16,8 +18,8 @@
 //! # }
 //! ```
 
+mod api;
 mod connection;
-mod fields;
 mod http;
 mod iam;
 mod journal;
@@ -40,7 +42,10 @@ use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, JoinSet};
 
 pub use journal::{Processed, Recorded, Rejected};
-pub use options::{Account, Clock, Observer, Options, Quota, SAMPLE_ACCESS_KEY, SAMPLE_PROJECT, SAMPLE_SECRET_KEY};
+pub use options::{
+    Account, Clock, Observer, Options, Quota, SAMPLE_ACCESS_KEY, SAMPLE_DOMAIN, SAMPLE_PROJECT, SAMPLE_SECRET_KEY,
+};
+pub use scm::{Product, Seed, Status};
 pub use script::{Reply, Step, Then};
 pub use tls::Tls;
 
@@ -84,10 +89,10 @@ impl Emulator {
         let shared = Arc::new(Shared {
             accounts: RwLock::new(options.accounts.as_slice().into()),
             certificates: Mutex::new(tls::Certificates::new(options.tls.clone())),
+            scm: scm::Scm::new(&options),
             options,
             authenticator: iam::Authenticator::default(),
             journal: journal::Journal::default(),
-            scm: scm::Scm::default(),
             windows: quota::Windows::default(),
             script: script::Script::default(),
         });
@@ -126,15 +131,43 @@ impl Emulator {
         self.shared.script.len()
     }
 
-    /// Sets the step of the next request for a certificate that is signed correctly and has no other step.
-    pub fn script_for(&self, certificate: &str, step: Step) {
-        self.shared.script.insert(certificate, step);
+    /// Sets the step of the next request that is signed correctly, has no other step, and has this key: an id in its
+    /// path (of a certificate, a CSR or a product), or the name of its operation, such as `ListCsr`.
+    pub fn script_for(&self, key: &str, step: Step) {
+        self.shared.script.insert(key, step);
     }
 
-    /// Removes and returns the step of a certificate that no request has used.
+    /// Removes and returns the step of a key that no request has used.
     #[must_use]
-    pub fn take_unused(&self, certificate: &str) -> Option<Step> {
-        self.shared.script.take(certificate)
+    pub fn take_unused(&self, key: &str) -> Option<Step> {
+        self.shared.script.take(key)
+    }
+
+    /// Puts a certificate in a state, whatever it was before.
+    pub fn seed(&self, seed: &Seed) {
+        self.shared.scm.seed(seed, &self.shared.options);
+    }
+
+    /// Puts a CSR for a domain in the store of the sample account. Its key is generated at its first use.
+    pub fn seed_csr(&self, id: &str, domain: &str) {
+        self.shared.scm.seed_csr(id, SAMPLE_DOMAIN, domain, &self.shared.options);
+    }
+
+    /// Lets time pass in the life of the certificates. The clock that signatures are verified with stays.
+    pub fn advance(&self, by: Duration) {
+        self.shared.scm.advance(by);
+    }
+
+    /// Returns the state of a certificate, or `None` if nobody has used its id, or it was deleted.
+    #[must_use]
+    pub fn status(&self, certificate: &str) -> Option<Status> {
+        self.shared.scm.status(certificate, &self.shared.options)
+    }
+
+    /// Returns the reminders that are turned on for a certificate, in alphabetical order.
+    #[must_use]
+    pub fn notices(&self, certificate: &str) -> Vec<String> {
+        self.shared.scm.notices(certificate)
     }
 
     /// Replaces the accounts whose signatures are valid.
@@ -188,7 +221,7 @@ impl Emulator {
         self.shared.journal.open_connections()
     }
 
-    /// Returns the draft of a certificate: the JSON object of its last save, as it was sent.
+    /// Returns the draft of a certificate: the JSON object of its last save or application, as it was sent.
     #[must_use]
     pub fn saved(&self, project: &str, certificate: &str) -> Option<Value> {
         self.shared.scm.saved(project, certificate)

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::{Processed, Step, Tls};
+use crate::{Processed, Seed, Step, Tls};
 
 /// The invented access key of the sample account.
 pub const SAMPLE_ACCESS_KEY: &str = "EXAMPLEAK0000000000A";
@@ -13,6 +13,8 @@ pub const SAMPLE_ACCESS_KEY: &str = "EXAMPLEAK0000000000A";
 pub const SAMPLE_SECRET_KEY: &str = "EXAMPLESK/not+a=real~secret00000000000001";
 /// The invented project of the sample account.
 pub const SAMPLE_PROJECT: &str = "0123456789abcdef0123456789abcdef";
+/// The invented domain id of the sample account.
+pub const SAMPLE_DOMAIN: &str = "fedcba9876543210fedcba9876543210";
 
 /// A clock. With its own clock a test can let dates expire and locks end without waiting.
 pub type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
@@ -36,6 +38,8 @@ pub struct Account {
     pub security_token: Option<String>,
     /// The projects of the account. Requests for other projects get 403.
     pub projects: Vec<String>,
+    /// The domain id: the tenant that owns certificates and CSRs. Accounts with the same one share them.
+    pub domain_id: String,
 }
 
 impl Account {
@@ -47,6 +51,7 @@ impl Account {
             secret_key: SAMPLE_SECRET_KEY.to_owned(),
             security_token: None,
             projects: vec![SAMPLE_PROJECT.to_owned()],
+            domain_id: SAMPLE_DOMAIN.to_owned(),
         }
     }
 }
@@ -69,19 +74,27 @@ pub struct Quota {
     pub per: Duration,
 }
 
-/// The options of an emulator. Every certificate id of `scs` and 13 digits exists, unless a list here says
-/// otherwise.
+/// The options of an emulator.
+///
+/// Every certificate id of `scs` and 13 digits exists. Its first use makes it a paid certificate of the caller's
+/// account, unless a list here says otherwise.
 #[derive(Clone)]
 pub struct Options {
     /// The accounts whose signatures are valid.
     pub accounts: Vec<Account>,
-    /// Certificates that do not exist: SCM.0008.
+    /// Certificates that do not exist: SCM.0008. Also target projects and resources of other services to which a push
+    /// or a deployment fails.
     pub unknown: Vec<String>,
     /// Certificates of another tenant: SCM.0003.
     pub foreign: Vec<String>,
     /// Certificates that are already issued, so that a save is rejected: SCM.0010.
     pub issued: Vec<String>,
-    /// The step of every correctly signed request for these certificates, unless the script has another one.
+    /// Certificates to begin with.
+    pub certificates: Vec<Seed>,
+    /// How long each step takes that needs no caller: the proof of the domain, each review of the CA, a withdrawal.
+    pub review_step: Duration,
+    /// The step of every correctly signed request with these keys, unless the script has another one. A key is an id in
+    /// the path, or the name of an operation.
     pub steps: Vec<(String, Step)>,
     /// The TLS configuration. Without it the emulator uses plain text.
     pub tls: Option<Tls>,
@@ -104,6 +117,8 @@ impl Default for Options {
             unknown: Vec::new(),
             foreign: Vec::new(),
             issued: Vec::new(),
+            certificates: Vec::new(),
+            review_step: Duration::from_secs(5),
             steps: Vec::new(),
             tls: None,
             now: Arc::new(system_time),

@@ -1,141 +1,202 @@
-//! The SCM service: two routes, the stored drafts, and the vendor's error bodies.
+//! The SCM service: routes, the state of all certificates, and the vendor's error bodies.
 
-use std::collections::HashMap;
+mod application;
+mod certificate;
+mod certificates;
+mod csrs;
+mod deployment;
+mod failure;
+mod import;
+mod life;
+mod notifications;
+mod orders;
+mod pki;
+mod seed;
+mod show;
+mod store;
+mod tags;
+mod x509;
+
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
+pub use life::Status;
+pub use seed::{Product, Seed};
+
+use crate::api::{self, Found, Input};
 use crate::http::Request;
 use crate::script::{Reply, Script, Step};
 use crate::time::imf_fixdate;
-use crate::{Account, Options, fields};
+use crate::{Account, Options};
+use csrs::Csr;
+use failure::Failure;
+use store::{Store, World};
 
-type Drafts = HashMap<(String, String), Value>;
+/// The content of a success, or the error.
+type Outcome = Result<Value, Failure>;
 
-/// The stored drafts, by project and certificate.
-#[derive(Debug, Default)]
-pub(crate) struct Scm(Mutex<Drafts>);
+/// What an operation does, after its request has been checked.
+type Handler = fn(&Input, &mut World<'_>) -> Outcome;
 
-/// An error of SCM itself: status, code, text.
-type Failure = (u16, &'static str, String);
+/// Returns what an operation does, or `None` for those that the emulator does not offer: the v2 twins of v3 operations,
+/// and the upload of pictures.
+fn handler(operation: &str) -> Option<Handler> {
+    Some(match operation {
+        "SaveInfo" => application::save_info,
+        "ReadInfo" => application::read_info,
+        "CheckCsr" => application::check_csr,
+        "ApplyCertificate" => application::apply_certificate,
+        "ShowDomainVerification" => application::show_domain_verification,
+        "CancelCertificateRequest" => application::cancel_certificate_request,
+        "SupplementDomains" => application::supplement_domains,
+        "CancelPrivacyAuthorization" => application::cancel_privacy_authorization,
+        "ListCertificates" => certificates::list_certificates,
+        "ShowCertificate" => certificates::show_certificate,
+        "ImportCertificate" => import::import_certificate,
+        "ExportCertificate" => certificates::export_certificate,
+        "ModifyCertificate" => certificates::modify_certificate,
+        "RevokeCertificate" => certificates::revoke_certificate,
+        "DeleteCertificate" => certificates::delete_certificate,
+        "ListProductTypes" => orders::list_product_types,
+        "ShowProduct" => orders::show_product,
+        "SubscribeCertificate" => orders::subscribe_certificate,
+        "UnsubscribeCertificate" => orders::unsubscribe_certificate,
+        "PushCertificate" => deployment::push_certificate,
+        "BatchPushCertificate" => deployment::batch_push_certificate,
+        "ListPushHistory" => deployment::list_push_history,
+        "DeployCertificate" => deployment::deploy_certificate,
+        "ListDeployedResources" => deployment::list_deployed_resources,
+        "CreateCertificateTag" => tags::create_certificate_tag,
+        "BatchCreateOrDeleteTags" => tags::batch_create_or_delete_tags,
+        "ListTagsByCertificate" => tags::list_tags_by_certificate,
+        "ListAllTags" => tags::list_all_tags,
+        "ListCertificatesByTag" => tags::list_certificates_by_tag,
+        "CreateCsr" => csrs::create_csr,
+        "UploadCsr" => csrs::upload_csr,
+        "ListCsr" => csrs::list_csr,
+        "ShowCsr" => csrs::show_csr,
+        "ShowCsrPrivateKey" => csrs::show_csr_private_key,
+        "UpdateCsr" => csrs::update_csr,
+        "DeleteCsr" => csrs::delete_csr,
+        "EnableNotification" => notifications::enable_notification,
+        "DisableNotification" => notifications::disable_notification,
+        _ => return None,
+    })
+}
+
+/// Whether the emulator answers an operation.
+pub(crate) fn offers(operation: &str) -> bool {
+    handler(operation).is_some()
+}
+
+/// The state of SCM.
+#[derive(Debug)]
+pub(crate) struct Scm(Mutex<Store>);
 
 impl Scm {
+    pub(crate) fn new(options: &Options) -> Self {
+        let mut store = Store::default();
+        let now = (options.now)();
+        options.certificates.iter().for_each(|seed| store.seed(seed, now));
+        Self(Mutex::new(store))
+    }
+
+    /// Returns the draft of a certificate that was saved in a project.
     pub(crate) fn saved(&self, project: &str, certificate: &str) -> Option<Value> {
-        self.drafts().get(&key(project, certificate)).cloned()
+        let store = self.store();
+        let (of_project, draft) = store.certificates.get(certificate)?.draft.as_ref()?;
+        (of_project == project).then(|| draft.clone())
+    }
+
+    pub(crate) fn status(&self, certificate: &str, options: &Options) -> Option<Status> {
+        let mut store = self.store();
+        let now = now(&store, options);
+        let certificate = store.certificates.get_mut(certificate)?;
+        certificate.settle(now, options.review_step);
+        Some(certificate.status)
+    }
+
+    pub(crate) fn notices(&self, certificate: &str) -> Vec<String> {
+        let store = self.store();
+        let certificate = store.certificates.get(certificate);
+        certificate.into_iter().flat_map(|certificate| &certificate.notices).cloned().collect()
+    }
+
+    pub(crate) fn seed(&self, seed: &Seed, options: &Options) {
+        let mut store = self.store();
+        let now = now(&store, options);
+        store.seed(seed, now);
+    }
+
+    pub(crate) fn seed_csr(&self, id: &str, owner: &str, domain: &str, options: &Options) {
+        let mut store = self.store();
+        let csr = Csr::seeded(id, owner, domain, now(&store, options));
+        store.csrs.insert(id.to_owned(), csr);
+    }
+
+    pub(crate) fn advance(&self, by: Duration) {
+        self.store().ahead += by;
     }
 
     /// Serves a request with a valid signature.
     pub(crate) fn serve(&self, request: &Request, account: &Account, options: &Options) -> Reply {
-        let Some((project, certificate, action)) = route(request.path()) else {
-            let text = "The API does not exist or has not been published in the environment";
-            return gateway_error(404, "APIG.0101", text);
+        let (operation, variables) = match api::find(request) {
+            Found::Operation(operation, variables) => (operation, variables),
+            Found::OtherMethods(methods) => {
+                let reply = gateway_error(405, "APIG.0101", "The method is not allowed");
+                return reply.header("Allow", methods.join(", "));
+            }
+            Found::Nothing => {
+                let text = "The API does not exist or has not been published in the environment";
+                return gateway_error(404, "APIG.0101", text);
+            }
         };
-        if request.method != "POST" {
-            return gateway_error(405, "APIG.0101", "The method is not allowed").header("Allow", "POST");
+        let project = variables.iter().find(|(name, _)| *name == "project_id");
+        if project.is_some_and(|(_, project)| account.projects.iter().all(|known| known != project)) {
+            return failure(&Failure::new(403, "SCM.0002", "The project id does not fit"));
         }
-        if !account.projects.iter().any(|known| known == project) {
-            return failure((403, "SCM.0002", "The project id does not fit".to_owned()));
+        let input = api::check(operation, &variables, request).map_err(|text| Failure::parameter(&text));
+        let outcome = input.and_then(|input| {
+            let mut store = self.store();
+            let now = now(&store, options);
+            let handle = handler(&operation.name).ok_or_else(Failure::state)?;
+            handle(&input, &mut World { store: &mut store, account, options, now })
+        });
+        match outcome {
+            Ok(_) if operation.empty_reply => Reply::new(operation.success()).header("X-Request-Id", request_id()),
+            Ok(body) => answer(operation.success(), &body),
+            Err(error) => failure(&error),
         }
-        let outcome = match action {
-            Action::Save => self.save(request, options, project, certificate),
-            Action::Read => self.read(request, options, project, certificate),
-        };
-        outcome.map_or_else(failure, |body| answer(200, &body))
     }
 
-    fn save(&self, request: &Request, options: &Options, project: &str, certificate: &str) -> Result<Value, Failure> {
-        if !is_json(request) {
-            return Err(invalid("the content type is not application/json"));
-        }
-        let draft = fields::parse(&request.body).map_err(|text| invalid(&text))?;
-        check_certificate(options, certificate)?;
-        if options.issued.iter().any(|id| id == certificate) {
-            let text = "The operation is not allowed in the certificate's state";
-            return Err((400, "SCM.0010", text.to_owned()));
-        }
-        self.drafts().insert(key(project, certificate), Value::Object(draft));
-        Ok(json!({"request_info": "success"}))
-    }
-
-    fn read(&self, request: &Request, options: &Options, project: &str, certificate: &str) -> Result<Value, Failure> {
-        if !request.body.is_empty() {
-            return Err(invalid("a read has no body"));
-        }
-        check_certificate(options, certificate)?;
-        let draft = self.saved(project, certificate).ok_or_else(not_found)?;
-        Ok(fields::read_back(&draft))
-    }
-
-    fn drafts(&self) -> MutexGuard<'_, Drafts> {
+    fn store(&self) -> MutexGuard<'_, Store> {
         self.0.lock().expect("no panic while the lock is held")
     }
 }
 
-fn key(project: &str, certificate: &str) -> (String, String) {
-    (project.to_owned(), certificate.to_owned())
+/// Returns the time in the life of the certificates.
+fn now(store: &Store, options: &Options) -> SystemTime {
+    (options.now)() + store.ahead
 }
 
-enum Action {
-    Save,
-    Read,
-}
-
-/// Parses `/v2/{project_id}/scm/cert/{cert_id}/save` or `…/read`, without decoding.
-fn route(path: &str) -> Option<(&str, &str, Action)> {
-    let segments: Vec<&str> = path.split('/').collect();
-    let ["", "v2", project, "scm", "cert", certificate, action] = segments[..] else {
-        return None;
-    };
-    match action {
-        "save" => Some((project, certificate, Action::Save)),
-        "read" => Some((project, certificate, Action::Read)),
-        _ => None,
-    }
-}
-
-/// Returns the step that the script or the options set for the certificate of a request, or [`Step::Serve`].
+/// Returns the step that the script or the options set for an id in the path of a request, or for its operation, or
+/// [`Step::Serve`].
 pub(crate) fn step(request: &Request, options: &Options, script: &Script) -> Step {
-    let configured = route(request.path()).and_then(|(_, certificate, _)| {
-        let mut steps = options.steps.iter();
-        script.take(certificate).or_else(|| steps.find(|(id, _)| id == certificate).map(|(_, step)| step.clone()))
-    });
-    configured.unwrap_or(Step::Serve)
-}
-
-fn is_json(request: &Request) -> bool {
-    let value = request.values("content-type").next().unwrap_or_default();
-    let essence = value.split(|byte| *byte == b';').next().unwrap_or_default();
-    essence.trim_ascii().eq_ignore_ascii_case(b"application/json")
-}
-
-fn check_certificate(options: &Options, certificate: &str) -> Result<(), Failure> {
-    let listed = |list: &[String]| list.iter().any(|id| id == certificate);
-    if listed(&options.unknown) {
-        return Err(not_found());
-    }
-    if listed(&options.foreign) {
-        let text = "The certificate does not belong to the tenant";
-        return Err((400, "SCM.0003", text.to_owned()));
-    }
-    let known = certificate
-        .strip_prefix("scs")
-        .is_some_and(|digits| digits.len() == 13 && digits.bytes().all(|byte| byte.is_ascii_digit()));
-    if known || listed(&options.issued) { Ok(()) } else { Err(not_found()) }
-}
-
-fn not_found() -> Failure {
-    let text = "The certificate does not exist";
-    (400, "SCM.0008", text.to_owned())
-}
-
-fn invalid(text: &str) -> Failure {
-    (400, "SCM.0005", format!("Parameter error: {text}"))
+    let Found::Operation(operation, variables) = api::find(request) else {
+        return Step::Serve;
+    };
+    let ids = variables.into_iter().filter(|(name, _)| *name != "project_id").map(|(_, id)| id);
+    let mut keys = ids.chain([operation.name.as_str()]);
+    let configured = |key: &str| options.steps.iter().find(|(id, _)| id == key).map(|(_, step)| step.clone());
+    keys.find_map(|key| script.take(key).or_else(|| configured(key))).unwrap_or(Step::Serve)
 }
 
 /// Returns SCM's own error body, which has no request id. The id is only in the header.
-fn failure((status, code, text): Failure) -> Reply {
-    answer(status, &json!({"error_code": code, "error_msg": text}))
+fn failure(failure: &Failure) -> Reply {
+    answer(failure.status, &json!({"error_code": failure.code, "error_msg": failure.text}))
 }
 
 /// Returns an error of the vendor's API gateway, whose body includes the request id.

@@ -104,11 +104,11 @@ impl Reply {
     }
 }
 
-/// The queue of steps, and the steps of certificates.
+/// The queue of steps, and the steps of keys: ids and operations.
 #[derive(Debug, Default)]
 pub(crate) struct Script {
     steps: Mutex<VecDeque<Step>>,
-    of_certificates: Mutex<HashMap<String, Step>>,
+    of_keys: Mutex<HashMap<String, Step>>,
 }
 
 impl Script {
@@ -134,12 +134,12 @@ impl Script {
         closes
     }
 
-    pub(crate) fn insert(&self, certificate: &str, step: Step) {
-        self.of_certificates().insert(certificate.to_owned(), step);
+    pub(crate) fn insert(&self, key: &str, step: Step) {
+        self.of_keys().insert(key.to_owned(), step);
     }
 
-    pub(crate) fn take(&self, certificate: &str) -> Option<Step> {
-        self.of_certificates().remove(certificate)
+    pub(crate) fn take(&self, key: &str) -> Option<Step> {
+        self.of_keys().remove(key)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -150,8 +150,8 @@ impl Script {
         self.steps.lock().expect("no panic while the lock is held")
     }
 
-    fn of_certificates(&self) -> MutexGuard<'_, HashMap<String, Step>> {
-        self.of_certificates.lock().expect("no panic while the lock is held")
+    fn of_keys(&self) -> MutexGuard<'_, HashMap<String, Step>> {
+        self.of_keys.lock().expect("no panic while the lock is held")
     }
 }
 

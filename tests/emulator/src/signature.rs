@@ -7,7 +7,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 
 use crate::Account;
-use crate::http::Request;
+use crate::http::{Request, percent_decode};
 use crate::time::parse_sdk_date;
 
 const ALGORITHM: &str = "SDK-HMAC-SHA256";
@@ -67,7 +67,7 @@ pub(crate) fn verify<'a>(
     check_list(request, claim)?;
     let date = check_date(request, now)?;
     check_token(request, claim, account)?;
-    check_project(request, claim)?;
+    check_tenant(request, claim, account)?;
     if request.query() != canonical_query(request.query()) {
         return Err("the query is not in its canonical form");
     }
@@ -136,17 +136,25 @@ fn check_token(request: &Request, claim: &Claim<'_>, account: &Account) -> Resul
     }
 }
 
-fn check_project(request: &Request, claim: &Claim<'_>) -> Result<(), &'static str> {
-    let Some(sent) = request.values("x-project-id").next() else {
-        return Ok(());
-    };
-    if !claim.signs("x-project-id") {
-        return Err("x-project-id is not signed");
-    }
+/// Checks the header that names the project or the account. The vendor accepts either, or neither. A project has to be
+/// the path's, or, in a path without one, the account's.
+fn check_tenant(request: &Request, claim: &Claim<'_>, account: &Account) -> Result<(), &'static str> {
+    let sent = |name| request.values(name).next();
     let in_path = request.path().strip_prefix("/v2/").and_then(|rest| rest.split('/').next());
-    match in_path {
-        Some(project) if project.as_bytes() != sent => Err("x-project-id differs from the path's project"),
-        _ => Ok(()),
+    match (sent("x-project-id"), sent("x-domain-id")) {
+        (None, None) => Ok(()),
+        (Some(_), Some(_)) => Err("x-project-id together with x-domain-id"),
+        (Some(_), None) if !claim.signs("x-project-id") => Err("x-project-id is not signed"),
+        (Some(project), None) => match in_path {
+            Some(in_path) if in_path.as_bytes() != project => Err("x-project-id differs from the path's project"),
+            None if account.projects.iter().all(|known| known.as_bytes() != project) => {
+                Err("x-project-id is not of the account")
+            }
+            _ => Ok(()),
+        },
+        (None, Some(_)) if !claim.signs("x-domain-id") => Err("x-domain-id is not signed"),
+        (None, Some(domain)) if domain != account.domain_id.as_bytes() => Err("x-domain-id is not the account's"),
+        (None, Some(_)) => Ok(()),
     }
 }
 
@@ -216,25 +224,6 @@ fn canonical_query(query: &str) -> String {
     pairs.sort();
     let pairs: Vec<String> = pairs.iter().map(|(key, value)| format!("{}={}", encode(key), encode(value))).collect();
     pairs.join("&")
-}
-
-/// Decodes once. A `%` that starts no escape stays unchanged, and `+` is not a space.
-fn percent_decode(text: &str) -> Vec<u8> {
-    let digit = |byte: u8| char::from(byte).to_digit(16).map(|digit| digit as u8);
-    let mut decoded = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, tail @ ..] = rest {
-        rest = tail;
-        let mut byte = *first;
-        if let (b'%', [high, low, after @ ..]) = (byte, tail)
-            && let (Some(high), Some(low)) = (digit(*high), digit(*low))
-        {
-            byte = high * 16 + low;
-            rest = after;
-        }
-        decoded.push(byte);
-    }
-    decoded
 }
 
 fn encode(bytes: &[u8]) -> String {

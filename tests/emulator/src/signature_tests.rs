@@ -84,6 +84,7 @@ fn canonical_vectors_are_accepted_and_others_rejected() {
             secret_key: vector["sk"].as_str().unwrap().to_owned(),
             security_token: token.map(|token| String::from_utf8(token.to_vec()).unwrap()),
             projects: Vec::new(),
+            ..Account::sample()
         };
         let accounts = [account];
         let date = request.values("x-sdk-date").next().unwrap();

@@ -1,4 +1,4 @@
-//! The two date formats: `X-Sdk-Date` in requests, and IMF-fixdate in responses.
+//! The date formats: `X-Sdk-Date` in requests, IMF-fixdate and SCM's times in responses.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -26,9 +26,26 @@ pub(crate) fn parse_sdk_date(text: &str) -> Option<SystemTime> {
     Some(UNIX_EPOCH + Duration::from_secs(seconds))
 }
 
+/// Returns SCM's form of a time, in UTC and without a zone: `2021-05-27 16:46:25.0`.
+pub(crate) fn timestamp(at: SystemTime) -> String {
+    let seconds = seconds(at);
+    let (year, month, day) = date_of(seconds / DAY);
+    let rest = seconds % DAY;
+    format!("{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02}.0", rest / 3_600, rest / 60 % 60, rest % 60)
+}
+
+/// Returns the milliseconds since 1970.
+pub(crate) fn milliseconds(at: SystemTime) -> u64 {
+    at.duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+fn seconds(at: SystemTime) -> u64 {
+    at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
 /// Returns the value of a `Date` header (RFC 9110, 5.6.7).
 pub(crate) fn imf_fixdate(at: SystemTime) -> String {
-    let seconds = at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let seconds = seconds(at);
     let days = seconds / DAY;
     let rest = seconds % DAY;
     let (year, month, day) = date_of(days);
@@ -94,7 +111,11 @@ mod tests {
             let at = UNIX_EPOCH + Duration::from_secs(seconds);
             assert_eq!(parse_sdk_date(sdk), Some(at), "{sdk}");
             assert_eq!(imf_fixdate(at), imf);
+            let own: String = timestamp(at).chars().filter(char::is_ascii_digit).collect();
+            assert_eq!(own, format!("{}0", sdk.replace(['T', 'Z'], "")));
+            assert_eq!(milliseconds(at), seconds * 1_000);
         }
+        assert_eq!(timestamp(UNIX_EPOCH + Duration::from_secs(1_622_133_985)), "2021-05-27 16:46:25.0");
     }
 
     #[test]

@@ -126,6 +126,13 @@ impl fmt::Debug for Tls {
     }
 }
 
+/// Returns a new authority that can sign, and its certificate.
+pub(crate) fn issuer() -> (Issuer<'static, KeyPair>, String) {
+    let (params, key) = (authority(), key());
+    let pem = params.self_signed(&key).expect("the fixed parameters can be signed").pem();
+    (Issuer::new(params, key), pem)
+}
+
 fn key() -> KeyPair {
     KeyPair::generate().expect("the system has randomness")
 }

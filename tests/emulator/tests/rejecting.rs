@@ -8,7 +8,7 @@ mod client;
 use std::time::Duration;
 
 use client::{Answer, CERTIFICATE, Call, ManualClock, NOW, call, draft, start};
-use scm_emulator::{Account, Emulator, Options, SAMPLE_ACCESS_KEY, SAMPLE_PROJECT, Step};
+use scm_emulator::{Account, Emulator, Options, SAMPLE_ACCESS_KEY, SAMPLE_DOMAIN, SAMPLE_PROJECT, Step};
 
 fn assert_nothing_stored(emulator: &Emulator) {
     assert_eq!(emulator.journal(), []);
@@ -159,7 +159,7 @@ async fn non_canonical_queries_are_rejected() {
     }
     let emulator = start().await;
     let answer = call(&emulator, &query("?a=1&b=%20")).await;
-    assert_eq!(answer.status, 200);
+    assert_eq!((answer.status, emulator.rejections().len()), (400, 0), "signed, although a save has no query");
 }
 
 #[tokio::test]
@@ -175,6 +175,40 @@ async fn the_project_id_is_signed_and_matches_the_path() {
     let emulator = start().await;
     let answer = call(&emulator, &signed(SAMPLE_PROJECT)).await;
     assert_eq!(answer.status, 200);
+}
+
+#[tokio::test]
+async fn a_v3_request_names_its_tenant_or_none() {
+    let show = || Call { method: "GET", target: format!("/v3/scm/certificates/{CERTIFICATE}"), ..Call::read() };
+    let signed =
+        |name: &'static str, value: &str| show().set(name, value).with(|call| call.signed.insert(2, name)).sign();
+    let emulator = start().await;
+    for request in [show().sign(), signed("x-domain-id", SAMPLE_DOMAIN), signed("x-project-id", SAMPLE_PROJECT)] {
+        assert_eq!(call(&emulator, &request).await.status, 200);
+    }
+    let both = signed("x-domain-id", SAMPLE_DOMAIN).set("x-project-id", SAMPLE_PROJECT);
+    for (request, reason) in [
+        (show().sign().set("x-domain-id", SAMPLE_DOMAIN), "x-domain-id is not signed"),
+        (show().sign().set("x-project-id", SAMPLE_PROJECT), "x-project-id is not signed"),
+        (signed("x-domain-id", SAMPLE_PROJECT), "x-domain-id is not the account's"),
+        (signed("x-project-id", SAMPLE_DOMAIN), "x-project-id is not of the account"),
+        (both, "x-project-id together with x-domain-id"),
+    ] {
+        let emulator = start().await;
+        assert_rejected(&emulator, &call(&emulator, &request).await, reason);
+        assert_nothing_stored(&emulator);
+    }
+}
+
+#[tokio::test]
+async fn certificates_belong_to_the_account_that_used_them_first() {
+    let mut options = ManualClock::default().options();
+    let other = Account { access_key: "OTHER".to_owned(), domain_id: "another".to_owned(), ..Account::sample() };
+    options.accounts.push(other);
+    let emulator = Emulator::start(options).await.unwrap();
+    assert_eq!(call(&emulator, &Call::save().sign()).await.status, 200);
+    let foreign = call(&emulator, &Call::save().with(|call| call.access_key = "OTHER").sign()).await;
+    assert_eq!((foreign.status, &foreign.json()["error_code"]), (400, &"SCM.0003".into()));
 }
 
 #[tokio::test]

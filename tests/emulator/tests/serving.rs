@@ -77,7 +77,7 @@ async fn invalid_requests_get_the_vendors_errors() {
     let cert = format!("/v2/{SAMPLE_PROJECT}/scm/cert");
     for target in [
         format!("{cert}/{CERTIFICATE}/delete"),
-        format!("{cert}/{CERTIFICATE}"),
+        format!("{cert}/{CERTIFICATE}/push"),
         format!("{cert}/{CERTIFICATE}/save/more"),
         format!("/v3/{SAMPLE_PROJECT}/scm/cert/{CERTIFICATE}/save"),
     ] {
@@ -85,6 +85,7 @@ async fn invalid_requests_get_the_vendors_errors() {
     }
     let get = Call::read().with(|call| call.method = "GET");
     assert_error(&emulator, get, 405, "APIG.0101").await;
+    assert_error(&emulator, at(format!("{cert}/{CERTIFICATE}")), 405, "APIG.0101").await;
     let other = format!("/v2/fedcba9876543210fedcba9876543210/scm/cert/{CERTIFICATE}/save");
     assert_error(&emulator, at(other), 403, "SCM.0002").await;
     let text = Call::save().set("Content-Type", "text/json");
