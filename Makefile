@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help quickstart emulator test interleavings lint format doc secrets proto proto-release instructions instructions-write rig \
-  rig-write bench scaling soak conformance dependencies deploy pictures pictures-write clients programs programs-write fuzz ci
+  rig-write bench scaling soak conformance dependencies deploy pictures pictures-write clients programs programs-write sdk fuzz ci
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 20
@@ -83,7 +83,10 @@ programs: ## run the programs that README.md and docs/clients show
 programs-write: ## copy the programs into README.md and docs/clients
 	python3 tests/clients/readme.py --write
 
+sdk: ## call every v3 operation of the emulator with the vendor's Python SDK
+	tests/emulator/sdk.sh
+
 fuzz: ## fuzz every parser of outside bytes, 30 seconds each; one: tests/fuzz.sh csr
 	tests/fuzz.sh
 
-ci: proto lint test interleavings secrets instructions quickstart conformance dependencies deploy clients programs fuzz ## run everything
+ci: proto lint test interleavings secrets instructions quickstart conformance dependencies deploy clients programs sdk fuzz ## run everything

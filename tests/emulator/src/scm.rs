@@ -93,7 +93,6 @@ pub(crate) fn offers(operation: &str) -> bool {
 }
 
 /// The state of SCM.
-#[derive(Debug)]
 pub(crate) struct Scm(Mutex<Store>);
 
 impl Scm {

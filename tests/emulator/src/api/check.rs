@@ -8,7 +8,6 @@ use crate::http::{Request, percent_decode};
 
 /// The checked fields of a request: path, query and body side by side. The elements of a body that is an array are
 /// `items`.
-#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Input(pub(crate) Map<String, Value>);
 
 impl Input {

@@ -26,9 +26,9 @@ pub(crate) struct Operation {
 }
 
 impl Operation {
-    /// Returns the status of a success: the first one that is documented.
+    /// Returns the status of a success. Of the notifications' two possible ones, the vendor's OpenAPI has the last.
     pub(crate) fn success(&self) -> u16 {
-        self.success_status[0]
+        self.success_status.last().copied().unwrap_or(200)
     }
 
     /// Returns the segments of the path after the first slash.

@@ -13,7 +13,7 @@ use super::seed::{Product, Seed};
 const SEED_AGE: Duration = Duration::from_secs(60 * 60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-#[derive(Debug)]
+/// A certificate. It has no `Debug`, because it holds personal data.
 pub(crate) struct Certificate {
     pub(crate) id: String,
     /// The domain id of its account.
@@ -62,7 +62,6 @@ impl Application {
 }
 
 /// An issued or imported certificate.
-#[derive(Debug)]
 pub(crate) struct Issue {
     pub(crate) at: SystemTime,
     pub(crate) not_before: SystemTime,

@@ -14,7 +14,7 @@ use super::x509::CsrFacts;
 use crate::api::Input;
 use crate::time::milliseconds;
 
-#[derive(Debug)]
+/// A CSR of the store. It has no `Debug`, because it holds a private key.
 pub(crate) struct Csr {
     id: String,
     /// The domain id of its account.

@@ -1,6 +1,5 @@
 //! The emulated CA: issues certificates, and generates keys and CSRs.
 
-use std::fmt;
 use std::sync::LazyLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -28,7 +27,6 @@ impl Default for Key {
 }
 
 /// The PEM texts of a certificate, and what they say.
-#[derive(Clone)]
 pub(crate) struct Files {
     pub(crate) certificate: String,
     pub(crate) chain: String,
@@ -41,12 +39,6 @@ pub(crate) struct Files {
     pub(crate) signature_algorithm: &'static str,
     /// SHA-1 of the certificate, in upper-case hex.
     pub(crate) fingerprint: String,
-}
-
-impl fmt::Debug for Files {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Files").field("fingerprint", &self.fingerprint).finish_non_exhaustive()
-    }
 }
 
 impl Files {

@@ -12,7 +12,7 @@ use crate::time::milliseconds;
 use crate::{Account, Options};
 
 /// Everything that SCM holds, of all accounts.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Store {
     pub(crate) certificates: HashMap<String, Certificate>,
     /// The ids of certificates that were deleted or returned.
