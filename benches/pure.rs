@@ -15,9 +15,14 @@ use prost::Message as _;
 use scm_gateway::{
     error::{Answer, Error, Reason},
     grpc::status::render,
-    proto::{SaveInfoRequest, SaveInfoResponse},
+    proto::{ListCertificatesResponse, SaveInfoRequest, SaveInfoResponse},
     scm::{
-        api::{RawReply, decode::decode, methods::SaveInfo, translate},
+        api::{
+            RawReply,
+            decode::decode,
+            methods::{ListCertificates, SaveInfo},
+            translate,
+        },
         sign::{Parts, sign},
     },
     validate::check,
@@ -44,6 +49,20 @@ fn with_csr() -> SaveInfoRequest {
         info.csr = CSR.into();
     }
     request
+}
+
+/// Returns the response with a page of this many certificates.
+fn list_of(certificates: usize) -> RawReply {
+    let certificate = serde_json::json!({
+        "id": "scs1554192131150", "name": "scm-1a2b3c", "domain": "www.example.com",
+        "sans": "api.example.com;shop.example.com", "signature_algorithm": "SHA256withRSA", "deploy_support": true,
+        "type": "OV_SSL_CERT", "brand": "GEOTRUST", "expire_time": "2027-05-27 16:46:25.0",
+        "domain_type": "MULTI_DOMAIN", "validity_period": 12, "status": "ISSUED", "domain_count": 3,
+        "wildcard_count": 0, "description": "shop front", "domain_id": "fedcba9876543210fedcba9876543210",
+        "enterprise_project_id": "0",
+    });
+    let page = serde_json::json!({ "certificates": vec![certificate; certificates], "total_count": certificates });
+    RawReply { status: 200, headers: http::HeaderMap::new(), body: page.to_string().into() }
 }
 
 /// Measures a part: its allocations, which may not exceed `max`, and then its time.
@@ -89,6 +108,11 @@ fn main() {
         body: Bytes::from_static(br#"{"request_info":"success"}"#),
     };
     part(c, "decode reply", 2, || (), |()| decode::<SaveInfo>(&raw, NOW).unwrap());
+    let page = list_of(50);
+    assert!((18_000..24_000).contains(&page.body.len()), "{} bytes", page.body.len());
+    part(c, "decode a list of 50", 700, || (), |()| decode::<ListCertificates>(&page, NOW).unwrap());
+    let list = decode::<ListCertificates>(&page, NOW).unwrap().into_reply::<ListCertificatesResponse>();
+    part(c, "encode a list of 50", 1, || (), |()| list.encode_to_vec());
     let reply = SaveInfoResponse::default();
     part(c, "encode reply", 0, || (), |()| reply.encode_to_vec());
 
