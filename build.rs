@@ -34,7 +34,15 @@ const PACKAGE: &str = "huaweicloud.scm.v1";
 const DIRECTORY: &str = "huaweicloud/scm/v1";
 
 /// Messages with rules that annotations cannot express, and the function in `src/validate/custom.rs` that checks them.
-const CUSTOM_CHECKS: &[(&str, &str)] = &[("CertificateInfo", "certificate_info")];
+const CUSTOM_CHECKS: &[(&str, &str)] = &[
+    ("ApplyCertificateRequest", "apply_certificate_request"),
+    ("CertificateInfo", "certificate_info"),
+    ("CheckCsrRequest", "check_csr_request"),
+    ("CreateCsrRequest", "create_csr_request"),
+    ("ImportCertificateRequest", "import_certificate_request"),
+    ("SupplementDomainsRequest", "supplement_domains_request"),
+    ("UploadCsrRequest", "upload_csr_request"),
+];
 
 /// Replies whose JSON differs from the proto. `src/scm/api/wire.rs` reads them.
 const CUSTOM_REPLIES: &[&str] = &["ReadInfoResponse"];

@@ -110,7 +110,7 @@ fn main() {
     part(c, "decode reply", 2, || (), |()| decode::<SaveInfo>(&raw, NOW).unwrap());
     let page = list_of(50);
     assert!((18_000..24_000).contains(&page.body.len()), "{} bytes", page.body.len());
-    part(c, "decode a list of 50", 700, || (), |()| decode::<ListCertificates>(&page, NOW).unwrap());
+    part(c, "decode a list of 50", 856, || (), |()| decode::<ListCertificates>(&page, NOW).unwrap());
     let list = decode::<ListCertificates>(&page, NOW).unwrap().into_reply::<ListCertificatesResponse>();
     part(c, "encode a list of 50", 1, || (), |()| list.encode_to_vec());
     let reply = SaveInfoResponse::default();

@@ -5,11 +5,22 @@ use std::ops::Deref;
 
 use crate::error::{Error, Violation};
 
+pub mod application;
+pub mod certificate;
 pub mod country;
 pub mod csr;
 mod custom;
+mod der;
 pub mod domain;
+#[cfg(test)]
+mod fixtures;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod identity;
+pub mod names;
+mod pem;
+mod private_key;
+mod public_key;
 pub mod text;
 
 /// The largest number of invalid entries of a list that are named. A status is sent in headers, which some clients limit
@@ -106,7 +117,7 @@ impl Violations {
         at: &str,
         name: &str,
         entries: impl Iterator<Item = T>,
-        check: impl Fn(T) -> Result<(), &'static str>,
+        mut check: impl FnMut(T) -> Result<(), &'static str>,
     ) {
         let mut invalid = 0;
         for (index, entry) in entries.enumerate() {

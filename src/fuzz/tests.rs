@@ -13,13 +13,15 @@ use super::{canonical_request, csr, responses, traceparent};
 use crate::{
     config, grpc,
     scm::{client::transport, credentials},
+    validate,
 };
 
 type Target = fn(&[u8]);
 
 /// All targets by name.
-const TARGETS: [(&str, Target); 14] = [
+const TARGETS: [(&str, Target); 16] = [
     ("canonical_request", canonical_request),
+    ("certificate", validate::fuzz::certificate),
     ("configuration", config::fuzz::configuration),
     ("csr", csr),
     ("error_body", responses::error_body),
@@ -28,6 +30,7 @@ const TARGETS: [(&str, Target); 14] = [
     ("http2_frames", grpc::fuzz::http2_frames),
     ("metadata_service", credentials::fuzz::metadata_service),
     ("pem_pair", config::fuzz::pem_pair),
+    ("private_key", validate::fuzz::private_key),
     ("profile", config::fuzz::profile),
     ("proxy_response", transport::fuzz::proxy_response),
     ("reply", responses::reply),

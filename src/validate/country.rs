@@ -18,8 +18,16 @@ const CODES: [&str; 249] = [
     "ZM", "ZW",
 ];
 
+const RULE: &str = "must be an ISO 3166-1 alpha-2 country code, such as CN";
+
+/// Checks a code, and converts it to upper case.
+pub fn normalize(value: &mut String) -> Result<(), &'static str> {
+    to_upper(value).ok_or(RULE)?.clone_into(value);
+    Ok(())
+}
+
 /// Returns the code in upper case if `value` is an assigned ISO 3166-1 alpha-2 code in any case.
-pub(crate) fn to_upper(value: &str) -> Option<&'static str> {
+fn to_upper(value: &str) -> Option<&'static str> {
     // The ASCII conversion keeps other letters, so they cannot become a code.
     let upper: [u8; 2] = value.as_bytes().try_into().ok()?;
     let found =
@@ -48,6 +56,14 @@ mod tests {
         }
         assert_eq!(to_upper("cN"), Some("CN"));
         assert_eq!(to_upper("Cn"), Some("CN"));
+    }
+
+    #[test]
+    fn codes_are_sent_in_upper_case() {
+        let mut code = "cn".to_owned();
+        assert_eq!((normalize(&mut code), code.as_str()), (Ok(()), "CN"));
+        let mut other = "xx".to_owned();
+        assert_eq!((normalize(&mut other), other.as_str()), (Err(RULE), "xx"));
     }
 
     #[test]

@@ -1,53 +1,47 @@
-//! The rules that annotations cannot express: of domain names, signing requests and countries.
+//! The rules that annotations cannot express, by message: of domain names, signing requests, certificates, keys and
+//! countries.
 //!
 //! The generated check of a message calls its function here first, and then checks the rules of the annotations. A field
-//! that is reported here is not reported again.
+//! that is reported here is not reported again. Texts are converted to the form that is sent, so that the annotations
+//! measure that.
 
-use std::{borrow::Cow, collections::HashSet};
+use super::{Violations, application, certificate, country, csr, names};
+use crate::proto::{
+    ApplyCertificateRequest, CertificateInfo, CheckCsrRequest, CreateCsrRequest, ImportCertificateRequest,
+    SupplementDomainsRequest, UploadCsrRequest,
+};
 
-use super::{MAX_NAMED, MORE, Violations, country, csr, domain};
-use crate::proto::CertificateInfo;
-
-/// Checks the information of an application.
 pub(super) fn certificate_info(info: &mut CertificateInfo, at: &str, found: &mut Violations) {
-    let domain = found.report(at, "domain", domain::to_ascii(&info.domain));
-    sans(&mut info.sans, domain.as_deref(), at, found);
-    if !info.csr.is_empty() {
-        found.report(at, "csr", csr::check(&info.csr, domain.as_deref()));
-    }
-    if let Some(Cow::Owned(domain)) = domain {
-        info.domain = domain;
-    }
-    match country::to_upper(&info.country) {
-        Some(country) => country.clone_into(&mut info.country),
-        None => found.add(at, "country", "must be an ISO 3166-1 alpha-2 country code, such as CN"),
+    application::check(&mut info.domain, &mut info.sans, &info.csr, at, found);
+    found.report(at, "country", country::normalize(&mut info.country));
+}
+
+pub(super) fn apply_certificate_request(request: &mut ApplyCertificateRequest, at: &str, found: &mut Violations) {
+    let csr = request.csr.as_deref();
+    application::apply(&mut request.domain, &request.domain_method, &mut request.sans, csr, at, found);
+    if let Some(country) = &mut request.country {
+        found.report(at, "country", country::normalize(country));
     }
 }
 
-/// Checks every name like `domain`, and rejects duplicates and the domain itself, compared in their normalized form.
-fn sans(sans: &mut [String], domain: Option<&str>, at: &str, found: &mut Violations) {
-    if sans.is_empty() {
-        return;
-    }
-    let mut seen: HashSet<String> = domain.map(str::to_ascii_lowercase).into_iter().collect();
-    let mut invalid = 0;
-    for (index, name) in sans.iter_mut().enumerate() {
-        let rule = match domain::to_ascii(name) {
-            Ok(ascii) => {
-                let is_new = seen.insert(ascii.to_ascii_lowercase());
-                if let Cow::Owned(ascii) = ascii {
-                    *name = ascii;
-                }
-                if is_new { continue } else { "must not be the same as another entry or as domain" }
-            }
-            Err(rule) => rule,
-        };
-        invalid += 1;
-        if invalid <= MAX_NAMED {
-            found.add(at, &format!("sans[{index}]"), rule);
-        }
-    }
-    if invalid > MAX_NAMED {
-        found.add(at, "sans", MORE);
-    }
+pub(super) fn supplement_domains_request(request: &mut SupplementDomainsRequest, at: &str, found: &mut Violations) {
+    names::domains(&mut request.ori_sans, "ori_sans", at, found);
+    names::domains(&mut request.add_sans, "add_sans", at, found);
+}
+
+pub(super) fn import_certificate_request(request: &mut ImportCertificateRequest, at: &str, found: &mut Violations) {
+    let ImportCertificateRequest { certificate, certificate_chain, private_key, .. } = request;
+    certificate::import(certificate, certificate_chain.as_mut(), private_key, at, found);
+}
+
+pub(super) fn check_csr_request(request: &mut CheckCsrRequest, at: &str, found: &mut Violations) {
+    found.report(at, "csr", csr::check(&request.csr, None));
+}
+
+pub(super) fn create_csr_request(request: &mut CreateCsrRequest, at: &str, found: &mut Violations) {
+    csr::create(&mut request.domain_name, &mut request.sans, at, found);
+}
+
+pub(super) fn upload_csr_request(request: &mut UploadCsrRequest, at: &str, found: &mut Violations) {
+    csr::upload(&request.csr, request.private_key.as_mut(), at, found);
 }

@@ -1,6 +1,9 @@
 //! Validates host names and converts them to the ASCII form that is sent.
 
-use std::{borrow::Cow, net::IpAddr};
+use std::{
+    borrow::Cow,
+    net::{IpAddr, Ipv4Addr},
+};
 
 use idna::AsciiDenyList;
 use idna::uts46::{DnsLength, Hyphens, Uts46};
@@ -32,14 +35,14 @@ const DASH: &str = "must have plain hyphens (-) in place of typographic dashes, 
 const REQUIRED: &str = "is required: a host name such as www.example.com";
 const TOO_LONG: &str = "must be at most 253 characters long in all, in its ASCII form";
 const WHITESPACE: &str = "must not contain whitespace or control characters";
-const IP: &str = "must be a host name, not an IP address";
+pub(super) const IP: &str = "must be a host name, not an IP address";
 const BARE: &str = "must be a host name alone, without scheme, user, port or path, such as www.example.com";
 const TRAILING: &str = "must not end in a dot: leave it out";
 const TWO_LABELS: &str = "must be a host name of at least two labels, such as www.example.com";
 const WILDCARD: &str = "must have a wildcard only as its whole first label, as in *.example.com";
 const LABEL: &str = "must consist of labels of 1 to 63 letters, digits and hyphens, \
      none beginning or ending in a hyphen";
-const DIGITS: &str = "must not end in a label of digits only";
+pub(super) const DIGITS: &str = "must not end in a label of digits only";
 const UNICODE: &str = "must be a valid internationalized name, in its Unicode or xn-- form, \
      with at most 63 characters per label in the xn-- form";
 
@@ -48,6 +51,11 @@ const UNICODE: &str = "must be a valid internationalized name, in its Unicode or
 pub(crate) fn to_ascii(value: &str) -> Result<Cow<'_, str>, &'static str> {
     let is_quoted = |problem| problem != TOO_LONG && value.contains(QUOTATION_MARKS);
     convert(value).map_err(|problem| if is_quoted(problem) { QUOTED } else { problem })
+}
+
+/// Returns the IPv4 address in dotted decimal, without leading zeros.
+pub(super) fn ipv4(value: &str) -> Option<Ipv4Addr> {
+    value.parse().ok()
 }
 
 fn convert(value: &str) -> Result<Cow<'_, str>, &'static str> {
@@ -414,6 +422,46 @@ mod tests {
             for value in *values {
                 assert_eq!(to_ascii(value), Err(*message), "{value:?}");
             }
+        }
+    }
+
+    #[test]
+    fn ipv4_addresses_are_strictly_dotted_decimal() {
+        for (value, octets) in [
+            ("192.0.2.1", [192, 0, 2, 1]),
+            ("0.0.0.0", [0; 4]),
+            ("255.255.255.255", [255; 4]),
+            ("10.20.30.40", [10, 20, 30, 40]),
+        ] {
+            assert_eq!(ipv4(value), Some(octets.into()), "{value}");
+        }
+        for value in [
+            "",
+            "192.0.2",
+            "192.0.2.1.1",
+            "192.0.2.1.",
+            ".192.0.2.1",
+            "192.0.2.01",
+            "192.0.2.00",
+            "192.0.2.256",
+            "192.0.2.-1",
+            "192.0.2.+1",
+            "192.0.2.1 ",
+            " 192.0.2.1",
+            "192.0.2.1\n",
+            "192.0.2.0x1",
+            "192.0.513",
+            "3221225985",
+            "192.0.2.1:443",
+            "192.0.2.1/32",
+            "[192.0.2.1]",
+            "::ffff:192.0.2.1",
+            "::1",
+            "192.0.2.١",
+            "１９２.0.2.1",
+            "192。0。2。1",
+        ] {
+            assert_eq!(ipv4(value), None, "{value:?}");
         }
     }
 

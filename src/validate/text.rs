@@ -1,7 +1,7 @@
 //! Rules for plain text fields: length, control characters, identifiers.
 
 const CONTROL: &str = "must not contain control characters: remove line breaks, tabs and similar";
-const CONTROL_IN_PEM: &str = "must not contain control characters other than line breaks and tabs";
+pub(super) const CONTROL_IN_PEM: &str = "must not contain control characters other than line breaks and tabs";
 const ENTRY: &str = "must not be empty, and must not contain ';' or ',', which separate the entries";
 const ID: &str = "must be 1 to 64 characters out of A-Z, a-z, 0-9, '-' and '_'";
 
@@ -47,7 +47,7 @@ pub fn check(value: &str, rules: &Rules) -> Result<(), &'static str> {
     // Stops after one character too many, so that a long value costs no more.
     let length = value.chars().take(rules.max_len.saturating_add(1)).count();
     check_length(length, value.len(), rules)?;
-    if rules.multiline { no_other_control_characters(value) } else { no_control_characters(value) }
+    if rules.multiline { no_control_characters_in_pem(value) } else { no_control_characters(value) }
 }
 
 /// Checks the length of a list that is sent as one text.
@@ -75,7 +75,7 @@ pub fn word(value: &mut String, words: &[&str], rule: &'static str) -> Result<()
 }
 
 /// Checks that `value` has no control character except those of a PEM text.
-fn no_other_control_characters(value: &str) -> Result<(), &'static str> {
+pub(super) fn no_control_characters_in_pem(value: &str) -> Result<(), &'static str> {
     if value.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t')) {
         return Err(CONTROL_IN_PEM);
     }

@@ -7,19 +7,20 @@ use std::ops::RangeInclusive;
 
 use aws_lc_rs::rsa::{RsaParameters, RsaPssSaltLength};
 use aws_lc_rs::signature::{self, UnparsedPublicKey, VerificationAlgorithm};
-use x509_parser::asn1_rs::{Any, BitString, Oid, Tag, oid};
+use x509_parser::asn1_rs::{Any, Oid, oid};
 use x509_parser::oid_registry::{
-    OID_EC_P256, OID_HASH_SHA1, OID_KEY_TYPE_EC_PUBLIC_KEY, OID_NIST_EC_P384, OID_NIST_HASH_SHA256,
-    OID_NIST_HASH_SHA384, OID_NIST_HASH_SHA512, OID_PKCS1_RSAENCRYPTION, OID_PKCS1_RSASSAPSS, OID_PKCS1_SHA1WITHRSA,
-    OID_PKCS1_SHA224WITHRSA, OID_PKCS1_SHA256WITHRSA, OID_PKCS1_SHA384WITHRSA, OID_PKCS1_SHA512WITHRSA,
-    OID_SIG_ECDSA_WITH_SHA224, OID_SIG_ECDSA_WITH_SHA256, OID_SIG_ECDSA_WITH_SHA384, OID_SIG_ECDSA_WITH_SHA512,
-    OID_SIG_ED25519,
+    OID_HASH_SHA1, OID_NIST_HASH_SHA256, OID_NIST_HASH_SHA384, OID_NIST_HASH_SHA512, OID_PKCS1_RSASSAPSS,
+    OID_PKCS1_SHA1WITHRSA, OID_PKCS1_SHA224WITHRSA, OID_PKCS1_SHA256WITHRSA, OID_PKCS1_SHA384WITHRSA,
+    OID_PKCS1_SHA512WITHRSA, OID_SIG_ECDSA_WITH_SHA224, OID_SIG_ECDSA_WITH_SHA256, OID_SIG_ECDSA_WITH_SHA384,
+    OID_SIG_ECDSA_WITH_SHA512, OID_SIG_ED25519,
 };
 use x509_parser::signature_algorithm::RsaSsaPssParams;
 use x509_parser::x509::AlgorithmIdentifier;
 
-use super::pkcs10::{PublicKey, Request, is, members, only, typed};
+use super::pkcs10::Request;
 use super::{ALGORITHM, KEY, SIGNATURE};
+use crate::validate::der::{magnitude, members, only};
+use crate::validate::public_key::{Algorithm, SubjectPublicKeyInfo, octets};
 
 /// The sizes of RSA keys with verified signatures, in bits.
 const RSA_BITS: RangeInclusive<u32> = 1_024..=8_192;
@@ -131,55 +132,46 @@ pub(super) fn verify(request: &Request<'_>) -> Result<(), &'static str> {
     let Some(verifier) = verifier(&request.key, &request.signature_algorithm)? else {
         return Ok(());
     };
-    let key = octets(&request.key.bits).ok_or(KEY)?;
+    let key = request.key.octets().ok_or(KEY)?;
     let signature = octets(&request.signature).ok_or(SIGNATURE)?;
     UnparsedPublicKey::new(verifier, key).verify(request.info, signature).map_err(|_| SIGNATURE)
 }
 
 /// Returns the verifier of the signature, or `None` if the signature is not verified. The type of the key decides, so
 /// that a signature of another type is rejected for RSA, P-256, P-384 and Ed25519 keys.
-fn verifier(key: &PublicKey<'_>, signature: &AlgorithmIdentifier<'_>) -> Result<Option<Verifier>, &'static str> {
-    let key_type = &key.algorithm.algorithm;
-    if *key_type == OID_PKCS1_RSAENCRYPTION || *key_type == OID_PKCS1_RSASSAPSS {
-        return rsa(key, signature);
-    }
-    if *key_type == OID_SIG_ED25519 {
+fn verifier(
+    key: &SubjectPublicKeyInfo<'_>,
+    signature: &AlgorithmIdentifier<'_>,
+) -> Result<Option<Verifier>, &'static str> {
+    match Algorithm::of(&key.algorithm) {
+        Algorithm::Rsa => rsa(key, signature),
+        Algorithm::P256 => elliptic(key, P256, signature),
+        Algorithm::P384 => elliptic(key, P384, signature),
         // Ed25519 keys are 32 bytes (RFC 8410 4).
-        return match octets(&key.bits) {
+        Algorithm::Ed25519 => match key.octets() {
             Some(key) if key.len() == 32 => find(ED25519, &signature.algorithm),
             _ => Err(KEY),
-        };
+        },
+        Algorithm::UnnamedCurve | Algorithm::Other => Ok(None),
     }
-    if *key_type == OID_KEY_TYPE_EC_PUBLIC_KEY {
-        return elliptic(key, signature);
-    }
-    Ok(None)
 }
 
-/// Returns the verifier for an elliptic key. A curve with explicit parameters instead of a name is not verified.
-fn elliptic(key: &PublicKey<'_>, signature: &AlgorithmIdentifier<'_>) -> Result<Option<Verifier>, &'static str> {
-    // `as_oid` accepts any type as an object identifier.
-    let name = key.algorithm.parameters.as_ref().filter(|parameters| is(parameters, Tag::Oid));
-    let Some(curve) = name.and_then(|name| name.as_oid().ok()) else {
-        return Ok(None);
-    };
-    let algorithms = if curve == OID_EC_P256 {
-        P256
-    } else if curve == OID_NIST_EC_P384 {
-        P384
-    } else {
-        return Ok(None);
-    };
+/// Returns the verifier for an elliptic key.
+fn elliptic(
+    key: &SubjectPublicKeyInfo<'_>,
+    algorithms: Algorithms,
+    signature: &AlgorithmIdentifier<'_>,
+) -> Result<Option<Verifier>, &'static str> {
     // A point is either compressed or uncompressed (RFC 5480 2.2).
-    match octets(&key.bits) {
+    match key.octets() {
         Some([2..=4, ..]) => find(algorithms, &signature.algorithm),
         _ => Err(KEY),
     }
 }
 
 /// Returns the verifier for an RSA key, which signs by PKCS#1 v1.5 or PSS. A PSS key signs only by PSS (RFC 4055 1.2).
-fn rsa(key: &PublicKey<'_>, signature: &AlgorithmIdentifier<'_>) -> Result<Option<Verifier>, &'static str> {
-    let octets = octets(&key.bits).ok_or(KEY)?;
+fn rsa(key: &SubjectPublicKeyInfo<'_>, signature: &AlgorithmIdentifier<'_>) -> Result<Option<Verifier>, &'static str> {
+    let octets = key.octets().ok_or(KEY)?;
     let bits = match RsaParameters::public_modulus_len(octets) {
         Ok(bits) if RSA_BITS.contains(&bits) => bits,
         Err(_) if !has_large_exponent(octets) => return Err(KEY),
@@ -211,14 +203,6 @@ fn has_large_exponent(key: &[u8]) -> bool {
     is_below_modulus && is_odd && is_large
 }
 
-/// Returns the bytes of a positive INTEGER without leading zeros.
-fn magnitude<'a>(integer: &Any<'a>) -> Option<&'a [u8]> {
-    let bytes = typed(integer, Tag::Integer).ok()?;
-    let is_negative = bytes.first()? & 0x80 != 0;
-    let start = bytes.iter().position(|byte| *byte != 0)?;
-    (!is_negative).then_some(&bytes[start..])
-}
-
 /// Returns the verifier for RSASSA-PSS (RFC 4055 3.1). aws-lc-rs does not support other salt lengths, a mask generated
 /// with another hash, and keys below 2,048 bits.
 fn pss(parameters: Option<&Any<'_>>, bits: u32) -> Result<Option<Verifier>, &'static str> {
@@ -248,9 +232,4 @@ fn pss(parameters: Option<&Any<'_>>, bits: u32) -> Result<Option<Verifier>, &'st
 fn find(algorithms: Algorithms, name: &Oid<'_>) -> Result<Option<Verifier>, &'static str> {
     let found = algorithms.iter().find(|(oid, _)| oid == name);
     found.map(|(_, verifier)| *verifier).ok_or(ALGORITHM)
-}
-
-/// Returns the content of a BIT STRING, or `None` if it has unused bits.
-fn octets<'a>(bits: &'a BitString<'_>) -> Option<&'a [u8]> {
-    (bits.unused_bits == 0).then_some(bits.data.as_ref())
 }

@@ -3,9 +3,12 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::{
-    ALGORITHM, BASE64, BER, CONTROL, COPIED, DER, ESCAPED, FRAME, KEY, LABEL, NAME, SIGNATURE, SIZE, TRAILING, check,
-};
+use super::{ADDRESS, ALGORITHM, DER, KEY, LABEL, MISMATCH, NAME, ONE, SIGNATURE, SIZE, check, create, upload};
+use crate::validate::der::{BER, TRAILING};
+use crate::validate::fixtures::{COMPARED, OTHERS, Pair, block, der, pair, private_keys, replaced};
+use crate::validate::pem::{BASE64, COPIED, EMPTY, ESCAPED, FRAME};
+use crate::validate::text::CONTROL_IN_PEM;
+use crate::validate::{Violations, fixtures};
 
 const DOMAIN: &str = "www.example.com";
 
@@ -21,23 +24,8 @@ mod signature;
 const RSA: &str = pem!("rsa_2048").1;
 const P256: &str = pem!("p256_sha256").1;
 
-fn der(pem: &str) -> Vec<u8> {
-    let body: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
-    STANDARD.decode(body).unwrap()
-}
-
 fn pem(der: &[u8]) -> String {
-    let body = STANDARD.encode(der);
-    format!("-----BEGIN CERTIFICATE REQUEST-----\n{body}\n-----END CERTIFICATE REQUEST-----\n")
-}
-
-/// Replaces the last `from` in a request by `to`, which has the same length.
-fn replaced(der: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
-    assert_eq!(from.len(), to.len());
-    let at = der.windows(from.len()).rposition(|window| window == from).unwrap();
-    let mut der = der.to_vec();
-    der[at..at + to.len()].copy_from_slice(to);
-    der
+    fixtures::pem("CERTIFICATE REQUEST", der)
 }
 
 fn flipped(der: &[u8], at: usize) -> Vec<u8> {
@@ -77,6 +65,7 @@ fn the_domain_is_a_common_name_or_dns_name() {
         (pem!("cn_bmp"), "xn--bcher-kva.example"),
         (pem!("san_only"), DOMAIN),
         (pem!("san_only"), "other.example.com"),
+        (pem!("san_only"), "192.0.2.1"),
         (pem!("challenge"), DOMAIN),
         (pem!("challenge_bmp"), DOMAIN),
         (pem!("challenge_t61"), DOMAIN),
@@ -96,7 +85,6 @@ fn the_domain_is_a_common_name_or_dns_name() {
         (pem!("cn_wildcard"), "example.com"),
         (pem!("cn_other"), DOMAIN),
         (pem!("cn_u_label"), "bcher.example"),
-        (pem!("san_only"), "192.0.2.1"),
         (pem!("san_not_dns"), DOMAIN),
         (pem!("no_name"), DOMAIN),
     ];
@@ -138,13 +126,10 @@ fn older_labels_and_other_line_ends_are_accepted() {
 fn other_than_one_pem_block_is_rejected() {
     let body = STANDARD.encode(der(P256));
     let texts = [
-        String::new(),
         "text".to_owned(),
         body.clone(),
-        format!("{P256}{P256}"),
         format!("Certificate:\n{P256}"),
         format!("{P256}text"),
-        format!("{P256}{}", pem!("certificate").1),
         P256.replace("END CERTIFICATE REQUEST", "END CERTIFICATE"),
         P256.replace("END CERTIFICATE REQUEST", "END NEW CERTIFICATE REQUEST"),
         P256.replace("BEGIN CERTIFICATE REQUEST", "BEGIN NEW CERTIFICATE REQUEST"),
@@ -159,6 +144,12 @@ fn other_than_one_pem_block_is_rejected() {
     ];
     for text in texts {
         assert_eq!(check(&text, Some(DOMAIN)), Err(FRAME), "{text}");
+    }
+    for text in ["", " ", "\r\n"] {
+        assert_eq!(check(text, Some(DOMAIN)), Err(EMPTY), "{text:?}");
+    }
+    for text in [format!("{P256}{P256}"), format!("{P256}\n\n{}", pem!("certificate").1)] {
+        assert_eq!(check(&text, Some(DOMAIN)), Err(ONE), "{text}");
     }
 }
 
@@ -203,7 +194,7 @@ fn control_characters_are_rejected() {
         for text in
             [format!("{P256}{control}"), format!("{control}{P256}"), P256.replace("MIH", &format!("M{control}IH"))]
         {
-            assert_eq!(check(&text, Some(DOMAIN)), Err(CONTROL), "{text:?}");
+            assert_eq!(check(&text, Some(DOMAIN)), Err(CONTROL_IN_PEM), "{text:?}");
         }
     }
 }
@@ -255,9 +246,26 @@ fn changed_bytes_cause_no_panic() {
 
 #[test]
 fn violations_never_show_the_request() {
-    for violation in
-        [SIZE, CONTROL, COPIED, ESCAPED, FRAME, LABEL, BASE64, DER, TRAILING, BER, KEY, ALGORITHM, SIGNATURE, NAME]
-    {
+    for violation in [
+        SIZE,
+        EMPTY,
+        CONTROL_IN_PEM,
+        COPIED,
+        ESCAPED,
+        FRAME,
+        ONE,
+        LABEL,
+        BASE64,
+        DER,
+        TRAILING,
+        BER,
+        KEY,
+        ALGORITHM,
+        SIGNATURE,
+        NAME,
+        ADDRESS,
+        MISMATCH,
+    ] {
         assert!(!violation.contains("example") && violation.starts_with("must "), "{violation}");
     }
 }
@@ -275,4 +283,60 @@ fn what_is_hard_to_see_around_a_block_is_named() {
     ] {
         assert_eq!(check(&text, None), Err(rule), "{text}");
     }
+}
+
+/// Returns the violations of UploadCsr, by field.
+fn uploaded(csr: &str, private_key: Option<&str>) -> Vec<(String, &'static str)> {
+    let mut found = Violations(Vec::new());
+    let mut private_key = private_key.map(str::to_owned);
+    upload(csr, private_key.as_mut(), "", &mut found);
+    found.0.into_iter().map(|violation| (violation.field, violation.description)).collect()
+}
+
+#[test]
+fn an_uploaded_private_key_belongs_to_the_request() {
+    for Pair { name, a, b } in COMPARED.iter().chain(&OTHERS) {
+        let is_compared = COMPARED.iter().any(|compared| compared.name == *name);
+        let csr = block(a, "CERTIFICATE REQUEST");
+        assert_eq!(uploaded(&csr, None), [], "{name}");
+        for key in private_keys(a) {
+            assert_eq!(uploaded(&csr, Some(&key)), [], "{name}\n{key}");
+        }
+        for key in private_keys(b) {
+            let expected = [("private_key".to_owned(), MISMATCH)];
+            assert_eq!(uploaded(&csr, Some(&key)), &expected[..usize::from(is_compared)], "{name}\n{key}");
+        }
+    }
+}
+
+#[test]
+fn an_uploaded_request_and_its_key_are_named() {
+    let Pair { a, .. } = pair("p256");
+    let [csr, key] = ["CERTIFICATE REQUEST", "PRIVATE KEY"].map(|label| block(a, label));
+    for blank in ["", "\n", " \r\n"] {
+        assert_eq!(uploaded(&csr, Some(blank)), [], "{blank:?}");
+    }
+    assert_eq!(uploaded("", None), [("csr".to_owned(), EMPTY)]);
+    assert_eq!(uploaded(&key, None), [("csr".to_owned(), LABEL)]);
+    let fields =
+        |csr: &str, key: &str| uploaded(csr, Some(key)).into_iter().map(|(field, _)| field).collect::<Vec<_>>();
+    assert_eq!(fields(&csr, &csr), ["private_key"]);
+    assert_eq!(fields(&key, &csr), ["csr", "private_key"]);
+    assert_eq!(fields(&key, &key), ["csr"]);
+    let mut text = format!("\n{key}\r\n");
+    upload(&csr, Some(&mut text), "", &mut Violations(Vec::new()));
+    assert_eq!(text, key.trim_end());
+}
+
+#[test]
+fn names_of_a_created_request_are_converted() {
+    let mut found = Violations(Vec::new());
+    let mut domain = "B\u{fc}cher.example".to_owned();
+    let mut sans = ["a.example", "\u{fc}.example", "xn--bcher-kva.example", "192.0.2.1"].map(str::to_owned);
+    create(&mut domain, &mut sans, "", &mut found);
+    assert_eq!(domain, "xn--bcher-kva.example");
+    assert_eq!(sans, ["a.example", "xn--tda.example", "xn--bcher-kva.example", "192.0.2.1"]);
+    create(&mut "192.0.2.1".to_owned(), &mut [], "in.", &mut found);
+    let fields: Vec<_> = found.0.iter().map(|violation| violation.field.as_str()).collect();
+    assert_eq!(fields, ["sans[2]", "sans[3]", "in.domain_name"]);
 }

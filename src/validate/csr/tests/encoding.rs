@@ -3,6 +3,7 @@
 use rcgen::{KeyPair, PublicKeyData as _, SigningKey as _};
 
 use super::*;
+use crate::validate::fixtures::value;
 
 const CHALLENGE_PASSWORD: &[u8] = b"\x2a\x86\x48\x86\xf7\x0d\x01\x09\x07";
 const EXTENSION_REQUEST: &[u8] = b"\x2a\x86\x48\x86\xf7\x0d\x01\x09\x0e";
@@ -33,17 +34,6 @@ const SEQUENCE: u8 = 0x30;
 const SET: u8 = 0x31;
 const CONSTRUCTED: u8 = 0x20;
 const CONTEXT: u8 = 0x80;
-
-/// Returns a value in DER.
-fn value(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
-    let content = parts.concat();
-    let length = u16::try_from(content.len()).unwrap().to_be_bytes();
-    match content.len() {
-        0..0x80 => [&[tag, length[1]], &content[..]].concat(),
-        0x80..0x100 => [&[tag, 0x81, length[1]], &content[..]].concat(),
-        _ => [&[tag, 0x82], &length[..], &content].concat(),
-    }
-}
 
 /// Returns a value with an indefinite length (X.690 8.1.3.6).
 fn indefinite(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
@@ -289,4 +279,41 @@ fn forms_of_ber_are_named() {
     ] {
         assert_eq!(check(&text, Some(DOMAIN)), Err(BER), "{text}");
     }
+}
+
+#[test]
+fn an_ipv4_address_is_a_common_name_or_ip_address() {
+    const HOST: &str = "192.0.2.1";
+    let common = |text: &str| request(&[&relative_name(COMMON_NAME, &value(UTF8_STRING, &[text.as_bytes()]))], &[]);
+    let names = |names: &[&[u8]]| {
+        let requested = value(SEQUENCE, &[&alternative(names)]);
+        request(&[], &[&attribute(EXTENSION_REQUEST, &[&requested])])
+    };
+    let ip = |octets: &[u8]| value(CONTEXT | 7, &[octets]);
+    for text in [
+        common(HOST),
+        names(&[&ip(&[192, 0, 2, 1])]),
+        names(&[&dns_name(DOMAIN), &ip(&[192, 0, 2, 2]), &ip(&[192, 0, 2, 1])]),
+    ] {
+        assert_eq!(check(&text, Some(HOST)), Ok(()), "{text}");
+        assert_eq!(check(&text, Some("192.0.2.11")), Err(ADDRESS), "{text}");
+    }
+    for text in [
+        common("192.0.2.01"),
+        common(" 192.0.2.1"),
+        common(DOMAIN),
+        names(&[&dns_name(HOST)]),
+        names(&[&value(CONTEXT | 6, &[HOST.as_bytes()])]),
+        names(&[&ip(HOST.as_bytes())]),
+        names(&[&ip(&[192, 0, 2])]),
+        names(&[&ip(&[192, 0, 2, 1, 0])]),
+        names(&[&ip(&[192, 0, 2, 1, 255, 255, 255, 255])]),
+        names(&[&ip(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 192, 0, 2, 1])]),
+        names(&[&ip(&[])]),
+        request(&[], &[]),
+    ] {
+        assert_eq!(check(&text, Some(HOST)), Err(ADDRESS), "{text}");
+        assert_eq!(check(&text, None), Ok(()), "{text}");
+    }
+    assert_eq!(check(&names(&[&ip(&[192, 0, 2, 1])]), Some(DOMAIN)), Err(NAME));
 }
