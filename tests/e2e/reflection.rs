@@ -84,8 +84,9 @@ fn shown(response: &MessageResponse) -> String {
 async fn every_request_is_answered_and_the_stream_goes_on() {
     use MessageRequest::{AllExtensionNumbersOfType, FileByFilename, FileContainingSymbol};
     let symbol = |name: &str| FileContainingSymbol(name.to_owned());
-    let services = "huaweicloud.scm.v1.CertificateService grpc.health.v1.Health \
-                    grpc.reflection.v1.ServerReflection grpc.reflection.v1alpha.ServerReflection";
+    let services = "huaweicloud.scm.v1.CertificateService huaweicloud.scm.v1.CsrService \
+                    huaweicloud.scm.v1.NotificationService huaweicloud.scm.v1.OrderService huaweicloud.scm.v1.TagService \
+                    grpc.health.v1.Health grpc.reflection.v1.ServerReflection grpc.reflection.v1alpha.ServerReflection";
     let table = [
         (request(FileByFilename("p1anted.proto".to_owned())), "NotFound"),
         (request(FileByFilename(FILE.to_owned())), FILE),
