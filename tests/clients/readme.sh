@@ -16,9 +16,17 @@ make_python() {
   # docs: python
   python3 -m venv .venv && .venv/bin/pip install grpcio==1.85.1 grpcio-tools==1.85.1 grpcio-status==1.85.1
   .venv/bin/python -m grpc_tools.protoc -I "$PROTO" --python_out=. --grpc_python_out=. \
-    huaweicloud/scm/v1/certificate_service.proto
+    $(cd "$PROTO" && find huaweicloud -name '*.proto')
   # docs: end
   printf '#!/bin/sh\nPYTHONPATH=. exec .venv/bin/python %s/python/save.py "$1"\n' "$here" >save
+}
+
+# Debian's protoc is 3.21.
+old_protoc() {
+  # docs: old protoc
+  npm install google-proto-files@5.0.3
+  protoc() { command protoc "$@" -I node_modules/google-proto-files; }
+  # docs: end
 }
 
 make_node() {
@@ -35,14 +43,13 @@ make_java() {
     netty-{buffer,codec,codec-http,codec-http2,common,handler,resolver,transport} guava perfmark-api jsr305 \
     geronimo-annotation-1.3-spec)"
   mkdir -p src
+  old_protoc
   # docs: java
   protoc -I "$PROTO" --java_out=src --plugin=protoc-gen-grpc-java=/usr/bin/grpc_java_plugin --grpc-java_out=src \
-    huaweicloud/scm/v1/certificate_service.proto
+    $(cd "$PROTO" && find huaweicloud -name '*.proto')
   # docs: end
   # io.grpc:grpc-protobuf contains com.google.api and com.google.rpc. Debian's package does not.
-  pip download --quiet --disable-pip-version-check --no-deps googleapis-common-protos==1.76.0
-  unzip -qo googleapis_common_protos-*.whl 'google/*.proto'
-  protoc -I . --java_out=src google/api/{annotations,http}.proto google/rpc/{status,error_details}.proto
+  protoc --java_out=src google/api/{annotations,http}.proto google/rpc/{status,error_details}.proto
   javac -nowarn -cp "$jars" -d classes $(find src -name '*.java') "$here/java/Save.java"
   printf '#!/bin/sh\nexec java -cp classes:%s Save "$1"\n' "$jars" >save
 }
@@ -54,11 +61,12 @@ make_go() {
   export PATH="$debian/lib/go-1.24/bin:$debian/bin:$PATH" GO111MODULE=off CGO_ENABLED=0 GOCACHE="$go/cache"
   export GOPATH="$PWD/path:$debian/share/gocode"
   mkdir -p "$module" && pushd "$module"
+  old_protoc
   # docs: go
-  F=huaweicloud/scm/v1/certificate_service.proto
-  M=M$F=example.org/client/scm
-  protoc -I "$PROTO" --go_out=. --go_opt=module=example.org/client,$M \
-    --go-grpc_out=. --go-grpc_opt=module=example.org/client,$M $F
+  FILES=$(cd "$PROTO" && find huaweicloud -name '*.proto')
+  M=$(for F in $FILES; do printf ',M%s=example.org/client/%s' "$F" "$(dirname "$F")"; done)
+  protoc -I "$PROTO" --go_out=. --go_opt="paths=source_relative$M" \
+    --go-grpc_out=. --go-grpc_opt="paths=source_relative$M" $FILES
   # docs: end
   popd
   go build -o save "$here/go/save.go"
@@ -117,12 +125,12 @@ save_each() {
     ./save "$certificate"
   done
 }
-export root here && export -f make_python make_node make_java make_go make_rust make_certificates by_hand over_tls save_each
+export root here && export -f old_protoc make_python make_node make_java make_go make_rust make_certificates by_hand over_tls save_each
 
 python3 tests/clients/readme.py
 declare -A needs=([python]=python3 [node]=npm [java]=grpc_java_plugin [go]=protoc [rust]=cargo)
 mkdir -p "$work" "$go"
-packages iproute2 unzip "${grpc_java[@]}" || echo "some packages could not be installed"
+packages iproute2 "${grpc_java[@]}" || echo "some packages could not be installed"
 cargo build --locked --quiet --bin scm-gateway --example scm-emulator
 
 languages=("$@")

@@ -1,4 +1,4 @@
-"""Shared by the deployment tests: starts and stops programs, and generates a client from the proto."""
+"""Shared by the deployment tests: starts and stops programs, and generates a client from the protos."""
 
 import os
 import re
@@ -73,13 +73,13 @@ def free_port():
 
 
 def client(folder):
-    """Returns messages and stubs of the service, generated from the proto."""
+    """Returns messages and stubs of CertificateService. The code of all services is generated below `folder`."""
     import grpc_tools
     from grpc_tools import protoc
 
     google = Path(grpc_tools.__file__).parent / "_proto"
     made = ["", "-Iproto", f"-I{google}", f"--python_out={folder}", f"--grpc_python_out={folder}"]
-    made += ["huaweicloud/scm/v1/certificate_service.proto", "google/api/annotations.proto", "google/api/http.proto"]
+    made += [str(path.relative_to("proto")) for path in Path("proto").rglob("*.proto")]
     assert protoc.main(made) == 0
     sys.path.insert(0, str(folder))
     from huaweicloud.scm.v1 import certificate_service_pb2 as messages

@@ -19,7 +19,7 @@ import (
 	reflection "google.golang.org/grpc/reflection/grpc_reflection_v1"
 	"google.golang.org/grpc/status"
 
-	scm "scm"
+	scm "example.org/client/huaweicloud/scm/v1"
 )
 
 // name returns the status code as gRPC writes it.
@@ -116,9 +116,11 @@ func main() {
 		MessageRequest: &reflection.ServerReflectionRequest_ListServices{}}))
 	listed, err := stream.Recv()
 	must(err)
+	fmt.Print("reflection:")
 	for _, service := range listed.GetListServicesResponse().GetService() {
 		if strings.HasPrefix(service.GetName(), "huaweicloud") {
-			fmt.Println("reflection:", service.GetName())
+			fmt.Print(" ", service.GetName())
 		}
 	}
+	fmt.Println()
 }

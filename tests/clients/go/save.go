@@ -14,7 +14,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
-	scm "example.org/client/scm"
+	scm "example.org/client/huaweicloud/scm/v1"
 )
 
 func main() {
