@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help quickstart emulator test interleavings lint format doc secrets proto proto-release instructions instructions-write rig \
-  rig-write bench scaling soak conformance dependencies deploy pictures pictures-write clients programs programs-write sdk fuzz ci
+  rig-write bench scaling soak conformance dependencies deploy api-write pictures pictures-write clients programs programs-write sdk fuzz ci
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 20
@@ -34,6 +34,9 @@ secrets: ## look for secrets and personal data in everything that the suites log
 
 proto: ## lint the proto, and check that it breaks no client of the last release
 	tests/proto.sh
+
+api-write: ## generate docs/api.md and the table of docs/errors.md from the protos; `cargo test --test api` compares them
+	UPDATE=1 cargo test --locked --test api
 
 proto-release: ## store the proto that clients may rely on from now on
 	tests/proto.sh --release
