@@ -1,7 +1,7 @@
 """Compares the code blocks of README.md and docs/ with the files that they show: readme.py [--write].
 
 A code block after `<!-- tests/clients/FILE -->` shows that file. A block after `<!-- tests/clients/FILE NAME -->` shows the
-lines of the file between `# docs: NAME` and `# docs: end`. `--write` updates the pages.
+lines of the file between `# docs: NAME` and `# docs: end`, or with `//` in place of `#`. `--write` updates the pages.
 """
 
 import re
@@ -20,7 +20,7 @@ def text_of(file, region):
     """Returns the text that the page must show."""
     text = Path(file).read_text(encoding="utf-8")
     if region:
-        found = re.search(rf"^ *# docs: {re.escape(region)}\n(.*?)^ *# docs: end$", text, re.MULTILINE | re.DOTALL)
+        found = re.search(rf"^\s*(?:#|//) docs: {re.escape(region)}\n(.*?)^\s*(?:#|//) docs: end$", text, re.MULTILINE | re.DOTALL)
         if not found:
             sys.exit(f"{file} has no region `# docs: {region}`")
         text = textwrap.dedent(found[1])

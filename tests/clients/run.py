@@ -18,7 +18,8 @@ HERE = Path("tests/clients")
 GO = Path("target/tools/go").absolute()
 EXPECTED = (HERE / "expected.txt").read_text().splitlines()
 # Lines of expected.txt that a language's libraries do not support.
-MISSING = {"node": ["reflection"], "ruby": ["reflection"], "java": ["reflection"], "cpp": ["reflection"]}
+MISSING = {"node": ["reflection"], "ruby": ["reflection"], "java": ["reflection"], "cpp": ["reflection"],
+           "rust": ["health", "reflection"]}
 PROTOS = sorted(str(path.relative_to("proto")) for path in Path("proto/huaweicloud").rglob("*.proto"))
 # Also compiled for Java and C++: annotations, error details and health.
 OTHERS = ["google/api/annotations.proto", "google/api/http.proto", "google/rpc/status.proto",
@@ -85,9 +86,16 @@ def go(folder):
     return [str(made / "client")], {}
 
 
+def rust(_):
+    variables = {**os.environ, "PROTO": str(Path("proto").absolute()), "CARGO_TARGET_DIR": str(Path("target/clients-rust").absolute())}
+    subprocess.run(["cargo", "build", "--locked", "--quiet", "--example", "client"], check=True, cwd=HERE / "rust", env=variables)
+    return ["target/clients-rust/debug/examples/client"], {}
+
+
 # Language -> build function and the program that it requires.
 CLIENTS = {"python": (python, f"{TOOLS}/bin/python"), "node": (node, "node"), "ruby": (ruby, "grpc_ruby_plugin"),
-           "java": (java, "grpc_java_plugin"), "cpp": (cpp, "grpc_cpp_plugin"), "go": (go, f"{GO}/debian13/usr/bin/protoc-gen-go-grpc")}
+           "java": (java, "grpc_java_plugin"), "cpp": (cpp, "grpc_cpp_plugin"), "go": (go, f"{GO}/debian13/usr/bin/protoc-gen-go-grpc"),
+           "rust": (rust, "cargo")}
 
 
 def commands(folder):
@@ -123,7 +131,8 @@ def main():
         clients = list(commands(lab.folder))
         for number, (name, command, environment) in enumerate(clients):
             trace = f"{number + 1:032x}"
-            printed = run(command, environment, address, f"00-{trace}-00000000000000ff-01")
+            paid = f"scs{number + 1:013}"  # a certificate for each client: an application is possible once
+            printed = run(command, environment, address, f"00-{trace}-00000000000000ff-01", paid)
             expected = [line for line in EXPECTED if line.split(":")[0] not in MISSING.get(name, [])]
             assert printed == expected, f"{name} printed\n" + "\n".join(printed)
             until(f"the trace of {name} in the log", lambda: any(
@@ -131,12 +140,12 @@ def main():
             print(f"{name}: all {len(printed)} lines as expected, and the log has its trace")
 
         # A call in flight keeps the gateway draining. New calls get UNAVAILABLE.
-        holder = subprocess.Popen([*clients[0][1], address, ""], env=clients[0][2], stdout=subprocess.DEVNULL,
+        holder = subprocess.Popen([*clients[0][1], address, "", ""], env=clients[0][2], stdout=subprocess.DEVNULL,
                                   stderr=subprocess.DEVNULL)
         process.send_signal(signal.SIGTERM)
         until("the drain", lambda: "draining" in log.read_text())
         for name, command, environment in clients:
-            printed = run(command, environment, address, "", "drain")
+            printed = run(command, environment, address, "", "", "drain")
             assert printed == ["drain: UNAVAILABLE"], f"{name} printed {printed}"
         print("all: UNAVAILABLE from a draining gateway")
         holder.kill()

@@ -1,6 +1,6 @@
 // A C++ client generated from the proto. It shows every way a call can end, with gRPC's own libraries.
 //
-// Usage: client ADDRESS TRACEPARENT [drain]. C++ has no reflection client library.
+// Usage: client ADDRESS TRACEPARENT PAID_CERT_ID [drain]. C++ has no reflection client library.
 #include <grpcpp/grpcpp.h>
 
 #include <chrono>
@@ -16,6 +16,10 @@
 
 using namespace huaweicloud::scm::v1;
 using namespace std::chrono_literals;
+
+// A certificate that is issued, and a project that SCM does not know.
+constexpr char kIssued[] = "scs0000000000412";
+constexpr char kUnknown[] = "scs0000000000404";
 
 SaveInfoRequest Request(const std::string& cert_id = "scs1481110651012") {
   SaveInfoRequest request;
@@ -63,7 +67,7 @@ int main(int, char** arguments) {
     SaveInfoResponse reply;
     return stub->SaveInfo(&context, request, &reply);
   };
-  if (arguments[3]) {
+  if (arguments[4]) {
     std::cout << "drain: " << Name(save(Request(), 5s)) << "\n";
     return 0;
   }
@@ -85,6 +89,40 @@ int main(int, char** arguments) {
     ReadInfoResponse reply;
     stub->ReadInfo(&context, request, &reply);
     std::cout << "ReadInfo: " << reply.info().domain() << "\n";
+  }
+
+  {
+    grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now() + 5s);
+    ApplyCertificateRequest request;
+    request.set_cert_id(arguments[3]);
+    request.set_domain("www.example.com");
+    request.set_applicant_name("Ann Example");
+    request.set_applicant_phone("13212345678");
+    request.set_applicant_email("ann@example.com");
+    request.set_agree_privacy_protection(true);
+    request.set_domain_method("DNS");
+    ApplyCertificateResponse reply;
+    stub->ApplyCertificate(&context, request, &reply);
+    std::cout << "ApplyCertificate: " << reply.request_info() << "\n";
+  }
+  {
+    grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now() + 5s);
+    BatchPushCertificateRequest request;
+    request.set_cert_id(kIssued);
+    request.add_target_projects("cn-north-4");
+    request.add_target_projects(kUnknown);
+    request.set_target_service("WAF");
+    BatchPushCertificateResponse reply;
+    stub->BatchPushCertificate(&context, request, &reply);
+    for (const auto& result : reply.results()) {
+      if (result.pushed()) {
+        std::cout << "pushed: " << result.project_name() << "\n";
+      } else {
+        std::cout << "not pushed: " << result.project_name() << ": " << result.message() << "\n";
+      }
+    }
   }
 
   auto rejected = save(Request("!"), 5s);

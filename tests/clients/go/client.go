@@ -1,6 +1,6 @@
 // A Go client generated from the proto. It shows every way a call can end, with gRPC's own libraries.
 //
-// Usage: client ADDRESS TRACEPARENT [drain].
+// Usage: client ADDRESS TRACEPARENT PAID_CERT_ID [drain].
 package main
 
 import (
@@ -52,6 +52,9 @@ func request(certID string) *scm.SaveInfoRequest {
 	}
 }
 
+// A certificate that is issued, and a project that SCM does not know.
+const issued, unknown = "scs0000000000412", "scs0000000000404"
+
 func main() {
 	conn, err := grpc.NewClient(os.Args[1], grpc.WithTransportCredentials(insecure.NewCredentials()))
 	must(err)
@@ -64,20 +67,44 @@ func main() {
 		return err
 	}
 	const good, timeout = "scs1481110651012", 5 * time.Second
-	if len(os.Args) > 3 {
+	if len(os.Args) > 4 {
 		fmt.Println("drain:", name(save(good, timeout)))
 		return
 	}
 
-	ctx := metadata.AppendToOutgoingContext(context.Background(), "traceparent", os.Args[2])
+	traced := metadata.AppendToOutgoingContext(context.Background(), "traceparent", os.Args[2])
 	var header metadata.MD
-	saved, err := client.SaveInfo(ctx, request(good), grpc.Header(&header))
+	saved, err := client.SaveInfo(traced, request(good), grpc.Header(&header))
 	must(err)
 	fmt.Println("SaveInfo:", saved.GetRequestInfo())
 	fmt.Println("request id:", map[bool]string{true: "given", false: "missing"}[len(header.Get("x-upstream-request-id")) > 0])
 	read, err := client.ReadInfo(context.Background(), &scm.ReadInfoRequest{CertId: good})
 	must(err)
 	fmt.Println("ReadInfo:", read.GetInfo().GetDomain())
+
+	paid := os.Args[3]
+	// docs: apply
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	applied, err := client.ApplyCertificate(ctx, &scm.ApplyCertificateRequest{
+		CertId: paid, Domain: "www.example.com", ApplicantName: "Ann Example", ApplicantPhone: "13212345678",
+		ApplicantEmail: "ann@example.com", AgreePrivacyProtection: true, DomainMethod: "DNS",
+	})
+	must(err)
+	fmt.Println("ApplyCertificate:", applied.GetRequestInfo())
+
+	pushes, err := client.BatchPushCertificate(ctx, &scm.BatchPushCertificateRequest{
+		CertId: issued, TargetProjects: []string{"cn-north-4", unknown}, TargetService: "WAF",
+	})
+	must(err)
+	for _, result := range pushes.GetResults() {
+		if result.GetPushed() {
+			fmt.Println("pushed:", result.GetProjectName())
+		} else {
+			fmt.Printf("not pushed: %s: %s\n", result.GetProjectName(), result.GetMessage())
+		}
+	}
+	// docs: end
 
 	rejected := save("!", timeout)
 	fmt.Print("BadRequest:")
@@ -100,7 +127,7 @@ func main() {
 	fmt.Println("RetryInfo:", detail[*errdetails.RetryInfo](shed).GetRetryDelay().GetSeconds(), "s")
 
 	fmt.Println("deadline:", name(save(good, 200*time.Millisecond)))
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel = context.WithCancel(context.Background())
 	time.AfterFunc(100*time.Millisecond, cancel)
 	_, err = client.SaveInfo(ctx, request(good))
 	fmt.Println("cancel:", name(err))

@@ -1,11 +1,13 @@
 // A Java client generated from the proto. It shows every way a call can end, with gRPC's own libraries.
 //
-// Usage: java Client ADDRESS TRACEPARENT [drain]. Debian's grpc-java has no reflection client.
+// Usage: java Client ADDRESS TRACEPARENT PAID_CERT_ID [drain]. Debian's grpc-java has no reflection client.
 
 import com.google.protobuf.Any;
 import com.google.rpc.BadRequest;
 import com.google.rpc.ErrorInfo;
 import com.google.rpc.RetryInfo;
+import com.huaweicloud.scm.v1.ApplyCertificateRequest;
+import com.huaweicloud.scm.v1.BatchPushCertificateRequest;
 import com.huaweicloud.scm.v1.CertificateInfo;
 import com.huaweicloud.scm.v1.CertificateServiceGrpc;
 import com.huaweicloud.scm.v1.ReadInfoRequest;
@@ -29,6 +31,10 @@ class Client {
     static final Metadata.Key<String> TRACEPARENT = Metadata.Key.of("traceparent", Metadata.ASCII_STRING_MARSHALLER);
     static final Metadata.Key<String> REQUEST_ID =
         Metadata.Key.of("x-upstream-request-id", Metadata.ASCII_STRING_MARSHALLER);
+
+    // A certificate that is issued, and a project that SCM does not know.
+    static final String ISSUED = "scs0000000000412";
+    static final String UNKNOWN = "scs0000000000404";
 
     static SaveInfoRequest request(String certId) {
         return SaveInfoRequest.newBuilder().setCertId(certId)
@@ -66,7 +72,7 @@ class Client {
         var channel = Grpc.newChannelBuilder(args[0], InsecureChannelCredentials.create()).build();
         var stub = CertificateServiceGrpc.newBlockingStub(channel);
         var good = request("scs1481110651012");
-        if (args.length > 2) {
+        if (args.length > 3) {
             var error = failure(() -> stub.withDeadlineAfter(5, TimeUnit.SECONDS).saveInfo(good));
             System.out.println("drain: " + error.getStatus().getCode());
             System.exit(0);
@@ -83,6 +89,24 @@ class Client {
         var read = stub.withDeadlineAfter(5, TimeUnit.SECONDS)
             .readInfo(ReadInfoRequest.newBuilder().setCertId("scs1481110651012").build());
         System.out.println("ReadInfo: " + read.getInfo().getDomain());
+
+        var paid = args[2];
+        // docs: apply
+        var application = ApplyCertificateRequest.newBuilder()
+            .setCertId(paid).setDomain("www.example.com").setApplicantName("Ann Example")
+            .setApplicantPhone("13212345678").setApplicantEmail("ann@example.com")
+            .setAgreePrivacyProtection(true).setDomainMethod("DNS").build();
+        var applied = stub.withDeadlineAfter(5, TimeUnit.SECONDS).applyCertificate(application);
+        System.out.println("ApplyCertificate: " + applied.getRequestInfo());
+
+        var push = BatchPushCertificateRequest.newBuilder()
+            .setCertId(ISSUED).addTargetProjects("cn-north-4").addTargetProjects(UNKNOWN).setTargetService("WAF").build();
+        var pushes = stub.withDeadlineAfter(5, TimeUnit.SECONDS).batchPushCertificate(push);
+        for (var result : pushes.getResultsList()) {
+            if (result.getPushed()) System.out.println("pushed: " + result.getProjectName());
+            else System.out.println("not pushed: " + result.getProjectName() + ": " + result.getMessage());
+        }
+        // docs: end
 
         var rejected = failure(() -> stub.withDeadlineAfter(5, TimeUnit.SECONDS).saveInfo(request("!")));
         var fields = new StringBuilder();

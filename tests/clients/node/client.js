@@ -1,11 +1,13 @@
 // A Node client generated from the proto. It shows every way a call can end, with gRPC's own libraries.
 //
-// Usage: client.js ADDRESS TRACEPARENT [drain]; PROTO is the proto directory. grpc-js has no reflection client.
+// Usage: client.js ADDRESS TRACEPARENT PAID_CERT_ID [drain]; PROTO is the proto directory. grpc-js has no reflection client.
 const grpc = require("@grpc/grpc-js");
 const loader = require("@grpc/proto-loader");
 const google = require("google-proto-files").getProtoPath("..");
 
-const [address, traceparent, drain] = process.argv.slice(2);
+const [address, traceparent, paid, drain] = process.argv.slice(2);
+// A certificate that is issued, and a project that SCM does not know.
+const issued = "scs0000000000412", unknown = "scs0000000000404";
 const options = { keepCase: true, longs: Number, enums: String, defaults: true, includeDirs: [process.env.PROTO, google] };
 const { scm } = grpc.loadPackageDefinition(
   loader.loadSync("huaweicloud/scm/v1/certificate_service.proto", options)).huaweicloud;
@@ -54,6 +56,21 @@ async function main() {
   console.log("SaveInfo:", saved.reply.request_info);
   console.log("request id:", saved.initial.get("x-upstream-request-id").length ? "given" : "missing");
   console.log("ReadInfo:", (await start("ReadInfo", { cert_id: "scs1481110651012" }).end).reply.info.domain);
+
+  // docs: apply
+  const application = {
+    cert_id: paid, domain: "www.example.com", applicant_name: "Ann Example", applicant_phone: "13212345678",
+    applicant_email: "ann@example.com", agree_privacy_protection: true, domain_method: "DNS",
+  };
+  const applied = await start("ApplyCertificate", application).end;
+  console.log("ApplyCertificate:", applied.reply.request_info);
+
+  const push = { cert_id: issued, target_projects: ["cn-north-4", unknown], target_service: "WAF" };
+  for (const result of (await start("BatchPushCertificate", push).end).reply.results) {
+    if (result.pushed) console.log(`pushed: ${result.project_name}`);
+    else console.log(`not pushed: ${result.project_name}: ${result.message}`);
+  }
+  // docs: end
 
   const rejected = details((await start("SaveInfo", request("!")).end).error);
   console.log("BadRequest:", ...rejected.BadRequest.field_violations.map((violation) => violation.field));

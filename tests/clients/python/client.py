@@ -1,6 +1,6 @@
 """A Python client generated from the proto. It shows every way a call can end, with gRPC's own libraries.
 
-Usage: client.py ADDRESS TRACEPARENT [drain]. PYTHONPATH has the generated code.
+Usage: client.py ADDRESS TRACEPARENT PAID_CERT_ID [drain]. PYTHONPATH has the generated code.
 """
 
 import sys
@@ -13,7 +13,9 @@ from grpc_status import rpc_status
 from huaweicloud.scm.v1 import certificate_service_pb2 as scm
 from huaweicloud.scm.v1 import certificate_service_pb2_grpc as scm_grpc
 
-ADDRESS, TRACEPARENT, *DRAIN = sys.argv[1:]
+ADDRESS, TRACEPARENT, PAID, *DRAIN = sys.argv[1:]
+# A certificate that is issued, and a project that SCM does not know.
+ISSUED, UNKNOWN = "scs0000000000412", "scs0000000000404"
 
 
 def request(cert_id="scs1481110651012"):
@@ -51,6 +53,21 @@ with grpc.insecure_channel(ADDRESS) as channel:
     metadata = {entry.key: entry.value for entry in call.initial_metadata()}
     print("request id:", "given" if metadata.get("x-upstream-request-id") else "missing")
     print("ReadInfo:", stub.ReadInfo(scm.ReadInfoRequest(cert_id="scs1481110651012"), timeout=5).info.domain)
+
+    # docs: apply
+    application = scm.ApplyCertificateRequest(
+        cert_id=PAID, domain="www.example.com", applicant_name="Ann Example", applicant_phone="13212345678",
+        applicant_email="ann@example.com", agree_privacy_protection=True, domain_method="DNS")
+    print("ApplyCertificate:", stub.ApplyCertificate(application, timeout=5).request_info)
+
+    push = scm.BatchPushCertificateRequest(
+        cert_id=ISSUED, target_projects=["cn-north-4", UNKNOWN], target_service="WAF")
+    for result in stub.BatchPushCertificate(push, timeout=5).results:
+        if result.pushed:
+            print(f"pushed: {result.project_name}")
+        else:
+            print(f"not pushed: {result.project_name}: {result.message}")
+    # docs: end
 
     _, details = failure(lambda: stub.SaveInfo(request(cert_id="!"), timeout=5))
     print("BadRequest:", *[violation.field for violation in details["BadRequest"].field_violations])

@@ -1,6 +1,6 @@
 # A Ruby client generated from the proto. It shows every way a call can end, with gRPC's own libraries.
 #
-# Usage: ruby -I GENERATED client.rb ADDRESS TRACEPARENT [drain]. Ruby's gRPC has no reflection client.
+# Usage: ruby -I GENERATED client.rb ADDRESS TRACEPARENT PAID_CERT_ID [drain]. Ruby's gRPC has no reflection client.
 require "grpc"
 require "google/protobuf/well_known_types"
 require "google/rpc/error_details_pb"
@@ -9,7 +9,9 @@ require "huaweicloud/scm/v1/certificate_service_services_pb"
 
 include Huaweicloud::Scm::V1
 
-address, traceparent, drain = ARGV
+address, traceparent, paid, drain = ARGV
+# A certificate that is issued, and a project that SCM does not know.
+ISSUED, UNKNOWN = "scs0000000000412", "scs0000000000404"
 CODES = GRPC::Core::StatusCodes.constants.to_h { |name| [GRPC::Core::StatusCodes.const_get(name), name.to_s] }
 DETAILS = [Google::Rpc::ErrorInfo, Google::Rpc::BadRequest, Google::Rpc::RetryInfo]
 
@@ -42,6 +44,16 @@ call = stub.save_info(request, deadline: deadline_in.call, metadata: { "tracepar
 puts "SaveInfo: #{call.execute.request_info}"
 puts "request id: #{call.metadata["x-upstream-request-id"] ? "given" : "missing"}"
 puts "ReadInfo: #{stub.read_info(ReadInfoRequest.new(cert_id: "scs1481110651012"), deadline: deadline_in.call).info.domain}"
+
+application = ApplyCertificateRequest.new(
+  cert_id: paid, domain: "www.example.com", applicant_name: "Ann Example", applicant_phone: "13212345678",
+  applicant_email: "ann@example.com", agree_privacy_protection: true, domain_method: "DNS")
+puts "ApplyCertificate: #{stub.apply_certificate(application, deadline: deadline_in.call).request_info}"
+
+push = BatchPushCertificateRequest.new(cert_id: ISSUED, target_projects: ["cn-north-4", UNKNOWN], target_service: "WAF")
+stub.batch_push_certificate(push, deadline: deadline_in.call).results.each do |result|
+  puts result.pushed ? "pushed: #{result.project_name}" : "not pushed: #{result.project_name}: #{result.message}"
+end
 
 _, details = failure { stub.save_info(request("!"), deadline: deadline_in.call) }
 puts "BadRequest: #{details[Google::Rpc::BadRequest].field_violations.map(&:field).join(" ")}"

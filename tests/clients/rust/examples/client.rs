@@ -1,0 +1,138 @@
+//! A Rust client generated from the proto. It shows every way a call can end, with tonic.
+//!
+//! Usage: client ADDRESS TRACEPARENT PAID_CERT_ID [drain]. Health and reflection are crates of their own.
+
+use std::{env, error::Error, time::Duration};
+
+use tonic::{
+    Code, Request, Status,
+    metadata::MetadataMap,
+    transport::{Channel, Endpoint},
+};
+use tonic_types::StatusExt as _;
+
+mod scm {
+    tonic::include_proto!("huaweicloud.scm.v1");
+}
+
+use scm::{
+    ApplyCertificateRequest, BatchPushCertificateRequest, CertificateInfo, ReadInfoRequest, SaveInfoRequest,
+    certificate_service_client::CertificateServiceClient,
+};
+
+const CERT_ID: &str = "scs1481110651012";
+/// A certificate that is issued, and a project that SCM does not know.
+const ISSUED: &str = "scs0000000000412";
+const UNKNOWN: &str = "scs0000000000404";
+
+fn draft(cert_id: &str) -> SaveInfoRequest {
+    SaveInfoRequest {
+        cert_id: cert_id.to_owned(),
+        info: Some(CertificateInfo {
+            domain: "www.xzz.com".to_owned(),
+            sans: vec!["xzz.com".to_owned()],
+            country: "CN".to_owned(),
+            applicant_name: "Tom".to_owned(),
+            applicant_phone: "13212345678".to_owned(),
+            applicant_email: "9997342346@qq.com".to_owned(),
+            agree_privacy_protection: true,
+            ..CertificateInfo::default()
+        }),
+        ..SaveInfoRequest::default()
+    }
+}
+
+fn name(status: &Status) -> &'static str {
+    match status.code() {
+        Code::Cancelled => "CANCELLED",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::Unavailable => "UNAVAILABLE",
+        _ => "another code",
+    }
+}
+
+/// Adds a deadline to a message.
+fn within<T>(timeout: Duration, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(timeout);
+    request
+}
+
+/// Saves a draft. Returns the status of a failure.
+async fn save(mut client: CertificateServiceClient<Channel>, cert_id: &str, timeout: Duration) -> Status {
+    client.save_info(within(timeout, draft(cert_id))).await.err().unwrap_or_else(|| Status::ok(""))
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<_> = env::args().skip(1).collect();
+    let [address, traceparent, paid, drain @ ..] = &arguments[..] else { return Err("see the usage".into()) };
+    let timeout = Duration::from_secs(5);
+    let mut client = CertificateServiceClient::new(Endpoint::from_shared(format!("http://{address}"))?.connect_lazy());
+    if !drain.is_empty() {
+        println!("drain: {}", name(&save(client, CERT_ID, timeout).await));
+        return Ok(());
+    }
+
+    let mut request = within(timeout, draft(CERT_ID));
+    request.metadata_mut().insert("traceparent", traceparent.parse()?);
+    let saved = client.save_info(request).await?;
+    println!("SaveInfo: {}", saved.get_ref().request_info);
+    let id_of = |metadata: &MetadataMap| metadata.get("x-upstream-request-id").map_or("missing", |_| "given");
+    println!("request id: {}", id_of(saved.metadata()));
+    let request = ReadInfoRequest { cert_id: CERT_ID.to_owned(), ..ReadInfoRequest::default() };
+    let read = client.read_info(within(timeout, request)).await?.into_inner();
+    println!("ReadInfo: {}", read.info.unwrap_or_default().domain);
+
+    // docs: apply
+    let application = ApplyCertificateRequest {
+        cert_id: paid.clone(),
+        domain: "www.example.com".to_owned(),
+        applicant_name: "Ann Example".to_owned(),
+        applicant_phone: "13212345678".to_owned(),
+        applicant_email: "ann@example.com".to_owned(),
+        agree_privacy_protection: true,
+        domain_method: "DNS".to_owned(),
+        ..ApplyCertificateRequest::default()
+    };
+    let applied = client.apply_certificate(within(timeout, application)).await?.into_inner();
+    println!("ApplyCertificate: {}", applied.request_info);
+
+    let push = BatchPushCertificateRequest {
+        cert_id: ISSUED.to_owned(),
+        target_projects: vec!["cn-north-4".to_owned(), UNKNOWN.to_owned()],
+        target_service: "WAF".to_owned(),
+        ..BatchPushCertificateRequest::default()
+    };
+    for result in client.batch_push_certificate(within(timeout, push)).await?.into_inner().results {
+        if result.pushed {
+            println!("pushed: {}", result.project_name);
+        } else {
+            println!("not pushed: {}: {}", result.project_name, result.message);
+        }
+    }
+    // docs: end
+
+    let details = save(client.clone(), "!", timeout).await.get_error_details();
+    let fields: Vec<_> =
+        details.bad_request().iter().flat_map(|bad| &bad.field_violations).map(|v| &*v.field).collect();
+    println!("BadRequest: {}", fields.join(" "));
+    let info = details.error_info().ok_or("no ErrorInfo")?;
+    println!("ErrorInfo: {} {}", info.domain, info.reason);
+
+    // This gateway allows one call in flight, and the emulator takes half a second for a reply.
+    let (one, other) = tokio::join!(save(client.clone(), CERT_ID, timeout), save(client.clone(), CERT_ID, timeout));
+    let shed = if one.code() == Code::Ok { other } else { one };
+    let details = shed.get_error_details();
+    println!("overload: {} {}", name(&shed), details.error_info().ok_or("no ErrorInfo")?.reason);
+    let delay = details.retry_info().and_then(|retry| retry.retry_delay).ok_or("no RetryInfo")?;
+    println!("RetryInfo: {} s", delay.as_secs());
+
+    println!("deadline: {}", name(&save(client.clone(), CERT_ID, Duration::from_millis(200)).await));
+    // Dropping a call cancels it.
+    let call = tokio::spawn(async move { save(client, CERT_ID, timeout).await });
+    call.abort();
+    println!("cancel: {}", name(&call.await.unwrap_or_else(|_| Status::cancelled(""))));
+    Ok(())
+}
