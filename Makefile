@@ -35,7 +35,7 @@ secrets: ## look for secrets and personal data in everything that the suites log
 proto: ## lint the proto, and check that it breaks no client of the last release
 	tests/proto.sh
 
-api-write: ## generate docs/api.md and the table of docs/errors.md from the protos; `cargo test --test api` compares them
+api-write: ## generate docs/api.md, the table of docs/errors.md and the chart's methods from the protos; `cargo test --test api` compares them
 	UPDATE=1 cargo test --locked --test api
 
 proto-release: ## store the proto that clients may rely on from now on

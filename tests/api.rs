@@ -1,5 +1,5 @@
-//! Holds docs/api.md, and what docs/errors.md and docs/clients.md say about RPCs, to the protos. `make api-write` updates
-//! the pages.
+//! Holds docs/api.md, what docs/errors.md and docs/clients.md say about RPCs, and the chart's list of methods to the protos.
+//! `make api-write` updates them.
 
 #![allow(clippy::unwrap_used, dead_code, reason = "a test, with modules of the build script")]
 
@@ -330,6 +330,21 @@ fn compare(path: &str, expected: &str) {
 #[test]
 fn api_reference_is_that_of_the_protos() {
     compare("docs/api.md", &Protos::read().reference());
+}
+
+#[test]
+fn chart_has_each_method_with_its_path_and_words() {
+    let rpc = |method: &MethodDescriptor| {
+        let words: &[&str] = match level(method) {
+            _ if MethodRules::read(method).unwrap().grant_by_name => &[],
+            1 => &["read", "*"],
+            _ => &["*"],
+        };
+        let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
+        (method.name().to_owned(), serde_json::json!({"path": path, "words": words}))
+    };
+    let rpcs: BTreeMap<_, _> = Protos::read().methods().map(|method| rpc(&method)).collect();
+    compare("deploy/helm/scm-gateway/files/methods.json", &(serde_json::to_string_pretty(&rpcs).unwrap() + "\n"));
 }
 
 #[test]

@@ -36,6 +36,7 @@ REFUSED = [
     ({"projects": [{**PROJECT, "sk": "secret"}]}, "additional properties 'sk' not allowed"),
     ({"projects": []}, "'/projects'"),
     ({"projects": [{**PROJECT, "id": "a b"}]}, "'/projects/0/id'"),
+    ({"projects": [{**PROJECT, "domainId": "a b"}]}, "'/projects/0/domainId'"),
     ({"projects": [{"id": "one"}]}, "missing property 'existingSecret'"),
     ({"projects": [{**PROJECT, "region": "eu-west-1"}]}, "'/projects/0/region'"),
     ({"projects": [{**PROJECT, "endpoint": "http://scm.example.org"}]}, "'/projects/0/endpoint'"),

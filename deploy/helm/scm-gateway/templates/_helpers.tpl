@@ -55,6 +55,18 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- $endpoints | uniq | sortAlpha | toJson -}}
 {{- end -}}
 
+{{/* Paths of methods, as a JSON list. Takes a list of the root and the words. files/methods.json is generated from the protos. */}}
+{{- define "scm-gateway.paths" -}}
+{{- $rpcs := (index . 0).Files.Get "files/methods.json" | fromJson -}}
+{{- $paths := list -}}
+{{- range $word := index . 1 -}}
+{{- range $name, $rpc := $rpcs -}}
+{{- if or (eq $word $name) (has $word $rpc.words) }}{{ $paths = append $paths $rpc.path }}{{ end -}}
+{{- end -}}
+{{- end -}}
+{{- $paths | uniq | toJson -}}
+{{- end -}}
+
 {{/* Configuration of the gateway. JSON strings, numbers, booleans and lists are valid TOML. */}}
 {{- define "scm-gateway.config" -}}
 {{- with .Values.defaultProject }}
@@ -95,6 +107,9 @@ listen = "0.0.0.0:9464"
 
 [[projects]]
 id = {{ $project.id | toJson }}
+{{- with $project.domainId }}
+domain_id = {{ . | toJson }}
+{{- end }}
 {{- with $project.endpoint }}
 endpoint = {{ . | toJson }}
 {{- end }}
