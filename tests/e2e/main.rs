@@ -29,6 +29,7 @@ mod read_info;
 mod readiness;
 mod reflection;
 mod reload;
+mod requests;
 mod retries;
 mod save_info;
 mod secrets;
@@ -36,5 +37,6 @@ mod telemetry;
 mod tls;
 mod unread_responses;
 mod validation;
+mod vendor_requests;
 
 use scm_harness as harness;

@@ -297,11 +297,14 @@ fn request(method: Method, url: String, headers: HeaderMap, body: Bytes) -> Resu
     let url = Uri::try_from(url)?;
     let mut request = Request::new(Full::new(body));
     let length = request.body().size_hint().lower();
+    let has_length = method != Method::GET; // RFC 9110 8.6
     *request.method_mut() = method;
     *request.uri_mut() = url;
     *request.headers_mut() = headers;
     let headers = request.headers_mut();
-    headers.insert(CONTENT_LENGTH, length.into()); // hyper leaves out a length of 0
+    if has_length {
+        headers.insert(CONTENT_LENGTH, length.into()); // hyper leaves out a length of 0
+    }
     headers.insert(ACCEPT, ANYTHING);
     headers.insert(USER_AGENT, AGENT);
     Ok(request)

@@ -19,6 +19,7 @@ use hyper_util::{
     client::legacy::{self, connect::HttpConnector},
     rt::TokioExecutor,
 };
+use prost_reflect::DynamicMessage;
 use scm_emulator::{Emulator, Options, SAMPLE_ACCESS_KEY, SAMPLE_PROJECT, SAMPLE_SECRET_KEY, Step};
 use scm_gateway::{
     app::{Addresses, StartError, run},
@@ -30,7 +31,7 @@ use scm_gateway::{
 };
 use tokio::{sync::oneshot, task::JoinHandle};
 use tonic::{
-    Code, Response, Status,
+    Code, IntoRequest, Response, Status,
     transport::{Channel, Endpoint},
 };
 use tonic_types::StatusExt as _;
@@ -41,6 +42,8 @@ pub mod otlp_sink;
 pub mod pki;
 pub mod process;
 pub mod raw;
+pub mod rpc;
+pub mod samples;
 pub mod suite_log;
 
 /// A client transport without a timeout.
@@ -52,6 +55,7 @@ pub const CERT: &str = "scs1481110651012";
 pub struct Gateway {
     pub addresses: Addresses,
     pub client: CertificateServiceClient<Channel>,
+    channel: Channel,
     stop: Option<oneshot::Sender<()>>,
     run: JoinHandle<Result<(), StartError>>,
 }
@@ -67,6 +71,12 @@ impl Gateway {
         Self::start(environment(&emulator.endpoint(), variables), Clock::system()).await
     }
 
+    /// Starts a gateway that serves every method, also those that have to be named.
+    pub async fn serving_all(emulator: &Emulator, variables: &[(&str, &str)]) -> Self {
+        let methods = rpc::names();
+        Self::with(emulator, &[&[("SCM_GATEWAY__SERVER__METHODS", methods.as_str())], variables].concat()).await
+    }
+
     pub async fn start(environment: Environment, clock: Clock) -> Self {
         suite_log::start();
         let config = config::load(None, &environment, &clock).unwrap();
@@ -76,12 +86,22 @@ impl Gateway {
             let _ = stopped.await;
         }));
         let addresses = addresses.await.unwrap();
-        let client = CertificateServiceClient::new(endpoint(&addresses.server).connect_lazy());
-        Self { addresses, client, stop: Some(stop), run }
+        let channel = endpoint(&addresses.server).connect_lazy();
+        let client = CertificateServiceClient::new(channel.clone());
+        Self { addresses, client, channel, stop: Some(stop), run }
     }
 
     pub async fn save(&self, request: SaveInfoRequest) -> Result<Response<SaveInfoResponse>, Status> {
         self.client.clone().save_info(request).await
+    }
+
+    /// Calls any RPC.
+    pub async fn call(
+        &self,
+        rpc: &rpc::Rpc,
+        request: impl IntoRequest<DynamicMessage>,
+    ) -> Result<Response<DynamicMessage>, Status> {
+        rpc::call(self.channel.clone(), rpc, request).await
     }
 
     pub async fn channel(&self) -> Channel {
