@@ -27,6 +27,7 @@ mod projects;
 mod protocol;
 mod read_info;
 mod readiness;
+mod reading;
 mod reflection;
 mod reload;
 mod requests;
@@ -35,8 +36,10 @@ mod save_info;
 mod secrets;
 mod telemetry;
 mod tls;
+mod tolerance;
 mod unread_responses;
 mod validation;
+mod vendor_replies;
 mod vendor_requests;
 
 use scm_harness as harness;
