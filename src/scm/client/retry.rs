@@ -192,10 +192,10 @@ fn is_retryable(error: &Error, idempotent: bool) -> bool {
     }
 }
 
-/// Converts the last attempt's error into the error of the call: for a call that is not idempotent, an ambiguous failure
-/// becomes UPSTREAM_OUTCOME_UNKNOWN.
+/// Converts the last attempt's error into the error of the call: for a call that is not idempotent, a failure without a
+/// response becomes UPSTREAM_OUTCOME_UNKNOWN. What a response means, its decoder has decided.
 pub(super) fn finalize(error: Error, idempotent: bool) -> Error {
-    let is_ambiguous = !idempotent && is_retryable(&error, true) && !is_retryable(&error, false);
+    let is_ambiguous = !idempotent && error.progress == Progress::MaybeSent && is_retryable(&error, true);
     if is_ambiguous { Error { reason: Reason::UpstreamOutcomeUnknown, ..error } } else { error }
 }
 
@@ -222,8 +222,7 @@ mod tests {
         let unsent = Error::new(Reason::UpstreamUnavailable, Progress::NotSent);
         for (error, ambiguous) in [
             (lost, true),
-            (answered(503, Reason::UpstreamUnavailable), true),
-            (answered(504, Reason::UpstreamTimeout), true),
+            (answered(503, Reason::UpstreamUnavailable), false),
             (unsent, false),
             (answered(404, Reason::CertificateNotFound), false),
             (answered(429, Reason::UpstreamThrottled), false),
