@@ -23,6 +23,7 @@ mod instances;
 mod malformed;
 mod metadata;
 mod overload;
+mod permissions;
 mod projects;
 mod protocol;
 mod read_info;
