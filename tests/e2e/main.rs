@@ -15,6 +15,7 @@ mod descriptors;
 mod drain;
 mod encodings;
 mod errors;
+mod field_rules;
 mod floods;
 mod health;
 mod hostile;
