@@ -95,4 +95,4 @@ pub(crate) struct Field {
 
 /// All operations, in the order of the file.
 pub(crate) static OPERATIONS: LazyLock<Vec<Operation>> =
-    LazyLock::new(|| serde_json::from_str(include_str!("../../operations.json")).expect("the file has this form"));
+    LazyLock::new(|| serde_json::from_str(include_str!("../../../operations.json")).expect("the file has this form"));

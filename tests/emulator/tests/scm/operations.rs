@@ -50,7 +50,7 @@ pub(crate) const OFFERED: [&str; 38] = [
 pub(crate) const CSR_ID: &str = "48e392628b0f47769e47d91acc7654a5";
 
 pub(crate) fn all() -> Vec<Value> {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/operations.json");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../operations.json");
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 
