@@ -50,12 +50,14 @@ const EXCEPTIONS: [(&str, &str, &str); 3] = [
 ];
 
 /// The generated files, and the module that includes each.
-const GENERATED: [(&str, &str); 6] = [
+const GENERATED: [(&str, &str); 8] = [
     ("huaweicloud.scm.v1.rs", "proto"),
     ("messages.rs", "proto"),
+    ("json.rs", "proto::json::messages"),
     ("checks.rs", "validate"),
     ("methods.rs", "scm::api::methods"),
-    ("service.rs", "grpc::gateway"),
+    ("services.rs", "grpc::gateway"),
+    ("routes.rs", "grpc::routes"),
     ("grpc/huaweicloud.scm.v1.rs", "grpc::service"),
 ];
 
