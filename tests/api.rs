@@ -156,7 +156,8 @@ fn file_comment(file: &FileDescriptor) -> String {
 fn comment(file: &FileDescriptor, path: &[i32]) -> String {
     let source = file.file_descriptor_proto().source_code_info.as_ref().unwrap();
     let location = source.location.iter().find(|location| location.path == path).unwrap();
-    unindent(location.leading_comments.as_ref().unwrap())
+    let comment = location.leading_comments.as_deref();
+    unindent(comment.unwrap_or_else(|| panic!("{}:{}: has no comment", file.name(), location.span[0] + 1)))
 }
 
 /// Removes the space between `//` and the text of each line.
