@@ -108,7 +108,8 @@ fn the_shown_rpc_and_field_cost_only_a_proto_edit() {
     assert_eq!((api.services.len(), api.methods.len()), (before.services.len() + 1, before.methods.len() + 1));
     let methods = Generated::new(methods::rest(&api));
     methods.assert(r#"/// `huaweicloud.scm.v1.EventService/ListEvents`: `GET /v3/scm/certificates/{cert_id}/events`."#);
-    methods.assert(r#"idempotent: true, names_certificate: true, success_statuses: &[200], empty_reply: false,"#);
+    methods.assert(r#"idempotent: true, names_certificate: true,"#);
+    methods.assert("success_statuses: &[200], empty_reply: false,");
     methods.assert(r#"path.literal("/certificates"); path.variable(&request.cert_id); path.literal("/events");"#);
     methods.assert(
         r#"if let Some(value) = &request.since { query.add("since", value); }

@@ -182,6 +182,24 @@ async fn words_are_sent_in_the_vendors_spelling() {
     }
 }
 
+/// Returns domain names that have this length with a separator between them.
+fn names_of_length(length: usize) -> Vec<String> {
+    let (mut names, mut rest) = (Vec::new(), length);
+    while rest > 0 {
+        let part = if rest > 100 {
+            50
+        } else if rest > 60 {
+            30
+        } else {
+            rest
+        };
+        names.push(format!("n{}{}.example", names.len(), "x".repeat(part - 9 - names.len().to_string().len())));
+        rest -= part + usize::from(rest > part);
+    }
+    assert_eq!(names.join(";").len(), length);
+    names
+}
+
 #[tokio::test]
 async fn the_limit_of_a_joined_list_is_that_of_its_text() {
     for rpc in rpcs() {
@@ -189,19 +207,10 @@ async fn the_limit_of_a_joined_list_is_that_of_its_text() {
         for field in rpc.method.input().fields() {
             let rules = Rules::of(&field);
             let (Some(max), true) = (rules.max_len, rules.joined_by.is_some()) else { continue };
-            // Names of 63 characters and the separator, and a last one that fills the text up.
-            let name = |index: usize, length: usize| format!("{index:04}{}.example", "x".repeat(length - 12));
-            let full = max / 64 - 1;
             for (length, is_accepted) in [(max, true), (max + 1, false)] {
-                let last = length - 64 * full;
-                let names = (0..full).map(|index| name(index, 63));
-                let entries: Vec<_> = if last > 63 {
-                    names.chain([name(8001, 31), name(8002, last - 32)]).map(text).collect()
-                } else {
-                    names.chain([name(8000, last)]).map(text).collect()
-                };
+                let names = names_of_length(length);
                 let mut request = samples::request(&rpc, Filling::All);
-                request.set_field(&field, Value::List(entries));
+                request.set_field(&field, Value::List(names.into_iter().map(text).collect()));
                 match calls.send(&rpc, request).await {
                     Ok(_) => assert!(is_accepted, "{} {}: {length}", rpc.name(), field.name()),
                     Err(status) => {

@@ -22,7 +22,7 @@ pub enum Filling {
     All,
 }
 
-/// A key, and its certificate and signing request for [`DOMAIN`], as PEM.
+/// A key, and its certificate and signing request for [`DOMAIN`], as PEM as it is sent.
 pub struct Pems {
     pub certificate: String,
     pub csr: String,
@@ -34,9 +34,9 @@ impl Pems {
         let key = KeyPair::generate().unwrap();
         let params = || CertificateParams::new(vec![DOMAIN.to_owned()]).unwrap();
         Self {
-            certificate: params().self_signed(&key).unwrap().pem(),
+            certificate: params().self_signed(&key).unwrap().pem().trim_end().to_owned(),
             csr: params().serialize_request(&key).unwrap().pem().unwrap(),
-            private_key: key.serialize_pem(),
+            private_key: key.serialize_pem().trim_end().to_owned(),
         }
     }
 }
