@@ -1,6 +1,6 @@
 //! `[[callers]]`: which caller may call which methods for which projects.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::listen::IdentitySource;
 use super::methods;
@@ -56,11 +56,14 @@ fn entry(section: &mut Section<'_>, server: &Server, projects: Option<&Projects>
     let methods = section.required("methods", "the list of the methods it may call", methods::parse);
     let projects = section
         .required("projects", "the list of the projects it may use, or [\"*\"]", |raw| self::projects(raw, projects));
-    let disabled = |rpc: &&Rpc| rpc.granted_by_name && !enabled.contains(rpc.name);
+    let by_name = |rpc: &&Rpc| rpc.granted_by_name && !enabled.contains(rpc.name);
     let granted = methods.iter().flat_map(|methods| RPCS.iter().filter(|rpc| methods.contains(rpc.name)));
-    for rpc in granted.filter(disabled) {
+    for rpc in granted.filter(by_name) {
         let name = rpc.short_name();
         section.warning("methods", &format!("has {name}, which is not enabled: add it to server.methods"));
+    }
+    if methods.as_ref().is_some_and(|methods| methods.is_disjoint(enabled)) {
+        section.warning("methods", "has no method of server.methods, so this entry allows nothing");
     }
     Some(Caller { identity: identity?, methods: methods?, projects: projects? })
 }
@@ -70,15 +73,21 @@ pub(super) fn permissions(callers: &[Caller], enabled: &BTreeSet<&'static str>) 
     if callers.is_empty() {
         return vec![format!("every caller may call {}, for every project", methods::shown(enabled))];
     }
-    let line = |caller: &Caller| {
+    let clause = |caller: &Caller| {
+        let methods: BTreeSet<_> = caller.methods.intersection(enabled).copied().collect();
         let projects = caller.projects.as_ref().map(|ids| ids.iter().cloned().collect::<Vec<_>>().join(", "));
         let projects = projects.map_or_else(|| "every project".to_owned(), |ids| format!("project {ids}"));
-        match caller.methods.intersection(enabled).copied().collect::<BTreeSet<_>>() {
-            methods if methods.is_empty() => format!("{} may call nothing", caller.identity),
-            methods => format!("{} may call {}, for {projects}", caller.identity, methods::shown(&methods)),
-        }
+        (!methods.is_empty()).then(|| format!("{}, for {projects}", methods::shown(&methods)))
     };
-    callers.iter().map(line).collect()
+    let mut lines = BTreeMap::<_, Vec<_>>::new();
+    for caller in callers {
+        lines.entry(&caller.identity).or_default().extend(clause(caller));
+    }
+    let line = |(identity, clauses): (&String, Vec<String>)| match clauses.is_empty() {
+        true => format!("{identity} may call nothing"),
+        false => format!("{identity} may call {}", clauses.join("; ")),
+    };
+    lines.into_iter().map(line).collect()
 }
 
 fn identity(raw: &Raw, source: IdentitySource) -> Result<String, String> {

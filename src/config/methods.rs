@@ -14,7 +14,8 @@ const READ: &str = "read";
 /// Parses a list of names and words. Returns the full names of the methods.
 pub(super) fn parse(raw: &Raw) -> Result<BTreeSet<&'static str>, String> {
     let mut methods = BTreeSet::new();
-    for name in values::texts(raw)? {
+    let names = values::texts(raw)?;
+    for (index, name) in names.iter().enumerate() {
         let granted = RPCS.iter().filter(|rpc| match name.as_str() {
             ALL => !rpc.granted_by_name,
             READ => rpc.read_only && !rpc.granted_by_name,
@@ -22,24 +23,27 @@ pub(super) fn parse(raw: &Raw) -> Result<BTreeSet<&'static str>, String> {
         });
         let granted: Vec<_> = granted.map(|rpc| rpc.name).collect();
         if granted.is_empty() {
-            return Err(expected());
+            return Err(unknown(index, name));
         }
         methods.extend(granted);
     }
-    if methods.is_empty() { Err(expected()) } else { Ok(methods) }
+    if methods.is_empty() {
+        return Err(format!("is empty: {EXPECTED}"));
+    }
+    Ok(methods)
 }
 
-fn expected() -> String {
-    let names = |by_name: bool| {
-        let rpcs = RPCS.iter().filter(|rpc| rpc.granted_by_name == by_name);
-        rpcs.map(Rpc::short_name).collect::<Vec<_>>().join(", ")
-    };
-    format!(
-        "expects a list of methods and of the words \"read\" (all that only read) and \"*\" (all except those that have to be \
-         granted by name). The methods: {}. By name only: {}",
-        names(false),
-        names(true)
-    )
+const EXPECTED: &str = "list names of RPCs, \"read\" for all that only read, or \"*\" for all except those by name only; in a \
+                        variable, separated by commas";
+
+/// Returns the problem of an entry. A name that differs only in case is what was meant.
+fn unknown(index: usize, name: &str) -> String {
+    let words = [ALL, READ].into_iter().chain(RPCS.iter().map(Rpc::short_name));
+    let meant = words.into_iter().find(|word| word.eq_ignore_ascii_case(name.trim()));
+    match meant {
+        Some(meant) => format!("entry {index} is unknown: write it {meant:?}"),
+        None => format!("entry {index} is unknown: {EXPECTED} (docs/api.md has the names)"),
+    }
 }
 
 /// Returns a list of methods for people: their names in the order of the proto.

@@ -156,7 +156,7 @@ fn from_sdk_env(root: &mut Section<'_>, defaults: &ProjectDefaults, environment:
 }
 
 fn domain_id(report: &mut Report, environment: &Environment) -> Option<String> {
-    let text = environment.get(DOMAIN_ID)?;
+    let text = environment.get(DOMAIN_ID).filter(|text| !text.is_empty())?;
     match checked_id(text) {
         Ok(id) => {
             report.setting(DOMAIN_ID, &format!("{id:?}"), "environment");
