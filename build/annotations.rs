@@ -10,7 +10,7 @@ use prost_reflect::{
 use crate::options::{FieldRules, MethodRules};
 
 /// The request field that selects the project, and with it the credentials.
-const PROJECT_ID: &str = "project_id";
+pub(crate) const PROJECT_ID: &str = "project_id";
 
 /// Keywords that Rust does not allow as raw identifiers.
 const RESERVED_NAMES: [&str; 4] = ["self", "Self", "super", "crate"];

@@ -151,7 +151,8 @@ fn read_fields(out: &mut String, message: &Message) -> Result {
     Ok(())
 }
 
-/// Returns the expression that reads a field. `null` is the default value, but does not replace the value of another key.
+/// Returns the expression that reads a field. The last value of a key counts, and each has to be readable. `null` is the
+/// default value, but does not replace the value of another key.
 fn read_field(field: &Field, has_aliases: bool) -> String {
     let (rust, reader) = (ident(field.name()), reader(field));
     if let Some(word) = &field.rules.acknowledgement {

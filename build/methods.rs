@@ -6,7 +6,7 @@ use heck::ToSnakeCase as _;
 use prost_reflect::{Kind, ServiceDescriptor};
 
 use crate::{
-    annotations::{Api, Body, Field, Place, RestBinding, variable, variables},
+    annotations::{Api, Body, Field, PROJECT_ID, Place, RestBinding, variable, variables},
     messages,
     rust::{Source, ident},
 };
@@ -34,8 +34,8 @@ pub(crate) fn list(api: &Api) -> Source {
 /// Generates the `RestMethod` of every RPC, and their list.
 pub(crate) fn rest(api: &Api) -> Source {
     let mut out = String::new();
-    for binding in &api.methods {
-        rest_method(&mut out, api, binding)?;
+    for (number, binding) in api.methods.iter().enumerate() {
+        rest_method(&mut out, api, number, binding)?;
     }
     let names = api.methods.iter().map(|binding| binding.method.name().to_owned());
     let all: Vec<_> = names.map(|name| format!("<{name} as super::RestMethod>::METHOD")).collect();
@@ -85,7 +85,7 @@ fn server(service: &ServiceDescriptor, item: &str) -> String {
     format!("crate::grpc::service::{}_server::{item}", service.name().to_snake_case())
 }
 
-fn rest_method(out: &mut String, api: &Api, binding: &RestBinding) -> Result {
+fn rest_method(out: &mut String, api: &Api, number: usize, binding: &RestBinding) -> Result {
     let RestBinding { method, verb, template, idempotent, rules, .. } = binding;
     let is_secret =
         |message| api.reachable([message].into_iter()).iter().flat_map(|m| &m.fields).any(|field| field.secret);
@@ -100,19 +100,22 @@ fn rest_method(out: &mut String, api: &Api, binding: &RestBinding) -> Result {
     writeln!(
         out,
         "const METHOD: &'static super::Method = &super::Method {{
-            http: http::Method::{verb}, template: \"{template}\", span: \"{verb} {template}\",
-            idempotent: {idempotent}, names_certificate: {}, secret_request: {}, secret_reply: {}, success_statuses: &{:?}, empty_reply: {},
+            number: {number}, http: http::Method::{verb}, template: \"{template}\", span: \"{verb} {template}\",
+            idempotent: {idempotent}, names_certificate: {}, secret_request: {}, success_statuses: &{:?}, empty_reply: {},
             decode: super::decode::decode::<Self>, empty: || Box::new(Self::Reply::default()),
         }};",
         variables(template).contains(&CERT_ID),
         is_secret(input.clone()),
-        is_secret(output.clone()),
         rules.success_statuses,
         rules.empty_reply,
     )?;
     writeln!(out, "fn project_id(request: &mut Self::Request) -> &mut String {{ &mut request.project_id }}")?;
-    if variables(template).contains(&CERT_ID) {
-        writeln!(out, "fn cert_id(request: &Self::Request) -> Option<&str> {{ Some(&request.{CERT_ID}) }}")?;
+    if let Some(id) = variables(template).into_iter().rfind(|variable| *variable != PROJECT_ID) {
+        writeln!(
+            out,
+            "fn resource(request: &Self::Request) -> Option<(&'static str, &str)> {{ Some((\"{id}\", &request.{})) }}",
+            ident(id),
+        )?;
     }
     let variables = if variables(template).is_empty() { "_" } else { "request" };
     writeln!(out, "fn path({variables}: &Self::Request, path: &mut super::PathBuilder) {{")?;

@@ -29,8 +29,8 @@ pub struct CallContext {
 pub struct Resource {
     /// One of the configured projects.
     pub project_id: Option<Arc<str>>,
-    /// An id with the form of a certificate's id.
-    pub cert_id: Option<String>,
+    /// The path variable that names the resource, and an id of the right form.
+    pub id: Option<(&'static str, String)>,
 }
 
 impl CallContext {

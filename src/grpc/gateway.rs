@@ -73,7 +73,7 @@ impl Gateway {
         let project = self.project(M::project_id(&mut message));
         call.set_resource(Resource {
             project_id: project.map(|project| project.id.clone()),
-            cert_id: M::cert_id(&message).filter(|id| is_id(id)).map(str::to_owned),
+            id: M::resource(&message).filter(|(_, id)| is_id(id)).map(|(name, id)| (name, id.to_owned())),
         });
         let rejected = |reason| Error::new(reason, Progress::NotSent);
         if !enabled.contains(M::RPC) {

@@ -6,7 +6,7 @@ use std::{any::Any, io, time::SystemTime};
 
 use bytes::Bytes;
 use serde::Serialize;
-use zeroize::{Zeroize as _, Zeroizing};
+use zeroize::Zeroizing;
 
 use super::sign::uri;
 use crate::{
@@ -35,8 +35,8 @@ pub trait RestMethod: Send + 'static {
     /// Returns the field that names the project.
     fn project_id(request: &mut Self::Request) -> &mut String;
 
-    /// Returns the path variable that names the certificate, if there is one.
-    fn cert_id(_request: &Self::Request) -> Option<&str> {
+    /// Returns the name and the value of the path variable that names the resource, if there is one.
+    fn resource(_request: &Self::Request) -> Option<(&'static str, &str)> {
         None
     }
 
@@ -55,6 +55,8 @@ pub trait RestMethod: Send + 'static {
 /// What the outbound stack knows of an RPC. The stack is not generic, so forty RPCs do not mean forty copies of it.
 #[derive(Debug, Clone)]
 pub struct Method {
+    /// The position in the list of all methods.
+    pub number: usize,
     /// The HTTP method.
     pub http: http::Method,
     /// The path template, `/v2/{project_id}/…`.
@@ -67,8 +69,6 @@ pub struct Method {
     pub names_certificate: bool,
     /// Whether the request holds a secret of the caller, which is wiped.
     pub secret_request: bool,
-    /// Whether the response holds a secret, which is wiped.
-    pub secret_reply: bool,
     /// The HTTP statuses of a success.
     pub success_statuses: &'static [u16],
     /// Whether a success may have no body.
@@ -100,15 +100,6 @@ pub struct RawReply {
     pub headers: http::HeaderMap,
     /// The whole body.
     pub body: Bytes,
-}
-
-impl RawReply {
-    /// Wipes the body, unless another part of the program still refers to it.
-    pub fn wipe(self) {
-        if let Ok(mut body) = self.body.try_into_mut() {
-            body.zeroize();
-        }
-    }
 }
 
 /// A successful response.
@@ -210,10 +201,8 @@ impl io::Write for Length {
 
 #[cfg(test)]
 mod tests {
-    use bytes::{Bytes, BytesMut};
-
     use super::{
-        PathBuilder, RawReply, RestMethod as _,
+        PathBuilder, RestMethod as _,
         methods::{ExportCertificate, ImportCertificate, SaveInfo},
         secret_json_body,
     };
@@ -226,18 +215,9 @@ mod tests {
     }
 
     #[test]
-    fn only_private_keys_make_a_method_secret() {
-        assert!(ImportCertificate::METHOD.secret_request && !ImportCertificate::METHOD.secret_reply);
-        assert!(ExportCertificate::METHOD.secret_reply && !ExportCertificate::METHOD.secret_request);
-        assert!(!SaveInfo::METHOD.secret_request && !SaveInfo::METHOD.secret_reply);
-    }
-
-    #[test]
-    fn a_response_is_wiped_only_if_nothing_refers_to_it() {
-        let mut buffer = BytesMut::from(&b"private key"[..]).freeze();
-        let rest = buffer.split_off(7);
-        RawReply { status: 200, headers: http::HeaderMap::new(), body: buffer }.wipe();
-        assert_eq!(rest, Bytes::from_static(b" key"), "the other part of the buffer is unchanged");
+    fn only_private_keys_make_a_request_secret() {
+        assert!(ImportCertificate::METHOD.secret_request);
+        assert!(!ExportCertificate::METHOD.secret_request && !SaveInfo::METHOD.secret_request);
     }
 
     #[test]

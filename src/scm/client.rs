@@ -122,7 +122,7 @@ impl Upstream {
         if options.deadline <= now {
             return Err(Error::deadline_before_send("deadline too short"));
         }
-        let mut permit = project.try_acquire(now)?;
+        let mut permit = project.try_acquire(request.method, now)?;
         self.budget.deposit();
         let idempotent = request.method.idempotent;
         let mut retry = RetryState::new(&self.retry, &self.budget, idempotent, options.deadline);

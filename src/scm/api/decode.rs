@@ -69,8 +69,16 @@ fn error(raw: &RawReply, method: &Method, body: Option<ErrorBody>, now: SystemTi
     };
     let answer = Answer { http_status: raw.status, code, request_id, clock_skew };
     let error = Error::answered(reason.unwrap_or(Reason::UpstreamMalformed), answer);
-    // A time to wait would invite to retry a call that must not be retried.
-    let retry_after = retry_after(&raw.headers, now).filter(|_| error.reason != Reason::UpstreamOutcomeUnknown);
+    // A time to wait would invite to retry a call that may have been carried out.
+    let is_settled = method.idempotent
+        || !matches!(
+            error.reason,
+            Reason::UpstreamOutcomeUnknown
+                | Reason::UpstreamError
+                | Reason::UpstreamTimeout
+                | Reason::UpstreamMalformed
+        );
+    let retry_after = retry_after(&raw.headers, now).filter(|_| is_settled);
     Error { retry_after, ..error }
 }
 

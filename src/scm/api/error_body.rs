@@ -2,9 +2,11 @@
 //!
 //! A message is searched for one phrase and dropped, because it may echo credentials and personal data.
 
+use std::fmt;
+
 use serde::{
-    Deserialize,
-    de::{Error as _, IgnoredAny, MapAccess},
+    Deserialize, Deserializer,
+    de::{Error, IgnoredAny, MapAccess, Visitor},
 };
 
 use crate::proto::json::{Object, ReadJson, Reader as _};
@@ -54,8 +56,7 @@ impl ReadJson for ErrorBody {
             "code" => (2, map.next_value::<Option<Code>>()?),
             "error_msg" | "errorMsg" => {
                 if let Some(message) = map.next_value::<Option<Code>>()? {
-                    self.is_error = true;
-                    self.is_expired |= message.text().is_some_and(|message| says_expired(&message));
+                    self.read_message(&message.text().unwrap_or_default());
                 }
                 return Ok(true);
             }
@@ -86,11 +87,23 @@ impl ErrorBody {
     /// Returns `None` if the text is not an error body. Invalid JSON counts as an error body without a code, because it must
     /// not count as a success.
     pub(super) fn read(text: &str) -> Option<Self> {
+        let text = text.trim_start_matches('\u{feff}');
         if !text.trim_start().starts_with('{') {
             return None;
         }
-        let Ok(object) = serde_json::from_str::<Object<Self>>(text) else { return Some(Self::default()) };
-        Some(object.into_value()).filter(Self::is_error)
+        if let Ok(body) = serde_json::from_str::<Object<Self>>(text) {
+            return Some(body.into_value()).filter(Self::is_error);
+        }
+        Some(
+            serde_json::from_str::<Object<BrokenMessage>>(text)
+                .map_or_else(|_| Self::default(), |body| body.into_value().0),
+        )
+    }
+
+    /// Searches a message.
+    fn read_message(&mut self, message: &str) {
+        self.is_error = true;
+        self.is_expired |= says_expired(message);
     }
 
     /// Returns whether a key of an error body was there.
@@ -116,6 +129,42 @@ impl ErrorBody {
     /// Returns the vendor's id of the request.
     pub(super) fn request_id(&self) -> Option<&String> {
         self.request_id.as_ref()
+    }
+}
+
+/// An error body whose message is no valid text: it has unpaired surrogates, because it was cut, or control characters.
+#[derive(Default)]
+struct BrokenMessage(ErrorBody);
+
+impl ReadJson for BrokenMessage {
+    fn read<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<bool, A::Error> {
+        if !["error_msg", "errorMsg"].contains(&key) {
+            return self.0.read(key, map);
+        }
+        let Bytes(message) = map.next_value()?;
+        self.0.read_message(&message);
+        Ok(true)
+    }
+}
+
+/// A JSON string, which is not checked to be text.
+struct Bytes(String);
+
+impl<'de> Deserialize<'de> for Bytes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct BytesVisitor;
+        impl Visitor<'_> for BytesVisitor {
+            type Value = Bytes;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+
+            fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Bytes, E> {
+                Ok(Bytes(String::from_utf8_lossy(bytes).into_owned()))
+            }
+        }
+        deserializer.deserialize_bytes(BytesVisitor)
     }
 }
 

@@ -141,7 +141,10 @@ impl Upstream {
             () = self.shutdown.cancelled() => Err(match write_started.get() {
                 false => Error::new(Reason::ShuttingDown, Progress::NotSent),
                 true if idempotent => Error::new(Reason::ShuttingDown, Progress::MaybeSent),
-                true => Error::new(Reason::UpstreamOutcomeUnknown, Progress::MaybeSent),
+                true => Error {
+                    cause: Some("shutting down"),
+                    ..Error::new(Reason::UpstreamOutcomeUnknown, Progress::MaybeSent)
+                },
             }),
         }
     }
@@ -168,11 +171,7 @@ impl Exchange {
             Ok(raw) => {
                 let received = self.clock.now();
                 self.project.clock_skew.observe(&raw.headers, received);
-                let decoded = self.redact((self.method.decode)(&raw, received));
-                if self.method.secret_reply {
-                    raw.wipe();
-                }
-                decoded
+                self.redact((self.method.decode)(&raw, received))
             }
             Err(error) => self.redact(Err(classify_send_error(error))),
         };
@@ -225,13 +224,14 @@ impl Detachable {
         limit: Instant,
     ) -> Self {
         let (project, started, is_probe) = (attempt.project.clone(), attempt.started, attempt.is_probe);
+        let method = attempt.request.method;
         let task = {
             let (hand_over, write_started) = (hand_over.clone(), write_started.clone());
             tokio::spawn(async move {
                 let result = timeout_at(limit, exchange).await;
                 let result = result.unwrap_or_else(|_| Err(deadline_exceeded(&write_started)));
                 if hand_over.is_set() {
-                    project.breaker.record_late(is_probe, &result, clock::monotonic() - started);
+                    project.breaker.record_late(method, is_probe, &result, clock::monotonic() - started);
                 }
                 result
             })
@@ -290,6 +290,7 @@ fn attempt_timeout(sent: bool) -> Error {
 fn classify_send_error(error: SendError) -> Error {
     let unsent = |reason| Error::new(reason, Progress::NotSent);
     let classified = match error.kind {
+        SendErrorKind::Url => unsent(Reason::InvalidRequest),
         SendErrorKind::Connect => unsent(Reason::UpstreamUnavailable),
         SendErrorKind::FileLimit => Error::overloaded(error.cause),
         SendErrorKind::Tls => unsent(Reason::UpstreamTls),
@@ -323,6 +324,7 @@ mod tests {
         let lost = SendErrorKind::ConnectionLost(None);
         assert_eq!(classify(lost), (Reason::UpstreamUnavailable, Progress::MaybeSent));
         assert_eq!(classify(SendErrorKind::Connect), (Reason::UpstreamUnavailable, Progress::NotSent));
+        assert_eq!(classify(SendErrorKind::Url), (Reason::InvalidRequest, Progress::NotSent));
         assert_eq!(classify(SendErrorKind::Timeout { sent: true }), (Reason::Deadline, Progress::MaybeSent));
         assert_eq!(classify(SendErrorKind::Timeout { sent: false }), (Reason::Deadline, Progress::NotSent));
     }

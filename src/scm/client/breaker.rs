@@ -15,6 +15,7 @@ use crate::{
     clock, config,
     error::{Error, Progress, Reason},
     jitter,
+    scm::api::{Method, methods::METHODS},
     sync::{Mutex, MutexGuard},
 };
 
@@ -54,7 +55,8 @@ pub(super) struct Breaker {
 #[derive(Debug)]
 struct Inner {
     state: State,
-    response_time: ResponseTime,
+    /// By the number of the method, because SCM takes longer for some.
+    response_times: Box<[ResponseTime]>,
     /// When SCM responded last.
     last_response: Option<Instant>,
 }
@@ -70,6 +72,7 @@ enum State {
 #[derive(Debug)]
 pub(super) struct BreakerPermit<'a> {
     breaker: &'a Breaker,
+    method: &'static Method,
     probe: bool,
     outcome: Outcome,
     attempt: AttemptTime,
@@ -107,12 +110,13 @@ impl Breaker {
     /// Creates a closed breaker.
     pub(super) fn new(project_id: String, policy: config::Breaker) -> Self {
         let state = State::Closed { failures: 0 };
-        let inner = Inner { state, response_time: ResponseTime::default(), last_response: None };
+        let response_times = METHODS.iter().map(|method| ResponseTime::of(method)).collect();
+        let inner = Inner { state, response_times, last_response: None };
         Self { project_id, policy, inner: Mutex::new(inner) }
     }
 
-    /// Returns a permit for a call, or how long calls are rejected.
-    pub(super) fn try_acquire(&self, now: Instant) -> Result<BreakerPermit<'_>, Duration> {
+    /// Returns a permit for a call of this method, or how long calls are rejected.
+    pub(super) fn try_acquire(&self, method: &'static Method, now: Instant) -> Result<BreakerPermit<'_>, Duration> {
         let state = &mut self.lock().state;
         let probe = match *state {
             State::Closed { .. } => false,
@@ -125,7 +129,7 @@ impl Breaker {
             }
         };
         let outcome = Outcome::Ignored;
-        Ok(BreakerPermit { breaker: self, probe, outcome, attempt: AttemptTime::Irrelevant, hand_over: None })
+        Ok(BreakerPermit { breaker: self, method, probe, outcome, attempt: AttemptTime::Irrelevant, hand_over: None })
     }
 
     /// Returns whether calls are rejected.
@@ -138,18 +142,25 @@ impl Breaker {
     }
 
     /// Records the result of an attempt that its call did not wait for.
-    pub(super) fn record_late<R>(&self, probe: bool, result: &Result<R, Error>, time: Duration) {
+    pub(super) fn record_late<R>(
+        &self,
+        method: &'static Method,
+        probe: bool,
+        result: &Result<R, Error>,
+        time: Duration,
+    ) {
         match result {
-            Ok(_) => self.record(probe, Outcome::Success, AttemptTime::Responded(time)),
+            Ok(_) => self.record(method, probe, Outcome::Success, AttemptTime::Responded(time)),
             Err(Error { reason: Reason::Deadline, .. }) => {
-                self.record(probe, Outcome::Failure, AttemptTime::Irrelevant); // the end of the wait
+                self.record(method, probe, Outcome::Failure, AttemptTime::Irrelevant); // the end of the wait
             }
-            Err(_) => self.record(probe, Outcome::of(result), AttemptTime::Irrelevant),
+            Err(_) => self.record(method, probe, Outcome::of(result), AttemptTime::Irrelevant),
         }
     }
 
-    fn record(&self, probe: bool, outcome: Outcome, attempt: AttemptTime) {
-        let Inner { state, response_time, last_response } = &mut *self.lock();
+    fn record(&self, method: &'static Method, probe: bool, outcome: Outcome, attempt: AttemptTime) {
+        let Inner { state, response_times, last_response } = &mut *self.lock();
+        let response_time = &mut response_times[method.number];
         let outcome = match attempt {
             // The deadline was exceeded, or the caller has gone, which clients do at their deadline. If SCM has responded to
             // another call meanwhile, only this one was slow.
@@ -244,7 +255,7 @@ impl Drop for BreakerPermit<'_> {
         if is_pending && self.hand_over.as_ref().is_some_and(HandOver::is_set) {
             return;
         }
-        self.breaker.record(self.probe, self.outcome, self.attempt);
+        self.breaker.record(self.method, self.probe, self.outcome, self.attempt);
     }
 }
 
@@ -254,11 +265,15 @@ mod tests {
 
     use tokio::time::advance;
 
-    use super::{AttemptTime, Breaker, BreakerPermit, Outcome};
+    use super::{AttemptTime, Breaker, BreakerPermit, Method, Outcome};
     use crate::{
         clock::monotonic,
         config,
         error::{Error, Progress, Reason},
+        scm::api::{
+            RestMethod as _,
+            methods::{PushCertificate, SaveInfo},
+        },
     };
 
     fn breaker() -> Breaker {
@@ -269,7 +284,7 @@ mod tests {
     }
 
     fn try_acquire(breaker: &Breaker) -> Result<BreakerPermit<'_>, Duration> {
-        breaker.try_acquire(monotonic())
+        breaker.try_acquire(SaveInfo::METHOD, monotonic())
     }
 
     fn record(mut permit: BreakerPermit<'_>, outcome: Outcome) {
@@ -353,7 +368,11 @@ mod tests {
 
     /// Makes a call whose only attempt ends with this result, or without one, after so many milliseconds.
     async fn attempt(breaker: &Breaker, time: u64, result: Option<Result<(), Error>>) {
-        let mut permit = try_acquire(breaker).unwrap();
+        attempt_of(SaveInfo::METHOD, breaker, time, result).await;
+    }
+
+    async fn attempt_of(method: &'static Method, breaker: &Breaker, time: u64, result: Option<Result<(), Error>>) {
+        let mut permit = breaker.try_acquire(method, monotonic()).unwrap();
         permit.start_attempt(monotonic(), None);
         advance(Duration::from_millis(time)).await;
         result.iter().for_each(|result| permit.end_attempt(result));
@@ -376,6 +395,23 @@ mod tests {
             }
             assert!(breaker.is_open());
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_method_is_not_compared_with_a_fast_one() {
+        let deadline = || Some(Err(Error::new(Reason::Deadline, Progress::MaybeSent)));
+        let breaker = breaker();
+        for _ in 0..100 {
+            attempt(&breaker, 5, Some(Ok(()))).await;
+        }
+        for _ in 0..9 {
+            attempt_of(PushCertificate::METHOD, &breaker, 1000, deadline()).await;
+        }
+        assert!(!breaker.is_open(), "SCM may take that long to push");
+        for _ in 0..3 {
+            attempt(&breaker, 1000, deadline()).await;
+        }
+        assert!(breaker.is_open());
     }
 
     #[tokio::test(start_paused = true)]

@@ -64,9 +64,9 @@ impl Project {
     }
 
     /// Returns a permit for a call, or the error of a cooldown or an open circuit breaker.
-    pub(super) fn try_acquire(&self, now: Instant) -> Result<BreakerPermit<'_>, Error> {
+    pub(super) fn try_acquire(&self, method: &'static Method, now: Instant) -> Result<BreakerPermit<'_>, Error> {
         self.throttle.check(now).map_err(throttled)?;
-        self.breaker.try_acquire(now).map_err(|wait| Error::retry_later(Reason::CircuitOpen, wait))
+        self.breaker.try_acquire(method, now).map_err(|wait| Error::retry_later(Reason::CircuitOpen, wait))
     }
 
     /// Returns an error if a cooldown has started since [`Project::try_acquire`].

@@ -11,7 +11,7 @@ use crate::{
     config::Retry,
     error::{Error, Progress, Reason},
     jitter,
-    scm::api::decode::AMBIGUOUS_STATUSES,
+    scm::api::{decode::AMBIGUOUS_STATUSES, error_codes::is_unprocessed},
 };
 
 /// The window of the retry budget.
@@ -87,6 +87,8 @@ pub(super) struct RetryState<'a> {
     reserved: bool,
     /// The failure of the last attempt that was followed by another one.
     previous: Option<Error>,
+    /// Whether a failed attempt may have been carried out.
+    maybe_carried_out: bool,
 }
 
 impl<'a> RetryState<'a> {
@@ -102,6 +104,7 @@ impl<'a> RetryState<'a> {
             timeouts: 0,
             reserved: false,
             previous: None,
+            maybe_carried_out: false,
         }
     }
 
@@ -131,6 +134,8 @@ impl<'a> RetryState<'a> {
 
     /// Decides what follows a failed attempt, whose request was signed with this clock offset.
     pub(super) fn fail(&mut self, error: Error, clock_offset: i64) -> Decision {
+        let code = error.answer.as_ref().and_then(|answer| answer.code.as_deref());
+        self.maybe_carried_out |= error.progress != Progress::NotSent && !is_unprocessed(code);
         let error = self.give_up(error);
         // The only retry after a 401: the clock was wrong, and now the offset is known.
         if !self.resigned && error.clock_skew().is_some_and(|measured| is_correctable(measured, clock_offset)) {
@@ -155,7 +160,7 @@ impl<'a> RetryState<'a> {
 
     /// Returns whether an earlier attempt may have been carried out.
     pub(super) fn may_have_been_carried_out(&self) -> bool {
-        self.previous.as_ref().is_some_and(|previous| previous.progress != Progress::NotSent)
+        self.maybe_carried_out
     }
 
     /// Returns the failure of the previous attempt, or `error` if there was none.

@@ -311,7 +311,7 @@ fn request(method: Method, url: String, headers: HeaderMap, body: Bytes) -> Resu
 }
 
 fn invalid_url(_: InvalidUri) -> SendError {
-    SendError { kind: SendErrorKind::Connect, cause: "invalid URL" }
+    SendError { kind: SendErrorKind::Url, cause: "invalid URL" }
 }
 
 /// Reads a whole body. Returns `None` if the body is larger than `max`.

@@ -119,7 +119,7 @@ impl CallSpan {
         self.log(ending, elapsed);
     }
 
-    /// Writes the audit line: who did what to which certificate, how it ended, and what an operator needs to find it.
+    /// Writes the audit line: who did what to which resource, how it ended, and what an operator needs to find it.
     /// The level depends on who has to act on a failure.
     fn log(&self, ending: &Ending<'_>, elapsed: Duration) {
         let rpc = self.rpc;
@@ -128,7 +128,11 @@ impl CallSpan {
         let identity = self.call.caller().identity().map(AsRef::as_ref);
         let resource = self.call.resource();
         let project_id = resource.and_then(|resource| resource.project_id.as_deref());
-        let cert_id = resource.and_then(|resource| resource.cert_id.as_deref());
+        let id = |name| {
+            let (variable, id) = resource?.id.as_ref()?;
+            (*variable == name).then_some(id.as_str())
+        };
+        let (cert_id, csr_id, product_id) = (id("cert_id"), id("csr_id"), id("product_id"));
         let upstream_request_id = ending.upstream_request_id;
         let trace_id = traceparent::trace_id(self.call.trace());
         let error = ending.error;
@@ -147,6 +151,8 @@ impl CallSpan {
                     rpc,
                     project_id,
                     cert_id,
+                    csr_id,
+                    product_id,
                     status,
                     reason,
                     cause,

@@ -74,6 +74,21 @@ fn the_code_counts_whatever_the_encoding_of_the_message() {
 }
 
 #[test]
+fn the_code_counts_even_if_the_message_is_no_valid_text() {
+    for message in [r#""cut \ud83d""#, "\"two\nlines\"", "\"\u{0}\"", "{\"text\":1}", "7", "null"] {
+        for (status, before) in [(200, ""), (400, ""), (400, "\u{feff}")] {
+            let body = format!(r#"{before}{{"error_code":"SCM.0010","error_msg":{message},"request_id":"id-1"}}"#);
+            let error = error(status, &body);
+            assert_eq!(error.reason, Reason::CertificateState, "{status} {body}");
+            assert_eq!(error.answer.unwrap().request_id.as_deref(), Some("id-1"), "{status} {body}");
+        }
+    }
+    let cut = r#"{"error_code":"APIG.0301","error_msg":"signature expired \ud83d"}"#;
+    let body = ErrorBody::read(cut).unwrap();
+    assert!(body.is_expired());
+}
+
+#[test]
 fn a_success_must_be_utf8() {
     let mut reply = raw(200, "");
     reply.body = Bytes::from_static(b"{\"request_info\":\"success\",\"x\":\"\xff\"}");

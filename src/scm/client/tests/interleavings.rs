@@ -18,6 +18,7 @@ use crate::{
     clock::monotonic,
     config,
     error::{Answer, Error, Progress, Reason},
+    scm::api::{RestMethod as _, methods::SaveInfo},
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -52,19 +53,21 @@ fn one_of_several_calls_probes_an_open_circuit() {
     shuttle::check_dfs(
         || {
             let breaker = breaker(1);
-            end(breaker.try_acquire(monotonic()).unwrap(), Err(unavailable()));
+            end(breaker.try_acquire(SaveInfo::METHOD, monotonic()).unwrap(), Err(unavailable()));
             let later = monotonic() + MINUTE;
             let probes = Arc::new(AtomicUsize::new(0));
             let shared = breaker.clone();
             threads(2, move |_| {
-                if let Ok(permit) = shared.try_acquire(later) {
+                if let Ok(permit) = shared.try_acquire(SaveInfo::METHOD, later) {
                     assert_eq!(probes.fetch_add(1, SeqCst), 0, "one probe at a time");
                     thread::yield_now();
                     probes.fetch_sub(1, SeqCst);
                     end(permit, Err(unavailable()));
                 }
             });
-            let after = breaker.try_acquire(later + MINUTE).expect("a call is admitted once the backoff is over");
+            let after = breaker
+                .try_acquire(SaveInfo::METHOD, later + MINUTE)
+                .expect("a call is admitted once the backoff is over");
             end(after, Ok(()));
             assert!(!breaker.is_open());
         },
@@ -79,13 +82,13 @@ fn failures_in_flight_together_open_the_circuit_once() {
             let breaker = breaker(3);
             let shared = breaker.clone();
             threads(4, move |_| {
-                if let Ok(permit) = shared.try_acquire(monotonic()) {
+                if let Ok(permit) = shared.try_acquire(SaveInfo::METHOD, monotonic()) {
                     end(permit, Err(unavailable()));
                 }
             });
-            let wait = breaker.try_acquire(monotonic()).expect_err("the circuit is open");
+            let wait = breaker.try_acquire(SaveInfo::METHOD, monotonic()).expect_err("the circuit is open");
             assert!(wait <= Duration::from_millis(1100), "{wait:?}");
-            end(breaker.try_acquire(monotonic() + MINUTE).unwrap(), Ok(()));
+            end(breaker.try_acquire(SaveInfo::METHOD, monotonic() + MINUTE).unwrap(), Ok(()));
             assert!(!breaker.is_open());
         },
         3000,

@@ -17,6 +17,7 @@ use crate::{
     clock::monotonic,
     config,
     error::{Answer, Error, Progress, Reason},
+    scm::api::{RestMethod as _, methods::SaveInfo},
 };
 
 /// How a call ends.
@@ -104,7 +105,7 @@ impl BreakerMachine {
         let _time = self.runtime.enter();
         let now = monotonic();
         let was_open = self.failures >= MAX_FAILURES;
-        match self.breaker.try_acquire(now) {
+        match self.breaker.try_acquire(SaveInfo::METHOD, now) {
             Ok(permit) => {
                 if was_open {
                     let since = self.last_probe.replace(now).map(|last| now - last);
@@ -164,11 +165,11 @@ impl StateMachineTest for BreakerMachine {
         machine.in_flight.clear();
         pause(&machine.runtime, 4400);
         let _time = machine.runtime.enter();
-        let mut probe = machine.breaker.try_acquire(monotonic()).expect("every wait ends");
+        let mut probe = machine.breaker.try_acquire(SaveInfo::METHOD, monotonic()).expect("every wait ends");
         probe.start_attempt(monotonic(), None);
         probe.end_attempt(&Ok::<_, Error>(()));
         drop(probe);
-        assert!(!machine.breaker.is_open() && machine.breaker.try_acquire(monotonic()).is_ok());
+        assert!(!machine.breaker.is_open() && machine.breaker.try_acquire(SaveInfo::METHOD, monotonic()).is_ok());
     }
 }
 

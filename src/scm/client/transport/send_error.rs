@@ -24,6 +24,8 @@ pub(in crate::scm) struct SendError {
 /// Why a request has no complete response, and whether it was sent.
 #[derive(Debug)]
 pub(in crate::scm) enum SendErrorKind {
+    /// The URL is longer than hyper sends, so it was not sent.
+    Url,
     /// There was no connection: not one byte of the request was sent.
     Connect,
     /// There was no file descriptor for a connection: the gateway is at its limit.
