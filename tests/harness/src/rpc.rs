@@ -34,11 +34,15 @@ pub struct Rpc {
     pub grant_by_name: bool,
 }
 
+/// Returns every RPC, in the order of the proto.
+pub fn methods() -> Vec<MethodDescriptor> {
+    let services = POOL.services().filter(|service| service.package_name() == PACKAGE);
+    services.flat_map(|service| service.methods().collect::<Vec<_>>()).collect()
+}
+
 /// Returns every RPC with a REST side, in the order of the proto.
 pub fn rpcs() -> Vec<Rpc> {
-    let services = POOL.services().filter(|service| service.package_name() == PACKAGE);
-    let methods: Vec<_> = services.flat_map(|service| service.methods().collect::<Vec<_>>()).collect();
-    methods.into_iter().filter_map(Rpc::read).collect()
+    methods().into_iter().filter_map(Rpc::read).collect()
 }
 
 /// Returns the names of all RPCs, as the configuration has them.
