@@ -20,6 +20,7 @@ mod floods;
 mod health;
 mod hostile;
 mod identity;
+mod idle_connections;
 mod instances;
 mod malformed;
 mod metadata;

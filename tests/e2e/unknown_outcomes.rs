@@ -200,7 +200,7 @@ async fn a_deadline_after_the_request_was_sent_says_so() {
             calls.spawn(async move {
                 let emulator = emulator().await;
                 // The gateway's own deadline: a client's would end its wait, too.
-                let gateway = gateway(&emulator, &[("SCM_GATEWAY__UPSTREAM__TIMEOUT", "300ms")]).await;
+                let gateway = gateway(&emulator, &[("SCM_GATEWAY__UPSTREAM__TIMEOUT", "2s")]).await;
                 emulator.script(step);
                 let status = gateway.call(&rpc, samples::request(&rpc, Filling::Required)).await.unwrap_err();
                 assert_outcome(rpc.name(), &status, (1, DeadlineExceeded, "DEADLINE"));
@@ -243,8 +243,7 @@ async fn a_hanging_attempt_is_repeated_only_if_the_method_is_idempotent() {
     for rpc in rpcs() {
         calls.spawn(async move {
             let emulator = emulator().await;
-            let timeouts =
-                [("SCM_GATEWAY__UPSTREAM__ATTEMPT_TIMEOUT", "100ms"), ("SCM_GATEWAY__UPSTREAM__TIMEOUT", "1500ms")];
+            let timeouts = [("SCM_GATEWAY__UPSTREAM__ATTEMPT_TIMEOUT", "2s"), ("SCM_GATEWAY__UPSTREAM__TIMEOUT", "5s")];
             let gateway = gateway(&emulator, &timeouts).await;
             let (status, body) = rpc.success();
             emulator.scripts([Step::Hang, Step::Reply(Reply::json(status, &body))]);
