@@ -17,7 +17,7 @@ from huaweicloudsdkscm.v3 import ScmClient
 from lab import Lab, until
 
 MODELS = importlib.import_module("huaweicloudsdkscm.v3")
-OPERATIONS = {operation["name"]: operation for operation in json.loads(Path("tests/emulator/operations.json").read_text())
+OPERATIONS = {operation["name"]: operation for operation in json.loads(Path("tests/operations.json").read_text())
               if operation["api"] == "v3"}
 CASES = json.loads(Path("tests/wire_v3.json").read_text())["cases"]
 # The state in which an operation is allowed, where that is not PAID.
