@@ -26,6 +26,7 @@ mod telemetry;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -45,6 +46,7 @@ pub use reader::{Problem, Problems, Setting, Settings};
 pub use server::{CALL_OVERHEAD, Connections, IDLE_CONNECTION, MemoryQuota, Server};
 pub use telemetry::{Batch, Otlp, OtlpProtocol, OtlpTls, Sampler, Telemetry, Temporality};
 pub use tls::{Tls, TlsFiles, TlsMaterial, expiry};
+pub use watch::Watch;
 
 use crate::clock::Clock;
 use reader::{Input, Report, Section, values};
@@ -61,6 +63,8 @@ pub struct Config {
     pub admin: Admin,
     /// The requests to SCM.
     pub upstream: Upstream,
+    /// The polls of watched certificates.
+    pub watch: Watch,
     /// The vendor's projects.
     pub projects: Projects,
     /// The listed callers. If the list is empty, every caller is allowed.
@@ -152,6 +156,7 @@ struct Parsed {
     server: Server,
     admin: Admin,
     upstream: Upstream,
+    watch: Watch,
     /// `None` after a problem.
     projects: Option<Projects>,
     callers: Vec<Caller>,
@@ -171,7 +176,7 @@ fn read(table: Table, environment: &Environment, clock: &Clock) -> Result<Config
     let parsed = input.root(table, |root| parse(root, environment, clock));
     let mut report = input.report;
     let telemetry = telemetry::read(environment, &mut report);
-    let Parsed { server, admin, upstream, projects: Some(projects), callers } = parsed else {
+    let Parsed { server, admin, upstream, watch, projects: Some(projects), callers } = parsed else {
         return Err(Problems::from(report.problems));
     };
     if !report.problems.is_empty() {
@@ -179,7 +184,7 @@ fn read(table: Table, environment: &Environment, clock: &Clock) -> Result<Config
     }
     telemetry.report_settings(&mut report);
     let Report { warnings, settings, .. } = report;
-    Ok(Config { server, admin, upstream, projects, callers, telemetry, settings, warnings })
+    Ok(Config { server, admin, upstream, watch, projects, callers, telemetry, settings, warnings })
 }
 
 fn parse(root: &mut Section<'_>, environment: &Environment, clock: &Clock) -> Parsed {
@@ -187,11 +192,12 @@ fn parse(root: &mut Section<'_>, environment: &Environment, clock: &Clock) -> Pa
     let server = root.section("server", |section| server::read(section, counts, clock));
     let admin = root.section("admin", admin);
     let (upstream, defaults) = root.section("upstream", upstream);
+    let watch = root.section("watch", |section| watch::read(section, counts.callers));
     let projects = projects::read(root, &defaults, environment);
     reject_plain_proxy(root, &upstream, projects.as_ref());
     let callers = callers::read(root, &server, projects.as_ref());
     system_roots::check(environment, upstream.ca.is_some(), root.report());
-    Parsed { server, admin, upstream, projects, callers }
+    Parsed { server, admin, upstream, watch, projects, callers }
 }
 
 /// Reads only the address of the admin listener, to query a running gateway.

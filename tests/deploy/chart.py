@@ -24,7 +24,7 @@ SHIPPED = {name: CHART / f"values-{name}.yaml" for name in ("istio", "linkerd", 
 OPTIONS_IN = {path.name.removesuffix(".in.yaml"): path for path in sorted(HERE.glob("*.in.yaml"))}
 INPUTS = {"default": CHART / "values.yaml", **SHIPPED, **OPTIONS_IN}
 # Section of the configuration -> keys that the chart sets from other values.
-OWN_KEYS = {"server": {"listen", "plaintext", "trust_xfcc", "drain", "lame_duck"}, "upstream": set()}
+OWN_KEYS = {"server": {"listen", "plaintext", "trust_xfcc", "drain", "lame_duck"}, "upstream": set(), "watch": set()}
 
 # Invalid values -> text that the error message contains.
 PROJECT = {"id": "one", "existingSecret": "one"}
@@ -49,6 +49,7 @@ REFUSED = [
     ({"config": {"server": {"listen": "0.0.0.0:1"}}}, "additional properties 'listen' not allowed"),
     ({"config": {"server": {"max_in_flite": 1}}}, "additional properties 'max_in_flite' not allowed"),
     ({"config": {"server": {"max_message_size": 1000}}}, "'/config/server/max_message_size'"),
+    ({"config": {"watch": {"max": 0}}}, "'/config/watch/max'"),
     ({"config": {"upstream": {"proxy": "http://me:secret@proxy"}}}, "'/config/upstream/proxy'"),
     ({"callers": [CALLER]}, "'/callers'"),
     ({"tls": {"enabled": True}}, "'/callers'"),

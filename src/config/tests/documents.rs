@@ -42,11 +42,11 @@ fn documented() -> BTreeMap<&'static str, Row> {
 
 /// Returns all keys that the code accepts. The problem of an unknown key lists the keys of its section.
 fn known_keys() -> BTreeSet<String> {
-    let text = "x = 1\n[server]\nx = 1\n[server.tls]\nx = 1\n[admin]\nx = 1\n[upstream]\nx = 1\n[[projects]]\nx = 1\n\
+    let text = "x = 1\n[server]\nx = 1\n[server.tls]\nx = 1\n[admin]\nx = 1\n[upstream]\nx = 1\n[watch]\nx = 1\n[[projects]]\nx = 1\n\
                 [[callers]]\nx = 1\n";
     let problems = problems(text, &Environment::new());
     let unknown: Vec<_> = problems.iter().filter_map(|line| line.split_once("x: unknown key; ")).collect();
-    assert_eq!(unknown.len(), 7, "{problems:#?}");
+    assert_eq!(unknown.len(), 8, "{problems:#?}");
     let mut keys = BTreeSet::new();
     for (section, known) in unknown {
         let section = section.replace("[0]", "[]");

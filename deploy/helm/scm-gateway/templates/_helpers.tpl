@@ -103,6 +103,13 @@ listen = "0.0.0.0:9464"
 {{ $key }} = {{ $value | toJson }}
 {{- end }}
 {{- end }}
+{{- with .Values.config.watch }}
+
+[watch]
+{{- range $key, $value := . }}
+{{ $key }} = {{ $value | toJson }}
+{{- end }}
+{{- end }}
 {{- range $index, $project := .Values.projects }}
 
 [[projects]]
