@@ -22,6 +22,7 @@
 //! | [`error`] | the error of a call: its reason and how far the request got |
 //! | [`grpc`] | inbound: listener, layers, service, statuses; the only directory that uses the crate tonic, except for exports over OTLP/gRPC |
 //! | [`validate`] | the rules of fields, pure |
+//! | [`watch`] | watched certificates: one poll for all watchers; knows neither gRPC nor REST |
 //! | [`scm`] | outbound: REST form, signature, client, credentials; the only directory that names hyper's client |
 //! | [`reload`] | reloads of credentials and certificates |
 //! | [`ops`] | admin listener, `--health`, readiness, telemetry |
@@ -48,6 +49,7 @@ pub mod runtime;
 pub mod scm;
 mod sync;
 pub mod validate;
+pub mod watch;
 
 pub use app::run;
 pub use error::Error;

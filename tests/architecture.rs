@@ -14,7 +14,7 @@ use syn::{
 };
 
 /// The top-level modules that each top-level module may use.
-const MAY_USE: [(&str, &[&str]); 14] = [
+const MAY_USE: [(&str, &[&str]); 15] = [
     ("clock", &[]),
     ("jitter", &[]),
     ("error", &[]),
@@ -25,7 +25,8 @@ const MAY_USE: [(&str, &[&str]); 14] = [
     ("config", &["clock", "proto", "validate"]),
     ("ops", &["clock", "config"]),
     ("scm", &["clock", "config", "error", "jitter", "ops", "proto", "runtime", "sync", "validate"]),
-    ("grpc", &["clock", "config", "error", "jitter", "ops", "proto", "runtime", "scm", "sync", "validate"]),
+    ("watch", &["error", "jitter", "proto"]),
+    ("grpc", &["clock", "config", "error", "jitter", "ops", "proto", "runtime", "scm", "sync", "validate", "watch"]),
     ("reload", &["clock", "config", "grpc", "ops", "scm"]),
     ("fuzz", &["config", "grpc", "ops", "proto", "scm", "validate"]),
     ("app", &["clock", "config", "grpc", "ops", "reload", "runtime", "scm"]),

@@ -1,0 +1,126 @@
+//! Watched certificates: one poll for all watchers of a certificate.
+//!
+//! A [`Hub`] polls each watched certificate in a task of its own, as long as somebody watches it. Watchers get the newest
+//! state that they have not seen, so a slow one skips states and nothing queues up. The module knows neither gRPC nor REST:
+//! a [`Poll`] asks SCM.
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use opentelemetry::metrics::Meter;
+use tokio::sync::{Semaphore, watch};
+
+use crate::{
+    error::{Error, Progress, Reason},
+    proto::Certificate,
+};
+
+mod poller;
+mod schedule;
+mod state;
+#[cfg(test)]
+mod tests;
+
+use poller::{Poller, Polls};
+pub use schedule::may_pass;
+use state::Latest;
+
+/// The polls in flight at the same time. Further polls wait, so that thousands of watches that begin together neither make
+/// SCM throttle the account nor take the permits of calls.
+const MAX_POLLS: usize = 16;
+
+/// Asks SCM for the state of a certificate.
+pub trait Poll: Send + Sync + 'static {
+    /// Returns the certificate. The future is dropped when nobody watches the certificate any more.
+    fn poll(&self, key: &Key) -> impl Future<Output = Result<Certificate, Error>> + Send;
+}
+
+/// A certificate in its project.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// One of the configured projects.
+    pub project_id: Arc<str>,
+    /// The certificate's id.
+    pub cert_id: String,
+}
+
+/// The watched certificates of the process.
+pub struct Hub<P>(Arc<Inner<P>>);
+
+struct Inner<P> {
+    poll: P,
+    interval: Duration,
+    /// Certificates with a task that polls them.
+    watched: Mutex<HashMap<Key, Arc<watch::Sender<Latest>>>>,
+    in_flight: Semaphore,
+    polls: Polls,
+}
+
+impl<P: Poll> Hub<P> {
+    /// Creates a hub that polls every `interval`, give or take a tenth, and registers its metrics.
+    pub fn new(poll: P, interval: Duration, meter: &Meter) -> Self {
+        Self(Arc::new(Inner {
+            poll,
+            interval,
+            watched: Mutex::default(),
+            in_flight: Semaphore::new(MAX_POLLS),
+            polls: Polls::new(meter),
+        }))
+    }
+
+    /// Watches a certificate. The first watcher starts the polls, on the runtime of this call.
+    pub fn watch(&self, key: Key) -> Watch {
+        let (latest, poller) = match self.0.lock().entry(key) {
+            Entry::Occupied(entry) => (entry.get().subscribe(), None),
+            Entry::Vacant(entry) => {
+                let (sender, receiver) = watch::channel(Latest::default());
+                let poller = Poller::new(self.0.clone(), entry.key().clone(), Arc::new(sender));
+                entry.insert(poller.latest());
+                (receiver, Some(poller))
+            }
+        };
+        if let Some(poller) = poller {
+            tokio::spawn(poller.run()); // unlocked, because a task that is dropped locks
+        }
+        Watch { latest, seen: 0 }
+    }
+}
+
+impl<P> Inner<P> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Arc<watch::Sender<Latest>>>> {
+        self.watched.lock().expect("no panic while the lock is held")
+    }
+}
+
+/// A watch of a certificate.
+pub struct Watch {
+    latest: watch::Receiver<Latest>,
+    /// The version of the state that was returned last.
+    seen: u64,
+}
+
+impl Watch {
+    /// Returns the newest state that was not returned yet, as soon as there is one. Returns `None` after a final status, and
+    /// the error that has ended all watches of the certificate.
+    pub async fn next(&mut self) -> Option<Result<Arc<Certificate>, Error>> {
+        loop {
+            {
+                let latest = self.latest.borrow_and_update();
+                if let Some(certificate) = latest.since(self.seen) {
+                    self.seen = latest.version();
+                    return Some(Ok(certificate.clone()));
+                }
+                if let Some(end) = latest.end() {
+                    return end.clone().err().map(Err);
+                }
+            }
+            if self.latest.changed().await.is_err() {
+                // The task ends without a result only together with its runtime.
+                return Some(Err(Error::new(Reason::ShuttingDown, Progress::NotSent)));
+            }
+        }
+    }
+}

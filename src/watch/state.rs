@@ -1,0 +1,53 @@
+//! What is known of a watched certificate.
+
+use std::sync::Arc;
+
+use crate::{error::Error, proto::Certificate};
+
+/// The statuses after which nothing changes any more.
+const FINAL_STATUSES: [&str; 5] = ["ISSUED", "UNPASSED", "REVOKED", "EXPIRED", "UPLOAD"];
+
+/// The last known state of a certificate.
+#[derive(Default)]
+pub(super) struct Latest {
+    certificate: Option<Arc<Certificate>>,
+    /// Counts the changes that watchers get. 0 means that nothing is known yet.
+    version: u64,
+    /// How the watches have ended.
+    end: Option<Result<(), Error>>,
+}
+
+impl Latest {
+    /// Replaces the certificate. Returns whether watchers get it.
+    pub(super) fn update(&mut self, certificate: Certificate) -> bool {
+        let has_changed = self.certificate.as_ref().is_none_or(|before| {
+            before.status != certificate.status || before.domain_proofs != certificate.domain_proofs
+        });
+        self.version += u64::from(has_changed);
+        self.certificate = Some(Arc::new(certificate));
+        has_changed
+    }
+
+    /// Ends the watches.
+    pub(super) fn close(&mut self, end: Result<(), Error>) {
+        self.end = Some(end);
+    }
+
+    /// Returns the certificate if it has changed after this version.
+    pub(super) fn since(&self, version: u64) -> Option<&Arc<Certificate>> {
+        self.certificate.as_ref().filter(|_| self.version != version)
+    }
+
+    pub(super) fn version(&self) -> u64 {
+        self.version
+    }
+
+    pub(super) fn end(&self) -> Option<&Result<(), Error>> {
+        self.end.as_ref()
+    }
+}
+
+/// Returns whether nothing changes after this status.
+pub(super) fn is_final(status: &str) -> bool {
+    FINAL_STATUSES.contains(&status)
+}

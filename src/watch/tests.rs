@@ -1,0 +1,339 @@
+//! The hub on a paused clock, with scripted polls.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use futures_util::{FutureExt as _, future::join_all};
+use opentelemetry::metrics::MeterProvider as _;
+use opentelemetry_sdk::metrics::SdkMeterProvider;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::{Hub, Key, MAX_POLLS, Poll, Watch};
+use crate::{
+    clock,
+    error::{Error, Progress, Reason},
+    proto::{Certificate, DomainProof},
+};
+
+const INTERVAL: Duration = Duration::from_secs(30);
+
+/// How long SCM takes to answer a poll.
+const LATENCY: Duration = Duration::from_millis(100);
+
+type Outcome = Result<Certificate, Error>;
+
+/// Polls that return the outcomes of a script, the last one again and again.
+#[derive(Clone, Default)]
+struct Script(Arc<Scripted>);
+
+#[derive(Default)]
+struct Scripted {
+    outcomes: Mutex<VecDeque<Outcome>>,
+    started: Mutex<Vec<Instant>>,
+    in_flight: AtomicUsize,
+    most_in_flight: AtomicUsize,
+}
+
+impl Script {
+    fn new(outcomes: impl IntoIterator<Item = Outcome>) -> Self {
+        let script = Self::default();
+        script.0.outcomes.lock().unwrap().extend(outcomes);
+        script
+    }
+
+    fn hub(&self) -> Hub<Self> {
+        Hub::new(self.clone(), INTERVAL, &SdkMeterProvider::default().meter("test"))
+    }
+
+    fn polls(&self) -> usize {
+        self.0.started.lock().unwrap().len()
+    }
+
+    /// Returns the times between polls, less the latency.
+    fn waits(&self) -> Vec<Duration> {
+        self.0.started.lock().unwrap().windows(2).map(|pair| pair[1] - pair[0] - LATENCY).collect()
+    }
+}
+
+/// Counts a poll in flight, also one that is dropped.
+struct InFlight<'a>(&'a AtomicUsize);
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+impl Poll for Script {
+    async fn poll(&self, _: &Key) -> Outcome {
+        let Scripted { outcomes, started, in_flight, most_in_flight } = &*self.0;
+        started.lock().unwrap().push(clock::monotonic());
+        most_in_flight.fetch_max(in_flight.fetch_add(1, Relaxed) + 1, Relaxed);
+        let _in_flight = InFlight(in_flight);
+        sleep(LATENCY).await;
+        let mut outcomes = outcomes.lock().unwrap();
+        let next = if outcomes.len() > 1 { outcomes.pop_front() } else { outcomes.front().cloned() };
+        drop(outcomes);
+        next.expect("marker")
+    }
+}
+
+fn key(cert_id: &str) -> Key {
+    Key { project_id: "p".into(), cert_id: cert_id.to_owned() }
+}
+
+fn status(status: &str) -> Outcome {
+    Ok(Certificate { status: status.to_owned(), ..Certificate::default() })
+}
+
+fn error(reason: Reason) -> Outcome {
+    Err(Error::new(reason, Progress::Answered))
+}
+
+/// Returns what the next response says: a status, a reason, or "OK" at the end.
+async fn next(watch: &mut Watch) -> String {
+    match watch.next().await {
+        Some(Ok(certificate)) => certificate.status.clone(),
+        Some(Err(error)) => error.reason.name().to_owned(),
+        None => "OK".to_owned(),
+    }
+}
+
+async fn all(mut watch: Watch) -> Vec<String> {
+    let mut seen = Vec::new();
+    while let Some(result) = watch.next().await {
+        seen.push(result.as_ref().map_or_else(|error| error.reason.name().to_owned(), |c| c.status.clone()));
+        if result.is_err() {
+            break;
+        }
+    }
+    seen
+}
+
+#[tokio::test(start_paused = true)]
+async fn watchers_get_changes_of_status_and_proofs_only() {
+    let with = |change: fn(&mut Certificate)| {
+        let mut certificate = status("CHECKING").unwrap();
+        change(&mut certificate);
+        Ok(certificate)
+    };
+    let script = Script::new([
+        with(|_| {}),
+        with(|_| {}),
+        with(|certificate| certificate.name = "renamed".to_owned()),
+        with(|certificate| certificate.domain_proofs.push(DomainProof::default())),
+        with(|certificate| certificate.domain_proofs.push(DomainProof::default())),
+        status("ISSUED"),
+    ]);
+    let seen = all(script.hub().watch(key("a"))).await;
+    assert_eq!(seen, ["CHECKING", "CHECKING", "ISSUED"]);
+    assert_eq!(script.polls(), 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn polls_come_every_interval_give_or_take_a_tenth() {
+    let script = Script::new([status("CHECKING")]);
+    let mut watch = script.hub().watch(key("a"));
+    let _ = timeout(INTERVAL * 100, all_of(&mut watch)).await;
+    let waits = script.waits();
+    assert!((90..=110).contains(&waits.len()), "{}", waits.len());
+    // tokio's timers have a resolution of a millisecond.
+    let allowed = INTERVAL.mul_f64(0.9)..=INTERVAL.mul_f64(1.1) + Duration::from_millis(1);
+    assert!(waits.iter().all(|wait| allowed.contains(wait)), "{waits:?}");
+}
+
+/// Reads a watch that does not end.
+async fn all_of(watch: &mut Watch) {
+    while watch.next().await.is_some() {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_watcher_gets_the_last_state_at_once() {
+    let script = Script::new([status("CHECKING")]);
+    let hub = script.hub();
+    let mut first = hub.watch(key("a"));
+    assert_eq!(next(&mut first).await, "CHECKING");
+    sleep(INTERVAL / 2).await;
+    let mut second = hub.watch(key("a"));
+    assert_eq!(next(&mut second).now_or_never(), Some("CHECKING".to_owned()));
+    assert_eq!(script.polls(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thousand_watchers_cost_one_poll_per_interval() {
+    let script = Script::new([status("CHECKING"), status("CHECKING"), status("CHECKING"), status("ISSUED")]);
+    let hub = script.hub();
+    let seen = join_all((0..1000).map(|_| all(hub.watch(key("a"))))).await;
+    assert!(seen.iter().all(|seen| *seen == ["CHECKING", "ISSUED"]), "{seen:?}");
+    assert_eq!(script.polls(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn certificates_and_projects_are_polled_separately() {
+    let script = Script::new([status("CHECKING")]);
+    let hub = script.hub();
+    let other_project = Key { project_id: "q".into(), ..key("a") };
+    let mut watches = [key("a"), key("b"), other_project].map(|key| hub.watch(key));
+    for watch in &mut watches {
+        assert_eq!(next(watch).await, "CHECKING");
+    }
+    assert_eq!(script.polls(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn final_statuses_end_all_watches_and_the_polls() {
+    for (last, ends) in [
+        ("ISSUED", true),
+        ("UNPASSED", true),
+        ("REVOKED", true),
+        ("EXPIRED", true),
+        ("UPLOAD", true),
+        ("PAID", false),
+        ("CHECKING", false),
+        ("issued", false),
+        ("", false),
+    ] {
+        let script = Script::new([status(last)]);
+        let hub = script.hub();
+        let mut watches = [hub.watch(key("a")), hub.watch(key("a"))];
+        for watch in &mut watches {
+            assert_eq!(next(watch).await, last);
+            let end = timeout(INTERVAL / 2, next(watch)).await;
+            assert_eq!(end.ok(), ends.then(|| "OK".to_owned()), "{last}");
+        }
+        assert_eq!(hub.0.lock().is_empty(), ends, "{last}");
+        if ends {
+            assert_eq!(next(&mut hub.watch(key("a"))).await, last, "a new watch polls again");
+            assert_eq!(script.polls(), 2);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn errors_that_may_pass_delay_the_next_poll() {
+    for reason in [
+        Reason::UpstreamUnavailable,
+        Reason::UpstreamTls,
+        Reason::CircuitOpen,
+        Reason::UpstreamTimeout,
+        Reason::Deadline,
+        Reason::UpstreamThrottled,
+        Reason::Overloaded,
+        Reason::UpstreamError,
+    ] {
+        let failed = || error(reason);
+        let script = Script::new([failed(), failed(), status("CHECKING"), failed(), status("ISSUED")]);
+        let seen = all(script.hub().watch(key("a"))).await;
+        assert_eq!(seen, ["CHECKING", "ISSUED"], "{reason:?}");
+        for (wait, factor) in script.waits().into_iter().zip([2, 4, 1, 2]) {
+            let expected = INTERVAL * factor;
+            let allowed = expected.mul_f64(0.9)..=expected.mul_f64(1.1) + Duration::from_millis(1);
+            assert!(allowed.contains(&wait), "{reason:?}: {wait:?}, expected about {expected:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn other_errors_end_all_watches_of_the_certificate() {
+    for reason in [
+        Reason::CertificateNotFound,
+        Reason::CertificateNotOwned,
+        Reason::InvalidRequest,
+        Reason::UpstreamAccount,
+        Reason::UpstreamCredentials,
+        Reason::UpstreamConfiguration,
+        Reason::UpstreamMalformed,
+        Reason::UpstreamTooLarge,
+    ] {
+        let script = Script::new([status("CHECKING"), error(reason)]);
+        let hub = script.hub();
+        let seen = join_all((0..2).map(|_| all(hub.watch(key("a"))))).await;
+        assert_eq!(seen, [["CHECKING", reason.name()]; 2]);
+        assert!(hub.0.lock().is_empty());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_watcher_gets_only_the_newest_state() {
+    let script = Script::new([status("PAID"), status("CHECKING"), status("ISSUED")]);
+    let hub = script.hub();
+    let (mut slow, fast) = (hub.watch(key("a")), hub.watch(key("a")));
+    assert_eq!(all(fast).await, ["PAID", "CHECKING", "ISSUED"]);
+    assert_eq!((next(&mut slow).await, next(&mut slow).await), ("ISSUED".to_owned(), "OK".to_owned()));
+
+    let script = Script::new([status("PAID"), error(Reason::CertificateNotFound)]);
+    let hub = script.hub();
+    let (slow, fast) = (hub.watch(key("a")), hub.watch(key("a")));
+    all(fast).await;
+    assert_eq!(all(slow).await, ["PAID", "CERTIFICATE_NOT_FOUND"], "the state before the error is not lost");
+}
+
+#[tokio::test(start_paused = true)]
+async fn polls_stop_with_the_last_watcher() {
+    let script = Script::new([status("CHECKING")]);
+    let hub = script.hub();
+    let (mut first, second) = (hub.watch(key("a")), hub.watch(key("a")));
+    next(&mut first).await;
+    drop(first);
+    sleep(INTERVAL * 2).await;
+    let polls = script.polls();
+    assert!(polls > 1, "the other watcher is still there");
+    drop(second);
+    sleep(INTERVAL * 10).await;
+    assert_eq!(script.polls(), polls);
+    assert!(hub.0.lock().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_poll_in_flight_is_dropped_with_the_last_watcher() {
+    let script = Script::new([status("CHECKING")]);
+    let hub = script.hub();
+    let watch = hub.watch(key("a"));
+    sleep(LATENCY / 2).await;
+    assert_eq!(script.0.in_flight.load(Relaxed), 1);
+    drop(watch);
+    tokio::task::yield_now().await;
+    assert_eq!(script.0.in_flight.load(Relaxed), 0);
+    assert_eq!(next(&mut hub.watch(key("a"))).await, "CHECKING", "a new watch polls again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watcher_that_follows_the_last_one_keeps_the_task() {
+    let script = Script::new([status("CHECKING")]);
+    let hub = script.hub();
+    let mut first = hub.watch(key("a"));
+    next(&mut first).await;
+    drop(first);
+    let mut second = hub.watch(key("a")); // before the task sees that the first one has gone
+    assert_eq!(next(&mut second).now_or_never(), Some("CHECKING".to_owned()));
+    let _ = timeout(INTERVAL * 3, all_of(&mut second)).await;
+    assert!((3..=4).contains(&script.polls()), "{}", script.polls());
+}
+
+#[tokio::test(start_paused = true)]
+async fn polls_in_flight_are_limited() {
+    let script = Script::new([status("CHECKING")]);
+    let hub = script.hub();
+    let mut watches: Vec<_> = (0..10 * MAX_POLLS).map(|number| hub.watch(key(&number.to_string()))).collect();
+    let started = clock::monotonic();
+    for watch in &mut watches {
+        assert_eq!(next(watch).await, "CHECKING");
+    }
+    assert_eq!(script.0.most_in_flight.load(Relaxed), MAX_POLLS);
+    assert!(started.elapsed() < LATENCY * 11);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_of_a_poll_ends_its_watches() {
+    let script = Script::new([]);
+    let hub = script.hub();
+    let seen = join_all((0..2).map(|_| all(hub.watch(key("a"))))).await;
+    assert_eq!(seen, [["PANIC"]; 2]);
+    assert!(hub.0.lock().is_empty(), "a new watch polls again");
+}
