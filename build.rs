@@ -47,6 +47,10 @@ const CUSTOM_CHECKS: &[(&str, &str)] = &[
 /// Replies whose JSON differs from the proto. `src/scm/api/wire.rs` reads them.
 const CUSTOM_REPLIES: &[&str] = &["ReadInfoResponse"];
 
+/// RPCs that are written by hand because they stream their responses, and the module in `src/grpc/gateway` that has the
+/// function `call` and the type `Responses` of each.
+const CUSTOM_RPCS: &[(&str, &str)] = &[("WatchCertificate", "watch_certificate")];
+
 #[allow(clippy::disallowed_methods, reason = "cargo passes settings to build scripts in the environment")]
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed={ROOT}");
@@ -58,7 +62,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     // The encoded set keeps extensions, the typed one drops them.
     fs::write(out.join("descriptor_set.bin"), compiler.encode_file_descriptor_set())?;
     let with_source = compiler.include_source_info(true).encode_file_descriptor_set();
-    let api = annotations::read(&DescriptorPool::decode(with_source.as_slice())?, PACKAGE)?;
+    let custom_rpcs: Vec<_> = CUSTOM_RPCS.iter().map(|(name, _)| *name).collect();
+    let api = annotations::read(&DescriptorPool::decode(with_source.as_slice())?, PACKAGE, &custom_rpcs)?;
 
     let mut own = compiler.file_descriptor_set();
     own.file.retain(|f| f.package() == PACKAGE); // otherwise Google's types are generated too
@@ -76,7 +81,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::write(out.join("json.rs"), messages::json(&api, CUSTOM_REPLIES)?)?;
     fs::write(out.join("checks.rs"), checks::generate(&api, CUSTOM_CHECKS)?)?;
     fs::write(out.join("methods.rs"), methods::rest(&api)?)?;
-    fs::write(out.join("services.rs"), methods::services(&api)?)?;
+    fs::write(out.join("services.rs"), methods::services(&api, CUSTOM_RPCS)?)?;
     fs::write(out.join("routes.rs"), methods::routes(&api)?)?;
     Ok(())
 }

@@ -12,6 +12,10 @@ use crate::options::{FieldRules, MethodRules};
 /// The request field that selects the project, and with it the credentials.
 pub(crate) const PROJECT_ID: &str = "project_id";
 
+/// The problem of an RPC whose project is not known.
+const NO_PROJECT: &str = "the request needs `string project_id`, which selects the credentials: in the path, or with the \
+                          option routing_only";
+
 /// Keywords that Rust does not allow as raw identifiers.
 const RESERVED_NAMES: [&str; 4] = ["self", "Self", "super", "crate"];
 
@@ -26,6 +30,14 @@ pub(crate) struct Api {
     pub(crate) services: Vec<ServiceDescriptor>,
     pub(crate) messages: Vec<Message>,
     pub(crate) methods: Vec<RestBinding>,
+    pub(crate) custom: Vec<CustomRpc>,
+}
+
+/// An RPC without a REST side of its own, which is written by hand.
+pub(crate) struct CustomRpc {
+    pub(crate) method: MethodDescriptor,
+    pub(crate) read_only: bool,
+    pub(crate) rules: MethodRules,
 }
 
 /// A message.
@@ -76,8 +88,8 @@ pub(crate) enum Place {
     Nowhere,
 }
 
-/// Reads the services of a package, and its messages.
-pub(crate) fn read(pool: &DescriptorPool, package: &str) -> Result<Api, String> {
+/// Reads the services of a package, and its messages. The RPCs named in `custom` are written by hand.
+pub(crate) fn read(pool: &DescriptorPool, package: &str, custom: &[&str]) -> Result<Api, String> {
     let services: Vec<_> = pool.services().filter(|service| service.package_name() == package).collect();
     if services.is_empty() {
         return Err(format!("{package}: has no service"));
@@ -85,12 +97,22 @@ pub(crate) fn read(pool: &DescriptorPool, package: &str) -> Result<Api, String> 
     let descriptors = pool.all_messages().filter(|message| message.package_name() == package);
     let messages = descriptors.map(Message::read).collect::<Result<Vec<_>, _>>()?;
     let methods = services.iter().flat_map(ServiceDescriptor::methods);
-    let api = Api { methods: methods.map(RestBinding::read).collect::<Result<Vec<_>, _>>()?, services, messages };
-    api.methods.iter().try_for_each(|binding| match binding.problem(&api) {
-        Some(problem) => Err(format!("{}: {problem}", binding.rpc())),
-        None => Ok(()),
-    })?;
-    Ok(api)
+    let (by_hand, bound): (Vec<_>, Vec<_>) = methods.partition(|method| custom.contains(&method.name()));
+    if let Some(name) = custom.iter().find(|name| !by_hand.iter().any(|method| method.name() == **name)) {
+        return Err(format!("{package}: has no RPC {name}, which CUSTOM_RPCS in build.rs names"));
+    }
+    let api = Api {
+        methods: bound.into_iter().map(RestBinding::read).collect::<Result<Vec<_>, _>>()?,
+        custom: by_hand.into_iter().map(CustomRpc::read).collect::<Result<Vec<_>, _>>()?,
+        services,
+        messages,
+    };
+    let bound = api.methods.iter().map(|binding| (&binding.method, binding.problem(&api)));
+    let by_hand = api.custom.iter().map(|rpc| (&rpc.method, rpc.problem(&api)));
+    match bound.chain(by_hand).find_map(|(method, problem)| Some((method, problem?))) {
+        Some((method, problem)) => Err(format!("{}: {problem}", full_name(method))),
+        None => Ok(api),
+    }
 }
 
 impl Api {
@@ -102,6 +124,23 @@ impl Api {
     /// Returns the RPCs with this request.
     pub(crate) fn methods_with_input<'a>(&'a self, message: &'a Message) -> impl Iterator<Item = &'a RestBinding> {
         self.methods.iter().filter(|binding| binding.method.input() == message.descriptor)
+    }
+
+    /// Returns the requests of all RPCs.
+    pub(crate) fn inputs(&self) -> impl Iterator<Item = MessageDescriptor> {
+        let bound = self.methods.iter().map(|binding| &binding.method);
+        bound.chain(self.custom.iter().map(|rpc| &rpc.method)).map(MethodDescriptor::input)
+    }
+
+    /// Returns why no RPC can have the name of this one, or `None` if it can.
+    fn name_problem(&self, method: &MethodDescriptor) -> Option<String> {
+        let name = method.name();
+        if self.messages.iter().any(|message| message.name() == name) {
+            return Some("the RPC has the same name as a message".to_owned());
+        }
+        let all = self.services.iter().flat_map(ServiceDescriptor::methods);
+        let is_twice = all.filter(|other| other.name() == name).count() > 1;
+        is_twice.then(|| "the name is there twice, and callers are granted methods by name".to_owned())
     }
 
     /// Returns the messages and every message inside them, each once, in the order of the proto.
@@ -254,8 +293,9 @@ pub(crate) fn variable(segment: &str) -> Option<&str> {
 
 impl RestBinding {
     fn read(method: MethodDescriptor) -> Result<Self, String> {
-        let rpc = method.full_name().to_owned();
-        let binding = http_rule(&method).and_then(|rule| {
+        let rpc = full_name(&method);
+        let missing = || "has no option (google.api.http)".to_owned();
+        let binding = http_rule(&method).ok_or_else(missing).and_then(|rule| {
             let verb = ["get", "put", "post", "delete", "patch"].into_iter().find(|verb| rule.has_field_by_name(verb));
             let verb = verb.ok_or("(google.api.http) names no path, or a custom method")?;
             let idempotency = idempotency_level(&method);
@@ -279,7 +319,7 @@ impl RestBinding {
 
     /// Returns the full name, `package.Service/Method`.
     pub(crate) fn rpc(&self) -> String {
-        format!("{}/{}", self.method.parent_service().full_name(), self.method.name())
+        full_name(&self.method)
     }
 
     /// Returns where a field of the request goes.
@@ -295,15 +335,11 @@ impl RestBinding {
 
     /// Returns why the RPC cannot be served as annotated, or `None` if it can.
     fn problem(&self, api: &Api) -> Option<String> {
-        let name = self.method.name();
         if self.method.is_client_streaming() || self.method.is_server_streaming() {
-            return Some("streams have no REST side".to_owned());
+            return Some("streams have no REST side: write the RPC by hand, and name it in CUSTOM_RPCS".to_owned());
         }
-        if api.messages.iter().any(|message| message.name() == name) {
-            return Some("the RPC has the same name as a message".to_owned());
-        }
-        if api.methods.iter().filter(|binding| binding.method.name() == name).count() > 1 {
-            return Some("the name is there twice, and callers are granted methods by name".to_owned());
+        if let Some(problem) = api.name_problem(&self.method) {
+            return Some(problem);
         }
         let (input, output) = (self.method.input(), self.method.output());
         let (Some(request), Some(reply)) = (api.message(&input), api.message(&output)) else {
@@ -337,11 +373,7 @@ impl RestBinding {
         let project = request.field(PROJECT_ID).filter(|field| is_plain_text(field));
         let is_routed = |field: &Field| field.rules.routing_only != variables(&self.template).contains(&PROJECT_ID);
         if !project.is_some_and(is_routed) {
-            return Some(
-                "the request needs `string project_id`, which selects the credentials: in the path, or with the option \
-                 routing_only"
-                    .to_owned(),
-            );
+            return Some(NO_PROJECT.to_owned());
         }
         if self.body != Body::None && ["GET", "DELETE"].contains(&self.verb.as_str()) {
             return Some(format!("{} has no body", self.verb));
@@ -390,13 +422,40 @@ impl RestBinding {
     }
 }
 
-fn http_rule(method: &MethodDescriptor) -> Result<DynamicMessage, String> {
-    let missing = || "has no option (google.api.http)".to_owned();
-    let extension = method.parent_pool().get_extension_by_name("google.api.http").ok_or_else(missing)?;
+impl CustomRpc {
+    fn read(method: MethodDescriptor) -> Result<Self, String> {
+        let rules = MethodRules::read(&method).map_err(|problem| format!("{}: {problem}", full_name(&method)))?;
+        Ok(Self { read_only: idempotency_level(&method) == NO_SIDE_EFFECTS, rules, method })
+    }
+
+    /// Returns why the RPC cannot be served, or `None` if it can.
+    fn problem(&self, api: &Api) -> Option<String> {
+        let request = api.message(&self.method.input()).and_then(|request| request.field(PROJECT_ID));
+        let is_routed = request.is_some_and(|field| is_plain_text(field) && field.rules.routing_only);
+        if http_rule(&self.method).is_some() {
+            Some("has (google.api.http) and is written by hand: remove one of them".to_owned())
+        } else if self.method.is_client_streaming() || !self.method.is_server_streaming() {
+            Some("is written by hand, which is for RPCs that stream responses and have one request".to_owned())
+        } else if !is_routed {
+            Some(NO_PROJECT.to_owned())
+        } else {
+            api.name_problem(&self.method)
+        }
+    }
+}
+
+/// Returns the full name of an RPC, `package.Service/Method`.
+pub(crate) fn full_name(method: &MethodDescriptor) -> String {
+    format!("{}/{}", method.parent_service().full_name(), method.name())
+}
+
+/// Returns the REST side, or `None` if the RPC has none.
+fn http_rule(method: &MethodDescriptor) -> Option<DynamicMessage> {
+    let extension = method.parent_pool().get_extension_by_name("google.api.http")?;
     let options = method.options();
     match options.has_extension(&extension).then(|| options.get_extension(&extension).into_owned()) {
-        Some(Value::Message(rule)) => Ok(rule),
-        _ => Err(missing()),
+        Some(Value::Message(rule)) => Some(rule),
+        _ => None,
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
 /// for rules that annotations cannot express. It is called first.
 pub(crate) fn generate(api: &Api, custom: &[(&str, &str)]) -> Source {
     let mut out = String::new();
-    for message in api.reachable(api.methods.iter().map(|binding| binding.method.input())) {
+    for message in api.reachable(api.inputs()) {
         let name = message.name();
         writeln!(out, "impl Check for crate::proto::{name} {{")?;
         writeln!(out, "#[allow(unused_variables, reason = \"a message without rules has no checks\")]")?;

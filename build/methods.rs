@@ -6,7 +6,7 @@ use heck::ToSnakeCase as _;
 use prost_reflect::{Kind, ServiceDescriptor};
 
 use crate::{
-    annotations::{Api, Body, Field, PROJECT_ID, Place, RestBinding, variable, variables},
+    annotations::{Api, Body, Field, PROJECT_ID, Place, RestBinding, full_name, variable, variables},
     messages,
     rust::{Source, ident},
 };
@@ -18,16 +18,20 @@ const CERT_ID: &str = "cert_id";
 pub(crate) fn list(api: &Api) -> Source {
     let mut out = String::new();
     writeln!(out, "/// The RPCs.\npub const RPCS: &[Rpc] = &[")?;
-    for binding in &api.methods {
-        writeln!(
-            out,
-            "Rpc {{ name: {:?}, read_only: {}, granted_by_name: {} }},",
-            binding.rpc(),
-            binding.read_only,
-            binding.rules.grant_by_name,
-        )?;
+    let bound = api.methods.iter().map(|binding| (&binding.method, binding.read_only, &binding.rules));
+    let custom = api.custom.iter().map(|rpc| (&rpc.method, rpc.read_only, &rpc.rules));
+    let rpcs: Vec<_> = bound.chain(custom).collect();
+    for method in api.services.iter().flat_map(ServiceDescriptor::methods) {
+        for (method, read_only, rules) in rpcs.iter().filter(|(known, ..)| **known == method) {
+            let (name, by_name) = (full_name(method), rules.grant_by_name);
+            writeln!(out, "Rpc {{ name: {name:?}, read_only: {read_only}, granted_by_name: {by_name} }},")?;
+        }
     }
     writeln!(out, "];")?;
+    let streams: Vec<_> =
+        api.custom.iter().map(|rpc| format!("{:?}", format!("/{}", full_name(&rpc.method)))).collect();
+    writeln!(out, "/// The paths of the RPCs that stream their responses.")?;
+    writeln!(out, "pub const STREAMS: &[&str] = &[{}];", streams.join(", "))?;
     Ok(out)
 }
 
@@ -43,22 +47,32 @@ pub(crate) fn rest(api: &Api) -> Source {
     Ok(out)
 }
 
-/// Generates the tonic services. Every method forwards to `Gateway::call`.
-pub(crate) fn services(api: &Api) -> Source {
+/// Generates the tonic services. Every method forwards to `Gateway::call`, or to the module that `custom` names.
+pub(crate) fn services(api: &Api, custom: &[(&str, &str)]) -> Source {
     let mut out = String::new();
     for service in &api.services {
         writeln!(out, "#[tonic::async_trait]\nimpl {} for Gateway {{", server(service, service.name()))?;
         for method in service.methods() {
             let rpc = method.name();
+            let custom = custom.iter().find(|(name, _)| *name == rpc);
+            let (reply, call) = match custom {
+                None => (
+                    format!("crate::proto::{}", method.output().name()),
+                    format!("self.call::<crate::scm::api::methods::{rpc}>(request).await"),
+                ),
+                Some((_, module)) => {
+                    (format!("Self::{rpc}Stream"), format!("{module}::call(self, {:?}, request)", full_name(&method)))
+                }
+            };
+            if let Some((_, module)) = custom {
+                writeln!(out, "type {rpc}Stream = {module}::Responses;")?;
+            }
             writeln!(
                 out,
                 "async fn {}(&self, request: tonic::Request<crate::proto::{}>)
-                    -> Result<tonic::Response<crate::proto::{}>, tonic::Status> {{
-                    self.call::<crate::scm::api::methods::{rpc}>(request).await
-                }}",
+                    -> Result<tonic::Response<{reply}>, tonic::Status> {{ {call} }}",
                 ident(&rpc.to_snake_case()),
                 method.input().name(),
-                method.output().name(),
             )?;
         }
         writeln!(out, "}}")?;

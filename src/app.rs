@@ -128,7 +128,7 @@ impl App {
         let usable = projects.clone();
         let readiness = Readiness::new(move || usable.has_usable_credentials());
         let health = Health::new(readiness.clone(), config.server.services());
-        let gateway = Gateway::new(upstream, policy.clone(), &config.server, meter, abort.clone());
+        let gateway = Gateway::new(upstream, policy.clone(), config, &telemetry, abort.clone());
         let routes = routes::all(&config.server, gateway, &health);
         let max_duration = config.upstream.timeout;
         let shared = stack::Shared::new(telemetry.clone(), calls.clone(), policy.clone(), max_duration, &config.server);

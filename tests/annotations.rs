@@ -26,6 +26,11 @@ impl FileResolver for Inline {
 }
 
 fn read(definitions: &str) -> Result<annotations::Api, String> {
+    read_with(definitions, &[])
+}
+
+/// Reads definitions with RPCs that are written by hand.
+fn read_with(definitions: &str, custom: &[&str]) -> Result<annotations::Api, String> {
     let source = format!(
         "syntax = \"proto3\"; package t; import \"google/api/annotations.proto\"; import \"google/api/http.proto\"; \
          import \"huaweicloud/scm/rest/v1/annotations.proto\"; \
@@ -41,7 +46,7 @@ fn read(definitions: &str) -> Result<annotations::Api, String> {
         .include_source_info(true)
         .open_file("test.proto")
         .map_err(|error| error.to_string())?;
-    annotations::read(&DescriptorPool::decode(compiler.encode_file_descriptor_set().as_slice()).unwrap(), "t")
+    annotations::read(&DescriptorPool::decode(compiler.encode_file_descriptor_set().as_slice()).unwrap(), "t", custom)
 }
 
 /// Reads a service with one RPC.
@@ -231,5 +236,36 @@ fn unsupported_services_are_rejected() {
     ] {
         let error = read(&definitions).err().unwrap_or_default();
         assert!(error.contains(expected), "{definitions}: {error:?}");
+    }
+}
+
+#[test]
+fn rpcs_written_by_hand_have_no_rest_side() {
+    let watch = |rpc: &str, request: &str| {
+        let plain = "rpc Do(Request) returns (Reply) { option (google.api.http) = { get: \"/{project_id}\" }; }";
+        let definitions = format!(
+            "service S {{ {plain} {rpc} }} message Request {{ string project_id = 1; }} message Watched {{ {request} }}"
+        );
+        read_with(&definitions, &["Watch"])
+    };
+    let stream = "rpc Watch(Watched) returns (stream Reply) { option idempotency_level = NO_SIDE_EFFECTS; }";
+    let api = watch(stream, ROUTED).unwrap();
+    assert_eq!((api.methods.len(), api.custom.len()), (1, 1));
+    assert_eq!((api.custom[0].read_only, api.custom[0].rules.grant_by_name), (true, false));
+    assert!(api.inputs().any(|input| input.name() == "Watched"), "its request is checked");
+    for (rpc, request, expected) in [
+        ("", ROUTED, "t: has no RPC Watch, which CUSTOM_RPCS in build.rs names"),
+        ("rpc Watch(Watched) returns (Reply);", ROUTED, "t.S/Watch: is written by hand, which is for RPCs that stream"),
+        ("rpc Watch(stream Watched) returns (stream Reply);", ROUTED, "t.S/Watch: is written by hand, which is for"),
+        (stream, "string project_id = 1;", "t.S/Watch: the request needs `string project_id`"),
+        (stream, "string cert_id = 1;", "t.S/Watch: the request needs `string project_id`"),
+        (
+            "rpc Watch(Watched) returns (stream Reply) { option (google.api.http) = { get: \"/v3\" }; }",
+            ROUTED,
+            "t.S/Watch: has (google.api.http) and is written by hand",
+        ),
+    ] {
+        let error = watch(rpc, request).err().unwrap_or_default();
+        assert!(error.contains(expected), "{rpc} {request}: {error:?}");
     }
 }

@@ -40,7 +40,7 @@ impl Protos {
         let mut compiler = protox::Compiler::new([root]).unwrap();
         compiler.include_imports(true).include_source_info(true).open_files(files).unwrap();
         let pool = DescriptorPool::decode(compiler.encode_file_descriptor_set().as_slice()).unwrap();
-        let messages = annotations::read(&pool, PACKAGE).unwrap().messages;
+        let messages = annotations::read(&pool, PACKAGE, &["WatchCertificate"]).unwrap().messages;
         Self { pool, messages }
     }
 

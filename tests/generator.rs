@@ -66,7 +66,7 @@ fn read(root: &Path) -> annotations::Api {
     let mut compiler = protox::Compiler::new([root]).unwrap();
     compiler.include_imports(true).include_source_info(true).open_files(files(root)).unwrap();
     let pool = DescriptorPool::decode(compiler.encode_file_descriptor_set().as_slice()).unwrap();
-    annotations::read(&pool, PACKAGE).unwrap()
+    annotations::read(&pool, PACKAGE, &["WatchCertificate"]).unwrap()
 }
 
 /// Generated source, whose white space does not matter.

@@ -7,9 +7,10 @@ use std::{
 
 use opentelemetry::Context;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::auth::Caller;
-use crate::clock;
+use crate::{clock, error::Error};
 
 /// Kept back from every deadline, so that the caller gets the gateway's response instead of a timeout of its own.
 const RESPONSE_MARGIN: Duration = Duration::from_millis(20);
@@ -22,7 +23,17 @@ pub struct CallContext {
     caller: Caller,
     timeout: OnceLock<Duration>,
     resource: OnceLock<Resource>,
+    /// Why the stream of responses has ended. tonic would drop the error on its way to the layers.
+    stream_error: OnceLock<Box<Error>>,
 }
+
+/// Marks the response of an RPC that streams. It has the call's context, for layers that follow the stream to its end.
+#[derive(Debug, Clone)]
+pub(super) struct Streamed(pub(super) Arc<CallContext>);
+
+/// Cancelled when the connection of a request starts to drain. Only requests of RPCs that stream have this extension.
+#[derive(Debug, Clone)]
+pub(super) struct Draining(pub(super) CancellationToken);
 
 /// The ids that a request names, as far as they may be logged.
 #[derive(Debug)]
@@ -36,7 +47,14 @@ pub struct Resource {
 impl CallContext {
     /// Creates the context of a call. `trace` has the SERVER span.
     pub fn new(arrived: Instant, trace: Context, caller: Caller) -> Self {
-        Self { arrived, trace, caller, timeout: OnceLock::new(), resource: OnceLock::new() }
+        Self {
+            arrived,
+            trace,
+            caller,
+            timeout: OnceLock::new(),
+            resource: OnceLock::new(),
+            stream_error: OnceLock::new(),
+        }
     }
 
     /// Stores the timeout that the caller sent.
@@ -58,6 +76,21 @@ impl CallContext {
     pub fn deadline(&self, max: Duration) -> Instant {
         let timeout = self.timeout.get().map_or(max, |timeout| max.min(*timeout));
         self.arrived + timeout.saturating_sub(RESPONSE_MARGIN)
+    }
+
+    /// Returns when the caller stops waiting, less the response margin, if the caller sent a timeout.
+    pub fn caller_deadline(&self) -> Option<Instant> {
+        self.timeout.get().map(|timeout| self.arrived + timeout.saturating_sub(RESPONSE_MARGIN))
+    }
+
+    /// Stores the error that ends the stream of responses. The render layer puts it into the trailers.
+    pub fn set_stream_error(&self, error: Error) {
+        let _ = self.stream_error.set(Box::new(error));
+    }
+
+    /// Returns the error that has ended the stream of responses.
+    pub fn stream_error(&self) -> Option<&Error> {
+        self.stream_error.get().map(AsRef::as_ref)
     }
 
     /// Stores the resource that the request names.

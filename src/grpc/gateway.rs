@@ -2,19 +2,19 @@
 
 use std::{collections::BTreeSet, future::poll_fn, sync::Arc, task::Poll};
 
-use opentelemetry::metrics::Meter;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use super::{
-    auth::AccessPolicy,
+    auth::{AccessPolicy, Caller},
     context::{CallContext, Resource},
     limit::concurrency::ConcurrencyLimit,
     status,
 };
 use crate::{
-    config,
+    config::Config,
     error::{Error, Progress, Reason},
+    ops::telemetry::Telemetry,
     scm::{
         api::{self, RestMethod},
         client::{CallOptions, Upstream, project::Project},
@@ -22,17 +22,27 @@ use crate::{
     validate::{self, text::is_id},
 };
 
+mod watch_certificate;
+
+use watch_certificate::Watches;
+
 /// The service behind every RPC of the proto. `build.rs` generates its tonic side.
 #[derive(Clone)]
 pub struct Gateway(Arc<Inner>);
 
 struct Inner {
-    upstream: Upstream,
+    outbound: Arc<Outbound>,
     /// The full names of the methods that this instance serves.
     enabled: BTreeSet<&'static str>,
     policy: Arc<AccessPolicy>,
-    limit: ConcurrencyLimit,
+    watches: Watches,
     shutdown: CancellationToken,
+}
+
+/// The client of SCM, behind the limits of calls.
+struct Outbound {
+    upstream: Upstream,
+    limit: ConcurrencyLimit,
 }
 
 impl Gateway {
@@ -40,14 +50,16 @@ impl Gateway {
     pub fn new(
         upstream: Upstream,
         policy: Arc<AccessPolicy>,
-        config: &config::Server,
-        meter: &Meter,
+        config: &Config,
+        telemetry: &Arc<Telemetry>,
         shutdown: CancellationToken,
     ) -> Self {
         let projects = upstream.projects().iter().map(|project| project.id.clone());
-        let limit = ConcurrencyLimit::new(config, projects, meter);
-        let enabled = config.methods.clone();
-        Self(Arc::new(Inner { upstream, enabled, policy, limit, shutdown }))
+        let limit = ConcurrencyLimit::new(&config.server, projects, &telemetry.meter);
+        let enabled = config.server.methods.clone();
+        let outbound = Arc::new(Outbound { upstream, limit });
+        let watches = Watches::new(outbound.clone(), &config.watch, telemetry);
+        Self(Arc::new(Inner { outbound, enabled, policy, watches, shutdown }))
     }
 
     /// Carries out a call. Every generated method of the tonic service is this one line.
@@ -69,38 +81,66 @@ impl Gateway {
         mut message: M::Request,
         call: &CallContext,
     ) -> Result<Response<M::Reply>, Error> {
-        let Inner { upstream, enabled, policy, limit, .. } = &*self.0;
         let project = self.project(M::project_id(&mut message));
-        call.set_resource(Resource {
-            project_id: project.map(|project| project.id.clone()),
-            id: M::resource(&message).filter(|(_, id)| is_id(id)).map(|(name, id)| (name, id.to_owned())),
-        });
-        let rejected = |reason| Error::new(reason, Progress::NotSent);
-        if !enabled.contains(M::RPC) {
-            return Err(rejected(Reason::MethodDisabled));
-        }
-        policy.authorize_method(call.caller(), M::RPC).map_err(rejected)?;
-        let _call_permit = limit.try_acquire(call.caller())?;
-        let project = project.ok_or_else(|| rejected(Reason::CallerNotAllowed))?;
-        policy.authorize_project(call.caller(), M::RPC, &project.id).map_err(rejected)?;
-        let _project_permit = limit.try_acquire_project(&project.id)?;
-        let checked = validate::check(message)?;
-        let request = api::translate::<M>(&checked);
-        yield_once().await;
-        let options = CallOptions { deadline: call.deadline(upstream.timeout()), parent: call.trace() };
-        let (reply, request_id) = upstream.call::<M>(&request, project, &options).await?;
+        let project = self.authorize(M::RPC, call, project, M::resource(&message))?;
+        let outbound = &self.0.outbound;
+        let deadline = call.deadline(outbound.upstream.timeout());
+        let options = CallOptions { deadline, parent: call.trace() };
+        let (reply, request_id) = outbound.call::<M>(message, project, call.caller(), &options).await?;
         let mut response = Response::new(reply);
         status::insert_request_id(response.metadata_mut(), request_id);
         Ok(response)
     }
 
+    /// Returns the project if the instance serves the method, and the caller may call it for this project. Stores what the
+    /// call names.
+    fn authorize<'a>(
+        &self,
+        rpc: &'static str,
+        call: &CallContext,
+        project: Option<&'a Arc<Project>>,
+        resource: Option<(&'static str, &str)>,
+    ) -> Result<&'a Arc<Project>, Error> {
+        let Inner { enabled, policy, .. } = &*self.0;
+        call.set_resource(Resource {
+            project_id: project.map(|project| project.id.clone()),
+            id: resource.filter(|(_, id)| is_id(id)).map(|(name, id)| (name, id.to_owned())),
+        });
+        let rejected = |reason| Error::new(reason, Progress::NotSent);
+        if !enabled.contains(rpc) {
+            return Err(rejected(Reason::MethodDisabled));
+        }
+        policy.authorize_method(call.caller(), rpc).map_err(rejected)?;
+        let project = project.ok_or_else(|| rejected(Reason::CallerNotAllowed))?;
+        policy.authorize_project(call.caller(), rpc, &project.id).map_err(rejected)?;
+        Ok(project)
+    }
+
     /// Returns the project with this id. An empty id is replaced by that of the default project.
     fn project(&self, id: &mut String) -> Option<&Arc<Project>> {
-        let projects = self.0.upstream.projects();
+        let projects = self.0.outbound.upstream.projects();
         if id.is_empty() {
             projects.default_project().id.as_ref().clone_into(id);
         }
         projects.get(id)
+    }
+}
+
+impl Outbound {
+    /// Calls SCM with the permits of the call: limit, validate, translate, send.
+    async fn call<M: RestMethod>(
+        &self,
+        message: M::Request,
+        project: &Arc<Project>,
+        caller: &Caller,
+        options: &CallOptions<'_>,
+    ) -> Result<(M::Reply, Option<String>), Error> {
+        let _call_permit = self.limit.try_acquire(caller)?;
+        let _project_permit = self.limit.try_acquire_project(&project.id)?;
+        let checked = validate::check(message)?;
+        let request = api::translate::<M>(&checked);
+        yield_once().await;
+        self.upstream.call::<M>(&request, project, options).await
     }
 }
 

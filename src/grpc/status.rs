@@ -229,10 +229,51 @@ fn bad_request(violations: &[Violation]) -> Vec<FieldViolation> {
 mod tests {
     use std::time::Duration;
 
+    use tonic::Code;
     use tonic_types::StatusExt as _;
 
-    use super::{MAX_MESSAGE, MAX_VIOLATIONS, render};
-    use crate::error::{Answer, Error, Progress, Reason, Violation};
+    use super::{MAX_MESSAGE, MAX_VIOLATIONS, code_and_message, render};
+    use crate::{
+        error::{Answer, Error, Progress, Reason, Violation},
+        watch::may_pass,
+    };
+
+    /// The contract of WatchCertificate names statuses, and the module `watch` knows only reasons.
+    #[test]
+    fn a_watch_outlives_errors_with_codes_that_may_pass() {
+        use Reason as R;
+        for reason in [
+            R::InvalidRequest,
+            R::CallerUnauthenticated,
+            R::CallerNotAllowed,
+            R::MethodDisabled,
+            R::CertificateNotFound,
+            R::ResourceNotFound,
+            R::CertificateNotOwned,
+            R::CertificateState,
+            R::UpstreamConflict,
+            R::UpstreamAccount,
+            R::UpstreamCredentials,
+            R::UpstreamConfiguration,
+            R::UpstreamError,
+            R::UpstreamThrottled,
+            R::UpstreamUnavailable,
+            R::UpstreamTimeout,
+            R::UpstreamTls,
+            R::UpstreamMalformed,
+            R::UpstreamTooLarge,
+            R::UpstreamOutcomeUnknown,
+            R::CircuitOpen,
+            R::Overloaded,
+            R::Deadline,
+            R::ShuttingDown,
+            R::Panic,
+        ] {
+            let (code, _) = code_and_message(reason);
+            let passes = matches!(code, Code::Unavailable | Code::DeadlineExceeded | Code::ResourceExhausted);
+            assert_eq!(may_pass(reason), passes || reason == R::UpstreamError, "{reason:?}");
+        }
+    }
 
     #[test]
     fn a_status_has_the_details_that_are_known() {

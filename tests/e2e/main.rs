@@ -46,5 +46,6 @@ mod unread_responses;
 mod validation;
 mod vendor_replies;
 mod vendor_requests;
+mod watch;
 
 use scm_harness as harness;

@@ -25,6 +25,11 @@ impl PanicHandler {
         Self(panics)
     }
 
+    /// Counts a panic.
+    pub(in crate::grpc) fn count(&self) {
+        self.0.add(1, &[]);
+    }
+
     /// Creates the layer.
     pub(in crate::grpc) fn layer(&self) -> CatchPanicLayer<Self> {
         CatchPanicLayer::custom(self.clone())
@@ -36,7 +41,7 @@ impl ResponseForPanic for PanicHandler {
 
     /// Drops the panic's payload, because it may hold anything.
     fn response_for_panic(&mut self, _: Box<dyn Any + Send>) -> Response<Body> {
-        self.0.add(1, &[]);
+        self.count();
         status::carry(Error::new(Reason::Panic, Progress::MaybeSent)).into_http()
     }
 }

@@ -13,6 +13,7 @@ use tonic::{Status, body::Body};
 use tower::{Layer, Service, layer::layer_fn};
 
 use crate::grpc::{
+    context::Streamed,
     limit::connection_memory::{Account, BuiltinStream, UNREAD_BODY},
     routes::BUILTIN_PREFIX,
 };
@@ -65,27 +66,31 @@ where
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let response = ready!(Pin::new(&mut self.inner).poll(cx))?;
-        Poll::Ready(Ok(response.map(|inner| ChargedBody::new(inner, self.account.clone(), self.builtin.take()))))
+        // A stream of an RPC waits for its next message most of the time, and has no unread body then.
+        let charge = if response.extensions().get::<Streamed>().is_some() { 0 } else { UNREAD_BODY };
+        let builtin = self.builtin.take();
+        Poll::Ready(Ok(response.map(|inner| ChargedBody::new(inner, charge, self.account.clone(), builtin))))
     }
 }
 
 /// A response body that is charged until h2 has taken all of it.
 pub(in crate::grpc) struct ChargedBody {
     inner: Body,
+    charge: usize,
     account: Arc<Account>,
     _builtin: Option<BuiltinStream>,
 }
 
 impl ChargedBody {
-    fn new(inner: Body, account: Arc<Account>, builtin: Option<BuiltinStream>) -> Self {
-        account.charge(UNREAD_BODY);
-        Self { inner, account, _builtin: builtin }
+    fn new(inner: Body, charge: usize, account: Arc<Account>, builtin: Option<BuiltinStream>) -> Self {
+        account.charge(charge);
+        Self { inner, charge, account, _builtin: builtin }
     }
 }
 
 impl Drop for ChargedBody {
     fn drop(&mut self) {
-        self.account.release(UNREAD_BODY);
+        self.account.release(self.charge);
     }
 }
 

@@ -1,7 +1,8 @@
 //! Ends the streams of health and reflection with a status before their connection is closed.
 //!
 //! All of them end when the connection is draining. A reflection stream, which its client could keep open without limit,
-//! also ends after the longest duration of a call.
+//! also ends after the longest duration of a call. The streams of RPCs are calls, which end themselves: their requests get
+//! the signal as an extension.
 
 use std::{
     convert::Infallible,
@@ -19,7 +20,13 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Status, body::Body};
 use tower::{Layer, Service, layer::layer_fn};
 
-use crate::grpc::routes::{BUILTIN_PREFIX, REFLECTION_PREFIX};
+use crate::{
+    grpc::{
+        context::Draining,
+        routes::{BUILTIN_PREFIX, REFLECTION_PREFIX},
+    },
+    proto::STREAMS,
+};
 
 /// A service whose built-in streams end in time.
 #[derive(Clone)]
@@ -48,7 +55,10 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        if STREAMS.contains(&request.uri().path()) {
+            request.extensions_mut().insert(Draining(self.draining.clone()));
+        }
         let path = request.uri().path();
         if !path.starts_with(BUILTIN_PREFIX) {
             return Either::Left(self.inner.call(request));

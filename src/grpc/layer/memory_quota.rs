@@ -21,6 +21,7 @@ use crate::{
     error::Error,
     grpc::{
         auth::{AccessPolicy, Caller},
+        context::Streamed,
         limit::{
             UNLISTED_SHARE,
             keyed_quota::{KeyedPermit, KeyedQuota},
@@ -129,6 +130,10 @@ impl<F: Future<Output = Result<Response<Body>, Error>> + Unpin> Future for Respo
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let response = ready!(Pin::new(&mut self.response).poll(cx))?;
         let overhead = self.overhead.take();
+        if response.extensions().get::<Streamed>().is_some() {
+            // An open stream waits most of the time. Its own limit bounds what it holds.
+            return Poll::Ready(Ok(response));
+        }
         Poll::Ready(Ok(response.map(|inner| Body::new(HoldingBody { inner, _overhead: overhead }))))
     }
 }

@@ -8,13 +8,17 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response};
-use tonic::body::Body;
+use http::{HeaderMap, Request, Response};
+use hyper::body::{Frame, SizeHint};
+use tonic::{Status, body::Body};
 use tower::{BoxError, Layer, Service, layer::layer_fn};
 
 use crate::{
     error::Error,
-    grpc::{context::CallContext, status},
+    grpc::{
+        context::{CallContext, Streamed},
+        status,
+    },
 };
 
 /// A service whose errors become responses.
@@ -65,20 +69,60 @@ where
         let response = ready!(Pin::new(&mut self.inner).poll(cx));
         Poll::Ready(Ok(match response {
             Ok(response) => match status::of_response(&response).and_then(status::source) {
-                Some(error) => render(error.clone(), self.call.as_deref()),
-                None => response.map(Body::new),
+                Some(error) => render(error.clone(), self.call.as_deref()).into_http(),
+                None => with_rendered_end(response.map(Body::new)),
             },
-            Err(error) => render(error, self.call.as_deref()),
+            Err(error) => render(error, self.call.as_deref()).into_http(),
         }))
     }
 }
 
 /// Renders an error. The status keeps the error as its source, for the trace layer.
-fn render(error: Error, call: Option<&CallContext>) -> Response<Body> {
+fn render(error: Error, call: Option<&CallContext>) -> Status {
     let mut status = status::render(&error);
     if let (Some(wait), Some(call)) = (error.retry_after, call) {
         status::set_retry_pushback(&mut status, wait, call.remaining());
     }
     status.set_source(Arc::new(error));
-    status.into_http()
+    status
+}
+
+/// Renders the error that ends a stream, if the response is one.
+fn with_rendered_end(response: Response<Body>) -> Response<Body> {
+    match response.extensions().get().cloned() {
+        Some(Streamed(call)) => response.map(|inner| Body::new(RenderedBody { inner, call })),
+        None => response,
+    }
+}
+
+/// The body of a stream. Its trailers have the status of the error in the call's context.
+struct RenderedBody {
+    inner: Body,
+    call: Arc<CallContext>,
+}
+
+impl hyper::body::Body for RenderedBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
+        let is_trailers = |frame: &Result<Frame<Bytes>, Status>| frame.as_ref().is_ok_and(Frame::is_trailers);
+        Poll::Ready(match self.call.stream_error() {
+            Some(error) if frame.as_ref().is_some_and(is_trailers) => {
+                let mut trailers = HeaderMap::new();
+                let status = render(error.clone(), Some(&self.call));
+                Some(status.add_header(&mut trailers).map(|()| Frame::trailers(trailers)))
+            }
+            _ => frame,
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
 }

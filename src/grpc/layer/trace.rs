@@ -2,20 +2,24 @@
 
 use std::{
     convert::Infallible,
+    pin::Pin,
     sync::Arc,
-    task::{self, Poll},
+    task::{self, Poll, ready},
 };
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{Request, Response};
+use hyper::body::{Frame, SizeHint};
 use opentelemetry::Context;
 use tokio_util::task::TaskTracker;
-use tonic::body::Body;
+use tonic::{Status, body::Body};
 use tower::{Layer, Service, layer::layer_fn};
 
 use crate::{
     grpc::{
         auth::{AccessPolicy, Caller},
+        context::Streamed,
         routes::BUILTIN_PREFIX,
     },
     ops::telemetry::{DurationHistogram, Telemetry, traceparent},
@@ -86,9 +90,43 @@ where
         let response = self.inner.call(request);
         Box::pin(async move {
             let response = response.await?;
-            span.end(&response);
             drop(in_flight);
+            if response.extensions().get::<Streamed>().is_some() {
+                return Ok(response.map(|inner| Body::new(TracedBody { inner, span: Some(span) })));
+            }
+            span.end(&response);
             Ok(response)
         })
+    }
+}
+
+/// The body of a stream, whose call ends with its trailers. It is not in flight: the drain ends it without waiting for it.
+struct TracedBody {
+    inner: Body,
+    /// `None` once the call has ended.
+    span: Option<CallSpan>,
+}
+
+impl hyper::body::Body for TracedBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
+        if let Some(Ok(frame)) = &frame
+            && let Some(trailers) = frame.trailers_ref()
+            && let Some(span) = self.span.take()
+        {
+            span.end_stream(trailers);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
     }
 }

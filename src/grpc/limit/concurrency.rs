@@ -38,10 +38,17 @@ impl ConcurrencyLimit {
         register(
             meter,
             "scm_gateway.calls.in_flight",
+            "{call}",
             "Calls in flight, as server.max_in_flight counts them",
             in_flight,
         );
-        register(meter, "scm_gateway.calls.limit", "Calls that may be in flight: server.max_in_flight", move || max);
+        register(
+            meter,
+            "scm_gateway.calls.limit",
+            "{call}",
+            "Calls that may be in flight: server.max_in_flight",
+            move || max,
+        );
         Self {
             total,
             callers: KeyedQuota::new(config.max_in_flight_per_caller),
@@ -66,15 +73,16 @@ impl ConcurrencyLimit {
 }
 
 /// Registers an up-down counter, not a gauge, because sums over instances have a meaning.
-fn register(
+pub(super) fn register(
     meter: &Meter,
     name: &'static str,
+    unit: &'static str,
     description: &'static str,
     value: impl Fn() -> usize + Send + Sync + 'static,
 ) {
     meter
         .i64_observable_up_down_counter(name)
-        .with_unit("{call}")
+        .with_unit(unit)
         .with_description(description)
         .with_callback(move |counter| counter.observe(i64::try_from(value()).unwrap_or(i64::MAX), &[]))
         .build();

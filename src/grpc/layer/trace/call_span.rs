@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::Response;
+use http::{HeaderMap, Response};
 use opentelemetry::{
     Context,
     trace::{SpanKind, Status as SpanStatus, TraceContextExt as _, Tracer as _},
@@ -46,16 +46,25 @@ struct Ending<'a> {
     code: Code,
     error: Option<&'a Error>,
     upstream_request_id: Option<&'a str>,
+    is_stream: bool,
 }
 
 impl<'a> Ending<'a> {
     fn of(response: &'a Response<Body>) -> Self {
         let status = status::of_response(response);
         let upstream_request_id = response.headers().get(UPSTREAM_REQUEST_ID).and_then(|id| id.to_str().ok());
-        Self { code: code(response, status), error: status.and_then(status::source), upstream_request_id }
+        let error = status.and_then(status::source);
+        Self { code: code(response, status), error, upstream_request_id, is_stream: false }
     }
 
-    const CANCELLED: Self = Self { code: Code::Cancelled, error: None, upstream_request_id: None };
+    const CANCELLED: Self = Self { code: Code::Cancelled, error: None, upstream_request_id: None, is_stream: false };
+
+    /// Returns whether a stream was ended by its caller's deadline, or with its connection. A stream that nothing else ends
+    /// has no other end, so this is no failure.
+    fn is_expected(&self) -> bool {
+        let reason = self.error.map(|error| error.reason);
+        self.is_stream && matches!(reason, Some(Reason::Deadline | Reason::ShuttingDown))
+    }
 }
 
 fn code(response: &Response<Body>, status: Option<&Status>) -> Code {
@@ -104,11 +113,18 @@ impl CallSpan {
         self.finish(&Ending::of(response));
     }
 
+    /// Ends the span of a stream with what its trailers say.
+    pub(super) fn end_stream(mut self, trailers: &HeaderMap) {
+        let code = Status::from_header_map(trailers).map_or(Code::Ok, |status| status.code());
+        let call = self.call.clone();
+        self.finish(&Ending { code, error: call.stream_error(), upstream_request_id: None, is_stream: true });
+    }
+
     fn finish(&mut self, ending: &Ending<'_>) {
         self.ended = true;
         let elapsed = self.started.elapsed();
         let reason = ending.error.map(|error| error.reason.name());
-        let outcome = CallOutcome { rpc: self.rpc, code: ending.code, reason };
+        let outcome = CallOutcome { rpc: self.rpc, code: ending.code, reason, is_expected: ending.is_expected() };
         let span = self.call.trace().span();
         span.set_attributes(outcome.attributes());
         if outcome.is_error() {
@@ -169,6 +185,7 @@ impl CallSpan {
         match (ending.code, error.map(|e| e.reason)) {
             (Code::Ok, _) => line!(Level::INFO, "call succeeded"),
             (Code::Cancelled, _) => line!(Level::INFO, "call cancelled"),
+            _ if ending.is_expected() => line!(Level::INFO, "stream ended"),
             // The line "circuit opened" is the warning. The rejected calls are not.
             (_, Some(Reason::CircuitOpen)) => line!(Level::INFO, "call rejected"),
             (_, Some(Reason::UpstreamCredentials)) if attempts == Some(0) => line!(Level::INFO, "call rejected"),

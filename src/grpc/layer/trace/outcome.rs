@@ -11,12 +11,14 @@ pub(super) struct CallOutcome {
     pub(super) rpc: &'static str,
     pub(super) code: Code,
     pub(super) reason: Option<&'static str>,
+    /// Whether calls of this kind are expected to end so.
+    pub(super) is_expected: bool,
 }
 
 impl CallOutcome {
     /// INTERNAL without a reason is gRPC's status for a malformed request, which is the caller's fault.
     pub(super) fn is_error(&self) -> bool {
-        is_server_error(self.code) && (self.code != Code::Internal || self.reason.is_some())
+        is_server_error(self.code) && !self.is_expected && (self.code != Code::Internal || self.reason.is_some())
     }
 
     /// Returns the attributes that are known only at the end.

@@ -1,0 +1,237 @@
+//! `WatchCertificate`: the stream of a certificate's states. `build.rs` names this module.
+
+use std::{future::pending, panic::AssertUnwindSafe, sync::Arc};
+
+use futures_util::{
+    FutureExt as _, StreamExt as _,
+    stream::{self, BoxStream},
+};
+use opentelemetry::{
+    Context,
+    trace::{SpanKind, Status as SpanStatus, TraceContextExt as _, Tracer as _},
+};
+use tokio::time::{Instant, sleep_until};
+use tonic::{Request, Response, Status};
+
+use super::{Gateway, Outbound};
+use crate::{
+    clock, config,
+    error::{Error, Progress, Reason},
+    grpc::{
+        auth::Caller,
+        context::{CallContext, Draining, Streamed},
+        layer::catch_panic::PanicHandler,
+        limit::watches::{WatchLimit, WatchPermit},
+        status,
+    },
+    ops::telemetry::{Telemetry, attribute},
+    proto::{Certificate, ShowCertificateRequest, WatchCertificateRequest, WatchCertificateResponse},
+    scm::{api::methods::ShowCertificate, client::CallOptions},
+    validate,
+    watch::{Hub, Key, Poll, Watch},
+};
+
+/// The name of a poll's span.
+const SPAN: &str = "watch poll";
+
+/// The responses of a call.
+pub(super) type Responses = BoxStream<'static, Result<WatchCertificateResponse, Status>>;
+
+/// What all watches share.
+pub(super) struct Watches {
+    hub: Hub<Polls>,
+    limit: WatchLimit,
+    panics: PanicHandler,
+}
+
+impl Watches {
+    pub(super) fn new(outbound: Arc<Outbound>, config: &config::Watch, telemetry: &Arc<Telemetry>) -> Self {
+        let meter = &telemetry.meter;
+        Self {
+            hub: Hub::new(Polls { outbound, telemetry: telemetry.clone() }, config.interval, meter),
+            limit: WatchLimit::new(config, meter),
+            panics: PanicHandler::new(meter),
+        }
+    }
+}
+
+/// Carries out a call. The stream holds no permit of `max_in_flight`, because it waits most of the time.
+pub(super) fn call(
+    gateway: &Gateway,
+    rpc: &'static str,
+    request: Request<WatchCertificateRequest>,
+) -> Result<Response<Responses>, Status> {
+    let (_, extensions, message) = request.into_parts();
+    let call = extensions.get::<Arc<CallContext>>().expect("the trace layer adds a context to every request");
+    let draining = extensions.get::<Draining>().expect("the requests of streams have this extension");
+    let stream = watch(gateway, rpc, message, call, draining.clone()).map_err(status::carry)?;
+    let responses = stream::unfold(stream, |mut stream| async move { Some((Ok(stream.next().await?), stream)) });
+    let mut response = Response::new(responses.boxed());
+    response.extensions_mut().insert(Streamed(call.clone()));
+    Ok(response)
+}
+
+fn watch(
+    gateway: &Gateway,
+    rpc: &'static str,
+    mut message: WatchCertificateRequest,
+    call: &Arc<CallContext>,
+    draining: Draining,
+) -> Result<States, Error> {
+    let project = gateway.project(&mut message.project_id);
+    let project = gateway.authorize(rpc, call, project, Some(("cert_id", &message.cert_id)))?;
+    let Watches { hub, limit, panics } = &gateway.0.watches;
+    let permit = limit.try_acquire(call.caller())?;
+    let checked = validate::check(message)?;
+    let key = Key { project_id: project.id.clone(), cert_id: checked.cert_id.clone() };
+    let (call, panics) = (call.clone(), panics.clone());
+    Ok(States { watch: hub.watch(key), call, draining, panics, _permit: permit })
+}
+
+/// The states that one caller sees.
+struct States {
+    watch: Watch,
+    call: Arc<CallContext>,
+    draining: Draining,
+    panics: PanicHandler,
+    _permit: WatchPermit,
+}
+
+impl States {
+    /// Returns the next response. At the end, the context has the error, if there is one.
+    async fn next(&mut self) -> Option<WatchCertificateResponse> {
+        let deadline = self.call.caller_deadline();
+        let next = async {
+            tokio::select! {
+                biased; // a state that is known goes out before the end
+                next = self.watch.next() => next,
+                () = self.draining.0.cancelled() => Some(Err(Error::new(Reason::ShuttingDown, Progress::NotSent))),
+                () = at(deadline) => Some(Err(Error::new(Reason::Deadline, Progress::NotSent))),
+            }
+        };
+        let next = AssertUnwindSafe(next).catch_unwind().await;
+        match next.unwrap_or_else(|_| Some(Err(Error::new(Reason::Panic, Progress::MaybeSent))))? {
+            Ok(certificate) => Some(WatchCertificateResponse { certificate: Some((*certificate).clone()) }),
+            Err(error) => {
+                if error.reason == Reason::Panic {
+                    self.panics.count();
+                }
+                self.call.set_stream_error(error);
+                None
+            }
+        }
+    }
+}
+
+/// Waits until a deadline, or forever if there is none.
+async fn at(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => pending().await,
+    }
+}
+
+/// Polls certificates by ShowCertificate, with permits of the gateway itself and not of a caller.
+struct Polls {
+    outbound: Arc<Outbound>,
+    telemetry: Arc<Telemetry>,
+}
+
+impl Poll for Polls {
+    async fn poll(&self, key: &Key) -> Result<Certificate, Error> {
+        let Outbound { upstream, .. } = &*self.outbound;
+        let project = upstream.projects().get(&key.project_id).expect("only configured projects are watched");
+        let tracer = &self.telemetry.tracer;
+        let root = Context::new();
+        let span = tracer.span_builder(SPAN).with_kind(SpanKind::Internal).start_with_context(tracer, &root);
+        let trace = root.with_span(span);
+        let request = ShowCertificateRequest { project_id: key.project_id.to_string(), cert_id: key.cert_id.clone() };
+        let options = CallOptions { deadline: clock::monotonic() + upstream.timeout(), parent: &trace };
+        let reply = self.outbound.call::<ShowCertificate>(request, project, &Caller::default(), &options).await;
+        if let Err(error) = &reply {
+            let reason = error.reason.name();
+            trace.span().set_attribute(opentelemetry::KeyValue::new(attribute::SCM_REASON, reason));
+            trace.span().set_status(SpanStatus::error(""));
+        }
+        Ok(reply?.0.certificate.unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::pending, sync::Arc, time::Duration};
+
+    use opentelemetry::{Context, metrics::MeterProvider as _};
+    use opentelemetry_sdk::metrics::SdkMeterProvider;
+    use tokio_util::sync::CancellationToken;
+
+    use super::{CallContext, Caller, Draining, PanicHandler, States, WatchLimit};
+    use crate::{
+        clock, config,
+        error::{Error, Reason},
+        proto::Certificate,
+        watch::{Hub, Key, Poll},
+    };
+
+    /// A poll that hangs or panics.
+    enum Defective {
+        Hangs,
+        Panics,
+    }
+
+    impl Poll for Defective {
+        async fn poll(&self, _: &Key) -> Result<Certificate, Error> {
+            match self {
+                Self::Hangs => pending().await,
+                Self::Panics => panic!("marker"),
+            }
+        }
+    }
+
+    /// Reads a watch to its end. Returns why it has ended, and how many panics were counted.
+    async fn end_of(poll: Defective, timeout: Option<Duration>, draining: CancellationToken) -> (Option<Reason>, f64) {
+        let registry = prometheus::Registry::new();
+        let reader = opentelemetry_prometheus::exporter().with_registry(registry.clone()).build().unwrap();
+        let meters = SdkMeterProvider::builder().with_reader(reader).build();
+        let meter = meters.meter("test");
+        let interval = Duration::from_secs(30);
+        let limit = WatchLimit::new(&config::Watch { interval, max: 1, max_per_caller: 1 }, &meter);
+        let call = Arc::new(CallContext::new(clock::monotonic(), Context::new(), Caller::default()));
+        timeout.into_iter().for_each(|timeout| call.set_timeout(timeout));
+        let mut states = States {
+            watch: Hub::new(poll, interval, &meter).watch(Key { project_id: "p".into(), cert_id: "c".to_owned() }),
+            call: call.clone(),
+            draining: Draining(draining),
+            panics: PanicHandler::new(&meter),
+            _permit: limit.try_acquire(&Caller::default()).unwrap(),
+        };
+        assert!(states.next().await.is_none());
+        let metrics = registry.gather();
+        let panics = metrics.iter().find(|family| family.name() == "scm_gateway_panics_total").unwrap();
+        (call.stream_error().map(|error| error.reason), panics.get_metric()[0].get_counter().get_value())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_ends_at_the_callers_deadline() {
+        let started = clock::monotonic();
+        let end = end_of(Defective::Hangs, Some(Duration::from_secs(3600)), CancellationToken::new()).await;
+        assert_eq!(end, (Some(Reason::Deadline), 0.0));
+        assert!((3599..=3600).contains(&started.elapsed().as_secs()), "{:?}", started.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_ends_when_its_connection_drains() {
+        let draining = CancellationToken::new();
+        let cancel = draining.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            cancel.cancel();
+        });
+        assert_eq!(end_of(Defective::Hangs, None, draining).await, (Some(Reason::ShuttingDown), 0.0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_panic_of_a_poll_ends_the_watch_and_is_counted() {
+        assert_eq!(end_of(Defective::Panics, None, CancellationToken::new()).await, (Some(Reason::Panic), 1.0));
+    }
+}
