@@ -74,6 +74,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .compile_fds(own.clone())?;
     tonic_prost_build::configure()
         .build_transport(false)
+        .codec_path("crate::grpc::codec::Codec")
         .extern_path(format!(".{PACKAGE}"), "crate::proto")
         .out_dir(subdirectory(&out, "grpc")?)
         .compile_fds(own)?;

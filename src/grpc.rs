@@ -2,6 +2,7 @@
 //! uses the crate tonic.
 
 pub mod auth;
+pub mod codec;
 pub mod connection;
 pub mod context;
 #[cfg(any(test, fuzzing))]

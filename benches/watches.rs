@@ -1,0 +1,60 @@
+//! Measures what idle watches cost: memory for each, and CPU time. `cargo bench --bench watches` prints both.
+//!
+//! The gateway is the real binary in its own process. The emulator replaces SCM.
+
+#![allow(clippy::print_stdout, clippy::unwrap_used, clippy::disallowed_methods, missing_docs, reason = "a bench")]
+
+use std::time::Duration;
+
+use scm_emulator::{Emulator, Options, Reply, Step};
+use scm_gateway::proto::WatchCertificateRequest;
+use scm_harness::{CERT, client, process::Process};
+use tokio::time::sleep;
+
+/// As many as `server.max_concurrent_streams` allows on each connection, up to `watch.max`.
+const CONNECTIONS: usize = 10;
+const WATCHES: usize = 100;
+
+/// Two or three polls of the certificate.
+const MEASURED: Duration = Duration::from_secs(75);
+
+#[tokio::main]
+async fn main() {
+    let show = Reply::json(200, &format!(r#"{{"id":"{CERT}","status":"CHECKING_DOMAIN","domain":"www.example.org"}}"#));
+    let steps = vec![(CERT.to_owned(), Step::Reply(show))];
+    let emulator = Emulator::start(Options { steps, ..Options::default() }).await.unwrap();
+    let mut process = Process::start(&emulator.endpoint(), &[]).await;
+    process.read_log();
+    let request = WatchCertificateRequest { project_id: String::new(), cert_id: CERT.to_owned() };
+    let mut clients = Vec::new();
+    let mut open = Vec::new();
+    for _ in 0..CONNECTIONS {
+        let mut client = client(&process.address).await;
+        open.push(client.watch_certificate(request.clone()).await.unwrap().into_inner());
+        clients.push(client);
+    }
+    let before = process.memory("VmRSS:");
+    for client in &mut clients {
+        for _ in 1..WATCHES {
+            let mut watch = client.watch_certificate(request.clone()).await.unwrap().into_inner();
+            watch.message().await.unwrap().unwrap();
+            open.push(watch);
+        }
+    }
+    let grown = process.memory("VmRSS:") - before;
+    println!("{} watches: {:.1} KiB each", open.len(), grown as f64 / (open.len() - CONNECTIONS) as f64);
+
+    let (started, polls) = (cpu_time(&process), emulator.attempts());
+    sleep(MEASURED).await;
+    let used = cpu_time(&process) - started;
+    let share = 100.0 * used.as_secs_f64() / MEASURED.as_secs_f64();
+    println!("idle for {MEASURED:?}: {share:.2} % of a core, {} polls", emulator.attempts() - polls);
+}
+
+/// Returns the CPU time of a process so far (proc(5): `utime` and `stime`, in hundredths of a second).
+fn cpu_time(process: &Process) -> Duration {
+    let stat = std::fs::read_to_string(process.proc("stat")).unwrap();
+    let (_, after_name) = stat.rsplit_once(") ").unwrap();
+    let ticks = after_name.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum::<u64>();
+    Duration::from_millis(10 * ticks)
+}
