@@ -8,7 +8,7 @@
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 20
 
-quickstart: ## run the gateway with an emulated SCM: three calls, and what became of each
+quickstart: ## run the gateway with an emulated SCM: a certificate from its application until it is issued
 	cargo run --example quickstart
 
 emulator: ## run an emulated SCM, and print the variables for a gateway in another terminal

@@ -165,6 +165,13 @@ fn read_field(field: &Field, has_aliases: bool) -> String {
         return format!("self.{rust} = {reader}::list(map)?,");
     }
     let value = format!("{reader}::value(map)?");
+    if field.secret {
+        // Another value of the same key must not leave the first one behind.
+        let assign = if field.is_option() { value } else { format!("{value}.unwrap_or_default()") };
+        return format!(
+            "{{ let value = {assign}; zeroize::Zeroize::zeroize(&mut self.{rust}); self.{rust} = value; }}"
+        );
+    }
     match (field.is_option(), has_aliases) {
         (true, false) => format!("self.{rust} = {value},"),
         (false, false) => format!("self.{rust} = {value}.unwrap_or_default(),"),

@@ -134,7 +134,7 @@ fn the_shown_rpc_and_field_cost_only_a_proto_edit() {
     json.assert(r#"if let Some(value) = &self.comment { map.serialize_entry("comment", value)?; }"#);
     let list = Generated::new(methods::list(&api));
     list.assert(r#"name: "huaweicloud.scm.v1.EventService/ListEvents", read_only: true, granted_by_name: false"#);
-    let services = Generated::new(methods::services(&api));
+    let services = Generated::new(methods::services(&api, &[("WatchCertificate", "WatchCertificate")]));
     services.assert("impl crate::grpc::service::event_service_server::EventService for Gateway {");
     services.assert("self.call::<crate::scm::api::methods::ListEvents>(request).await");
     Generated::new(methods::routes(&api)).assert(r#"Some("huaweicloud.scm.v1.EventService") =>"#);

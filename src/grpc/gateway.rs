@@ -139,6 +139,7 @@ impl Outbound {
         let _project_permit = self.limit.try_acquire_project(&project.id)?;
         let checked = validate::check(message)?;
         let request = api::translate::<M>(&checked);
+        drop(checked); // a list of small messages takes many times the memory of its JSON
         yield_once().await;
         self.upstream.call::<M>(&request, project, options).await
     }

@@ -15,6 +15,9 @@ use serde::{
 
 mod messages;
 
+/// The largest number of entries of a list in a response.
+const MAX_ENTRIES: usize = 10_000;
+
 /// A list that is written as one string. The second field joins the entries.
 pub struct Joined<'a>(pub &'a [String], pub &'static str);
 
@@ -104,11 +107,15 @@ pub trait Reader: for<'de> Deserialize<'de> {
         Ok(map.next_value::<Entries<Self>>()?.0)
     }
 
-    /// Reads the entries of an array, without nulls.
+    /// Reads the entries of an array, without nulls. Rejects more than any response of SCM has, because a small entry takes
+    /// many times the memory of its JSON.
     fn entries<'de, A: SeqAccess<'de>>(mut array: A) -> Result<Vec<Self::Value>, A::Error> {
         let mut entries = Vec::new();
         while let Some(entry) = array.next_element::<Option<Self>>()? {
             entries.extend(entry.map(Self::into_value));
+            if entries.len() > MAX_ENTRIES {
+                return Err(A::Error::invalid_length(entries.len(), &"fewer entries"));
+            }
         }
         Ok(entries)
     }

@@ -1,6 +1,7 @@
 //! Certificates (RFC 5280 4.1) in PEM, with the chain and the private key that are imported with them.
 
 use x509_parser::asn1_rs::Tag;
+use zeroize::Zeroize as _;
 
 use super::der::{Problem, document, is_context, list, members};
 use super::pem::{self, Block};
@@ -48,8 +49,11 @@ fn check(text: &mut String) -> Result<PublicKey, &'static str> {
     if text.len() > MAX_SIZE {
         return Err(SIZE);
     }
-    let keys = pem::blocks(text)?.iter().map(public_key).collect::<Result<Vec<_>, _>>()?;
-    keys.into_iter().next().flatten().ok_or(KEY)
+    let keys = pem::blocks(text)?.iter().map(public_key).collect::<Result<Vec<_>, _>>();
+    if keys.as_ref().err() == Some(&PRIVATE_KEY) {
+        text.zeroize();
+    }
+    keys?.into_iter().next().flatten().ok_or(KEY)
 }
 
 /// Returns the public key of a certificate, or `None` if it is invalid.

@@ -4,6 +4,10 @@ use std::{borrow::Cow, collections::HashSet};
 
 use super::{Violations, domain};
 
+/// The largest number of names in a list, which bounds the cost of a check. No certificate has as many.
+const MAX_NAMES: usize = 2_000;
+
+const TOO_MANY: &str = "must have at most 2,000 entries";
 const DUPLICATE: &str = "must not be the same as another entry or as the domain";
 
 /// Checks every name like a domain, and converts it to the form that is sent. `field` is the name of the list.
@@ -23,6 +27,9 @@ pub fn sans(names: &mut [String], domain: Option<&str>, at: &str, found: &mut Vi
 
 /// Checks every name, and whether it is new.
 fn each(names: &mut [String], field: &str, mut is_new: impl FnMut(&str) -> bool, at: &str, found: &mut Violations) {
+    if names.len() > MAX_NAMES {
+        return found.add(at, field, TOO_MANY);
+    }
     found.entries(at, field, names.iter_mut(), |name| {
         let ascii = domain::to_ascii(name)?;
         let is_new = is_new(&ascii);

@@ -9,6 +9,8 @@ use serde::{
     de::{Error, IgnoredAny, MapAccess, Visitor},
 };
 
+use zeroize::Zeroizing;
+
 use crate::proto::json::{Object, ReadJson, Reader as _};
 
 /// The keys of an error body in a response.
@@ -79,7 +81,7 @@ impl ErrorBody {
     /// Returns the error body of a response that is not UTF-8. Only the message can be in another encoding, and the message
     /// does not matter.
     pub(super) fn read_other_encoding(body: &[u8]) -> Option<Self> {
-        let texts = [without_double_bytes(body), String::from_utf8_lossy(body).into_owned()];
+        let texts = [without_double_bytes(body), lossy(body)];
         // `max_by_key` returns the last one if both have a code, or neither.
         texts.iter().filter_map(|text| Self::read(text)).max_by_key(|body| body.code().is_some())
     }
@@ -169,17 +171,27 @@ impl<'de> Deserialize<'de> for Bytes {
 }
 
 /// Replaces every character of two bytes, as in GBK and Big5, and other bytes above 127. The second byte can be a backslash,
-/// which would end the JSON string at another place.
-fn without_double_bytes(body: &[u8]) -> String {
-    let mut text = String::with_capacity(body.len());
+/// which would end the JSON string at another place. The text is wiped, because it may be a reply with a private key.
+fn without_double_bytes(body: &[u8]) -> Zeroizing<String> {
+    let mut text = Zeroizing::new(String::with_capacity(body.len()));
     let mut bytes = body.iter().peekable();
     while let Some(byte) = bytes.next() {
         if byte.is_ascii() {
             text.push(char::from(*byte));
         } else {
-            text.push(char::REPLACEMENT_CHARACTER);
+            text.push('?');
             bytes.next_if(|second| **second >= 0x40);
         }
+    }
+    text
+}
+
+/// Replaces what is not UTF-8. The text is wiped, too, and never grows.
+fn lossy(body: &[u8]) -> Zeroizing<String> {
+    let mut text = Zeroizing::new(String::with_capacity(body.len()));
+    for chunk in body.utf8_chunks() {
+        text.push_str(chunk.valid());
+        text.push_str(if chunk.invalid().is_empty() { "" } else { "?" });
     }
     text
 }
