@@ -31,6 +31,7 @@ PROJECT = {"id": "one", "existingSecret": "one"}
 SPARE = {"projects": [PROJECT, {"id": "two", "existingSecret": "two"}]}
 CALLER = {"identity": "x.example.org", "methods": ["SaveInfo"], "projects": ["*"]}
 TLS = {"tls": {"enabled": True}, "callers": [CALLER]}
+BY_NAME = "has to be granted by name: add it to config.server.methods, too"
 REFUSED = [
     ({"sk": "secret"}, "additional properties 'sk' not allowed"),
     ({"projects": [{**PROJECT, "sk": "secret"}]}, "additional properties 'sk' not allowed"),
@@ -54,6 +55,11 @@ REFUSED = [
     ({"callers": [CALLER]}, "'/callers'"),
     ({"tls": {"enabled": True}}, "'/callers'"),
     ({**TLS, "callers": [{**CALLER, "methods": ["DropInfo"]}]}, "'/callers/0/methods/0'"),
+    ({**TLS, "callers": [{**CALLER, "methods": ["*", "DeleteCsr"]}]}, f"callers: DeleteCsr {BY_NAME}"),
+    ({**TLS, "callers": [CALLER, {**CALLER, "methods": ["DeleteCsr"]}], "config": {"server": {"methods": ["*", "ExportCertificate"]}}},
+     f"callers: DeleteCsr {BY_NAME}"),
+    ({"istio": {"enabled": True, "callers": [{"principal": "x/ns/a/sa/b", "methods": ["ExportCertificate"]}]}},
+     f"istio.callers: ExportCertificate {BY_NAME}"),
     ({**TLS, "istio": {"enabled": True}}, "'/istio/enabled'"),
     ({**TLS, "certificate": {"enabled": True}}, "'/certificate/issuerRef/name'"),
     ({"certificate": {"enabled": True, "issuerRef": {"name": "x"}}}, "'/certificate/enabled'"),

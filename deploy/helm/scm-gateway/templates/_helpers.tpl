@@ -36,6 +36,18 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- with .Values.defaultProject -}}
 {{- if not (has . $ids) }}{{ fail "defaultProject must be one of projects[].id" }}{{ end -}}
 {{- end -}}
+{{- $rpcs := .Files.Get "files/methods.json" | fromJson -}}
+{{- $enabled := .Values.config.server.methods | default list -}}
+{{- range $key, $callers := dict "callers" .Values.callers "istio.callers" .Values.istio.callers -}}
+{{- range $caller := $callers -}}
+{{- range $name := $caller.methods -}}
+{{- $rpc := get $rpcs $name -}}
+{{- if and $rpc (not $rpc.words) (not (has $name $enabled)) -}}
+{{ fail (printf "%s: %s has to be granted by name: add it to config.server.methods, too" $key $name) }}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 
 {{/* Port of a URL. */}}
