@@ -23,6 +23,7 @@ pub struct CallContext {
     caller: Caller,
     timeout: OnceLock<Duration>,
     resource: OnceLock<Resource>,
+    retried: OnceLock<Retried>,
     /// Why the stream of responses has ended. tonic would drop the error on its way to the layers.
     stream_error: OnceLock<Box<Error>>,
 }
@@ -34,6 +35,15 @@ pub(super) struct Streamed(pub(super) Arc<CallContext>);
 /// Cancelled when the connection of a request starts to drain. Only requests of RPCs that stream have this extension.
 #[derive(Debug, Clone)]
 pub(super) struct Draining(pub(super) CancellationToken);
+
+/// A success after retries.
+#[derive(Debug)]
+pub struct Retried {
+    /// The number of attempts.
+    pub attempts: u32,
+    /// The HTTP status of the last one.
+    pub http_status: u16,
+}
 
 /// The ids that a request names, as far as they may be logged.
 #[derive(Debug)]
@@ -53,6 +63,7 @@ impl CallContext {
             caller,
             timeout: OnceLock::new(),
             resource: OnceLock::new(),
+            retried: OnceLock::new(),
             stream_error: OnceLock::new(),
         }
     }
@@ -91,6 +102,16 @@ impl CallContext {
     /// Returns the error that has ended the stream of responses.
     pub fn stream_error(&self) -> Option<&Error> {
         self.stream_error.get().map(AsRef::as_ref)
+    }
+
+    /// Stores that the call succeeded after retries.
+    pub fn set_retried(&self, retried: Retried) {
+        let _ = self.retried.set(retried);
+    }
+
+    /// Returns the retries of a success.
+    pub fn retried(&self) -> Option<&Retried> {
+        self.retried.get()
     }
 
     /// Stores the resource that the request names.

@@ -7,7 +7,7 @@ use tonic::{Request, Response, Status};
 
 use super::{
     auth::{AccessPolicy, Caller},
-    context::{CallContext, Resource},
+    context::{CallContext, Resource, Retried},
     limit::concurrency::ConcurrencyLimit,
     status,
 };
@@ -16,7 +16,7 @@ use crate::{
     error::{Error, Progress, Reason},
     ops::telemetry::Telemetry,
     scm::{
-        api::{self, RestMethod},
+        api::{self, Decoded, RestMethod},
         client::{CallOptions, Upstream, project::Project},
     },
     validate::{self, text::is_id},
@@ -86,8 +86,12 @@ impl Gateway {
         let outbound = &self.0.outbound;
         let deadline = call.deadline(outbound.upstream.timeout());
         let options = CallOptions { deadline, parent: call.trace() };
-        let (reply, request_id) = outbound.call::<M>(message, project, call.caller(), &options).await?;
-        let mut response = Response::new(reply);
+        let mut decoded = outbound.call::<M>(message, project, call.caller(), &options).await?;
+        if decoded.attempts > 1 {
+            call.set_retried(Retried { attempts: decoded.attempts, http_status: decoded.http_status });
+        }
+        let request_id = decoded.request_id.take();
+        let mut response = Response::new(decoded.into_reply());
         status::insert_request_id(response.metadata_mut(), request_id);
         Ok(response)
     }
@@ -134,14 +138,14 @@ impl Outbound {
         project: &Arc<Project>,
         caller: &Caller,
         options: &CallOptions<'_>,
-    ) -> Result<(M::Reply, Option<String>), Error> {
+    ) -> Result<Decoded, Error> {
         let _call_permit = self.limit.try_acquire(caller)?;
         let _project_permit = self.limit.try_acquire_project(&project.id)?;
         let checked = validate::check(message)?;
         let request = api::translate::<M>(&checked);
         drop(checked); // a list of small messages takes many times the memory of its JSON
         yield_once().await;
-        self.upstream.call::<M>(&request, project, options).await
+        self.upstream.call(&request, project, options).await
     }
 }
 

@@ -109,6 +109,8 @@ pub struct Decoded {
     pub reply: Box<dyn Any + Send>,
     /// The HTTP status.
     pub http_status: u16,
+    /// The number of attempts; zero before the call is over.
+    pub attempts: u32,
     /// The vendor's id of the request.
     pub request_id: Option<String>,
 }

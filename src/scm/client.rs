@@ -4,7 +4,7 @@
 //! permit (`credentials.rs`), span and `traceparent` of the attempt (`attempt.rs`), signature (`sign/`), transport
 //! (`transport.rs`). Each attempt signs the request again, so no signature is kept.
 //!
-//! Only [`Upstream::call`] is generic over the RPC. Everything below it works on [`UnsignedRequest`] and [`Decoded`].
+//! Nothing here is generic over the RPC: everything works on [`UnsignedRequest`] and [`Decoded`].
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,7 +12,7 @@ use opentelemetry::Context;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::api::{Decoded, Method, RestMethod, UnsignedRequest};
+use super::api::{Decoded, Method, UnsignedRequest};
 use crate::{
     clock::{self, Clock},
     config,
@@ -99,20 +99,8 @@ impl Upstream {
         self.timeout
     }
 
-    /// Sends a request to SCM, with retries. Returns the reply and the vendor's id of the request. Sends nothing after the
-    /// deadline.
-    pub async fn call<M: RestMethod>(
-        &self,
-        request: &UnsignedRequest,
-        project: &Arc<Project>,
-        options: &CallOptions<'_>,
-    ) -> Result<(M::Reply, Option<String>), Error> {
-        let mut decoded = self.call_with_retries(request, project, options).await?;
-        let request_id = decoded.request_id.take();
-        Ok((decoded.into_reply(), request_id))
-    }
-
-    async fn call_with_retries(
+    /// Sends a request to SCM, with retries. Sends nothing after the deadline.
+    pub async fn call(
         &self,
         request: &UnsignedRequest,
         project: &Arc<Project>,
@@ -157,10 +145,15 @@ impl Upstream {
             let result = self.attempt(&attempt, permit, retry).await;
             breaker.end_attempt(&result);
             let error = match result {
-                Ok(decoded) => return Ok(decoded),
+                Ok(decoded) => return Ok(Decoded { attempts: number, ..decoded }),
                 Err(error) if is_deleted_by_earlier_attempt(request.method, &error, retry) => {
                     let request_id = error.answer.and_then(|answer| answer.request_id);
-                    return Ok(Decoded { reply: (request.method.empty)(), http_status: 404, request_id });
+                    return Ok(Decoded {
+                        reply: (request.method.empty)(),
+                        http_status: 404,
+                        attempts: number,
+                        request_id,
+                    });
                 }
                 Err(error) => error,
             };

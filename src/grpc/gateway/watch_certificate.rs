@@ -25,7 +25,9 @@ use crate::{
         status,
     },
     ops::telemetry::{Telemetry, attribute},
-    proto::{Certificate, ShowCertificateRequest, WatchCertificateRequest, WatchCertificateResponse},
+    proto::{
+        Certificate, ShowCertificateRequest, ShowCertificateResponse, WatchCertificateRequest, WatchCertificateResponse,
+    },
     scm::{api::methods::ShowCertificate, client::CallOptions},
     validate,
     watch::{Hub, Key, Poll, Watch},
@@ -153,7 +155,7 @@ impl Poll for Polls {
             trace.span().set_attribute(opentelemetry::KeyValue::new(attribute::SCM_REASON, reason));
             trace.span().set_status(SpanStatus::error(""));
         }
-        Ok(reply?.0.certificate.unwrap_or_default())
+        Ok(reply?.into_reply::<ShowCertificateResponse>().certificate.unwrap_or_default())
     }
 }
 

@@ -52,7 +52,7 @@ pub fn decode<M: RestMethod>(raw: &RawReply, now: SystemTime) -> Result<Decoded,
 }
 
 fn decoded(reply: Box<dyn Any + Send>, raw: &RawReply, error: &ErrorBody) -> Decoded {
-    Decoded { reply, http_status: raw.status, request_id: request_id(&raw.headers, Some(error)) }
+    Decoded { reply, http_status: raw.status, attempts: 0, request_id: request_id(&raw.headers, Some(error)) }
 }
 
 /// Converts a response other than a success into an error. `now` is needed for `Retry-After` and clock skew.

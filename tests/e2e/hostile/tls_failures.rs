@@ -203,7 +203,7 @@ async fn call(server: &Server, authority: &Authority, idempotent: bool) -> Error
         request.method = &NOT_IDEMPOTENT;
     }
     let options = CallOptions { deadline: monotonic() + upstream.timeout(), parent: &opentelemetry::Context::new() };
-    upstream.call::<SaveInfo>(&request, project, &options).await.unwrap_err()
+    upstream.call(&request, project, &options).await.unwrap_err()
 }
 
 #[tokio::test]

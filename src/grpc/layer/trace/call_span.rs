@@ -153,10 +153,11 @@ impl CallSpan {
         let trace_id = traceparent::trace_id(self.call.trace());
         let error = ending.error;
         let reason = error.map(|e| e.reason.name());
-        let attempts = error.map(|e| e.attempts);
+        let retried = self.call.retried();
+        let attempts = error.map(|e| e.attempts).or(retried.map(|retried| retried.attempts));
         let cause = error.and_then(|e| e.cause);
         let answer = error.and_then(|e| e.answer.as_deref());
-        let http_status = answer.map(|a| a.http_status);
+        let http_status = answer.map(|a| a.http_status).or(retried.map(|retried| retried.http_status));
         let upstream_code = answer.and_then(|a| a.code.as_deref());
         macro_rules! line {
             ($level:expr, $message:literal) => {
