@@ -24,8 +24,8 @@ CASES = json.loads(Path("tests/wire_v3.json").read_text())["cases"]
 STATES = {"CancelCertificateRequest": "CHECKING_DOMAIN",
           **dict.fromkeys(["BatchPushCertificate", "DeleteCertificate", "DeployCertificate", "ExportCertificate",
                            "PushCertificate"], "ISSUED")}
-# The cases that SCM rejects: the CSR is for another domain.
-REJECTED = {("ApplyCertificate", "full, non-ASCII"): "SCM.0005"}
+# The cases that SCM rejects: the CSR is for another domain, and the certificate has no chain.
+REJECTED = {("ApplyCertificate", "full, non-ASCII"): "SCM.0005", ("ImportCertificate", "minimal"): "SCM.0006"}
 # The keys that a response may lack.
 OPTIONAL = {"ExportCertificate": {"private_key", "enc_certificate", "enc_private_key"}, "UpdateCsr": {"csr"},
             "ListCertificatesByTag": {"resources"}}

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::certificate::{Application, Certificate};
+use super::certificate::Application;
 use super::failure::Failure;
 use super::life::{Action, Status};
 use super::pki::can_generate;
@@ -112,21 +112,7 @@ fn is_host_name(name: &str) -> bool {
 }
 
 pub(super) fn show_domain_verification(input: &Input, world: &mut World<'_>) -> Outcome {
-    let certificate: &Certificate = world.certificate_for(input.text("cert_id"), Action::Verify)?;
-    let application = certificate.application.as_ref().ok_or_else(Failure::state)?;
-    let applicant = certificate.draft.as_ref().map(|(_, draft)| draft["applicant_email"].clone());
-    let by_email = application.method == "EMAIL";
-    let record = (!by_email).then(|| show::record(application, &application.domain));
-    Ok(json!({
-        "domain_name": application.domain,
-        "domain_email": by_email.then(|| format!("admin@{}", application.domain.trim_start_matches("*."))),
-        "record_name": record.as_ref().map(|(name, _)| name),
-        "record_value": record.as_ref().map(|_| show::record_value(certificate, &application.domain)),
-        "record_type": record.as_ref().map(|(_, kind)| kind),
-        "domain_method": application.method,
-        "applicant_email": applicant,
-        "auto_dns_auth": application.auto_dns,
-    }))
+    world.certificate(input.text("cert_id")).map(|certificate| show::domain_verification(certificate))
 }
 
 pub(super) fn cancel_certificate_request(input: &Input, world: &mut World<'_>) -> Outcome {

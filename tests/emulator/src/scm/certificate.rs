@@ -59,6 +59,11 @@ impl Application {
     pub(crate) fn names(&self) -> Vec<String> {
         std::iter::once(&self.domain).chain(&self.sans).cloned().collect()
     }
+
+    /// Whether the domain is proven by an e-mail to its administrator.
+    pub(crate) fn is_by_email(&self) -> bool {
+        self.method == "EMAIL"
+    }
 }
 
 /// An issued or imported certificate.

@@ -12,14 +12,20 @@ use crate::api::Input;
 
 pub(super) fn import_certificate(input: &Input, world: &mut World<'_>) -> Outcome {
     let text = |key: &str| input.text(key).trim_matches(['\r', '\n']);
+    if !input.text("name").bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte)) {
+        return Err(Failure::new(400, "SCM.0032", "The name has other characters"));
+    }
     let facts = certificates(text("certificate"))?;
     let Some((leaf, further)) = facts.split_first() else {
         return Err(Failure::new(400, "SCM.0031", "The certificate cannot be parsed"));
     };
     let chain = CertificateFacts::read(text("certificate_chain"))
         .ok_or_else(|| Failure::new(400, "SCM.0013", "The certificate chain cannot be read"))?;
-    // The user guide rejects a certificate without a chain. For the API the chain is optional.
-    if further.iter().chain(&chain).next().is_some_and(|issuer| issuer.subject != leaf.issuer) {
+    let Some(issuer) = chain.first().or(further.first()) else {
+        // The user guide rejects a chain of one certificate. The code is not documented.
+        return Err(Failure::new(400, "SCM.0006", "The certificate has no chain"));
+    };
+    if issuer.subject != leaf.issuer {
         return Err(Failure::new(400, "SCM.0079", "The CA's subject differs from the certificate's issuer"));
     }
     if leaf.names.is_empty() {
@@ -38,7 +44,7 @@ pub(super) fn import_certificate(input: &Input, world: &mut World<'_>) -> Outcom
     let (certificate, chain) = split(text("certificate"), text("certificate_chain"));
     let files = Files {
         certificate: line(certificate),
-        chain: line(&chain),
+        chain: line(chain),
         private_key: Some(line(text("private_key"))),
         enc_certificate: optional("enc_certificate"),
         enc_private_key: optional("enc_private_key"),
@@ -90,11 +96,10 @@ fn is_duplicate(world: &mut World<'_>, fingerprint: &str) -> bool {
     issues.any(|issue| issue.has_fingerprint(fingerprint))
 }
 
-/// Splits off the first certificate. The further ones belong to the chain.
-fn split<'a>(certificates: &'a str, chain: &str) -> (&'a str, String) {
+/// Splits off the first certificate. The further ones are the chain, unless there is another.
+fn split<'a>(certificates: &'a str, chain: &'a str) -> (&'a str, &'a str) {
     const END: &str = "-----END CERTIFICATE-----";
     let end = certificates.find(END).map_or(certificates.len(), |at| at + END.len());
     let (first, rest) = certificates.split_at(end);
-    let parts = [rest.trim(), chain];
-    (first, parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n"))
+    (first, if chain.is_empty() { rest.trim() } else { chain })
 }

@@ -72,7 +72,6 @@ pub(crate) enum Action {
     Apply,
     Cancel,
     Supplement,
-    Verify,
     ForgetPerson,
     Export,
     /// Push, batch push and deploy.
@@ -93,7 +92,6 @@ impl Certificate {
             Action::Apply => is(&[Paid]),
             Action::Cancel => is(&[CheckingDomain, CheckingOrg, SupplementChecking]),
             Action::Supplement => is(&[Issued]) && self.product.domain_type == "MULTI_DOMAIN",
-            Action::Verify => is(&[CheckingDomain]),
             Action::ForgetPerson => !is(&[CheckingDomain, CheckingOrg, Issuing, SupplementChecking]),
             Action::Export => is(&[Issued, Upload, SupplementChecking]),
             Action::Deploy => is(&[Issued, Upload]),

@@ -84,6 +84,9 @@ fn product(input: &Input) -> Result<Product, Failure> {
     let possible = if domain_type == "MULTI_DOMAIN" { 2..=250 } else { 1..=1 };
     let domains = number("domain_numbers").filter(|domains| possible.contains(domains));
     let domains = domains.ok_or_else(|| Failure::parameter("domain_numbers is out of range"))?;
+    if domain_type == "MULTI_DOMAIN" && input.text("primary_domain_type").is_empty() {
+        return Err(Failure::missing("primary_domain_type"));
+    }
     let wildcards = match domain_type {
         "WILDCARD" => 1,
         "MULTI_DOMAIN" => number("wildcard_domain_number").unwrap_or(0),

@@ -160,13 +160,35 @@ fn application_info(draft: &Value) -> Value {
     keys.into_iter().map(|key| (key.to_owned(), draft[key].clone())).collect()
 }
 
+/// Returns the application whose domains the applicant has to prove, if the CA waits for that.
+fn unverified(certificate: &Certificate) -> Option<&Application> {
+    certificate.application.as_ref().filter(|_| certificate.status == Status::CheckingDomain)
+}
+
+/// Returns the domain's proof as ShowDomainVerification does. All is null unless the CA waits for the proof.
+pub(crate) fn domain_verification(certificate: &Certificate) -> Value {
+    let application = unverified(certificate);
+    let domain = application.map(|application| application.domain.as_str());
+    let by = |email: bool| application.filter(|application| application.is_by_email() == email);
+    let (by_email, by_record) = (by(true), by(false));
+    let record = by_record.map(|application| record(application, &application.domain));
+    let draft = certificate.draft.as_ref().filter(|_| application.is_some());
+    json!({
+        "domain_name": domain,
+        "domain_email": by_email.map(|application| format!("admin@{}", application.domain.trim_start_matches("*."))),
+        "record_name": record.as_ref().map(|(name, _)| name),
+        "record_value": by_record.map(|application| record_value(certificate, &application.domain)),
+        "record_type": record.as_ref().map(|(_, kind)| kind),
+        "domain_method": application.map(|application| application.method.as_str()),
+        "applicant_email": draft.map(|(_, draft)| &draft["applicant_email"]),
+        "auto_dns_auth": application.map(|application| application.auto_dns),
+    })
+}
+
 /// Returns what the applicant has to publish, a record for each domain. It is null unless the CA waits for the proof, and
 /// with a proof by e-mail.
 fn proofs(certificate: &Certificate) -> Option<Value> {
-    let application = certificate.application.as_ref()?;
-    if certificate.status != Status::CheckingDomain || application.method == "EMAIL" {
-        return None;
-    }
+    let application = unverified(certificate).filter(|application| !application.is_by_email())?;
     let proof = |domain: String| {
         let (record_name, record_type) = record(application, &domain);
         let record_value = record_value(certificate, &domain);

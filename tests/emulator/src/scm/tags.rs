@@ -66,6 +66,10 @@ pub(super) fn list_certificates_by_tag(input: &Input, world: &mut World<'_>) -> 
             return Err(Failure::missing(&format!("{list}[{index}].values")));
         }
     }
+    let is_count = input.text("action") == "count";
+    if let Some(key) = ["limit", "offset"].into_iter().find(|key| is_count && input.number(key).is_some()) {
+        return Err(Failure::parameter(&format!("{key} does not suit the action")));
+    }
     let is_listed = |certificate: &Certificate| {
         let has = |tag: &Value| has_tag(certificate, tag);
         let [tags, tags_any, not_tags, not_tags_any] = LISTS.map(|list| input.list(list));
@@ -81,7 +85,7 @@ pub(super) fn list_certificates_by_tag(input: &Input, world: &mut World<'_>) -> 
     };
     let mut listed = world.certificates();
     listed.retain(|certificate| is_listed(certificate));
-    if input.text("action") == "count" {
+    if is_count {
         return Ok(json!({"total_count": listed.len()}));
     }
     let resources = listed.iter().map(|certificate| show::resource(certificate));

@@ -45,7 +45,7 @@ fn table() -> Vec<(&'static str, Value, Vec<Status>)> {
         ("SaveInfo", save, vec![Paid]),
         ("ApplyCertificate", application("www.example.com"), vec![Paid]),
         ("CancelCertificateRequest", by_id("certificate_id"), vec![CheckingDomain, CheckingOrg, SupplementChecking]),
-        ("ShowDomainVerification", by_id("cert_id"), vec![CheckingDomain]),
+        ("ShowDomainVerification", by_id("cert_id"), all()),
         ("SupplementDomains", supplement, vec![Issued]),
         ("ExportCertificate", by_id("certificate_id"), vec![Issued, SupplementChecking, Upload]),
         ("PushCertificate", push, vec![Issued, Upload]),
@@ -86,6 +86,19 @@ async fn a_state_allows_exactly_its_operations() {
                 assert_eq!(emulator.status(ID), Some(*status), "{name} in {status}");
             }
         }
+    }
+}
+
+#[tokio::test]
+async fn a_domain_has_a_proof_only_while_the_ca_waits_for_it() {
+    let emulator = start().await;
+    for status in Status::ALL {
+        emulator.seed(&Seed::new(ID).status(*status));
+        let answer = succeed(&emulator, "ShowDomainVerification", json!({"cert_id": ID})).await;
+        let answer = answer.as_object().unwrap();
+        let known = answer.values().filter(|value| !value.is_null()).count();
+        // This proof is a DNS record, and nobody has applied: there is no address.
+        assert_eq!((answer.len(), known), (8, if *status == CheckingDomain { 6 } else { 0 }), "{status}");
     }
 }
 

@@ -45,7 +45,8 @@ async fn a_certificate_is_bought_applied_for_issued_and_deleted() {
     let emulator = start().await;
     let order = json!({
         "cert_brand": "GEOTRUST", "cert_type": "DV_SSL_CERT", "domain_type": "MULTI_DOMAIN", "effective_time": 1,
-        "domain_numbers": 3, "order_number": 2, "agree_privacy_protection": true, "tags": [{"key": "team", "value": "a"}],
+        "domain_numbers": 3, "order_number": 2, "primary_domain_type": "SINGLE_DOMAIN", "agree_privacy_protection": true,
+        "tags": [{"key": "team", "value": "a"}],
     });
     let bought = succeed(&emulator, "SubscribeCertificate", order).await;
     let [first, second] = &bought["cert"].as_array().unwrap()[..] else { panic!("two certificates") };
