@@ -312,10 +312,8 @@ mod tests {
         let status = render(&Error::invalid(violations));
         let fields = status.get_error_details().bad_request().unwrap().field_violations.clone();
         assert_eq!(fields.len(), MAX_VIOLATIONS + 1);
-        assert_eq!(
-            fields[MAX_VIOLATIONS].description,
-            format!("and {} more fields that are not listed", 10_000 - MAX_VIOLATIONS)
-        );
+        let left_out = format!("and {} more fields that are not listed", 10_000 - MAX_VIOLATIONS);
+        assert_eq!((fields[MAX_VIOLATIONS].field.as_str(), &fields[MAX_VIOLATIONS].description), ("", &left_out));
         assert!(status.details().len() < 4096);
         assert!(status.message().len() <= MAX_MESSAGE && status.message().ends_with(" more"), "{}", status.message());
     }
