@@ -18,8 +18,8 @@ using namespace huaweicloud::scm::v1;
 using namespace std::chrono_literals;
 
 // A certificate that is issued, and a project that SCM does not know.
-constexpr char kIssued[] = "scs0000000000412";
-constexpr char kUnknown[] = "scs0000000000404";
+constexpr char kIssued[] = "scs1000000000003";
+constexpr char kUnknown[] = "nowhere";
 
 SaveInfoRequest Request(const std::string& cert_id = "scs1481110651012") {
   SaveInfoRequest request;

@@ -53,7 +53,7 @@ func request(certID string) *scm.SaveInfoRequest {
 }
 
 // A certificate that is issued, and a project that SCM does not know.
-const issued, unknown = "scs0000000000412", "scs0000000000404"
+const issued, unknown = "scs1000000000003", "nowhere"
 
 func main() {
 	conn, err := grpc.NewClient(os.Args[1], grpc.WithTransportCredentials(insecure.NewCredentials()))

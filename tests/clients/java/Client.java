@@ -33,8 +33,8 @@ class Client {
         Metadata.Key.of("x-upstream-request-id", Metadata.ASCII_STRING_MARSHALLER);
 
     // A certificate that is issued, and a project that SCM does not know.
-    static final String ISSUED = "scs0000000000412";
-    static final String UNKNOWN = "scs0000000000404";
+    static final String ISSUED = "scs1000000000003";
+    static final String UNKNOWN = "nowhere";
 
     static SaveInfoRequest request(String certId) {
         return SaveInfoRequest.newBuilder().setCertId(certId)

@@ -7,7 +7,7 @@ const google = require("google-proto-files").getProtoPath("..");
 
 const [address, traceparent, paid, drain] = process.argv.slice(2);
 // A certificate that is issued, and a project that SCM does not know.
-const issued = "scs0000000000412", unknown = "scs0000000000404";
+const issued = "scs1000000000003", unknown = "nowhere";
 const options = { keepCase: true, longs: Number, enums: String, defaults: true, includeDirs: [process.env.PROTO, google] };
 const { scm } = grpc.loadPackageDefinition(
   loader.loadSync("huaweicloud/scm/v1/certificate_service.proto", options)).huaweicloud;

@@ -15,7 +15,7 @@ from huaweicloud.scm.v1 import certificate_service_pb2_grpc as scm_grpc
 
 ADDRESS, TRACEPARENT, PAID, *DRAIN = sys.argv[1:]
 # A certificate that is issued, and a project that SCM does not know.
-ISSUED, UNKNOWN = "scs0000000000412", "scs0000000000404"
+ISSUED, UNKNOWN = "scs1000000000003", "nowhere"
 
 
 def request(cert_id="scs1481110651012"):

@@ -11,7 +11,7 @@ include Huaweicloud::Scm::V1
 
 address, traceparent, paid, drain = ARGV
 # A certificate that is issued, and a project that SCM does not know.
-ISSUED, UNKNOWN = "scs0000000000412", "scs0000000000404"
+ISSUED, UNKNOWN = "scs1000000000003", "nowhere"
 CODES = GRPC::Core::StatusCodes.constants.to_h { |name| [GRPC::Core::StatusCodes.const_get(name), name.to_s] }
 DETAILS = [Google::Rpc::ErrorInfo, Google::Rpc::BadRequest, Google::Rpc::RetryInfo]
 

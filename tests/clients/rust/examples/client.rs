@@ -22,8 +22,8 @@ use scm::{
 
 const CERT_ID: &str = "scs1481110651012";
 /// A certificate that is issued, and a project that SCM does not know.
-const ISSUED: &str = "scs0000000000412";
-const UNKNOWN: &str = "scs0000000000404";
+const ISSUED: &str = "scs1000000000003";
+const UNKNOWN: &str = "nowhere";
 
 fn draft(cert_id: &str) -> SaveInfoRequest {
     SaveInfoRequest {
