@@ -14,7 +14,7 @@ fn pem(label: &str, data: &[u8]) -> String {
 }
 
 /// Fuzzes the validation of certificates, given as PEM or DER. A chain breaks the same rule. What is accepted is short,
-/// does not begin or end with whitespace, and is accepted again as it is sent.
+/// does not begin or end with whitespace, and is accepted again as it is sent. A text with a private key is wiped.
 pub fn certificate(data: &[u8]) {
     let import = |text: &str| {
         let (mut sent, mut chain) = (text.to_owned(), format!("\r\n{text} \n"));
@@ -30,7 +30,9 @@ pub fn certificate(data: &[u8]) {
     let (sent, rule) = import(&pem("CERTIFICATE", data));
     assert_eq!(sent, sent.trim());
     assert!(rule.is_some() || (sent.len() <= 8192 && sent.starts_with("-----BEGIN CERTIFICATE-----")));
-    assert_eq!(import(&sent), (sent, rule));
+    if !sent.is_empty() {
+        assert_eq!(import(&sent), (sent, rule));
+    }
 }
 
 /// Fuzzes the validation of private keys, given as PEM or as the DER of any format. No bytes have two formats. What is
