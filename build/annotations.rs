@@ -172,8 +172,7 @@ impl Message {
             return Err(format!("{}: a message that contains itself is not supported", descriptor.full_name()));
         }
         let fields = descriptor.fields().map(Field::read).collect::<Result<Vec<_>, _>>()?;
-        let keys = |field: &Field| [std::slice::from_ref(&field.key), &field.rules.json_aliases].concat();
-        let mut keys: Vec<_> = fields.iter().flat_map(keys).collect();
+        let mut keys: Vec<_> = fields.iter().flat_map(Field::keys).collect();
         keys.sort_unstable();
         match keys.windows(2).find(|pair| pair[0] == pair[1]) {
             Some(pair) => Err(format!("{}: the JSON key {} is there twice", descriptor.full_name(), pair[0])),
@@ -219,6 +218,11 @@ impl Field {
 
     pub(crate) fn kind(&self) -> Kind {
         self.descriptor.kind()
+    }
+
+    /// Returns the keys of the field in the JSON of a reply.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&self.key).chain(&self.rules.json_aliases).map(String::as_str)
     }
 
     /// Returns whether the field is not a list.
@@ -416,8 +420,8 @@ impl RestBinding {
         if others.into_iter().any(|binding| binding.response_body != self.response_body) {
             return Some("the reply is that of an RPC with another response_body".to_owned());
         }
-        let mut fields = body.into_iter().flat_map(|message| &message.fields);
-        let key = fields.find_map(|field| ERROR_KEYS.into_iter().find(|key| field.key == *key));
+        let mut keys = body.into_iter().flat_map(|message| &message.fields).flat_map(Field::keys);
+        let key = keys.find(|key| ERROR_KEYS.contains(key));
         key.map(|key| format!("a reply with the key {key} would be taken for an error"))
     }
 }

@@ -120,8 +120,7 @@ fn read_fields(out: &mut String, message: &Message) -> Result {
             match key {{"
         )?;
         for field in in_json {
-            let keys = [std::slice::from_ref(&field.key), &field.rules.json_aliases].concat();
-            let keys: Vec<_> = keys.iter().map(|key| format!("{key:?}")).collect();
+            let keys: Vec<_> = field.keys().map(|key| format!("{key:?}")).collect();
             writeln!(out, "{} => {}", keys.join(" | "), read_field(field, keys.len() > 1))?;
         }
         writeln!(out, "_ => return Ok(false),\n}}\nOk(true)\n}}")?;

@@ -231,6 +231,14 @@ fn unsupported_services_are_rejected() {
             ),
             "t.S/Do: a reply with the key code would be taken for an error",
         ),
+        (
+            format!(
+                "service S {{ {} }} {request} message E {{ string a = 1 [(huaweicloud.scm.rest.v1.field) = \
+                 {{ json_aliases: [\"error_msg\"] }}]; }}",
+                rpc("rpc Do(Request) returns (E)")
+            ),
+            "t.S/Do: a reply with the key error_msg would be taken for an error",
+        ),
         (format!("service S {{ {plain} }} {request} message ListCSRs {{ }}"), "t.ListCSRs: prost names it ListCsRs"),
         (format!("service S {{ rpc Do(Request) returns (Reply); }} {request}"), "has no option (google.api.http)"),
     ] {
