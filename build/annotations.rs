@@ -401,8 +401,8 @@ impl RestBinding {
     }
 
     fn reply_problem(&self, reply: &Message, api: &Api) -> Option<String> {
-        let body = match &self.response_body {
-            None => Some(reply),
+        let (body, is_list) = match &self.response_body {
+            None => (Some(reply), false),
             Some(name) => {
                 let Some(field) = reply.field(name) else {
                     return Some(format!("response_body \"{name}\" names no field of the reply"));
@@ -413,12 +413,25 @@ impl RestBinding {
                         "response_body \"{name}\" has to name the only field of the reply, a message or a list"
                     ));
                 }
-                field.kind().as_message().filter(|_| field.is_single()).and_then(|message| api.message(message))
+                if field.rules.joined_by.is_some() || !field.rules.json_aliases.is_empty() {
+                    return Some(format!("response_body \"{name}\" has no key: joined_by and json_aliases do not fit"));
+                }
+                (field.kind().as_message().and_then(|message| api.message(message)), !field.is_single())
             }
         };
         let others = api.methods.iter().filter(|binding| binding.method.output() == reply.descriptor);
         if others.into_iter().any(|binding| binding.response_body != self.response_body) {
             return Some("the reply is that of an RPC with another response_body".to_owned());
+        }
+        let object = body.filter(|_| !is_list).map(|message| &message.descriptor);
+        let inner = api.reachable([reply.descriptor.clone()].into_iter());
+        let mut inner = inner.into_iter().filter(|message| object != Some(&message.descriptor));
+        let has_acknowledgement = |message: &&Message| message.fields.iter().any(|f| f.rules.acknowledgement.is_some());
+        if let Some(message) = inner.find(has_acknowledgement) {
+            return Some(format!(
+                "{}: acknowledgement is for the message that is the JSON object of a reply",
+                message.name()
+            ));
         }
         let mut keys = body.into_iter().flat_map(|message| &message.fields).flat_map(Field::keys);
         let key = keys.find(|key| ERROR_KEYS.contains(key));

@@ -96,17 +96,34 @@ fn read_response_body(out: &mut String, field: &Field) -> Result {
     if !field.is_single() {
         writeln!(
             out,
-            "fn read_array<'de, A: serde::de::SeqAccess<'de>>(&mut self, array: A) -> Result<(), A::Error> {{"
+            "fn read_array<'de, A: serde::de::SeqAccess<'de>>(&mut self, array: A) -> Result<(), A::Error> {{
+                self.{rust} = {}::entries(array)?; Ok(())
+            }}",
+            reader(field)
         )?;
-        return writeln!(out, "self.{rust} = {}::entries(array)?; Ok(())\n}}", reader(field));
     }
-    let inner = field.kind().as_message().map(|message| message.name().to_owned()).unwrap_or_default();
+    let Kind::Message(inner) = field.kind() else {
+        return writeln!(out, "const FORM: super::Form = super::Form::Values;");
+    };
+    let inner = inner.name();
+    if !field.is_single() {
+        return writeln!(
+            out,
+            "const FORM: super::Form = super::Form::Objects;
+            fn empty() -> Self {{ Self {{ {rust}: vec![{inner}::empty()] }} }}
+            fn read<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<bool, A::Error> {{
+                self.{rust}.first_mut().map_or(Ok(false), |entry| entry.read(key, map))
+            }}
+            fn finish(&mut self) {{ self.{rust}.iter_mut().for_each({inner}::finish); }}"
+        );
+    }
     writeln!(
         out,
         "fn empty() -> Self {{ Self {{ {rust}: Some({inner}::empty()) }} }}
         fn read<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<bool, A::Error> {{
             self.{rust}.get_or_insert_with({inner}::empty).read(key, map)
         }}
+        fn is_acknowledged(&self) -> bool {{ self.{rust}.as_ref().is_some_and({inner}::is_acknowledged) }}
         fn finish(&mut self) {{ self.{rust}.iter_mut().for_each({inner}::finish); }}"
     )
 }

@@ -209,6 +209,44 @@ fn fields_without_plain_json_are_rejected() {
 }
 
 #[test]
+fn unsupported_response_bodies_are_rejected() {
+    let ack = "(huaweicloud.scm.rest.v1.field).acknowledgement = \"ok\"";
+    for (field, inner, expected) in [
+        ("Inner x = 1;", format!("string a = 1 [{ack}];"), None),
+        ("repeated Inner x = 1;", "string a = 1;".to_owned(), None),
+        ("repeated int64 x = 1;", String::new(), None),
+        (
+            "repeated Inner x = 1;",
+            format!("string a = 1 [{ack}];"),
+            Some("t.S/Do: Inner: acknowledgement is for the message that is the JSON object of a reply"),
+        ),
+        ("Inner x = 1;", "string code = 1;".to_owned(), Some("a reply with the key code would be taken for an error")),
+        ("repeated Inner x = 1;", "string code = 1;".to_owned(), Some("a reply with the key code would be")),
+        (
+            "repeated string x = 1 [(huaweicloud.scm.rest.v1.field).joined_by = \";\"];",
+            String::new(),
+            Some("response_body \"x\" has no key: joined_by and json_aliases do not fit"),
+        ),
+        (
+            "Inner x = 1 [(huaweicloud.scm.rest.v1.field) = { json_aliases: [\"y\"] }];",
+            String::new(),
+            Some("response_body \"x\" has no key: joined_by and json_aliases do not fit"),
+        ),
+    ] {
+        let result = read(&format!(
+            "service S {{ rpc Do(Request) returns (Out) {{ option (google.api.http) = \
+             {{ get: \"/{{project_id}}\" response_body: \"x\" }}; }} }} \
+             message Request {{ string project_id = 1; }} message Out {{ {field} }} message Inner {{ {inner} }}"
+        ));
+        match (result, expected) {
+            (Ok(_), None) => {}
+            (Err(error), Some(expected)) => assert!(error.contains(expected), "{field} {inner}: {error:?}"),
+            (result, expected) => panic!("{field} {inner}: {:?} instead of {expected:?}", result.err()),
+        }
+    }
+}
+
+#[test]
 fn unsupported_services_are_rejected() {
     let rpc = |rpc: &str| format!("{rpc} {{ option (google.api.http) = {{ get: \"/{{project_id}}\" }}; }}");
     let request = "message Request { string project_id = 1; }";
@@ -230,6 +268,14 @@ fn unsupported_services_are_rejected() {
                 rpc("rpc Do(Request) returns (E)")
             ),
             "t.S/Do: a reply with the key code would be taken for an error",
+        ),
+        (
+            format!(
+                "service S {{ {} }} {request} message E {{ Inner inner = 1; }} message Inner {{ string a = 1 \
+                 [(huaweicloud.scm.rest.v1.field).acknowledgement = \"ok\"]; }}",
+                rpc("rpc Do(Request) returns (E)")
+            ),
+            "t.S/Do: Inner: acknowledgement is for the message that is the JSON object of a reply",
         ),
         (
             format!(

@@ -141,6 +141,37 @@ fn the_shown_rpc_and_field_cost_only_a_proto_edit() {
     Generated::new(messages::debug_and_drop(&api)).assert(r#"f.write_str("EventPage([REDACTED])")"#);
 }
 
+#[test]
+fn a_whole_response_can_be_an_object_or_an_array() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    copy(Path::new("proto"), root);
+    let rpc = |name: &str| {
+        format!(
+            "rpc {name}(Request) returns ({name}Out) {{ option (google.api.http) = \
+             {{ get: \"/{{project_id}}\" response_body: \"x\" }}; }}"
+        )
+    };
+    let source = format!(
+        "syntax = \"proto3\"; package {PACKAGE}; import \"google/api/annotations.proto\"; \
+         import \"huaweicloud/scm/rest/v1/annotations.proto\"; service Whole {{ {} {} {} }} \
+         message Request {{ string project_id = 1; }} \
+         message One {{ string a = 1 [(huaweicloud.scm.rest.v1.field).acknowledgement = \"ok\"]; }} \
+         message Two {{ string b = 1; }} message ObjectOut {{ One x = 1; }} \
+         message ObjectsOut {{ repeated Two x = 1; }} message ValuesOut {{ repeated int64 x = 1; }}",
+        rpc("Object"),
+        rpc("Objects"),
+        rpc("Values"),
+    );
+    fs::write(root.join(DIRECTORY).join("whole.proto"), source).unwrap();
+
+    let json = Generated::new(messages::json(&read(root), &[]));
+    json.assert("fn is_acknowledged(&self) -> bool { !self.a.is_empty() }");
+    json.assert("fn is_acknowledged(&self) -> bool { self.x.as_ref().is_some_and(One::is_acknowledged) }");
+    json.assert("self.x = Object::<Two>::entries(array)?; Ok(()) } const FORM: super::Form = super::Form::Objects;");
+    json.assert("self.x = Number::<i64>::entries(array)?; Ok(()) } const FORM: super::Form = super::Form::Values;");
+}
+
 /// Returns the comment of an RPC in one line.
 fn comment(binding: &annotations::RestBinding) -> String {
     let file = binding.method.parent_file();

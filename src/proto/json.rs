@@ -31,8 +31,22 @@ impl Serialize for Joined<'_> {
     }
 }
 
-/// A message that is read from a JSON object.
+/// What a message is in JSON.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// An object.
+    Object,
+    /// An array of objects. One object is an array of one, and null is an empty array.
+    Objects,
+    /// An array of other values. Null is an empty array.
+    Values,
+}
+
+/// A message that is read from JSON.
 pub trait ReadJson: Default {
+    /// What the message is in JSON.
+    const FORM: Form = Form::Object;
+
     /// Returns the message of an object without keys.
     fn empty() -> Self {
         Self::default()
@@ -43,7 +57,7 @@ pub trait ReadJson: Default {
         Ok(false)
     }
 
-    /// Reads an array, if the message is one in JSON.
+    /// Reads an array, if the message is one in JSON. The message is empty before.
     fn read_array<'de, A: SeqAccess<'de>>(&mut self, _array: A) -> Result<(), A::Error> {
         Err(A::Error::invalid_type(Unexpected::Seq, &"an object"))
     }

@@ -9,7 +9,7 @@ use std::{
 
 use serde::{
     Deserialize, Deserializer,
-    de::{IgnoredAny, MapAccess, SeqAccess, Visitor},
+    de::{self, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor},
 };
 
 use super::{
@@ -20,7 +20,7 @@ use super::{
 use crate::{
     clock::seconds_between,
     error::{Answer, Error, Reason},
-    proto::json::{Key, ReadJson},
+    proto::json::{Form, Key, ReadJson},
 };
 
 /// HTTP statuses that say that the request was not processed, or that its outcome is unknown.
@@ -101,10 +101,20 @@ impl<'de, M: ReadJson> Deserialize<'de> for Response<M> {
             type Value = Response<M>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
+                f.write_str(if M::FORM == Form::Object { "an object" } else { "an array" })
+            }
+
+            fn visit_unit<E: de::Error>(self) -> Result<Response<M>, E> {
+                match M::FORM {
+                    Form::Object => Err(E::invalid_type(Unexpected::Unit, &self)),
+                    Form::Objects | Form::Values => Ok(Response { reply: M::default(), error: ErrorBody::default() }),
+                }
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Response<M>, A::Error> {
+                if M::FORM == Form::Values {
+                    return Err(de::Error::invalid_type(Unexpected::Map, &self));
+                }
                 let (mut reply, mut error) = (M::empty(), ErrorBody::default());
                 while let Some(key) = map.next_key::<Key<'_>>()? {
                     if !reply.read(key.name(), &mut map)? && !error.read(key.name(), &mut map)? {
@@ -116,7 +126,7 @@ impl<'de, M: ReadJson> Deserialize<'de> for Response<M> {
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, array: A) -> Result<Response<M>, A::Error> {
-                let mut reply = M::empty();
+                let mut reply = M::default();
                 reply.read_array(array)?;
                 Ok(Response { reply, error: ErrorBody::default() })
             }

@@ -1,16 +1,23 @@
 //! Tests with responses of every kind.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    marker::PhantomData,
+    time::{Duration, SystemTime},
+};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
+use serde::de::{MapAccess, SeqAccess};
 
 use super::{ErrorBody, decode, retry_after};
 use crate::{
     error::{Error, Reason},
-    proto::SaveInfoResponse,
+    proto::{
+        ReadInfoRequest, SaveInfoResponse, Tag,
+        json::{Form, Object, ReadJson, Reader as _, Text},
+    },
     scm::api::{
-        RawReply,
+        Method, PathBuilder, RawReply, RestMethod,
         methods::{ReadInfo, SaveInfo},
     },
 };
@@ -161,4 +168,98 @@ fn deep_bodies_do_not_overflow_the_stack() {
     let deep = "[".repeat(100_000);
     assert_eq!(error(200, &deep).reason, Reason::UpstreamMalformed);
     assert_eq!(error(503, &format!("{{\"error\":{deep}")).reason, Reason::UpstreamUnavailable);
+}
+
+/// A reply that is an array of tags in JSON.
+#[derive(Debug, Default)]
+struct Tags(Vec<Tag>);
+
+impl ReadJson for Tags {
+    const FORM: Form = Form::Objects;
+
+    fn empty() -> Self {
+        Self(vec![Tag::empty()])
+    }
+
+    fn read<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<bool, A::Error> {
+        self.0[0].read(key, map)
+    }
+
+    fn read_array<'de, A: SeqAccess<'de>>(&mut self, array: A) -> Result<(), A::Error> {
+        self.0 = Object::<Tag>::entries(array)?;
+        Ok(())
+    }
+}
+
+/// A reply that is an array of texts in JSON.
+#[derive(Debug, Default)]
+struct Texts(Vec<String>);
+
+impl ReadJson for Texts {
+    const FORM: Form = Form::Values;
+
+    fn read_array<'de, A: SeqAccess<'de>>(&mut self, array: A) -> Result<(), A::Error> {
+        self.0 = Text::entries(array)?;
+        Ok(())
+    }
+}
+
+/// An RPC whose whole response is `R`.
+struct Whole<R>(PhantomData<R>);
+
+impl<R: ReadJson + Send + 'static> RestMethod for Whole<R> {
+    type Request = ReadInfoRequest;
+    type Reply = R;
+    const RPC: &'static str = "huaweicloud.scm.v1.WholeService/Whole";
+    const METHOD: &'static Method = &Method {
+        number: 0,
+        http: http::Method::GET,
+        template: "/",
+        span: "GET /",
+        idempotent: true,
+        names_certificate: false,
+        secret_request: false,
+        success_statuses: &[200],
+        empty_reply: false,
+        decode: decode::<Self>,
+        empty: || Box::new(R::default()),
+    };
+
+    fn project_id(request: &mut ReadInfoRequest) -> &mut String {
+        &mut request.project_id
+    }
+
+    fn path(_: &ReadInfoRequest, _: &mut PathBuilder) {}
+}
+
+/// Decodes a response whose whole body is `R`.
+fn whole<R: ReadJson + Send + 'static>(body: &str) -> Result<R, (Reason, Option<String>)> {
+    let decoded = decode::<Whole<R>>(&raw(200, body), SystemTime::UNIX_EPOCH);
+    decoded.map(|decoded| decoded.into_reply()).map_err(|error| (error.reason, error.answer.unwrap().code))
+}
+
+#[test]
+fn a_response_that_is_an_array_is_read_like_a_list() {
+    let keys = |body| {
+        whole::<Tags>(body).map(|tags| tags.0.into_iter().map(|tag| tag.key.unwrap_or_default()).collect::<Vec<_>>())
+    };
+    let texts = |body| whole::<Texts>(body).map(|texts| texts.0);
+    let list = |entries: &[&str]| Ok(entries.iter().map(|entry| (*entry).to_owned()).collect());
+    let malformed = Err((Reason::UpstreamMalformed, None));
+    let state = Err((Reason::CertificateState, Some("SCM.0010".to_owned())));
+    for (body, tags, values) in [
+        ("null", list(&[]), list(&[])),
+        ("[]", list(&[]), list(&[])),
+        ("[null]", list(&[]), list(&[])),
+        ("{}", list(&[""]), malformed.clone()),
+        (r#"{"key":"a"}"#, list(&["a"]), malformed.clone()),
+        (r#"[{"key":"a"},null,{"key":"b"}]"#, list(&["a", "b"]), malformed.clone()),
+        (r#"["a",null]"#, malformed.clone(), list(&["a"])),
+        (r#"{"error_code":"SCM.0010","error_msg":"no"}"#, state.clone(), state.clone()),
+        ("\"a\"", malformed.clone(), malformed.clone()),
+        ("", malformed.clone(), malformed),
+    ] {
+        assert_eq!(keys(body), tags, "{body}");
+        assert_eq!(texts(body), values, "{body}");
+    }
 }
