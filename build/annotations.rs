@@ -351,6 +351,7 @@ impl RestBinding {
         };
         self.path_problem(request)
             .or_else(|| self.request_problem(request, api))
+            .or_else(|| self.request_rules_problem(request, api))
             .or_else(|| self.reply_problem(reply, api))
     }
 
@@ -367,6 +368,13 @@ impl RestBinding {
         if let Some(variable) = variables.iter().find(|v| !request.field(v).is_some_and(is_plain_text)) {
             return Some(format!(
                 "path variable {{{variable}}} has to name a string field of the request that is not optional"
+            ));
+        }
+        let bound = variables.iter().filter_map(|variable| request.field(variable));
+        if let Some(field) = bound.into_iter().find(|field| field.secret || !field.rules.fit_path()) {
+            return Some(format!(
+                "path variable {{{}}} is an id, and no secret: only id, required and routing_only fit",
+                field.name()
             ));
         }
         let twice = variables.iter().find(|v| variables.iter().filter(|other| other == v).count() > 1);
@@ -387,17 +395,53 @@ impl RestBinding {
             if !request.field(name).is_some_and(fits) {
                 return Some(format!("body \"{name}\" has to name a message or a list of the request"));
             }
+            if request.field(name).is_some_and(|field| field.rules.joined_by.is_some()) {
+                return Some(format!("body \"{name}\" is a JSON list: joined_by does not fit"));
+            }
         }
-        let is_list_of_messages = |field: &&Field| !field.is_single() && matches!(field.kind(), Kind::Message(_));
+        let differs = |binding: &RestBinding| request.fields.iter().any(|f| binding.place(f) != self.place(f));
+        if api.methods_with_input(request).any(differs) {
+            return Some("the request is that of an RPC with another path, query or body".to_owned());
+        }
+        let is_list_of_messages = |field: &Field| !field.is_single() && matches!(field.kind(), Kind::Message(_));
         let mut query = request.fields.iter().filter(|field| self.place(field) == Place::Query).collect::<Vec<_>>();
         while let Some(field) = query.pop() {
-            if is_list_of_messages(&field) {
-                return Some(format!("field {} is a list of messages, which no query can hold", field.name()));
+            let problem = match &field.rules {
+                _ if is_list_of_messages(field) => "is a list of messages, which no query can hold",
+                _ if field.secret => "is a secret, which no query may hold",
+                rules if rules.send_empty && rules.joined_by.is_none() => {
+                    "is a list in the query, where send_empty needs joined_by"
+                }
+                _ => "",
+            };
+            if !problem.is_empty() {
+                return Some(format!("field {} {problem}", field.name()));
             }
             let inner = field.kind().as_message().and_then(|message| api.message(message));
             query.extend(inner.into_iter().flat_map(|message| &message.fields));
         }
         None
+    }
+
+    /// Returns which rule of a message in the request has no effect there.
+    fn request_rules_problem(&self, request: &Message, api: &Api) -> Option<String> {
+        let replies = api.reachable(api.methods.iter().map(|binding| binding.method.output()));
+        let is_in_reply = |message: &Message| replies.iter().any(|reply| reply.descriptor == message.descriptor);
+        let messages = api.reachable([request.descriptor.clone()].into_iter());
+        messages.into_iter().flat_map(|message| message.fields.iter().map(move |field| (message, field))).find_map(
+            |(message, field)| {
+                let problem = match &field.rules {
+                    rules if rules.is_nonempty.is_some() => "is_nonempty is for replies",
+                    rules if rules.acknowledgement.is_some() => "acknowledgement is for replies",
+                    rules if !rules.json_aliases.is_empty() && !is_in_reply(message) => "json_aliases are for replies",
+                    rules if rules.routing_only && message.descriptor != request.descriptor => {
+                        "routing_only is for the project_id of the request itself"
+                    }
+                    _ => return None,
+                };
+                Some(format!("{}.{}: {problem}", message.name(), field.name()))
+            },
+        )
     }
 
     fn reply_problem(&self, reply: &Message, api: &Api) -> Option<String> {

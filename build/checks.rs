@@ -88,15 +88,21 @@ fn text_rules(rules: &FieldRules, field: &Field) -> String {
     let min = rules.min_len.unwrap_or_default().max(required);
     let (max, bytes) = (rules.max_len, rules.max_bytes);
     let subject = if rules.joined_by.is_some() { ", joined" } else { "" };
+    let (characters, utf8) = (|number| count(number, "character"), |number| count(number, "byte") + " in UTF-8");
     let limit = match (min, max, bytes) {
         (0, None, None) => String::new(),
-        (min, None, None) => format!("must have at least {}", count(min, "character")),
-        (0, Some(max), _) => format!("must have at most {}{subject}", count(max, "character")),
-        (min, Some(max), _) if min == max => format!("must have {}{subject}", count(max, "character")),
-        (min, Some(max), _) => format!("must have {min} to {}{subject}", count(max, "character")),
-        (0, None, Some(bytes)) => format!("must have at most {} in UTF-8{subject}", count(bytes, "byte")),
-        (min, None, Some(bytes)) => format!("must have {min} to {} in UTF-8{subject}", count(bytes, "byte")),
+        (min, None, None) => format!("at least {}", characters(min)),
+        (0, None, Some(bytes)) => format!("at most {}", utf8(bytes)),
+        (min, None, Some(bytes)) => format!("{min} to {}", utf8(bytes)),
+        (0, Some(max), _) => format!("at most {}", characters(max)),
+        (min, Some(max), _) if min == max => characters(max),
+        (min, Some(max), _) => format!("{min} to {}", characters(max)),
     };
+    let limit = match max.and(bytes) {
+        Some(bytes) => format!("{limit}, and at most {}", utf8(bytes)),
+        None => limit,
+    };
+    let limit = if limit.is_empty() { limit } else { format!("must have {limit}{subject}") };
     let blank = if rules.not_blank { "must not be empty or blank" } else { "" };
     format!(
         "&text::Rules {{ min_len: {min}, max_len: {}, max_bytes: {}, not_blank: {}, multiline: {}, limit: {limit:?}, \

@@ -8,7 +8,7 @@ const FIELD: &str = "huaweicloud.scm.rest.v1.field";
 const METHOD: &str = "huaweicloud.scm.rest.v1.method";
 
 /// The rules of a field, as `FieldRules` documents them.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct FieldRules {
     pub(crate) required: bool,
     pub(crate) min_len: Option<u64>,
@@ -77,6 +77,12 @@ impl FieldRules {
         self.min_len.is_some() || self.max_len.is_some() || self.max_bytes.is_some()
     }
 
+    /// Returns whether all rules hold for a variable of the path, which is an id.
+    pub(crate) fn fit_path(&self) -> bool {
+        let &Self { id, required, routing_only, .. } = self;
+        *self == Self { id, required, routing_only, ..Self::default() }
+    }
+
     /// Returns whether the number in a field is limited.
     fn has_range(&self) -> bool {
         !self.in_.is_empty() || self.gte.is_some() || self.lte.is_some()
@@ -129,6 +135,10 @@ impl FieldRules {
             "is_nonempty is for a bool that is not optional"
         } else if self.is_nonempty.as_ref().is_some_and(|name| !named(name)) {
             "is_nonempty has to name a string of the same message"
+        } else if !self.json_aliases.is_empty() && is_list {
+            "json_aliases are for a single value"
+        } else if !self.json_aliases.is_empty() && (self.acknowledgement.is_some() || self.is_nonempty.is_some()) {
+            "json_aliases do not go together with acknowledgement and is_nonempty"
         } else if crosses(self.min_len, self.max_len) || crosses(self.min_items, self.max_items) {
             "the smallest length is larger than the largest one"
         } else if self.gte.zip(self.lte).is_some_and(|(gte, lte)| gte > lte) {

@@ -140,6 +140,46 @@ fn unsupported_annotations_are_rejected() {
         (r#"post: "/{project_id}" response_body: "b""#, "", "response_body \"b\" names no field of the reply"),
         (r#"post: "/{project_id}" response_body: "a""#, "", "response_body \"a\" has to name the only field"),
         (r#"body: "b""#, "Body b = 2;", "(google.api.http) names no path"),
+        (
+            r#"get: "/{project_id}""#,
+            "string s = 2 [debug_redact = true];",
+            "field s is a secret, which no query may hold",
+        ),
+        (
+            r#"get: "/{project_id}""#,
+            "In in = 2; } message In { string s = 2 [debug_redact = true];",
+            "field s is a secret, which no query may hold",
+        ),
+        (
+            r#"get: "/{project_id}""#,
+            "repeated string l = 2 [(huaweicloud.scm.rest.v1.field).send_empty = true];",
+            "field l is a list in the query, where send_empty needs joined_by",
+        ),
+        (
+            r#"put: "/{project_id}" body: "l""#,
+            r#"repeated string l = 2 [(huaweicloud.scm.rest.v1.field).joined_by = ","];"#,
+            "body \"l\" is a JSON list: joined_by does not fit",
+        ),
+        (
+            r#"put: "/{project_id}" body: "*""#,
+            "In in = 2; } message In { string project_id = 1 [(huaweicloud.scm.rest.v1.field).routing_only = true];",
+            "t.S/Do: In.project_id: routing_only is for the project_id of the request itself",
+        ),
+        (
+            r#"put: "/{project_id}" body: "*""#,
+            r#"string s = 2; bool b = 3 [(huaweicloud.scm.rest.v1.field).is_nonempty = "s"];"#,
+            "Request.b: is_nonempty is for replies",
+        ),
+        (
+            r#"put: "/{project_id}" body: "*""#,
+            r#"string s = 2 [(huaweicloud.scm.rest.v1.field).acknowledgement = "ok"];"#,
+            "Request.s: acknowledgement is for replies",
+        ),
+        (
+            r#"put: "/{project_id}" body: "*""#,
+            r#"string s = 2 [(huaweicloud.scm.rest.v1.field) = { json_aliases: ["t"] }];"#,
+            "Request.s: json_aliases are for replies",
+        ),
     ] {
         let error = rpc(rule, request).err().unwrap_or_default();
         assert!(error.contains(expected), "{rule} {request}: {error:?}");
@@ -168,6 +208,9 @@ fn rules_that_do_not_fit_their_field_are_rejected() {
         ("string n", "send_empty: true", "send_empty is for lists"),
         ("string n", "is_nonempty: \"text\"", "is_nonempty is for a bool"),
         ("bool n", "is_nonempty: \"other\"", "is_nonempty has to name a string"),
+        ("repeated string n", "json_aliases: [\"m\"]", "json_aliases are for a single value"),
+        ("string n", "json_aliases: [\"m\"] acknowledgement: \"ok\"", "json_aliases do not go together"),
+        ("bool n", "json_aliases: [\"m\"] is_nonempty: \"text\"", "json_aliases do not go together"),
         ("string n", "json_aliases: [\"text\"]", "the JSON key text is there twice"),
     ] {
         let error = field(&format!("{declaration} = 1 [(huaweicloud.scm.rest.v1.field) = {{ {rules} }}];"));
@@ -175,6 +218,42 @@ fn rules_that_do_not_fit_their_field_are_rejected() {
         assert!(error.contains(expected), "{declaration} {rules}: {error:?}");
     }
     assert!(field("bool n = 1 [debug_redact = true];").err().unwrap().contains("debug_redact is for strings"));
+}
+
+#[test]
+fn a_path_variable_has_only_the_rules_of_an_id() {
+    for (options, is_accepted) in [
+        ("(huaweicloud.scm.rest.v1.field) = { id: true }", true),
+        ("(huaweicloud.scm.rest.v1.field) = { required: true }", true),
+        ("(huaweicloud.scm.rest.v1.field) = { max_len: 3 }", false),
+        ("(huaweicloud.scm.rest.v1.field) = { min_len: 3 }", false),
+        ("(huaweicloud.scm.rest.v1.field) = { max_bytes: 3 }", false),
+        ("(huaweicloud.scm.rest.v1.field) = { words: [\"A\"] }", false),
+        ("(huaweicloud.scm.rest.v1.field) = { multiline: true }", false),
+        ("(huaweicloud.scm.rest.v1.field) = { not_blank: true }", false),
+        ("debug_redact = true", false),
+    ] {
+        let problem = rpc(r#"get: "/{project_id}/{x}""#, &format!("string x = 2 [{options}];")).err();
+        let expected = "t.S/Do: path variable {x} is an id, and no secret: only id, required and routing_only fit";
+        assert_eq!(problem.as_deref(), (!is_accepted).then_some(expected), "{options}");
+    }
+}
+
+#[test]
+fn a_shared_request_has_the_same_places_in_each_rpc() {
+    for (rule, is_accepted) in [
+        (r#"put: "/other/{project_id}/{a}" body: "*""#, true),
+        (r#"get: "/{project_id}/{a}""#, false),
+        (r#"put: "/{project_id}/{b}" body: "*""#, false),
+    ] {
+        let first =
+            service(r#"put: "/{project_id}/{a}" body: "*""#, "", "string project_id = 1; string a = 2; string b = 3;");
+        let second = format!(
+            "service T {{ rpc Other(Request) returns (Reply) {{ option (google.api.http) = {{ {rule} }}; }} }}"
+        );
+        let expected = "t.S/Do: the request is that of an RPC with another path, query or body";
+        assert_eq!(read(&(first + &second)).err().as_deref(), (!is_accepted).then_some(expected), "{rule}");
+    }
 }
 
 #[test]

@@ -141,20 +141,48 @@ fn the_shown_rpc_and_field_cost_only_a_proto_edit() {
     Generated::new(messages::debug_and_drop(&api)).assert(r#"f.write_str("EventPage([REDACTED])")"#);
 }
 
+/// Reads `proto/` with one more file.
+fn read_with(definitions: &str) -> annotations::Api {
+    let folder = tempfile::tempdir().unwrap();
+    copy(Path::new("proto"), folder.path());
+    let source = format!(
+        "syntax = \"proto3\"; package {PACKAGE}; import \"google/api/annotations.proto\"; \
+         import \"huaweicloud/scm/rest/v1/annotations.proto\"; {definitions}"
+    );
+    fs::write(folder.path().join(DIRECTORY).join("more.proto"), source).unwrap();
+    read(folder.path())
+}
+
+#[test]
+fn a_limit_names_each_of_its_parts() {
+    for (rules, limit) in [
+        ("min_len: 2", "must have at least 2 characters"),
+        ("max_len: 1", "must have at most 1 character"),
+        ("max_bytes: 9000", "must have at most 9,000 bytes in UTF-8"),
+        ("min_len: 2 max_len: 3", "must have 2 to 3 characters"),
+        ("min_len: 3 max_len: 3", "must have 3 characters"),
+        ("max_len: 3 max_bytes: 5", "must have at most 3 characters, and at most 5 bytes in UTF-8"),
+        ("min_len: 2 max_len: 3 max_bytes: 5", "must have 2 to 3 characters, and at most 5 bytes in UTF-8"),
+    ] {
+        let api = read_with(&format!(
+            "service More {{ rpc Do(Request) returns (Reply) {{ option (google.api.http) = \
+             {{ get: \"/{{project_id}}\" }}; }} }} message Reply {{}} message Request {{ string project_id = 1; \
+             string a = 2 [(huaweicloud.scm.rest.v1.field) = {{ {rules} }}]; }}"
+        ));
+        Generated::new(checks::generate(&api, &[])).assert(&format!("limit: {limit:?}"));
+    }
+}
+
 #[test]
 fn a_whole_response_can_be_an_object_or_an_array() {
-    let folder = tempfile::tempdir().unwrap();
-    let root = folder.path();
-    copy(Path::new("proto"), root);
     let rpc = |name: &str| {
         format!(
             "rpc {name}(Request) returns ({name}Out) {{ option (google.api.http) = \
              {{ get: \"/{{project_id}}\" response_body: \"x\" }}; }}"
         )
     };
-    let source = format!(
-        "syntax = \"proto3\"; package {PACKAGE}; import \"google/api/annotations.proto\"; \
-         import \"huaweicloud/scm/rest/v1/annotations.proto\"; service Whole {{ {} {} {} }} \
+    let api = read_with(&format!(
+        "service Whole {{ {} {} {} }} \
          message Request {{ string project_id = 1; }} \
          message One {{ string a = 1 [(huaweicloud.scm.rest.v1.field).acknowledgement = \"ok\"]; }} \
          message Two {{ string b = 1; }} message ObjectOut {{ One x = 1; }} \
@@ -162,10 +190,8 @@ fn a_whole_response_can_be_an_object_or_an_array() {
         rpc("Object"),
         rpc("Objects"),
         rpc("Values"),
-    );
-    fs::write(root.join(DIRECTORY).join("whole.proto"), source).unwrap();
-
-    let json = Generated::new(messages::json(&read(root), &[]));
+    ));
+    let json = Generated::new(messages::json(&api, &[]));
     json.assert("fn is_acknowledged(&self) -> bool { !self.a.is_empty() }");
     json.assert("fn is_acknowledged(&self) -> bool { self.x.as_ref().is_some_and(One::is_acknowledged) }");
     json.assert("self.x = Object::<Two>::entries(array)?; Ok(()) } const FORM: super::Form = super::Form::Objects;");
