@@ -1,13 +1,13 @@
 //! Part of `build.rs`: reads the REST annotations of each RPC in the proto. Rejects annotations that the gateway cannot
 //! honor, so that an unsupported proto fails the build with a message.
 
-use heck::ToUpperCamelCase as _;
+use heck::{ToSnakeCase as _, ToUpperCamelCase as _};
 use prost_reflect::{
     Cardinality, DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor,
     ServiceDescriptor, Value,
 };
 
-use crate::options::{FieldRules, MethodRules};
+use crate::options::{FieldRules, MethodRules, is_number};
 
 /// The request field that selects the project, and with it the credentials.
 pub(crate) const PROJECT_ID: &str = "project_id";
@@ -16,8 +16,11 @@ pub(crate) const PROJECT_ID: &str = "project_id";
 const NO_PROJECT: &str = "the request needs `string project_id`, which selects the credentials: in the path, or with the \
                           option routing_only";
 
-/// Keywords that Rust does not allow as raw identifiers.
-const RESERVED_NAMES: [&str; 4] = ["self", "Self", "super", "crate"];
+/// Keywords that prost does not write as raw identifiers.
+const RESERVED_NAMES: [&str; 5] = ["self", "Self", "super", "crate", "extern"];
+
+/// Names in the modules that the messages are generated into.
+const RESERVED_MESSAGES: [&str; 2] = ["Self", "Rpc"];
 
 /// The keys of an error body. A reply that used one of them would be taken for an error.
 const ERROR_KEYS: [&str; 6] = ["error_code", "errorCode", "error_msg", "errorMsg", "error", "code"];
@@ -138,6 +141,9 @@ impl Api {
         if self.messages.iter().any(|message| message.name() == name) {
             return Some("the RPC has the same name as a message".to_owned());
         }
+        if RESERVED_NAMES.contains(&name.to_snake_case().as_str()) {
+            return Some("the name is reserved in Rust: choose another".to_owned());
+        }
         let all = self.services.iter().flat_map(ServiceDescriptor::methods);
         let is_twice = all.filter(|other| other.name() == name).count() > 1;
         is_twice.then(|| "the name is there twice, and callers are granted methods by name".to_owned())
@@ -164,6 +170,9 @@ impl Message {
         if name.to_upper_camel_case() != name {
             let name = name.to_upper_camel_case();
             return Err(format!("{}: prost names it {name}: use that", descriptor.full_name()));
+        }
+        if RESERVED_MESSAGES.contains(&name) {
+            return Err(format!("{}: the name is reserved in Rust: choose another", descriptor.full_name()));
         }
         if descriptor.parent_message().is_some() {
             return Err(format!("{}: nested messages and maps are not supported", descriptor.full_name()));
@@ -204,8 +213,10 @@ impl Field {
         let field = FieldRules::read(&descriptor).and_then(|rules| {
             let secret = descriptor.options().get_field_by_name("debug_redact").and_then(|value| value.as_bool());
             let secret = secret.unwrap_or_default();
+            let name = descriptor.name().to_snake_case();
             match unsupported(&descriptor, secret) {
                 Some(problem) => Err(problem.to_owned()),
+                None if name != descriptor.name() => Err(format!("prost names it {name}: use that, with a json_name")),
                 None => Ok(Self { key: json_key(&descriptor), descriptor: descriptor.clone(), rules, secret }),
             }
         });
@@ -253,12 +264,8 @@ fn unsupported(field: &FieldDescriptor, secret: bool) -> Option<&'static str> {
         Kind::String | Kind::Message(_) | Kind::Bool => return None,
         kind if is_number(&kind) => return None,
         Kind::Enum(_) => "enums are not supported: use a string and check its values",
-        _ => "this type is not supported: use string, bool, int32, int64, uint32, uint64 or a message",
+        _ => "this type is not supported: use string, bool, int32, int64 or a message",
     })
-}
-
-fn is_number(kind: &Kind) -> bool {
-    matches!(kind, Kind::Int32 | Kind::Int64 | Kind::Uint32 | Kind::Uint64)
 }
 
 /// Returns the key of a field in JSON: its `json_name` if the proto has one, otherwise the name.

@@ -23,7 +23,7 @@ pub(crate) fn debug_and_drop(api: &Api) -> Source {
         )?;
         let secrets: Vec<_> = message.fields.iter().filter(|field| field.secret).collect();
         if !secrets.is_empty() {
-            writeln!(out, "impl Drop for {name} {{\nfn drop(&mut self) {{")?;
+            writeln!(out, "impl std::ops::Drop for {name} {{\nfn drop(&mut self) {{")?;
             for field in secrets {
                 writeln!(out, "zeroize::Zeroize::zeroize(&mut self.{});", ident(field.name()))?;
             }
@@ -40,7 +40,7 @@ pub(crate) fn json(api: &Api, custom: &[&str]) -> Source {
     let inputs = api.methods.iter().filter_map(|binding| api.message(&binding.method.input()));
     let inner = inputs.flat_map(|message| &message.fields).filter_map(|field| field.kind().as_message().cloned());
     for message in api.reachable(inner) {
-        writeln!(out, "impl Serialize for {} {{", message.name())?;
+        writeln!(out, "impl Serialize for proto::{} {{", message.name())?;
         serialize(&mut out, "self", &message.fields.iter().collect::<Vec<_>>())?;
         writeln!(out, "}}")?;
     }
@@ -82,7 +82,7 @@ fn read(out: &mut String, api: &Api, message: &Message) -> Result {
         .iter()
         .filter(|binding| binding.method.output() == message.descriptor)
         .find_map(|binding| message.field(binding.response_body.as_deref()?));
-    writeln!(out, "impl ReadJson for {name} {{")?;
+    writeln!(out, "impl ReadJson for proto::{name} {{")?;
     match response_body {
         Some(field) => read_response_body(out, field)?,
         None => read_fields(out, message)?,
@@ -105,7 +105,7 @@ fn read_response_body(out: &mut String, field: &Field) -> Result {
     let Kind::Message(inner) = field.kind() else {
         return writeln!(out, "const FORM: super::Form = super::Form::Values;");
     };
-    let inner = inner.name();
+    let inner = format!("proto::{}", inner.name());
     if !field.is_single() {
         return writeln!(
             out,
@@ -200,13 +200,11 @@ fn read_field(field: &Field, has_aliases: bool) -> String {
 fn reader(field: &Field) -> String {
     let is_id = field.key == "id" || field.key.ends_with("_id");
     match field.kind() {
-        Kind::Message(message) => format!("Object::<{}>", message.name()),
+        Kind::Message(message) => format!("Object::<proto::{}>", message.name()),
         Kind::String if is_id => "Id".to_owned(),
         Kind::String => "Text".to_owned(),
         Kind::Bool => "Flag".to_owned(),
         Kind::Int32 => "Number::<i32>".to_owned(),
-        Kind::Int64 => "Number::<i64>".to_owned(),
-        Kind::Uint32 => "Number::<u32>".to_owned(),
-        _ => "Number::<u64>".to_owned(),
+        _ => "Number::<i64>".to_owned(),
     }
 }

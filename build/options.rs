@@ -93,7 +93,8 @@ impl FieldRules {
         let is_list = field.cardinality() == Cardinality::Repeated;
         let is_text = field.kind() == Kind::String;
         let is_plain = !is_list && !field.supports_presence();
-        let is_number = matches!(field.kind(), Kind::Int32 | Kind::Int64 | Kind::Uint32 | Kind::Uint64);
+        let is_number = is_number(&field.kind());
+        let mut limits = self.in_.iter().chain(&self.gte).chain(&self.lte);
         let is_message = matches!(field.kind(), Kind::Message(_));
         let has_text_rule = self.has_length() || self.multiline || self.not_blank;
         let items = self.min_items.is_some() || self.max_items.is_some();
@@ -107,6 +108,8 @@ impl FieldRules {
             "not_blank is for a single string"
         } else if self.has_range() && (!is_number || is_list) {
             "in, gte and lte are for a single number"
+        } else if field.kind() == Kind::Int32 && limits.any(|limit| i32::try_from(*limit).is_err()) {
+            "in, gte and lte of an int32 have to be numbers that it can hold"
         } else if !self.in_.is_empty() && (self.gte.is_some() || self.lte.is_some()) {
             "in does not go together with gte and lte"
         } else if items && !is_list {
@@ -148,6 +151,11 @@ impl FieldRules {
         };
         Some(problem.to_owned())
     }
+}
+
+/// Returns whether a field of this type is a number.
+pub(crate) fn is_number(kind: &Kind) -> bool {
+    matches!(kind, Kind::Int32 | Kind::Int64)
 }
 
 fn crosses(min: Option<u64>, max: Option<u64>) -> bool {

@@ -193,6 +193,9 @@ fn rules_that_do_not_fit_their_field_are_rejected() {
         ("repeated string n", "not_blank: true", "not_blank is for a single string"),
         ("string n", "gte: 3", "in, gte and lte are for a single number"),
         ("int32 n", "gte: 3 in: [1]", "in does not go together with gte and lte"),
+        ("int32 n", "gte: -2147483649", "in, gte and lte of an int32 have to be numbers that it can hold"),
+        ("int32 n", "lte: 2147483648", "in, gte and lte of an int32 have to be numbers that it can hold"),
+        ("int32 n", "in: [1, 2147483648]", "in, gte and lte of an int32 have to be numbers that it can hold"),
         ("int32 n", "gte: 3 lte: 2", "gte is larger than lte"),
         ("string n", "min_len: 3 max_len: 2", "the smallest length is larger"),
         ("string n", "max_items: 3", "min_items and max_items are for lists"),
@@ -281,6 +284,11 @@ fn fields_without_plain_json_are_rejected() {
         ("M inner = 1;", "t.M: a message that contains itself"),
         ("google.api.HttpRule r = 1;", "t.M.r: messages of other packages"),
         ("string self = 1;", "t.M.self: the name is reserved in Rust"),
+        ("string extern = 1;", "t.M.extern: the name is reserved in Rust"),
+        ("string recordName = 1;", "t.M.recordName: prost names it record_name: use that, with a json_name"),
+        ("string a__b = 1;", "t.M.a__b: prost names it a_b: use that"),
+        ("uint32 n = 1;", "t.M.n: this type is not supported: use string, bool, int32, int64 or a message"),
+        ("uint64 n = 1;", "t.M.n: this type is not supported"),
     ] {
         let error = field(declaration).err().unwrap_or_default();
         assert!(error.contains(expected), "{declaration}: {error:?}");
@@ -364,6 +372,11 @@ fn unsupported_services_are_rejected() {
             ),
             "t.S/Do: a reply with the key error_msg would be taken for an error",
         ),
+        (
+            format!("service S {{ {} }} {request}", rpc("rpc Extern(Request) returns (Reply)")),
+            "t.S/Extern: the name is reserved in Rust",
+        ),
+        (format!("service S {{ {plain} }} {request} message Rpc {{ }}"), "t.Rpc: the name is reserved in Rust"),
         (format!("service S {{ {plain} }} {request} message ListCSRs {{ }}"), "t.ListCSRs: prost names it ListCsRs"),
         (format!("service S {{ rpc Do(Request) returns (Reply); }} {request}"), "has no option (google.api.http)"),
     ] {

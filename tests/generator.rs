@@ -124,8 +124,8 @@ fn the_shown_rpc_and_field_cost_only_a_proto_edit() {
     );
     checks.assert(r#"if let Some(value) = &self.comment { found.text(at, "comment", value, &text::Rules { min_len: 0, max_len: 255,"#);
     let json = Generated::new(messages::json(&api, &[]));
-    json.assert("self.page.get_or_insert_with(EventPage::empty).read(key, map)");
-    json.assert(r#""events" => self.events = Object::<Event>::list(map)?,"#);
+    json.assert("self.page.get_or_insert_with(proto::EventPage::empty).read(key, map)");
+    json.assert(r#""events" => self.events = Object::<proto::Event>::list(map)?,"#);
     json.assert(
         r#""event_time" => self.event_time = Number::<i64>::value(map)?.unwrap_or_default(),
         "event-type" => self.kind = Text::value(map)?.unwrap_or_default(),
@@ -151,6 +151,19 @@ fn read_with(definitions: &str) -> annotations::Api {
     );
     fs::write(folder.path().join(DIRECTORY).join("more.proto"), source).unwrap();
     read(folder.path())
+}
+
+#[test]
+fn a_message_may_have_the_name_of_a_reader() {
+    let api = read_with(
+        "service More { rpc Do(Request) returns (Text) { option (google.api.http) = { get: \"/{project_id}\" }; } } \
+         message Request { string project_id = 1; } message Text { string abstract = 1; Object become = 2; } \
+         message Object { string key = 1; }",
+    );
+    let json = Generated::new(messages::json(&api, &[]));
+    json.assert("impl ReadJson for proto::Text {");
+    json.assert("self.r#abstract = Text::value(map)?");
+    json.assert("self.r#become = Object::<proto::Object>::value(map)?");
 }
 
 #[test]
@@ -193,8 +206,10 @@ fn a_whole_response_can_be_an_object_or_an_array() {
     ));
     let json = Generated::new(messages::json(&api, &[]));
     json.assert("fn is_acknowledged(&self) -> bool { !self.a.is_empty() }");
-    json.assert("fn is_acknowledged(&self) -> bool { self.x.as_ref().is_some_and(One::is_acknowledged) }");
-    json.assert("self.x = Object::<Two>::entries(array)?; Ok(()) } const FORM: super::Form = super::Form::Objects;");
+    json.assert("fn is_acknowledged(&self) -> bool { self.x.as_ref().is_some_and(proto::One::is_acknowledged) }");
+    json.assert(
+        "self.x = Object::<proto::Two>::entries(array)?; Ok(()) } const FORM: super::Form = super::Form::Objects;",
+    );
     json.assert("self.x = Number::<i64>::entries(array)?; Ok(()) } const FORM: super::Form = super::Form::Values;");
 }
 
