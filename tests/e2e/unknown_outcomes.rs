@@ -257,6 +257,30 @@ async fn a_hanging_attempt_is_repeated_only_if_the_method_is_idempotent() {
 }
 
 #[tokio::test]
+async fn not_found_after_an_unprocessed_delete_is_not_found() {
+    for rpc in rpcs().into_iter().filter(|rpc| rpc.verb == "DELETE" && rpc.idempotent) {
+        for (first, is_success) in [
+            (reply(503, "APIG.0610"), false),
+            (reply(503, "APIGW.0613"), false),
+            (reply(503, "APIG.0201"), true),
+            (Step::Reply(Reply::new(503)), true),
+        ] {
+            let emulator = emulator().await;
+            let gateway = gateway(&emulator, &[]).await;
+            emulator.scripts([first.clone(), reply(404, "SCM.0008")]);
+            match gateway.call(&rpc, samples::request(&rpc, Filling::Required)).await {
+                Ok(_) => assert!(is_success, "{} after {first:?}", rpc.name()),
+                Err(status) => {
+                    assert!(!is_success, "{} after {first:?}: {status:?}", rpc.name());
+                    assert_status(&status, Code::NotFound, "CERTIFICATE_NOT_FOUND", Some(2));
+                }
+            }
+            assert_eq!(emulator.attempts(), 2);
+        }
+    }
+}
+
+#[tokio::test]
 async fn not_found_after_a_retried_delete_is_a_success() {
     let not_found = || reply(404, "SCM.0008");
     for rpc in rpcs() {
