@@ -7,23 +7,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use prost_reflect::{FieldDescriptor, Kind};
-use scm_harness::rpc::{Rpc, Rules, is_secret, json_key, rpcs};
+use scm_harness::{
+    facts::{EMPTY, NOT_OFFERED, success_statuses},
+    rpc::{Rpc, Rules, is_secret, json_key, rpcs},
+};
 use serde::Deserialize;
 use serde_json::Value;
-
-/// Operations without an RPC: v2 twins of v3 operations, and one whose encoding is not documented.
-const NOT_OFFERED: [&str; 10] = [
-    "CancelCertificate",
-    "CompleteCertificate",
-    "DeleteCertificateV2",
-    "DownloadCertificate",
-    "ListCertificatesV2",
-    "ShowCertificateV2",
-    "UploadCertificate",
-    "PurchaseCertificate",
-    "PushCertificateV2",
-    "UploadAuthentication",
-];
 
 /// Path variables with another name. The last one has only one value.
 const PATHS: [(&str, &str); 4] = [
@@ -32,6 +21,10 @@ const PATHS: [(&str, &str); 4] = [
     ("{id}", "{csr_id}"),
     ("{resource_instances}", "resource_instances"),
 ];
+
+/// The fields that are the body. The body of other RPCs is all that is not bound otherwise.
+const BODIES: [(&str, &str); 3] =
+    [("SaveInfo", "info"), ("DisableNotification", "notices"), ("EnableNotification", "notices")];
 
 /// Fields with another name than their key.
 const NAMES: [(&str, &str, &str); 1] = [("ShowCertificate", "authentification", "domain_proofs")];
@@ -70,19 +63,9 @@ const JOINED: [&str; 3] = ["sans", "ori_sans", "add_sans"];
 const MULTILINE: [&str; 6] =
     ["csr", "certificate", "certificate_chain", "private_key", "enc_certificate", "enc_private_key"];
 
+/// Texts of responses that acknowledge the request, and their words.
 const ACKNOWLEDGEMENTS: [(&str, &str); 3] =
     [("request_info", "success"), ("response_info", "success"), ("unsubscribe_results", "SUCCESS")];
-
-/// Statuses beyond those of the facts.
-const STATUSES: [(&str, &[u16]); 6] = [
-    ("CreateCsr", &[200, 201]),
-    ("ImportCertificate", &[200, 201]),
-    ("ApplyCertificate", &[200, 201, 202]),
-    ("SubscribeCertificate", &[200, 201, 202]),
-    ("CreateCertificateTag", EMPTY),
-    ("BatchCreateOrDeleteTags", EMPTY),
-];
-const EMPTY: &[u16] = &[200, 201, 204];
 
 /// A scalar whose presence is not what "required" says: it is always sent.
 const ALWAYS_SENT: (&str, &str) = ("SaveInfo", "csr");
@@ -284,9 +267,7 @@ impl Report {
         self.expect(name, (&rpc.verb, &rpc.template), (&operation.http_method, &path));
         let body = match operation.body_kind.as_str() {
             "none" => "",
-            "array" => "notices",
-            _ if name == "SaveInfo" => "info",
-            _ => "*",
+            _ => BODIES.iter().find(|row| row.0 == name).map_or("*", |row| row.1),
         };
         self.expect(name, rpc.body.as_str(), body);
         let safety = match (rpc.read_only, rpc.idempotent) {
@@ -296,8 +277,7 @@ impl Report {
         };
         self.expect(name, safety, &operation.safety);
         let is_empty = rpc.method.output().fields().count() == 0;
-        let statuses = STATUSES.iter().find(|row| row.0 == name).map_or(&[200][..], |row| row.1);
-        let statuses = if is_empty { EMPTY } else { statuses };
+        let statuses = success_statuses(rpc);
         self.expect(name, rpc.success_statuses.as_slice(), statuses);
         let unknown = operation.success_status.iter().find(|status| !statuses.contains(status));
         self.expect(name, unknown, None);
@@ -402,7 +382,8 @@ fn annotations_follow_from_the_facts_about_scm() {
         operations.into_iter().map(|operation| (operation.name.clone(), operation)).collect();
     let rpcs: BTreeMap<_, _> = rpcs().into_iter().map(|rpc| (rpc.name().to_owned(), rpc)).collect();
     let mut report = Report::default();
-    let offered: BTreeSet<_> = operations.keys().filter(|name| !NOT_OFFERED.contains(&name.as_str())).collect();
+    let offered: BTreeSet<_> =
+        operations.keys().filter(|name| !NOT_OFFERED.iter().any(|row| row.0 == **name)).collect();
     report.expect("RPCs", rpcs.keys().collect(), offered);
     for (name, rpc) in &rpcs {
         let operation = &operations[name];

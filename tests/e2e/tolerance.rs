@@ -7,6 +7,7 @@ use tonic::Code;
 use crate::{
     harness::{
         Gateway, assert_status, emulator,
+        facts::success_statuses,
         rpc::{Rpc, Rules, inner, json_key, rpc, rpcs},
         samples::{self, Filling},
     },
@@ -16,12 +17,6 @@ use crate::{
 pub mod values;
 
 use values::{leaves, sample, values};
-
-/// Methods that create something, and methods that may be carried out later.
-const CREATED: [&str; 2] = ["CreateCsr", "ImportCertificate"];
-const ACCEPTED: [&str; 2] = ["ApplyCertificate", "SubscribeCertificate"];
-/// Methods whose reply has a field, and whose response may be empty.
-const MAY_BE_EMPTY: [&str; 2] = ["CreateCertificateTag", "BatchCreateOrDeleteTags"];
 
 /// Returns the JSON with another value for a key of the object at the pointer.
 fn replaced(json: &Value, at: &str, change: impl FnOnce(&mut Map<String, Value>)) -> String {
@@ -126,16 +121,11 @@ async fn last_value_of_a_key_counts_except_for_acknowledgements() {
 async fn success_statuses_and_empty_bodies_are_those_of_the_method() {
     let calls = Calls::new().await;
     for rpc in rpcs() {
-        let (name, is_empty) = (rpc.name(), rpc.method.output().fields().count() == 0);
-        let may_be_empty = is_empty || MAY_BE_EMPTY.contains(&name);
+        let successes = success_statuses(&rpc);
+        let may_be_empty = successes.contains(&204);
         let (_, body) = rpc.success();
         for status in [200, 201, 202, 203, 206, 299, 301, 302, 304, 399] {
-            let is_success = match status {
-                200 => true,
-                201 => may_be_empty || CREATED.contains(&name) || ACCEPTED.contains(&name),
-                202 => ACCEPTED.contains(&name),
-                _ => false,
-            };
+            let is_success = successes.contains(&status);
             if status != 304 {
                 calls.assert(&rpc, status, &body, is_success).await;
             }

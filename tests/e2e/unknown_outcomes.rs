@@ -10,25 +10,10 @@ use tonic_types::StatusExt as _;
 
 use crate::harness::{
     Gateway, assert_status, emulator, environment,
+    facts::is_unsafe,
     rpc::{Rpc, rpcs},
     samples::{self, Filling},
 };
-
-/// The methods that must not be repeated when their outcome is unknown.
-const UNSAFE: [&str; 12] = [
-    "ApplyCertificate",
-    "CancelCertificateRequest",
-    "ImportCertificate",
-    "SupplementDomains",
-    "PushCertificate",
-    "BatchPushCertificate",
-    "DeployCertificate",
-    "RevokeCertificate",
-    "SubscribeCertificate",
-    "UnsubscribeCertificate",
-    "CreateCsr",
-    "UploadCsr",
-];
 
 /// The outcome of a call: attempts, code and reason.
 type Outcome = (u32, Code, &'static str);
@@ -110,7 +95,7 @@ async fn gateway(emulator: &Emulator, more: &[(&str, &str)]) -> Gateway {
 }
 
 fn expected(rpc: &Rpc, outcomes: [Outcome; 2]) -> Outcome {
-    outcomes[usize::from(UNSAFE.contains(&rpc.name()))]
+    outcomes[usize::from(is_unsafe(rpc))]
 }
 
 /// Asserts the outcome of a call, and that a caller is not asked to retry where a retry could do harm.
@@ -122,16 +107,6 @@ fn assert_outcome(what: &str, status: &Status, (attempts, code, reason): Outcome
         assert!(status.get_error_details().retry_info().is_none(), "{what}");
         assert_eq!(status.metadata().get("grpc-retry-pushback-ms"), None, "{what}");
     }
-}
-
-#[tokio::test]
-async fn unsafe_methods_are_those_of_the_contract() {
-    let unsafe_methods: Vec<_> =
-        rpcs().into_iter().filter(|rpc| !rpc.idempotent).map(|rpc| rpc.name().to_owned()).collect();
-    let mut expected = UNSAFE.map(str::to_owned);
-    expected.sort_unstable();
-    assert_eq!(expected.iter().filter(|name| !unsafe_methods.contains(name)).count(), 0);
-    assert_eq!(unsafe_methods.len(), expected.len());
 }
 
 /// Makes a call that meets each fault in turn.
@@ -167,7 +142,7 @@ async fn retry_after_asks_no_caller_to_repeat_an_unsafe_call() {
         for (calls, status) in [408, 502, 503, 504].into_iter().enumerate() {
             emulator.script(Step::Reply(Reply::new(status).header("Retry-After", "30")));
             let error = gateway.call(&rpc, samples::request(&rpc, Filling::Required)).await.unwrap_err();
-            let is_unsafe = UNSAFE.contains(&rpc.name());
+            let is_unsafe = is_unsafe(&rpc);
             assert_eq!(error.get_error_details().retry_info().is_none(), is_unsafe, "{status}: {}", rpc.name());
             let pushback = error.metadata().get("grpc-retry-pushback-ms");
             assert_eq!(pushback.is_some(), !is_unsafe && status != 504, "{status}: {}", rpc.name());
@@ -248,7 +223,7 @@ async fn a_hanging_attempt_is_repeated_only_if_the_method_is_idempotent() {
             let (status, body) = rpc.success();
             emulator.scripts([Step::Hang, Step::Reply(Reply::json(status, &body))]);
             let result = gateway.call(&rpc, samples::request(&rpc, Filling::Required)).await;
-            let is_unsafe = UNSAFE.contains(&rpc.name());
+            let is_unsafe = is_unsafe(&rpc);
             assert_eq!(result.is_err(), is_unsafe, "{}: {result:?}", rpc.name());
             assert_eq!(emulator.attempts(), if is_unsafe { 1 } else { 2 }, "{}", rpc.name());
         });
@@ -284,7 +259,7 @@ async fn not_found_after_an_unprocessed_delete_is_not_found() {
 async fn not_found_after_a_retried_delete_is_a_success() {
     let not_found = || reply(404, "SCM.0008");
     for rpc in rpcs() {
-        let is_unsafe = UNSAFE.contains(&rpc.name());
+        let is_unsafe = is_unsafe(&rpc);
         let deletes = rpc.verb == "DELETE" && !is_unsafe;
         let emulator = emulator().await;
         let gateway = gateway(&emulator, &[]).await;

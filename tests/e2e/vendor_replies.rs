@@ -10,26 +10,13 @@ use tonic::Code;
 use crate::{
     harness::{
         Gateway, emulator,
+        facts::NOT_OFFERED,
         rpc::{rpc, rpcs},
         samples::{self, Filling},
         seen,
     },
     reading,
 };
-
-/// Operations of the vendor that the gateway does not offer, and why.
-const NOT_OFFERED: [(&str, &str); 10] = [
-    ("CancelCertificate", "v2 twin of CancelCertificateRequest"),
-    ("CompleteCertificate", "v2 twin of ApplyCertificate"),
-    ("DeleteCertificateV2", "v2 twin of DeleteCertificate"),
-    ("DownloadCertificate", "v2 twin of ExportCertificate"),
-    ("ListCertificatesV2", "v2 twin of ListCertificates"),
-    ("ShowCertificateV2", "v2 twin of ShowCertificate"),
-    ("UploadCertificate", "v2 twin of ImportCertificate"),
-    ("PurchaseCertificate", "v2 twin of SubscribeCertificate"),
-    ("PushCertificateV2", "v2 twin of PushCertificate"),
-    ("UploadAuthentication", "its encoding is not documented"),
-];
 
 /// The kinds of responses that are a success.
 const SUCCESSES: [&str; 3] = ["success", "partial failure in 200", "odd"];

@@ -36,6 +36,7 @@ use tonic::{
 };
 use tonic_types::StatusExt as _;
 
+pub mod facts;
 pub mod folder;
 pub mod metadata_service;
 pub mod otlp_sink;
