@@ -19,7 +19,7 @@ GO = Path("target/tools/go").absolute()
 EXPECTED = (HERE / "expected.txt").read_text().splitlines()
 # Lines of expected.txt that a language's libraries do not support.
 MISSING = {"node": ["reflection"], "ruby": ["reflection"], "java": ["reflection"], "cpp": ["reflection"],
-           "rust": ["health", "reflection"]}
+           "rust": ["watch cancel", "health", "reflection"]}
 PROTOS = sorted(str(path.relative_to("proto")) for path in Path("proto/huaweicloud").rglob("*.proto"))
 # Also compiled for Java and C++: annotations, error details and health.
 OTHERS = ["google/api/annotations.proto", "google/api/http.proto", "google/rpc/status.proto",
@@ -118,6 +118,10 @@ def run(command, variables, *arguments):
     return done.stdout.splitlines()
 
 
+def lines(log):
+    return [json.loads(line) for line in log.read_text().splitlines()]
+
+
 def main():
     with Lab(TARGET) as lab:
         client(lab.folder)  # generates the Python code
@@ -125,6 +129,9 @@ def main():
             **lab.emulator("--delay", "500"),
             "SCM_GATEWAY__SERVER__MAX_IN_FLIGHT": "1",
             "SCM_GATEWAY__SERVER__LAME_DUCK": "0s",
+            "SCM_GATEWAY__WATCH__INTERVAL": "1s",
+            # Ends the first watch of each client: the emulator issues a certificate after 10 s.
+            "SCM_GATEWAY__SERVER__MAX_CONNECTION_AGE": "10s",
         }
         address, _, process = lab.gateway(variables)
         log = lab.folder / "1-scm-gateway.log"
@@ -135,9 +142,11 @@ def main():
             printed = run(command, environment, address, f"00-{trace}-00000000000000ff-01", paid)
             expected = [line for line in EXPECTED if line.split(":")[0] not in MISSING.get(name, [])]
             assert printed == expected, f"{name} printed\n" + "\n".join(printed)
-            until(f"the trace of {name} in the log", lambda: any(
-                json.loads(line).get("trace_id") == trace for line in log.read_text().splitlines()))
-            print(f"{name}: all {len(printed)} lines as expected, and the log has its trace")
+            until(f"the trace of {name} in the log", lambda: any(line.get("trace_id") == trace for line in lines(log)))
+            ended = [line["reason"] for line in lines(log)
+                     if line["message"] == "stream ended" and line["cert_id"] == paid]
+            assert ended == ["SHUTTING_DOWN"], f"the watches of {name} ended with {ended}"
+            print(f"{name}: all {len(printed)} lines as expected, and the log has its trace and the end of its first watch")
 
         # A call in flight keeps the gateway draining. New calls get UNAVAILABLE.
         holder = subprocess.Popen([*clients[0][1], address, "", ""], env=clients[0][2], stdout=subprocess.DEVNULL,

@@ -17,9 +17,25 @@
 using namespace huaweicloud::scm::v1;
 using namespace std::chrono_literals;
 
-// A certificate that is issued, and a project that SCM does not know.
-constexpr char kIssued[] = "scs1000000000003";
-constexpr char kUnknown[] = "nowhere";
+constexpr char kUnknown[] = "nowhere";  // a project that SCM does not know
+
+// Waits for the final status of a certificate. Watches once more after UNAVAILABLE, for example after a restart.
+grpc::Status Watch(CertificateService::Stub& stub, const std::string& cert_id, std::chrono::milliseconds time,
+                   Certificate* certificate) {
+  const auto deadline = std::chrono::system_clock::now() + time;
+  WatchCertificateRequest request;
+  request.set_cert_id(cert_id);
+  for (;;) {
+    grpc::ClientContext context;
+    context.set_deadline(deadline);
+    auto reader = stub.WatchCertificate(&context, request);
+    WatchCertificateResponse response;
+    while (reader->Read(&response)) *certificate = response.certificate();
+    auto status = reader->Finish();
+    if (status.error_code() != grpc::UNAVAILABLE) return status;
+    std::this_thread::sleep_for(200ms);
+  }
+}
 
 SaveInfoRequest Request(const std::string& cert_id = "scs1481110651012") {
   SaveInfoRequest request;
@@ -105,12 +121,15 @@ int main(int, char** arguments) {
     ApplyCertificateResponse reply;
     stub->ApplyCertificate(&context, request, &reply);
     std::cout << "ApplyCertificate: " << reply.request_info() << "\n";
+    Certificate certificate;
+    Watch(*stub, arguments[3], 60s, &certificate);
+    std::cout << "watch: " << certificate.status() << "\n";
   }
   {
     grpc::ClientContext context;
     context.set_deadline(std::chrono::system_clock::now() + 5s);
     BatchPushCertificateRequest request;
-    request.set_cert_id(kIssued);
+    request.set_cert_id(arguments[3]);
     request.add_target_projects("cn-north-4");
     request.add_target_projects(kUnknown);
     request.set_target_service("WAF");
@@ -123,6 +142,19 @@ int main(int, char** arguments) {
         std::cout << "not pushed: " << result.project_name() << ": " << result.message() << "\n";
       }
     }
+  }
+
+  {
+    Certificate certificate;
+    std::cout << "watch deadline: " << Name(Watch(*stub, "scs1481110651012", 700ms, &certificate)) << "\n";
+    grpc::ClientContext context;
+    WatchCertificateRequest request;
+    request.set_cert_id("scs1481110651012");
+    auto reader = stub->WatchCertificate(&context, request);
+    WatchCertificateResponse response;
+    reader->Read(&response);
+    context.TryCancel();
+    std::cout << "watch cancel: " << Name(reader->Finish()) << "\n";
   }
 
   auto rejected = save(Request("!"), 5s);

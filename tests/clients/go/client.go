@@ -6,6 +6,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/code"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	health "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
@@ -52,8 +54,31 @@ func request(certID string) *scm.SaveInfoRequest {
 	}
 }
 
-// A certificate that is issued, and a project that SCM does not know.
-const issued, unknown = "scs1000000000003", "nowhere"
+const unknown = "nowhere" // a project that SCM does not know
+
+// docs: watch
+// watch waits for the final status of a certificate. It watches once more after UNAVAILABLE, for example after a restart.
+func watch(ctx context.Context, client scm.CertificateServiceClient, certID string) (*scm.Certificate, error) {
+	for {
+		var certificate *scm.Certificate
+		stream, err := client.WatchCertificate(ctx, &scm.WatchCertificateRequest{CertId: certID})
+		for err == nil {
+			var response *scm.WatchCertificateResponse
+			if response, err = stream.Recv(); err == nil {
+				certificate = response.GetCertificate()
+			}
+		}
+		if err == io.EOF {
+			return certificate, nil
+		}
+		if status.Code(err) != codes.Unavailable {
+			return nil, err
+		}
+		time.Sleep(200 * time.Millisecond)
+	}
+}
+
+// docs: end
 
 func main() {
 	conn, err := grpc.NewClient(os.Args[1], grpc.WithTransportCredentials(insecure.NewCredentials()))
@@ -84,7 +109,7 @@ func main() {
 
 	paid := os.Args[3]
 	// docs: apply
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 	defer cancel()
 	applied, err := client.ApplyCertificate(ctx, &scm.ApplyCertificateRequest{
 		CertId: paid, Domain: "www.example.com", ApplicantName: "Ann Example", ApplicantPhone: "13212345678",
@@ -93,8 +118,12 @@ func main() {
 	must(err)
 	fmt.Println("ApplyCertificate:", applied.GetRequestInfo())
 
+	certificate, err := watch(ctx, client, paid)
+	must(err)
+	fmt.Println("watch:", certificate.GetStatus())
+
 	pushes, err := client.BatchPushCertificate(ctx, &scm.BatchPushCertificateRequest{
-		CertId: issued, TargetProjects: []string{"cn-north-4", unknown}, TargetService: "WAF",
+		CertId: paid, TargetProjects: []string{"cn-north-4", unknown}, TargetService: "WAF",
 	})
 	must(err)
 	for _, result := range pushes.GetResults() {
@@ -105,6 +134,19 @@ func main() {
 		}
 	}
 	// docs: end
+
+	soon, stop := context.WithTimeout(context.Background(), 700*time.Millisecond)
+	defer stop()
+	_, err = watch(soon, client, good)
+	fmt.Println("watch deadline:", name(err))
+	ctx, cancel = context.WithCancel(context.Background())
+	watched, err := client.WatchCertificate(ctx, &scm.WatchCertificateRequest{CertId: good})
+	must(err)
+	_, err = watched.Recv()
+	must(err)
+	cancel()
+	_, err = watched.Recv()
+	fmt.Println("watch cancel:", name(err))
 
 	rejected := save("!", timeout)
 	fmt.Print("BadRequest:")

@@ -8,11 +8,13 @@ import com.google.rpc.ErrorInfo;
 import com.google.rpc.RetryInfo;
 import com.huaweicloud.scm.v1.ApplyCertificateRequest;
 import com.huaweicloud.scm.v1.BatchPushCertificateRequest;
+import com.huaweicloud.scm.v1.Certificate;
 import com.huaweicloud.scm.v1.CertificateInfo;
 import com.huaweicloud.scm.v1.CertificateServiceGrpc;
 import com.huaweicloud.scm.v1.ReadInfoRequest;
 import com.huaweicloud.scm.v1.SaveInfoRequest;
 import com.huaweicloud.scm.v1.SaveInfoResponse;
+import com.huaweicloud.scm.v1.WatchCertificateRequest;
 import io.grpc.Grpc;
 import io.grpc.InsecureChannelCredentials;
 import io.grpc.Metadata;
@@ -32,9 +34,27 @@ class Client {
     static final Metadata.Key<String> REQUEST_ID =
         Metadata.Key.of("x-upstream-request-id", Metadata.ASCII_STRING_MARSHALLER);
 
-    // A certificate that is issued, and a project that SCM does not know.
-    static final String ISSUED = "scs1000000000003";
-    static final String UNKNOWN = "nowhere";
+    static final String UNKNOWN = "nowhere"; // a project that SCM does not know
+
+    // docs: watch
+    // Waits for the final status of a certificate. Watches once more after UNAVAILABLE, for example after a restart.
+    static Certificate watch(CertificateServiceGrpc.CertificateServiceBlockingStub stub, String certId, int seconds)
+            throws InterruptedException {
+        var withDeadline = stub.withDeadlineAfter(seconds, TimeUnit.SECONDS);
+        var request = WatchCertificateRequest.newBuilder().setCertId(certId).build();
+        while (true) {
+            try {
+                Certificate certificate = null;
+                var responses = withDeadline.watchCertificate(request);
+                while (responses.hasNext()) certificate = responses.next().getCertificate();
+                return certificate;
+            } catch (StatusRuntimeException e) {
+                if (e.getStatus().getCode() != Status.Code.UNAVAILABLE) throw e;
+                Thread.sleep(200);
+            }
+        }
+    }
+    // docs: end
 
     static SaveInfoRequest request(String certId) {
         return SaveInfoRequest.newBuilder().setCertId(certId)
@@ -99,14 +119,26 @@ class Client {
         var applied = stub.withDeadlineAfter(5, TimeUnit.SECONDS).applyCertificate(application);
         System.out.println("ApplyCertificate: " + applied.getRequestInfo());
 
+        System.out.println("watch: " + watch(stub, paid, 60).getStatus());
+
         var push = BatchPushCertificateRequest.newBuilder()
-            .setCertId(ISSUED).addTargetProjects("cn-north-4").addTargetProjects(UNKNOWN).setTargetService("WAF").build();
+            .setCertId(paid).addTargetProjects("cn-north-4").addTargetProjects(UNKNOWN).setTargetService("WAF").build();
         var pushes = stub.withDeadlineAfter(5, TimeUnit.SECONDS).batchPushCertificate(push);
         for (var result : pushes.getResultsList()) {
             if (result.getPushed()) System.out.println("pushed: " + result.getProjectName());
             else System.out.println("not pushed: " + result.getProjectName() + ": " + result.getMessage());
         }
         // docs: end
+
+        var draft = WatchCertificateRequest.newBuilder().setCertId("scs1481110651012").build();
+        var late = failure(() -> stub.withDeadlineAfter(700, TimeUnit.MILLISECONDS).watchCertificate(draft)
+            .forEachRemaining(response -> {}));
+        System.out.println("watch deadline: " + late.getStatus().getCode());
+        var watching = io.grpc.Context.current().withCancellation();
+        var watched = watching.call(() -> stub.withDeadlineAfter(5, TimeUnit.SECONDS).watchCertificate(draft));
+        watched.next();
+        watching.cancel(null);
+        System.out.println("watch cancel: " + failure(watched::hasNext).getStatus().getCode());
 
         var rejected = failure(() -> stub.withDeadlineAfter(5, TimeUnit.SECONDS).saveInfo(request("!")));
         var fields = new StringBuilder();

@@ -6,8 +6,7 @@ const loader = require("@grpc/proto-loader");
 const google = require("google-proto-files").getProtoPath("..");
 
 const [address, traceparent, paid, drain] = process.argv.slice(2);
-// A certificate that is issued, and a project that SCM does not know.
-const issued = "scs1000000000003", unknown = "nowhere";
+const unknown = "nowhere"; // a project that SCM does not know
 const options = { keepCase: true, longs: Number, enums: String, defaults: true, includeDirs: [process.env.PROTO, google] };
 const { scm } = grpc.loadPackageDefinition(
   loader.loadSync("huaweicloud/scm/v1/certificate_service.proto", options)).huaweicloud;
@@ -47,6 +46,23 @@ function start(method, message, { seconds = 5, metadata = new grpc.Metadata() } 
 }
 const code = ({ error }) => grpc.status[error.code];
 
+// docs: watch
+// Waits for the final status of a certificate. Watches once more after UNAVAILABLE, for example after a restart.
+async function watch(cert_id, seconds) {
+  const deadline = Date.now() + seconds * 1000;
+  for (;;) {
+    let certificate;
+    try {
+      for await (const response of client.WatchCertificate({ cert_id }, { deadline })) certificate = response.certificate;
+      return certificate;
+    } catch (error) {
+      if (error.code !== grpc.status.UNAVAILABLE) throw error;
+      await new Promise((done) => setTimeout(done, 200));
+    }
+  }
+}
+// docs: end
+
 async function main() {
   if (drain) return console.log("drain:", code(await start("SaveInfo", request()).end));
 
@@ -65,12 +81,21 @@ async function main() {
   const applied = await start("ApplyCertificate", application).end;
   console.log("ApplyCertificate:", applied.reply.request_info);
 
-  const push = { cert_id: issued, target_projects: ["cn-north-4", unknown], target_service: "WAF" };
+  console.log("watch:", (await watch(paid, 60)).status);
+
+  const push = { cert_id: paid, target_projects: ["cn-north-4", unknown], target_service: "WAF" };
   for (const result of (await start("BatchPushCertificate", push).end).reply.results) {
     if (result.pushed) console.log(`pushed: ${result.project_name}`);
     else console.log(`not pushed: ${result.project_name}: ${result.message}`);
   }
   // docs: end
+
+  const draft = { cert_id: "scs1481110651012" };
+  const ended = (call) => new Promise((done) => call.on("data", () => {}).on("error", (error) => done({ error })));
+  console.log("watch deadline:", code(await ended(client.WatchCertificate(draft, { deadline: Date.now() + 700 }))));
+  const watched = client.WatchCertificate(draft, { deadline: Date.now() + 5000 });
+  watched.once("data", () => watched.cancel());
+  console.log("watch cancel:", code(await ended(watched)));
 
   const rejected = details((await start("SaveInfo", request("!")).end).error);
   console.log("BadRequest:", ...rejected.BadRequest.field_violations.map((violation) => violation.field));

@@ -4,6 +4,7 @@ Usage: client.py ADDRESS TRACEPARENT PAID_CERT_ID [drain]. PYTHONPATH has the ge
 """
 
 import sys
+import time
 
 import grpc
 from google.rpc import error_details_pb2 as rpc
@@ -14,8 +15,7 @@ from huaweicloud.scm.v1 import certificate_service_pb2 as scm
 from huaweicloud.scm.v1 import certificate_service_pb2_grpc as scm_grpc
 
 ADDRESS, TRACEPARENT, PAID, *DRAIN = sys.argv[1:]
-# A certificate that is issued, and a project that SCM does not know.
-ISSUED, UNKNOWN = "scs1000000000003", "nowhere"
+UNKNOWN = "nowhere"  # a project that SCM does not know
 
 
 def request(cert_id="scs1481110651012"):
@@ -42,6 +42,22 @@ def failure(call):
     raise SystemExit("the call did not fail")
 
 
+# docs: watch
+def watch(stub, cert_id, seconds):
+    """Waits for the final status of a certificate. Watches once more after UNAVAILABLE, for example after a restart."""
+    request, end = scm.WatchCertificateRequest(cert_id=cert_id), time.monotonic() + seconds
+    while True:
+        try:
+            for response in stub.WatchCertificate(request, timeout=end - time.monotonic()):
+                certificate = response.certificate
+            return certificate
+        except grpc.RpcError as error:
+            if error.code() != grpc.StatusCode.UNAVAILABLE:
+                raise
+            time.sleep(0.2)
+# docs: end
+
+
 with grpc.insecure_channel(ADDRESS) as channel:
     stub = scm_grpc.CertificateServiceStub(channel)
     if DRAIN:
@@ -60,14 +76,23 @@ with grpc.insecure_channel(ADDRESS) as channel:
         applicant_email="ann@example.com", agree_privacy_protection=True, domain_method="DNS")
     print("ApplyCertificate:", stub.ApplyCertificate(application, timeout=5).request_info)
 
+    print("watch:", watch(stub, PAID, 60).status)
+
     push = scm.BatchPushCertificateRequest(
-        cert_id=ISSUED, target_projects=["cn-north-4", UNKNOWN], target_service="WAF")
+        cert_id=PAID, target_projects=["cn-north-4", UNKNOWN], target_service="WAF")
     for result in stub.BatchPushCertificate(push, timeout=5).results:
         if result.pushed:
             print(f"pushed: {result.project_name}")
         else:
             print(f"not pushed: {result.project_name}: {result.message}")
     # docs: end
+
+    draft = scm.WatchCertificateRequest(cert_id="scs1481110651012")
+    print("watch deadline:", failure(lambda: list(stub.WatchCertificate(draft, timeout=0.7)))[0])
+    watched = stub.WatchCertificate(draft, timeout=5)
+    next(watched)
+    watched.cancel()
+    print("watch cancel:", watched.code().name)
 
     _, details = failure(lambda: stub.SaveInfo(request(cert_id="!"), timeout=5))
     print("BadRequest:", *[violation.field for violation in details["BadRequest"].field_violations])

@@ -10,8 +10,7 @@ require "huaweicloud/scm/v1/certificate_service_services_pb"
 include Huaweicloud::Scm::V1
 
 address, traceparent, paid, drain = ARGV
-# A certificate that is issued, and a project that SCM does not know.
-ISSUED, UNKNOWN = "scs1000000000003", "nowhere"
+UNKNOWN = "nowhere" # a project that SCM does not know
 CODES = GRPC::Core::StatusCodes.constants.to_h { |name| [GRPC::Core::StatusCodes.const_get(name), name.to_s] }
 DETAILS = [Google::Rpc::ErrorInfo, Google::Rpc::BadRequest, Google::Rpc::RetryInfo]
 
@@ -33,6 +32,14 @@ rescue GRPC::BadStatus => error
   [CODES[error.code], details.to_h]
 end
 
+# Waits for the final status of a certificate. Watches once more after UNAVAILABLE, for example after a restart.
+def watch(stub, cert_id, deadline)
+  stub.watch_certificate(WatchCertificateRequest.new(cert_id: cert_id), deadline: deadline).to_a.last.certificate
+rescue GRPC::Unavailable
+  sleep 0.2
+  retry
+end
+
 deadline_in = ->(seconds = 5) { Time.now + seconds }
 stub = CertificateService::Stub.new(address, :this_channel_is_insecure)
 if drain
@@ -50,10 +57,16 @@ application = ApplyCertificateRequest.new(
   applicant_email: "ann@example.com", agree_privacy_protection: true, domain_method: "DNS")
 puts "ApplyCertificate: #{stub.apply_certificate(application, deadline: deadline_in.call).request_info}"
 
-push = BatchPushCertificateRequest.new(cert_id: ISSUED, target_projects: ["cn-north-4", UNKNOWN], target_service: "WAF")
+puts "watch: #{watch(stub, paid, deadline_in.call(60)).status}"
+
+push = BatchPushCertificateRequest.new(cert_id: paid, target_projects: ["cn-north-4", UNKNOWN], target_service: "WAF")
 stub.batch_push_certificate(push, deadline: deadline_in.call).results.each do |result|
   puts result.pushed ? "pushed: #{result.project_name}" : "not pushed: #{result.project_name}: #{result.message}"
 end
+
+puts "watch deadline: #{failure { watch(stub, "scs1481110651012", deadline_in.call(0.7)) }[0]}"
+watched = stub.watch_certificate(WatchCertificateRequest.new(cert_id: "scs1481110651012"), deadline: deadline_in.call, return_op: true)
+puts "watch cancel: #{failure { watched.execute.each { watched.cancel } }[0]}"
 
 _, details = failure { stub.save_info(request("!"), deadline: deadline_in.call) }
 puts "BadRequest: #{details[Google::Rpc::BadRequest].field_violations.map(&:field).join(" ")}"

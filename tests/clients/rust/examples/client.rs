@@ -16,13 +16,12 @@ mod scm {
 }
 
 use scm::{
-    ApplyCertificateRequest, BatchPushCertificateRequest, CertificateInfo, ReadInfoRequest, SaveInfoRequest,
-    certificate_service_client::CertificateServiceClient,
+    ApplyCertificateRequest, BatchPushCertificateRequest, Certificate, CertificateInfo, ReadInfoRequest,
+    SaveInfoRequest, WatchCertificateRequest, certificate_service_client::CertificateServiceClient,
 };
 
 const CERT_ID: &str = "scs1481110651012";
-/// A certificate that is issued, and a project that SCM does not know.
-const ISSUED: &str = "scs1000000000003";
+/// A project that SCM does not know.
 const UNKNOWN: &str = "nowhere";
 
 fn draft(cert_id: &str) -> SaveInfoRequest {
@@ -64,6 +63,32 @@ async fn save(mut client: CertificateServiceClient<Channel>, cert_id: &str, time
     client.save_info(within(timeout, draft(cert_id))).await.err().unwrap_or_else(|| Status::ok(""))
 }
 
+// docs: watch
+/// Waits for the final status of a certificate. Watches once more after UNAVAILABLE, for example after a restart.
+async fn watch(client: &CertificateServiceClient<Channel>, cert_id: &str) -> Result<Certificate, Status> {
+    let request = WatchCertificateRequest { cert_id: cert_id.to_owned(), ..WatchCertificateRequest::default() };
+    loop {
+        match last(client.clone(), request.clone()).await {
+            Err(status) if status.code() == Code::Unavailable => tokio::time::sleep(Duration::from_millis(200)).await,
+            end => return end,
+        }
+    }
+}
+
+/// Returns the certificate of the last response of a watch.
+async fn last(
+    mut client: CertificateServiceClient<Channel>,
+    request: WatchCertificateRequest,
+) -> Result<Certificate, Status> {
+    let mut responses = client.watch_certificate(request).await?.into_inner();
+    let mut certificate = Certificate::default();
+    while let Some(response) = responses.message().await? {
+        certificate = response.certificate.unwrap_or_default();
+    }
+    Ok(certificate)
+}
+// docs: end
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<_> = env::args().skip(1).collect();
@@ -99,8 +124,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let applied = client.apply_certificate(within(timeout, application)).await?.into_inner();
     println!("ApplyCertificate: {}", applied.request_info);
 
+    let certificate = tokio::time::timeout(Duration::from_secs(60), watch(&client, paid)).await??;
+    println!("watch: {}", certificate.status);
+
     let push = BatchPushCertificateRequest {
-        cert_id: ISSUED.to_owned(),
+        cert_id: paid.clone(),
         target_projects: vec!["cn-north-4".to_owned(), UNKNOWN.to_owned()],
         target_service: "WAF".to_owned(),
         ..BatchPushCertificateRequest::default()
@@ -113,6 +141,21 @@ async fn main() -> Result<(), Box<dyn Error>> {
         }
     }
     // docs: end
+
+    let draft = WatchCertificateRequest { cert_id: CERT_ID.to_owned(), ..WatchCertificateRequest::default() };
+    let mut watched = client.watch_certificate(within(Duration::from_millis(700), draft.clone())).await?.into_inner();
+    let status = loop {
+        match watched.message().await {
+            Ok(Some(_)) => {}
+            Ok(None) => break Status::ok(""),
+            Err(status) => break status,
+        }
+    };
+    println!("watch deadline: {}", name(&status));
+    // Dropping a watch cancels it.
+    let mut watched = client.watch_certificate(draft).await?.into_inner();
+    watched.message().await?;
+    drop(watched);
 
     let details = save(client.clone(), "!", timeout).await.get_error_details();
     let fields: Vec<_> =
