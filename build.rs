@@ -1,9 +1,9 @@
 //! Generates the Rust that binds `proto/` to the REST side, from the annotations alone.
 //!
-//! `protox` compiles the protos without `protoc`. `build/annotations.rs` and `build/options.rs` read the annotations and
-//! stop the build with a sentence at what they cannot express. `tonic-prost-build` generates the messages and the tonic
-//! services, the other files of `build/` everything else. Each output goes to the module that owns it, so that generated
-//! code adds no import cycle.
+//! `protox` compiles the protos without `protoc`. `build/annotations.rs` and `build/options.rs` read the annotations, and
+//! with `build/unsupported.rs` they stop the build with a sentence at what they cannot express. `tonic-prost-build`
+//! generates the messages and the tonic services, the other files of `build/` everything else. Each output goes to the
+//! module that owns it, so that generated code adds no import cycle.
 
 use std::{
     env,
@@ -26,6 +26,8 @@ mod methods;
 mod options;
 #[path = "build/rust.rs"]
 mod rust;
+#[path = "build/unsupported.rs"]
+mod unsupported;
 
 const ROOT: &str = "proto";
 const PACKAGE: &str = "huaweicloud.scm.v1";

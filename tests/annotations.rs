@@ -12,6 +12,8 @@ use protox::{
 mod annotations;
 #[path = "../build/options.rs"]
 mod options;
+#[path = "../build/unsupported.rs"]
+mod unsupported;
 
 /// A proto file in memory.
 struct Inline(String);

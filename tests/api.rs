@@ -12,6 +12,8 @@ use serde_json::Value as Json;
 mod annotations;
 #[path = "../build/options.rs"]
 mod options;
+#[path = "../build/unsupported.rs"]
+mod unsupported;
 
 use annotations::{Field, Message, variables};
 use options::MethodRules;

@@ -22,6 +22,8 @@ mod methods;
 mod options;
 #[path = "../build/rust.rs"]
 mod rust;
+#[path = "../build/unsupported.rs"]
+mod unsupported;
 
 const PACKAGE: &str = "huaweicloud.scm.v1";
 const DIRECTORY: &str = "huaweicloud/scm/v1";
