@@ -9,7 +9,7 @@ use std::{
 
 use serde::{
     Deserialize, Deserializer,
-    de::{self, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor},
+    de::{self, MapAccess, SeqAccess, Unexpected, Visitor},
 };
 
 use super::{
@@ -20,7 +20,7 @@ use super::{
 use crate::{
     clock::seconds_between,
     error::{Answer, Error, Reason},
-    proto::json::{Form, Key, ReadJson},
+    proto::json::{self, Form, ReadJson},
 };
 
 /// HTTP statuses that say that the request was not processed, or that its outcome is unknown.
@@ -88,50 +88,70 @@ pub fn head(status: u16, headers: &http::HeaderMap) -> Answer {
 }
 
 /// The JSON of a response with a success status: the reply, and the keys of an error body.
+#[derive(Default)]
 struct Response<M> {
     reply: M,
     error: ErrorBody,
 }
 
+impl<M: ReadJson> ReadJson for Response<M> {
+    const FORM: Form = M::FORM;
+
+    fn empty() -> Self {
+        Self { reply: M::empty(), error: ErrorBody::default() }
+    }
+
+    fn read<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<bool, A::Error> {
+        Ok(self.reply.read(key, map)? || self.error.read(key, map)?)
+    }
+
+    fn read_array<'de, A: SeqAccess<'de>>(&mut self, array: A) -> Result<(), A::Error> {
+        self.reply.read_array(array)
+    }
+
+    fn is_acknowledged(&self) -> bool {
+        self.reply.is_acknowledged()
+    }
+
+    fn finish(&mut self) {
+        self.reply.finish();
+    }
+}
+
 impl<'de, M: ReadJson> Deserialize<'de> for Response<M> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct ResponseVisitor<M>(PhantomData<M>);
-
-        impl<'de, M: ReadJson> Visitor<'de> for ResponseVisitor<M> {
-            type Value = Response<M>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(if M::FORM == Form::Object { "an object" } else { "an array" })
-            }
-
-            fn visit_unit<E: de::Error>(self) -> Result<Response<M>, E> {
-                match M::FORM {
-                    Form::Object => Err(E::invalid_type(Unexpected::Unit, &self)),
-                    Form::Objects | Form::Values => Ok(Response { reply: M::default(), error: ErrorBody::default() }),
-                }
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Response<M>, A::Error> {
-                if M::FORM == Form::Values {
-                    return Err(de::Error::invalid_type(Unexpected::Map, &self));
-                }
-                let (mut reply, mut error) = (M::empty(), ErrorBody::default());
-                while let Some(key) = map.next_key::<Key<'_>>()? {
-                    if !reply.read(key.name(), &mut map)? && !error.read(key.name(), &mut map)? {
-                        map.next_value::<IgnoredAny>()?;
-                    }
-                }
-                reply.finish();
-                Ok(Response { reply, error })
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, array: A) -> Result<Response<M>, A::Error> {
-                let mut reply = M::default();
-                reply.read_array(array)?;
-                Ok(Response { reply, error: ErrorBody::default() })
-            }
-        }
         deserializer.deserialize_any(ResponseVisitor(PhantomData))
+    }
+}
+
+/// Reads a response in the form of its reply.
+struct ResponseVisitor<M>(PhantomData<M>);
+
+impl<'de, M: ReadJson> Visitor<'de> for ResponseVisitor<M> {
+    type Value = Response<M>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if M::FORM == Form::Object { "an object" } else { "an array" })
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<Response<M>, E> {
+        match M::FORM {
+            Form::Object => Err(E::invalid_type(Unexpected::Unit, &self)),
+            Form::Objects | Form::Values => Ok(Response::default()),
+        }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Response<M>, A::Error> {
+        match M::FORM {
+            Form::Values => Err(de::Error::invalid_type(Unexpected::Map, &self)),
+            Form::Object | Form::Objects => json::object(map),
+        }
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, array: A) -> Result<Response<M>, A::Error> {
+        let mut response = Response::default();
+        response.read_array(array)?;
+        Ok(response)
     }
 }
 

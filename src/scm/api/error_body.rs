@@ -8,7 +8,6 @@ use serde::{
     Deserialize, Deserializer,
     de::{Error, IgnoredAny, MapAccess, Visitor},
 };
-
 use zeroize::Zeroizing;
 
 use crate::proto::json::{Object, ReadJson, Reader as _};
@@ -30,6 +29,15 @@ enum Nested {
     Other(IgnoredAny),
 }
 
+impl Nested {
+    fn code(self) -> Option<Code> {
+        match self {
+            Self::Object { code } => code,
+            Self::Other(_) => None,
+        }
+    }
+}
+
 /// A code or id. IAM sends numbers.
 #[derive(Deserialize)]
 #[serde(untagged)]
@@ -44,17 +52,11 @@ impl ReadJson for ErrorBody {
     fn read<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<bool, A::Error> {
         let (slot, code) = match key {
             "error_code" | "errorCode" => (0, map.next_value::<Option<Code>>()?),
-            "error" => match map.next_value::<Option<Nested>>()? {
-                Some(Nested::Object { code }) => {
-                    self.is_error = true;
-                    (1, code)
-                }
-                Some(Nested::Other(_)) => {
-                    self.is_error = true;
-                    (1, None)
-                }
-                None => (1, None),
-            },
+            "error" => {
+                let nested = map.next_value::<Option<Nested>>()?;
+                self.is_error |= nested.is_some();
+                (1, nested.and_then(Nested::code))
+            }
             "code" => (2, map.next_value::<Option<Code>>()?),
             "error_msg" | "errorMsg" => {
                 if let Some(message) = map.next_value::<Option<Code>>()? {
@@ -96,10 +98,8 @@ impl ErrorBody {
         if let Ok(body) = serde_json::from_str::<Object<Self>>(text) {
             return Some(body.into_value()).filter(Self::is_error);
         }
-        Some(
-            serde_json::from_str::<Object<BrokenMessage>>(text)
-                .map_or_else(|_| Self::default(), |body| body.into_value().0),
-        )
+        let broken = serde_json::from_str::<Object<BrokenMessage>>(text);
+        Some(broken.map(|body| body.into_value().0).unwrap_or_default())
     }
 
     /// Searches a message.
