@@ -110,7 +110,7 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<Endpoint> {
 
 /// Returns the endpoint of the default region.
 pub(super) fn default(section: &mut Section<'_>) -> Endpoint {
-    section.record_default("region", REGIONS[0]);
+    section.record_default("region", &Raw::Variable(REGIONS[0].to_owned()));
     Endpoint::of_region(REGIONS[0])
 }
 

@@ -132,9 +132,7 @@ struct Discovered {
 fn from_sdk_env(root: &mut Section<'_>, defaults: &ProjectDefaults, environment: &Environment) -> Entry {
     let found = find(root, defaults, environment);
     let id = match (environment.get(PROJECT_ID), &found) {
-        (Some(id), _) => {
-            checked_id(id).map(Some).map_err(|message| Problem::new(PROJECT_ID, message + &copied::hint(id)))
-        }
+        (Some(id), _) => id_in_variable(PROJECT_ID, id).map(Some),
         (None, Ok(Discovered { project: Some((location, id)), .. })) => {
             checked_id(id).map(Some).map_err(|message| Problem::new(location, message))
         }
@@ -157,13 +155,13 @@ fn from_sdk_env(root: &mut Section<'_>, defaults: &ProjectDefaults, environment:
 
 fn domain_id(report: &mut Report, environment: &Environment) -> Option<String> {
     let text = environment.get(DOMAIN_ID).filter(|text| !text.is_empty())?;
-    match checked_id(text) {
+    match id_in_variable(DOMAIN_ID, text) {
         Ok(id) => {
             report.setting(DOMAIN_ID, &format!("{id:?}"), "environment");
             Some(id)
         }
-        Err(message) => {
-            report.problem(DOMAIN_ID, message + &copied::hint(text));
+        Err(problem) => {
+            report.problems.push(problem);
             None
         }
     }
@@ -261,6 +259,10 @@ fn default_id(root: &mut Section<'_>, default: Option<String>, entries: &[Entry]
 
 fn id(raw: &Raw) -> Result<String, String> {
     checked_id(raw.text("an id at the vendor, as text")?)
+}
+
+fn id_in_variable(name: &str, text: &str) -> Result<String, Problem> {
+    checked_id(text).map_err(|message| Problem::new(name, message + &copied::hint(text)))
 }
 
 fn checked_id(text: &str) -> Result<String, String> {

@@ -104,33 +104,27 @@ impl Input {
 impl Section<'_> {
     /// Takes a key with a default, which is written like the value of a variable.
     pub(super) fn take<T>(&mut self, key: &'static str, default: &str, parse: impl Fn(&Raw) -> Result<T, String>) -> T {
+        self.take_or(key, &Raw::Variable(default.to_owned()), parse)
+    }
+
+    /// Takes a key with a default, given as a value.
+    pub(super) fn take_or<T>(
+        &mut self,
+        key: &'static str,
+        default: &Raw,
+        parse: impl Fn(&Raw) -> Result<T, String>,
+    ) -> T {
         let value = self.optional(key, &parse);
         if self.origin(key).is_none() {
             self.record_default(key, default);
         }
         // After a problem the configuration is rejected anyway; the default lets the reading continue.
-        value.unwrap_or_else(|| parse(&Raw::Variable(default.to_owned())).expect("the default is valid"))
-    }
-
-    /// Takes a key whose value is a list of texts.
-    pub(super) fn take_list<T>(
-        &mut self,
-        key: &'static str,
-        default: &[&str],
-        parse: impl Fn(&Raw) -> Result<T, String>,
-    ) -> T {
-        let value = self.optional(key, &parse);
-        let default = Raw::File(default.to_vec().into());
-        if self.origin(key).is_none() {
-            self.input.report.setting(&format!("{}{key}", self.path), &settings::shown(&default), "default");
-        }
-        value.unwrap_or_else(|| parse(&default).expect("the default is valid"))
+        value.unwrap_or_else(|| parse(default).expect("the default is valid"))
     }
 
     /// Reports the default as the value of a key.
-    pub(super) fn record_default(&mut self, key: &'static str, default: &str) {
-        let value = settings::shown(&Raw::Variable(default.to_owned()));
-        self.input.report.setting(&format!("{}{key}", self.path), &value, "default");
+    pub(super) fn record_default(&mut self, key: &'static str, default: &Raw) {
+        self.input.report.setting(&format!("{}{key}", self.path), &settings::shown(default), "default");
     }
 
     /// Takes a key that may be absent. Returns `None` also for an invalid value, which is reported.

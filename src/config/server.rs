@@ -146,7 +146,7 @@ pub(super) fn read(section: &mut Section<'_>, counts: ShareCounts, clock: &Clock
         max_in_flight_per_caller,
         max_in_flight_per_project,
         max_message_size,
-        methods: section.take_list("methods", &[methods::ALL], methods::parse),
+        methods: section.take_or("methods", &Raw::File(vec![methods::ALL].into()), methods::parse),
         reflection: section.take("reflection", "true", values::boolean),
         connections: connections(section, memory_quota.total, counts),
         memory_quota,
