@@ -103,10 +103,8 @@ fn text_rules(rules: &FieldRules, field: &Field) -> String {
         None => limit,
     };
     let limit = if limit.is_empty() { limit } else { format!("must have {limit}{subject}") };
-    let blank = if rules.not_blank { "must not be empty or blank" } else { "" };
     format!(
-        "&text::Rules {{ min_len: {min}, max_len: {}, max_bytes: {}, not_blank: {}, multiline: {}, limit: {limit:?}, \
-         blank: {blank:?} }}",
+        "&text::Rules {{ min_len: {min}, max_len: {}, max_bytes: {}, not_blank: {}, multiline: {}, limit: {limit:?} }}",
         unlimited(max),
         unlimited(bytes),
         rules.not_blank,

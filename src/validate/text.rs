@@ -1,5 +1,6 @@
 //! Rules for plain text fields: length, control characters, identifiers.
 
+const BLANK: &str = "must not be empty or blank";
 const CONTROL: &str = "must not contain control characters: remove line breaks, tabs and similar";
 pub(super) const CONTROL_IN_PEM: &str = "must not contain control characters other than line breaks and tabs";
 const ENTRY: &str = "must not be empty, and must not contain ';' or ',', which separate the entries";
@@ -23,26 +24,17 @@ pub struct Rules {
     pub multiline: bool,
     /// The rule for the length in words.
     pub limit: &'static str,
-    /// The rule `not_blank` in words.
-    pub blank: &'static str,
 }
 
 /// The rules of a text without any but those of all texts.
 #[cfg(test)]
-pub const PLAIN: Rules = Rules {
-    min_len: 0,
-    max_len: usize::MAX,
-    max_bytes: usize::MAX,
-    not_blank: false,
-    multiline: false,
-    limit: "",
-    blank: "",
-};
+pub const PLAIN: Rules =
+    Rules { min_len: 0, max_len: usize::MAX, max_bytes: usize::MAX, not_blank: false, multiline: false, limit: "" };
 
 /// Checks a text.
 pub fn check(value: &str, rules: &Rules) -> Result<(), &'static str> {
     if rules.not_blank && is_blank(value) {
-        return Err(rules.blank);
+        return Err(BLANK);
     }
     // Stops after one character too many, so that a long value costs no more.
     let length = value.chars().take(rules.max_len.saturating_add(1)).count();
@@ -111,10 +103,9 @@ mod tests {
     use super::*;
 
     const LIMIT: &str = "has another length";
-    const BLANK: &str = "is blank";
 
     fn length(min_len: usize, max_len: usize) -> Rules {
-        Rules { min_len, max_len, limit: LIMIT, blank: BLANK, ..PLAIN }
+        Rules { min_len, max_len, limit: LIMIT, ..PLAIN }
     }
 
     #[test]
