@@ -68,6 +68,15 @@ impl CallContext {
         }
     }
 
+    /// Returns the context of a request that has passed the trace layer.
+    ///
+    /// # Panics
+    ///
+    /// If it has not.
+    pub fn of(extensions: &http::Extensions) -> &Arc<Self> {
+        extensions.get().expect("the trace layer adds a context to every request")
+    }
+
     /// Stores the timeout that the caller sent.
     pub fn set_timeout(&self, timeout: Duration) {
         let _ = self.timeout.set(timeout);

@@ -65,7 +65,7 @@ impl Gateway {
     /// Carries out a call. Every generated method of the tonic service is this one line.
     async fn call<M: RestMethod>(&self, request: Request<M::Request>) -> Result<Response<M::Reply>, Status> {
         let (_, extensions, message) = request.into_parts();
-        let call = extensions.get::<Arc<CallContext>>().expect("the trace layer adds a context to every request");
+        let call = CallContext::of(&extensions);
         let result = tokio::select! {
             biased;
             // An attempt in flight knows what its end means. The other branch ends calls that wait.

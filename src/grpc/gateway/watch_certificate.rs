@@ -64,7 +64,7 @@ pub(super) fn call(
     request: Request<WatchCertificateRequest>,
 ) -> Result<Response<Responses>, Status> {
     let (_, extensions, message) = request.into_parts();
-    let call = extensions.get::<Arc<CallContext>>().expect("the trace layer adds a context to every request");
+    let call = CallContext::of(&extensions);
     let draining = extensions.get::<Draining>().expect("the requests of streams have this extension");
     let stream = watch(gateway, rpc, message, call, draining.clone()).map_err(status::carry)?;
     let responses = stream::unfold(stream, |mut stream| async move { Some((Ok(stream.next().await?), stream)) });
