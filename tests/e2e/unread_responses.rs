@@ -7,6 +7,7 @@ use h2::{RecvStream, client::SendRequest};
 use http::Request;
 use prost::Message as _;
 use scm_emulator::{Emulator, Reply, Step};
+use scm_gateway::proto::WatchCertificateRequest;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpSocket, TcpStream},
@@ -45,6 +46,7 @@ const HEALTH: &str = "/grpc.health.v1.Health/Check";
 const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
 const SAVE_INFO: &str = "/huaweicloud.scm.v1.CertificateService/SaveInfo";
 const READ_INFO: &str = "/huaweicloud.scm.v1.CertificateService/ReadInfo";
+const WATCH_CERTIFICATE: &str = "/huaweicloud.scm.v1.CertificateService/WatchCertificate";
 
 /// Connects with the smallest receive buffer.
 async fn connect(address: &str) -> TcpStream {
@@ -245,20 +247,26 @@ async fn evicted_connections_are_not_protocol_errors() {
 async fn evicted_connections_get_goaway() {
     let emulator = emulator().await;
     let process = small_quota(&emulator).await;
-    for (reason, stream_window, code) in [("stalled", 1, ENHANCE_YOUR_CALM), ("idle", 65_535, NO_ERROR)] {
-        let bytes = [window(stream_window), calls(STREAMS, HEALTH, b"")].concat();
+    let watch = WatchCertificateRequest { cert_id: harness::CERT.into(), ..Default::default() }.encode_to_vec();
+    for (reason, path, message, stream_window, code) in [
+        ("stalled", HEALTH, &b""[..], 1, ENHANCE_YOUR_CALM),
+        ("idle", HEALTH, &b""[..], 65_535, NO_ERROR),
+        ("idle", WATCH_CERTIFICATE, &watch, 65_535, NO_ERROR),
+    ] {
+        let bytes = [window(stream_window), calls(STREAMS, path, message)].concat();
+        let before = evicted(&process, reason).await;
         let mut peers = JoinSet::new();
         let received = timeout(TIMEOUT, async {
             loop {
                 let (address, bytes) = (process.address.clone(), bytes.clone());
                 peers.spawn(async move { send_until(&address, &bytes, |_| false).await });
-                if evicted(&process, reason).await > 0 {
+                if evicted(&process, reason).await > before {
                     return peers.join_next().await.unwrap().unwrap();
                 }
             }
         });
         let received = received.await.expect("a connection is evicted");
-        assert_eq!(received.go_away, Some(code), "{reason}");
+        assert_eq!(received.go_away, Some(code), "{reason} after {path}");
     }
     harness::client(&process.address).await.save_info(sample()).await.unwrap();
 }

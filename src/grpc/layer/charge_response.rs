@@ -14,7 +14,7 @@ use tower::{Layer, Service, layer::layer_fn};
 
 use crate::grpc::{
     context::Streamed,
-    limit::connection_memory::{Account, BuiltinStream, UNREAD_BODY},
+    limit::connection_memory::{Account, BackgroundStream, UNREAD_BODY},
     routes::BUILTIN_PREFIX,
 };
 
@@ -46,8 +46,8 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let is_builtin = request.uri().path().starts_with(BUILTIN_PREFIX);
-        let builtin = is_builtin.then(|| self.account.builtin_stream());
-        ResponseFuture { inner: self.inner.call(request), account: self.account.clone(), builtin }
+        let background = is_builtin.then(|| self.account.background_stream());
+        ResponseFuture { inner: self.inner.call(request), account: self.account.clone(), background }
     }
 }
 
@@ -55,7 +55,7 @@ where
 pub(in crate::grpc) struct ResponseFuture<F> {
     inner: F,
     account: Arc<Account>,
-    builtin: Option<BuiltinStream>,
+    background: Option<BackgroundStream>,
 }
 
 impl<F, E> Future for ResponseFuture<F>
@@ -67,9 +67,12 @@ where
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let response = ready!(Pin::new(&mut self.inner).poll(cx))?;
         // A stream of an RPC waits for its next message most of the time, and has no unread body then.
-        let charge = if response.extensions().get::<Streamed>().is_some() { 0 } else { UNREAD_BODY };
-        let builtin = self.builtin.take();
-        Poll::Ready(Ok(response.map(|inner| ChargedBody::new(inner, charge, self.account.clone(), builtin))))
+        let (charge, background) = if response.extensions().get::<Streamed>().is_some() {
+            (0, Some(self.account.background_stream()))
+        } else {
+            (UNREAD_BODY, self.background.take())
+        };
+        Poll::Ready(Ok(response.map(|inner| ChargedBody::new(inner, charge, self.account.clone(), background))))
     }
 }
 
@@ -78,13 +81,13 @@ pub(in crate::grpc) struct ChargedBody {
     inner: Body,
     charge: usize,
     account: Arc<Account>,
-    _builtin: Option<BuiltinStream>,
+    _background: Option<BackgroundStream>,
 }
 
 impl ChargedBody {
-    fn new(inner: Body, charge: usize, account: Arc<Account>, builtin: Option<BuiltinStream>) -> Self {
+    fn new(inner: Body, charge: usize, account: Arc<Account>, background: Option<BackgroundStream>) -> Self {
         account.charge(charge);
-        Self { inner, charge, account, _builtin: builtin }
+        Self { inner, charge, account, _background: background }
     }
 }
 

@@ -101,8 +101,9 @@ pub(in crate::grpc) struct Account {
     shared: Arc<Shared>,
     used: AtomicUsize,
     open_streams: AtomicUsize,
-    /// Those of them that are no calls: health checks and watches, and reflection. They can last as long as the connection.
-    builtin_streams: AtomicUsize,
+    /// Those of them that do not keep the connection busy: health, reflection, and watches of certificates. They can last as
+    /// long as the connection.
+    background_streams: AtomicUsize,
     /// Bytes of response bodies that the socket has not accepted.
     unsent: AtomicUsize,
     /// Those of them that were left when h2 had sent all it could.
@@ -144,7 +145,7 @@ impl ConnectionMemory {
             shared: self.0.clone(),
             used: AtomicUsize::new(0),
             open_streams: AtomicUsize::new(0),
-            builtin_streams: AtomicUsize::new(0),
+            background_streams: AtomicUsize::new(0),
             unsent: AtomicUsize::new(0),
             waiting_for_window: AtomicUsize::new(0),
             is_blocked: AtomicBool::new(false),
@@ -245,10 +246,10 @@ impl Account {
         self.release(STREAM);
     }
 
-    /// Counts a stream that is no call until the guard is dropped.
-    pub(in crate::grpc) fn builtin_stream(self: &Arc<Self>) -> BuiltinStream {
-        self.builtin_streams.fetch_add(1, Relaxed);
-        BuiltinStream(self.clone())
+    /// Counts a stream that does not keep the connection busy, until the guard is dropped.
+    pub(in crate::grpc) fn background_stream(self: &Arc<Self>) -> BackgroundStream {
+        self.background_streams.fetch_add(1, Relaxed);
+        BackgroundStream(self.clone())
     }
 
     /// Adds bytes of a response that h2 has to send.
@@ -312,7 +313,7 @@ impl Account {
         } else if streams > 0 && (self.is_blocked.load(Relaxed) || waits_for_window) {
             Some(if now - since >= LONG { Rank::LongStalled(since) } else { Rank::Stalled(sent / streams.max(1)) })
         } else {
-            let is_idle = streams <= self.builtin_streams.load(Relaxed);
+            let is_idle = streams <= self.background_streams.load(Relaxed);
             (is_idle && self.used.load(Relaxed) >= MIN_IDLE).then_some(Rank::Idle(since))
         }
     }
@@ -332,12 +333,12 @@ impl Account {
     }
 }
 
-/// A stream of a health check, a health watch or reflection.
-pub(in crate::grpc) struct BuiltinStream(Arc<Account>);
+/// A stream that does not keep its connection busy: the peer can open it again elsewhere.
+pub(in crate::grpc) struct BackgroundStream(Arc<Account>);
 
-impl Drop for BuiltinStream {
+impl Drop for BackgroundStream {
     fn drop(&mut self) {
-        self.0.builtin_streams.fetch_sub(1, Relaxed);
+        self.0.background_streams.fetch_sub(1, Relaxed);
     }
 }
 

@@ -61,18 +61,18 @@ async fn idle_connections_are_evicted_before_slow_readers() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_with_only_a_health_watch_is_idle() {
+async fn a_connection_with_only_a_watch_is_idle() {
     let memory = memory();
     let watching = idle(&memory, 4 * MIB);
     watching.open_stream(false);
-    let watch = watching.builtin_stream();
+    let watch = watching.background_stream();
     let calling = idle(&memory, 3 * MIB);
     calling.open_stream(false);
     let trigger = memory.open(CancellationToken::new());
     trigger.charge(2 * MIB);
     assert_eq!(evictions([&watching, &calling, &trigger]), [Some(Eviction::Idle), None, None]);
     drop(watch);
-    assert_eq!(watching.builtin_streams.load(std::sync::atomic::Ordering::Relaxed), 0);
+    assert_eq!(watching.background_streams.load(std::sync::atomic::Ordering::Relaxed), 0);
 }
 
 #[tokio::test(start_paused = true)]
