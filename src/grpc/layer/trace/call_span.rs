@@ -52,7 +52,7 @@ struct Ending<'a> {
 impl<'a> Ending<'a> {
     fn of(response: &'a Response<Body>) -> Self {
         let status = status::of_response(response);
-        let upstream_request_id = response.headers().get(UPSTREAM_REQUEST_ID).and_then(|id| id.to_str().ok());
+        let upstream_request_id = upstream_request_id(response.headers());
         let error = status.and_then(status::source);
         Self { code: code(response, status), error, upstream_request_id, is_stream: false }
     }
@@ -65,6 +65,10 @@ impl<'a> Ending<'a> {
         let reason = self.error.map(|error| error.reason);
         self.is_stream && matches!(reason, Some(Reason::Deadline | Reason::ShuttingDown))
     }
+}
+
+fn upstream_request_id(headers: &HeaderMap) -> Option<&str> {
+    headers.get(UPSTREAM_REQUEST_ID)?.to_str().ok()
 }
 
 fn code(response: &Response<Body>, status: Option<&Status>) -> Code {
@@ -117,7 +121,8 @@ impl CallSpan {
     pub(super) fn end_stream(mut self, trailers: &HeaderMap) {
         let code = Status::from_header_map(trailers).map_or(Code::Ok, |status| status.code());
         let call = self.call.clone();
-        self.finish(&Ending { code, error: call.stream_error(), upstream_request_id: None, is_stream: true });
+        let upstream_request_id = upstream_request_id(trailers);
+        self.finish(&Ending { code, error: call.stream_error(), upstream_request_id, is_stream: true });
     }
 
     fn finish(&mut self, ending: &Ending<'_>) {
