@@ -15,34 +15,44 @@ use tokio::time::sleep;
 const CONNECTIONS: usize = 10;
 const WATCHES: usize = 100;
 
-/// Two or three polls of the certificate.
+/// Two or three polls of each certificate.
 const MEASURED: Duration = Duration::from_secs(75);
 
 #[tokio::main]
 async fn main() {
-    let show = Reply::json(200, &format!(r#"{{"id":"{CERT}","status":"CHECKING_DOMAIN","domain":"www.example.org"}}"#));
-    let steps = vec![(CERT.to_owned(), Step::Reply(show))];
+    measure("all of one certificate", |_| CERT.to_owned()).await;
+    measure("each of its own certificate", |number| format!("scs{number:013}")).await;
+}
+
+/// Measures watches of certificates with these ids.
+async fn measure(which: &str, cert_id: impl Fn(usize) -> String) {
+    let step = |number| {
+        let id = cert_id(number);
+        let body = format!(r#"{{"id":"{id}","status":"CHECKING_DOMAIN","domain":"www.example.org"}}"#);
+        (id, Step::Reply(Reply::json(200, &body)))
+    };
+    let steps = (0..CONNECTIONS * WATCHES).map(step).collect();
     let emulator = Emulator::start(Options { steps, ..Options::default() }).await.unwrap();
     let mut process = Process::start(&emulator.endpoint(), &[]).await;
     process.read_log();
-    let request = WatchCertificateRequest { project_id: String::new(), cert_id: CERT.to_owned() };
     let mut clients = Vec::new();
-    let mut open = Vec::new();
     for _ in 0..CONNECTIONS {
-        let mut client = client(&process.address).await;
-        open.push(client.watch_certificate(request.clone()).await.unwrap().into_inner());
-        clients.push(client);
+        clients.push(client(&process.address).await);
     }
-    let before = process.memory("VmRSS:");
-    for client in &mut clients {
-        for _ in 1..WATCHES {
-            let mut watch = client.watch_certificate(request.clone()).await.unwrap().into_inner();
-            watch.message().await.unwrap().unwrap();
-            open.push(watch);
+    let mut open = Vec::new();
+    let mut before = 0;
+    for number in 0..CONNECTIONS * WATCHES {
+        if number == CONNECTIONS {
+            before = process.memory("VmRSS:"); // each connection has one
         }
+        let request = WatchCertificateRequest { cert_id: cert_id(number), ..WatchCertificateRequest::default() };
+        let watch = clients[number % CONNECTIONS].watch_certificate(request).await;
+        let mut watch = watch.unwrap().into_inner();
+        watch.message().await.unwrap().unwrap();
+        open.push(watch);
     }
     let grown = process.memory("VmRSS:") - before;
-    println!("{} watches: {:.1} KiB each", open.len(), grown as f64 / (open.len() - CONNECTIONS) as f64);
+    println!("{} watches, {which}: {:.1} KiB each", open.len(), grown as f64 / (open.len() - CONNECTIONS) as f64);
 
     let (started, polls) = (cpu_time(&process), emulator.attempts());
     sleep(MEASURED).await;
