@@ -5,7 +5,7 @@
 //! a [`Poll`] asks SCM.
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::{BTreeMap, HashMap, hash_map::Entry},
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
@@ -18,19 +18,17 @@ use crate::{
     proto::Certificate,
 };
 
+mod metrics;
 mod poller;
 mod schedule;
 mod state;
 #[cfg(test)]
 mod tests;
 
-use poller::{Poller, Polls};
+use metrics::Metrics;
+use poller::Poller;
 pub use schedule::may_pass;
 use state::Latest;
-
-/// The polls in flight at the same time. Further polls wait, so that thousands of watches that begin together neither make
-/// SCM throttle the account nor take the permits of calls.
-const MAX_POLLS: usize = 16;
 
 /// Asks SCM for the state of a certificate.
 pub trait Poll: Send + Sync + 'static {
@@ -55,20 +53,25 @@ struct Inner<P> {
     interval: Duration,
     /// Certificates with a task that polls them.
     watched: Mutex<HashMap<Key, Arc<watch::Sender<Latest>>>>,
-    in_flight: Semaphore,
-    polls: Polls,
+    /// For each project, the polls that may be in flight at the same time. Further polls wait, so that thousands of watches
+    /// that begin together neither make SCM throttle the account nor take the permits of calls.
+    permits: BTreeMap<Arc<str>, Semaphore>,
+    metrics: Metrics,
 }
 
 impl<P: Poll> Hub<P> {
-    /// Creates a hub that polls every `interval`, give or take a tenth, and registers its metrics.
-    pub fn new(poll: P, interval: Duration, meter: &Meter) -> Self {
-        Self(Arc::new(Inner {
-            poll,
-            interval,
-            watched: Mutex::default(),
-            in_flight: Semaphore::new(MAX_POLLS),
-            polls: Polls::new(meter),
-        }))
+    /// Creates a hub that polls every `interval`, give or take a tenth, with up to `max_polls` in flight for each of the
+    /// projects. Registers its metrics.
+    pub fn new(
+        poll: P,
+        interval: Duration,
+        projects: impl Iterator<Item = Arc<str>>,
+        max_polls: usize,
+        meter: &Meter,
+    ) -> Self {
+        let permits: BTreeMap<_, _> = projects.map(|id| (id, Semaphore::new(max_polls))).collect();
+        let metrics = Metrics::new(meter, permits.keys());
+        Self(Arc::new(Inner { poll, interval, watched: Mutex::default(), permits, metrics }))
     }
 
     /// Watches a certificate. The first watcher starts the polls, on the runtime of this call.

@@ -58,7 +58,7 @@ impl Gateway {
         let limit = ConcurrencyLimit::new(&config.server, projects, &telemetry.meter);
         let enabled = config.server.methods.clone();
         let outbound = Arc::new(Outbound { upstream, limit });
-        let watches = Watches::new(outbound.clone(), &config.watch, telemetry);
+        let watches = Watches::new(outbound.clone(), config, telemetry);
         Self(Arc::new(Inner { outbound, enabled, policy, watches, shutdown }))
     }
 

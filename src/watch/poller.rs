@@ -3,14 +3,11 @@
 use std::{panic::AssertUnwindSafe, pin::pin, sync::Arc};
 
 use futures_util::FutureExt as _;
-use opentelemetry::{
-    KeyValue,
-    metrics::{Counter, Meter},
-};
 use tokio::{sync::watch, time::sleep};
 
 use super::{
     Inner, Key, Poll,
+    metrics::LastPoll,
     schedule::{Schedule, may_pass},
     state::{Latest, is_final},
 };
@@ -51,34 +48,43 @@ impl<P: Poll> Poller<P> {
 
     /// Polls until a final status, or until an error that does not pass.
     async fn poll_to_the_end(&self) -> Result<(), Error> {
-        let mut schedule = Schedule::new(self.hub.interval);
+        let Inner { interval, metrics, .. } = &*self.hub;
+        let mut schedule = Schedule::new(*interval);
+        let mut counted = metrics.certificate(&self.key.project_id, LastPoll::None);
         loop {
-            let wait = match self.poll().await {
+            let (last, wait) = match Box::pin(self.poll()).await {
                 Ok(certificate) => {
                     let is_final = is_final(&certificate.status);
                     let has_changed = self.latest.send_if_modified(|latest| latest.update(certificate));
-                    self.hub.polls.count(if has_changed { "changed" } else { "unchanged" });
+                    metrics.count_poll(if has_changed { "changed" } else { "unchanged" });
                     if is_final {
                         return Ok(());
                     }
-                    schedule.after_success()
+                    (LastPoll::Succeeded, schedule.after_success())
                 }
                 Err(error) if may_pass(error.reason) => {
-                    self.hub.polls.count("postponed");
-                    schedule.after_failure(&error)
+                    metrics.count_poll("postponed");
+                    (LastPoll::Failed, schedule.after_failure(&error))
                 }
                 Err(error) => {
-                    self.hub.polls.count("failed");
+                    metrics.count_poll("failed");
                     return Err(error);
                 }
             };
+            drop(counted);
+            counted = metrics.certificate(&self.key.project_id, last);
             sleep(wait).await;
         }
     }
 
+    /// Polls once. The caller boxes it, because a task waits most of the time, and the future of a call is large.
     async fn poll(&self) -> Result<Certificate, Error> {
-        let _permit = self.hub.in_flight.acquire().await.expect("the semaphore is never closed");
-        let poll = AssertUnwindSafe(self.hub.poll.poll(&self.key)).catch_unwind();
+        let Inner { poll, permits, metrics, .. } = &*self.hub;
+        let permits = permits.get(&self.key.project_id).expect("only configured projects are watched");
+        let waiting = metrics.waiting(&self.key.project_id);
+        let _permit = permits.acquire().await.expect("the semaphore is never closed");
+        drop(waiting);
+        let poll = AssertUnwindSafe(poll.poll(&self.key)).catch_unwind();
         poll.await.unwrap_or_else(|_| Err(Error::new(Reason::Panic, Progress::MaybeSent)))
     }
 
@@ -106,26 +112,5 @@ impl<P> Poller<P> {
 impl<P> Drop for Poller<P> {
     fn drop(&mut self) {
         self.remove();
-    }
-}
-
-/// Counts polls by their outcome.
-pub(super) struct Polls(Counter<u64>);
-
-impl Polls {
-    pub(super) fn new(meter: &Meter) -> Self {
-        let polls = meter
-            .u64_counter("scm_gateway.watches.polls")
-            .with_unit("{poll}")
-            .with_description("Polls of watched certificates, by outcome")
-            .build();
-        for outcome in ["changed", "unchanged", "postponed", "failed"] {
-            polls.add(0, &[KeyValue::new("outcome", outcome)]); // so that a rate sees the first one
-        }
-        Self(polls)
-    }
-
-    fn count(&self, outcome: &'static str) {
-        self.0.add(1, &[KeyValue::new("outcome", outcome)]);
     }
 }

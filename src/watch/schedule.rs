@@ -7,11 +7,20 @@ use crate::{
     jitter,
 };
 
+/// Half of the wait after the first failed poll of a certificate of which nothing is known, unless the interval is shorter.
+const FIRST_BACKOFF: Duration = Duration::from_secs(1);
+
 /// The most that failed polls multiply the interval by.
-const MAX_BACKOFF: u32 = 8;
+const MAX_FACTOR: u32 = 8;
+
+/// The longest wait that failed polls lead to, if the interval is not longer.
+const MAX_BACKOFF: Duration = Duration::from_secs(300);
 
 /// The longest wait that SCM can ask for.
 const MAX_WAIT: Duration = Duration::from_secs(60);
+
+/// The time over which the polls spread that were asked to wait until the same moment.
+const MAX_SPREAD: Duration = Duration::from_secs(5);
 
 /// Returns whether an error of this kind may pass, so that the next poll can succeed.
 ///
@@ -50,28 +59,34 @@ pub const fn may_pass(reason: Reason) -> bool {
 /// The polls of one certificate in time.
 pub(super) struct Schedule {
     interval: Duration,
-    /// The failed polls since the last one that succeeded.
-    failures: u32,
+    /// Doubled by each failed poll since the last one that succeeded.
+    backoff: Duration,
 }
 
 impl Schedule {
+    /// Creates the schedule of a certificate of which nothing is known, so that the first failures lead to short waits.
     pub(super) fn new(interval: Duration) -> Self {
-        Self { interval, failures: 0 }
+        Self { interval, backoff: interval.min(FIRST_BACKOFF) }
     }
 
     /// Returns the time until the next poll after one that succeeded: the interval, give or take a tenth.
     pub(super) fn after_success(&mut self) -> Duration {
-        self.failures = 0;
+        self.backoff = self.interval;
         jitter::spread(self.interval)
     }
 
-    /// Returns the time until the next poll after one that failed: the interval doubles with each failure, and is at least
-    /// the time that SCM or the gateway asks to wait, up to a minute.
+    /// Returns the time until the next poll after one that failed: twice the last wait up to a limit, and at least the time
+    /// that SCM or the gateway asks to wait. A poll that the gateway rejected was not made, so only the asked time counts.
     pub(super) fn after_failure(&mut self, error: &Error) -> Duration {
-        self.failures = self.failures.saturating_add(1);
-        let factor = 2_u32.saturating_pow(self.failures).min(MAX_BACKOFF);
-        let asked = error.retry_after.unwrap_or_default().min(MAX_WAIT);
-        jitter::spread(self.interval * factor).max(asked)
+        let asked = error.retry_after.map(|asked| asked.min(MAX_WAIT) + jitter::full(self.interval.min(MAX_SPREAD)));
+        match asked {
+            Some(asked) if error.attempts == 0 => asked,
+            _ => {
+                let max = (self.interval * MAX_FACTOR).min(MAX_BACKOFF).max(self.interval);
+                self.backoff = (self.backoff * 2).min(max);
+                jitter::spread(self.backoff).max(asked.unwrap_or_default())
+            }
+        }
     }
 }
 
@@ -97,23 +112,56 @@ mod tests {
         assert!(*min < INTERVAL.mul_f64(0.92) && *max > INTERVAL.mul_f64(1.08), "{min:?} to {max:?}");
     }
 
-    #[test]
-    fn failures_double_the_interval_up_to_a_limit() {
-        let error = Error::new(Reason::UpstreamUnavailable, Progress::NotSent);
-        let mut schedule = Schedule::new(INTERVAL);
-        for factor in [2, 4, 8, 8, 8] {
-            let wait = schedule.after_failure(&error);
-            assert!(is_about(wait, INTERVAL * factor), "{wait:?} after {factor}");
-        }
-        assert!(is_about(schedule.after_success(), INTERVAL));
-        assert!(is_about(schedule.after_failure(&error), INTERVAL * 2), "a success ends the backoff");
+    fn waits<const N: usize>(schedule: &mut Schedule, error: &Error) -> [Duration; N] {
+        std::array::from_fn(|_| schedule.after_failure(error))
+    }
+
+    #[track_caller]
+    fn assert_about<const N: usize>(waits: [Duration; N], seconds: [u64; N]) {
+        let are_about =
+            waits.iter().zip(seconds).all(|(wait, expected)| is_about(*wait, Duration::from_secs(expected)));
+        assert!(are_about, "{waits:?}, expected about {seconds:?} s");
     }
 
     #[test]
-    fn the_next_poll_respects_retry_after_up_to_a_minute() {
+    fn failures_double_the_wait_up_to_a_limit() {
+        let error = Error::new(Reason::UpstreamUnavailable, Progress::NotSent);
+        for (interval, expected) in [(10, [20, 40, 80, 80]), (100, [200, 300, 300, 300]), (3600, [3600; 4])] {
+            let mut schedule = Schedule::new(Duration::from_secs(interval));
+            for _ in 0..2 {
+                assert_about([schedule.after_success()], [interval]);
+                assert_about(waits(&mut schedule, &error), expected);
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_waits_of_a_certificate_without_a_state_are_short() {
+        let error = Error::new(Reason::UpstreamUnavailable, Progress::NotSent);
+        assert_about(waits(&mut Schedule::new(INTERVAL), &error), [2, 4, 8, 16, 32, 64, 80]);
+        let waits: [_; 2] = waits(&mut Schedule::new(Duration::from_millis(100)), &error);
+        assert!(is_about(waits[0], Duration::from_millis(200)), "{waits:?}");
+    }
+
+    #[test]
+    fn polls_that_scm_asks_to_wait_spread_after_that_time() {
         for (asked, expected) in [(50, 50), (60, 60), (3600, 60)] {
             let error = Error::retry_later(Reason::UpstreamThrottled, Duration::from_secs(asked));
-            assert_eq!(Schedule::new(INTERVAL).after_failure(&error), Duration::from_secs(expected));
+            let error = Error { attempts: 1, ..error };
+            let wait = Schedule::new(INTERVAL).after_failure(&error);
+            assert!((expected..expected + 5).contains(&wait.as_secs()), "{wait:?}");
         }
+    }
+
+    #[test]
+    fn a_poll_that_the_gateway_rejects_is_made_soon_and_is_no_failure() {
+        let mut schedule = Schedule::new(INTERVAL);
+        schedule.after_success();
+        let rejected = Error::overloaded("max_in_flight");
+        let waits: [_; 100] = waits(&mut schedule, &rejected);
+        assert!(waits.iter().all(|wait| (1..6).contains(&wait.as_secs())), "{waits:?}");
+        assert!(waits.iter().max() > waits.iter().min().map(|min| *min + Duration::from_secs(3)).as_ref(), "{waits:?}");
+        let failed = Error::new(Reason::UpstreamUnavailable, Progress::NotSent);
+        assert!(is_about(schedule.after_failure(&failed), INTERVAL * 2));
     }
 }

@@ -14,7 +14,7 @@ use opentelemetry::metrics::MeterProvider as _;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{Hub, Key, MAX_POLLS, Poll, Watch};
+use super::{Hub, Key, Poll, Watch};
 use crate::{
     clock,
     error::{Error, Progress, Reason},
@@ -22,6 +22,9 @@ use crate::{
 };
 
 const INTERVAL: Duration = Duration::from_secs(30);
+
+/// The polls of a project in flight at the same time.
+const MAX_POLLS: usize = 3;
 
 /// How long SCM takes to answer a poll.
 const LATENCY: Duration = Duration::from_millis(100);
@@ -48,7 +51,8 @@ impl Script {
     }
 
     fn hub(&self) -> Hub<Self> {
-        Hub::new(self.clone(), INTERVAL, &SdkMeterProvider::default().meter("test"))
+        let projects = ["p", "q"].map(Arc::from).into_iter();
+        Hub::new(self.clone(), INTERVAL, projects, MAX_POLLS, &SdkMeterProvider::default().meter("test"))
     }
 
     fn polls(&self) -> usize {
@@ -231,8 +235,9 @@ async fn errors_that_may_pass_delay_the_next_poll() {
         let script = Script::new([failed(), failed(), status("CHECKING"), failed(), status("ISSUED")]);
         let seen = all(script.hub().watch(key("a"))).await;
         assert_eq!(seen, ["CHECKING", "ISSUED"], "{reason:?}");
-        for (wait, factor) in script.waits().into_iter().zip([2, 4, 1, 2]) {
-            let expected = INTERVAL * factor;
+        let seconds = INTERVAL.as_secs();
+        for (wait, expected) in script.waits().into_iter().zip([2, 4, seconds, 2 * seconds]) {
+            let expected = Duration::from_secs(expected);
             let allowed = expected.mul_f64(0.9)..=expected.mul_f64(1.1) + Duration::from_millis(1);
             assert!(allowed.contains(&wait), "{reason:?}: {wait:?}, expected about {expected:?}");
         }
@@ -317,16 +322,52 @@ async fn a_watcher_that_follows_the_last_one_keeps_the_task() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn polls_in_flight_are_limited() {
+async fn polls_in_flight_are_limited_for_each_project() {
     let script = Script::new([status("CHECKING")]);
     let hub = script.hub();
     let mut watches: Vec<_> = (0..10 * MAX_POLLS).map(|number| hub.watch(key(&number.to_string()))).collect();
+    let mut other_project = hub.watch(Key { project_id: "q".into(), ..key("a") });
     let started = clock::monotonic();
+    assert_eq!(next(&mut other_project).await, "CHECKING");
+    assert!(started.elapsed() < LATENCY * 2, "it does not wait for the polls of another project");
     for watch in &mut watches {
         assert_eq!(next(watch).await, "CHECKING");
     }
-    assert_eq!(script.0.most_in_flight.load(Relaxed), MAX_POLLS);
+    assert_eq!(script.0.most_in_flight.load(Relaxed), MAX_POLLS + 1);
     assert!(started.elapsed() < LATENCY * 11);
+}
+
+#[tokio::test(start_paused = true)]
+async fn metrics_count_certificates_by_their_last_poll_and_polls_that_wait() {
+    let registry = prometheus::Registry::new();
+    let reader = opentelemetry_prometheus::exporter().with_registry(registry.clone()).build().unwrap();
+    let meters = SdkMeterProvider::builder().with_reader(reader).build();
+    let failed = || error(Reason::UpstreamUnavailable);
+    let script = Script::new([status("CHECKING"), failed(), failed()]);
+    let projects = ["p"].map(Arc::from).into_iter();
+    let hub = Hub::new(script, INTERVAL, projects, 1, &meters.meter("test"));
+    let values = || {
+        let metrics = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
+        let value = |series: &str| {
+            let lines =
+                metrics.lines().filter(|line| line.starts_with(series) && line.contains("scm_project_id=\"p\""));
+            lines.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum::<u64>()
+        };
+        let certificates = |last| value(&format!("scm_gateway_watches_certificates{{last_poll=\"{last}\""));
+        let [none, succeeded, failed] = ["none", "succeeded", "failed"].map(certificates);
+        [none, succeeded, failed, value("scm_gateway_watches_waiting_polls")]
+    };
+    assert_eq!(values(), [0, 0, 0, 0]);
+    let watches = ["a", "b", "c"].map(|id| hub.watch(key(id)));
+    sleep(LATENCY / 2).await;
+    assert_eq!(values(), [3, 0, 0, 2], "one poll in flight");
+    sleep(LATENCY).await;
+    assert_eq!(values(), [2, 1, 0, 1]);
+    sleep(LATENCY * 2).await;
+    assert_eq!(values(), [0, 1, 2, 0]);
+    drop(watches);
+    tokio::task::yield_now().await;
+    assert_eq!(values(), [0, 0, 0, 0]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -216,6 +216,24 @@ async fn polls_are_retried_like_calls_of_show_certificate() {
 }
 
 #[tokio::test]
+async fn polls_leave_half_of_the_permits_to_calls() {
+    let emulator = emulator_with(Step::Hang).await;
+    let gateway = Gateway::with(&emulator, &[("SCM_GATEWAY__SERVER__MAX_IN_FLIGHT", "6")]).await;
+    let mut open = Vec::new();
+    for number in 0..10 {
+        let cert_id = format!("scs{number:013}");
+        emulator.script_for(&cert_id, Step::Hang);
+        let request = WatchCertificateRequest { cert_id, ..request() };
+        open.push(gateway.client.clone().watch_certificate(request).await.unwrap());
+    }
+    emulator.wait_for_attempts(3).await;
+    let waiting = async || gateway.metric::<usize>("scm_gateway_watches_waiting_polls").await;
+    until("the other polls to wait", async || waiting().await == 7).await;
+    let in_flight = gateway.metric::<usize>("scm_gateway_calls_in_flight").await;
+    assert_eq!((in_flight, emulator.attempts()), (3, 3));
+}
+
+#[tokio::test]
 async fn shutdown_ends_watches_and_does_not_wait_for_them() {
     let emulator = emulator_with(show("PAID")).await;
     let mut gateway = Gateway::with(&emulator, &[("SCM_GATEWAY__SERVER__DRAIN", "1h")]).await;
@@ -409,11 +427,12 @@ async fn the_audit_line_is_written_at_the_end() {
     assert!(duration >= 250.0, "{duration}");
 
     let mut until_found = open(None).await;
-    emulator.script(failure(400, "SCM.0008"));
+    emulator.script(Step::Reply(Reply::json(400, r#"{"error_code":"SCM.0008"}"#).header("X-Request-Id", "r-1")));
     until_found.message().await.unwrap_err();
     let line = process.line("call rejected").await;
     assert_line(&line, "NOT_FOUND", Some("CERTIFICATE_NOT_FOUND"));
     assert_eq!((&line["upstream_code"], &line["attempts"]), (&"SCM.0008".into(), &1.into()));
+    assert_eq!(line["upstream_request_id"], "r-1");
 
     let mut until_issued = open(None).await;
     emulator.script(show("ISSUED"));

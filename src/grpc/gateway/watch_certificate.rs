@@ -15,7 +15,8 @@ use tonic::{Request, Response, Status};
 
 use super::{Gateway, Outbound};
 use crate::{
-    clock, config,
+    clock,
+    config::{self, Config},
     error::{Error, Progress, Reason},
     grpc::{
         auth::Caller,
@@ -36,6 +37,9 @@ use crate::{
 /// The name of a poll's span.
 const SPAN: &str = "watch poll";
 
+/// The polls of a project that may be in flight at the same time, unless half of the permits for calls are fewer.
+const MAX_POLLS: usize = 16;
+
 /// The responses of a call.
 pub(super) type Responses = BoxStream<'static, Result<WatchCertificateResponse, Status>>;
 
@@ -47,14 +51,24 @@ pub(super) struct Watches {
 }
 
 impl Watches {
-    pub(super) fn new(outbound: Arc<Outbound>, config: &config::Watch, telemetry: &Arc<Telemetry>) -> Self {
+    pub(super) fn new(outbound: Arc<Outbound>, config: &Config, telemetry: &Arc<Telemetry>) -> Self {
         let meter = &telemetry.meter;
+        let projects: Vec<_> = outbound.upstream.projects().iter().map(|project| project.id.clone()).collect();
+        let max_polls = max_polls(&config.server, projects.len());
+        let polls = Polls { outbound, telemetry: telemetry.clone() };
         Self {
-            hub: Hub::new(Polls { outbound, telemetry: telemetry.clone() }, config.interval, meter),
-            limit: WatchLimit::new(config, meter),
+            hub: Hub::new(polls, config.watch.interval, projects.into_iter(), max_polls, meter),
+            limit: WatchLimit::new(&config.watch, meter),
             panics: PanicHandler::new(meter),
         }
     }
+}
+
+/// Returns how many polls of one project may be in flight, so that polls leave half of the permits to calls.
+fn max_polls(server: &config::Server, projects: usize) -> usize {
+    let of_all = server.max_in_flight / 2 / projects.max(1);
+    let of_project = server.max_in_flight_per_project / 2;
+    of_all.min(of_project).clamp(1, MAX_POLLS)
 }
 
 /// Carries out a call. The stream holds no permit of `max_in_flight`, because it waits most of the time.
@@ -201,7 +215,8 @@ mod tests {
         let call = Arc::new(CallContext::new(clock::monotonic(), Context::new(), Caller::default()));
         timeout.into_iter().for_each(|timeout| call.set_timeout(timeout));
         let mut states = States {
-            watch: Hub::new(poll, interval, &meter).watch(Key { project_id: "p".into(), cert_id: "c".to_owned() }),
+            watch: Hub::new(poll, interval, ["p".into()].into_iter(), 1, &meter)
+                .watch(Key { project_id: "p".into(), cert_id: "c".to_owned() }),
             call: call.clone(),
             draining: Draining(draining),
             panics: PanicHandler::new(&meter),
