@@ -237,7 +237,7 @@ impl<T: RpcService> Connections<T> {
         let age =
             if peer.is_unlisted(policy) { self.limits.handshake_timeout } else { jitter::spread(self.limits.max_age) };
         let draining = CancellationToken::new();
-        let account = self.memory.open(closing);
+        let account = self.memory.open(closing, draining.clone());
         let service = stack::stack(self.routes.clone(), &self.shared, peer, account.clone(), draining.clone());
         let (io, watch) = http2_guard::guard(
             stream,
@@ -293,6 +293,7 @@ impl<T: RpcService> Connections<T> {
             ended = connection.as_mut() => return self.record_end(from, ended, &has_ended),
             error = handshake_timed_out => return self.reject(from, Rejection::HandshakeTimeout, &error),
             () = self.draining.cancelled() => {}
+            () = draining.cancelled() => {} // evicted
             // Clients reconnect, perhaps to another instance. The jitter keeps them from doing so at the same time.
             () = sleep(age) => {}
         }

@@ -98,7 +98,7 @@ fn serve(outbound: &[u8], inbound: &[u8], chunk: usize) -> Outcome {
     let client = Client { sent: inbound, received: &mut outcome.received };
     let meter = opentelemetry::global::meter("fuzz");
     let errors = ProtocolErrors::new(&meter);
-    let account = ConnectionMemory::new(usize::MAX, &meter).open(CancellationToken::new());
+    let account = ConnectionMemory::new(usize::MAX, &meter).open(CancellationToken::new(), CancellationToken::new());
     let handshake = PendingHandshakes::default().register();
     let (mut io, _watch) = guard(client, MAX_CONTROL_FRAMES, errors, handshake, account, Duration::MAX);
     let mut cx = Context::from_waker(Waker::noop());

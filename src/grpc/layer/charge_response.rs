@@ -14,7 +14,7 @@ use tower::{Layer, Service, layer::layer_fn};
 
 use crate::grpc::{
     context::Streamed,
-    limit::connection_memory::{Account, BackgroundStream, UNREAD_BODY},
+    limit::connection_memory::{Account, CountedStream, UNREAD_BODY},
     routes::BUILTIN_PREFIX,
 };
 
@@ -46,8 +46,8 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let is_builtin = request.uri().path().starts_with(BUILTIN_PREFIX);
-        let background = is_builtin.then(|| self.account.background_stream());
-        ResponseFuture { inner: self.inner.call(request), account: self.account.clone(), background }
+        let builtin = is_builtin.then(|| self.account.builtin_stream());
+        ResponseFuture { inner: self.inner.call(request), account: self.account.clone(), builtin }
     }
 }
 
@@ -55,7 +55,7 @@ where
 pub(in crate::grpc) struct ResponseFuture<F> {
     inner: F,
     account: Arc<Account>,
-    background: Option<BackgroundStream>,
+    builtin: Option<CountedStream>,
 }
 
 impl<F, E> Future for ResponseFuture<F>
@@ -67,12 +67,12 @@ where
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let response = ready!(Pin::new(&mut self.inner).poll(cx))?;
         // A stream of an RPC waits for its next message most of the time, and has no unread body then.
-        let (charge, background) = if response.extensions().get::<Streamed>().is_some() {
-            (0, Some(self.account.background_stream()))
+        let (charge, counted) = if response.extensions().get::<Streamed>().is_some() {
+            (0, Some(self.account.watch()))
         } else {
-            (UNREAD_BODY, self.background.take())
+            (UNREAD_BODY, self.builtin.take())
         };
-        Poll::Ready(Ok(response.map(|inner| ChargedBody::new(inner, charge, self.account.clone(), background))))
+        Poll::Ready(Ok(response.map(|inner| ChargedBody::new(inner, charge, self.account.clone(), counted))))
     }
 }
 
@@ -81,13 +81,13 @@ pub(in crate::grpc) struct ChargedBody {
     inner: Body,
     charge: usize,
     account: Arc<Account>,
-    _background: Option<BackgroundStream>,
+    _counted: Option<CountedStream>,
 }
 
 impl ChargedBody {
-    fn new(inner: Body, charge: usize, account: Arc<Account>, background: Option<BackgroundStream>) -> Self {
+    fn new(inner: Body, charge: usize, account: Arc<Account>, counted: Option<CountedStream>) -> Self {
         account.charge(charge);
-        Self { inner, charge, account, _background: background }
+        Self { inner, charge, account, _counted: counted }
     }
 }
 

@@ -66,6 +66,8 @@ enum Rank {
     Idle(Instant),
     /// Stalled, after the peer has read this many bytes for each open stream.
     Stalled(usize),
+    /// Without a call, but with watches of certificates, at least since then.
+    Watching(Instant),
 }
 
 impl Eviction {
@@ -101,9 +103,10 @@ pub(in crate::grpc) struct Account {
     shared: Arc<Shared>,
     used: AtomicUsize,
     open_streams: AtomicUsize,
-    /// Those of them that do not keep the connection busy: health, reflection, and watches of certificates. They can last as
-    /// long as the connection.
-    background_streams: AtomicUsize,
+    /// Those of them that are no calls: health checks and watches, and reflection. They can last as long as the connection.
+    builtin_streams: AtomicUsize,
+    /// Those of them that are watches of certificates, which can last as long.
+    watches: AtomicUsize,
     /// Bytes of response bodies that the socket has not accepted.
     unsent: AtomicUsize,
     /// Those of them that were left when h2 had sent all it could.
@@ -115,7 +118,10 @@ pub(in crate::grpc) struct Account {
     /// `sent` when the quota was exceeded, and since when it has had that value.
     seen: Mutex<(usize, Instant)>,
     eviction: OnceLock<(Eviction, usize)>,
+    /// Closes the connection.
     closing: CancellationToken,
+    /// Ends the watches of the connection, and then closes it.
+    draining: CancellationToken,
 }
 
 impl ConnectionMemory {
@@ -139,13 +145,14 @@ impl ConnectionMemory {
         }))
     }
 
-    /// Opens the account of a new connection, which closes when `closing` is cancelled.
-    pub(in crate::grpc) fn open(&self, closing: CancellationToken) -> Arc<Account> {
+    /// Opens the account of a new connection, which closes when `closing` is cancelled, and drains when `draining` is.
+    pub(in crate::grpc) fn open(&self, closing: CancellationToken, draining: CancellationToken) -> Arc<Account> {
         let account = Arc::new(Account {
             shared: self.0.clone(),
             used: AtomicUsize::new(0),
             open_streams: AtomicUsize::new(0),
-            background_streams: AtomicUsize::new(0),
+            builtin_streams: AtomicUsize::new(0),
+            watches: AtomicUsize::new(0),
             unsent: AtomicUsize::new(0),
             waiting_for_window: AtomicUsize::new(0),
             is_blocked: AtomicBool::new(false),
@@ -153,6 +160,7 @@ impl ConnectionMemory {
             seen: Mutex::new((0, clock::monotonic())),
             eviction: OnceLock::new(),
             closing,
+            draining,
         });
         self.0.lock().push(Arc::downgrade(&account));
         account.charge(IDLE_CONNECTION);
@@ -182,25 +190,25 @@ impl Shared {
         let mut candidates: Vec<_> =
             accounts.iter().filter_map(|account| Some((account.rank(now)?, account))).collect();
         candidates.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
-        let is_idle = |rank: &Rank| matches!(rank, Rank::Idle(_));
+        let is_stalled = |rank: &Rank| matches!(rank, Rank::LongStalled(_) | Rank::Stalled(_));
         let stalled =
-            candidates.iter().filter(|(rank, _)| !is_idle(rank)).map(|(_, account)| account.used.load(Relaxed));
+            candidates.iter().filter(|(rank, _)| is_stalled(rank)).map(|(_, account)| account.used.load(Relaxed));
         let mut stalled: usize = stalled.sum();
         let mut has_evicted = false;
         for (rank, account) in candidates {
             // A slow reader is not evicted for calls whose peers are about to read.
-            let is_slow = matches!(rank, Rank::Stalled(_)) && stalled <= self.quota / 2;
-            if is_slow || self.used_by_open() <= self.quota - self.quota / 8 {
+            if matches!(rank, Rank::Stalled(_)) && stalled <= self.quota / 2 {
+                continue;
+            }
+            if self.used_by_open() <= self.quota - self.quota / 8 {
                 break;
             }
             has_evicted = true;
             self.log(now);
-            if is_idle(&rank) {
-                account.evict(Eviction::Idle);
-            } else {
+            if is_stalled(&rank) {
                 stalled = stalled.saturating_sub(account.used.load(Relaxed));
-                account.evict(Eviction::Stalled);
             }
+            account.evict(&rank);
         }
         has_evicted
     }
@@ -246,10 +254,14 @@ impl Account {
         self.release(STREAM);
     }
 
-    /// Counts a stream that does not keep the connection busy, until the guard is dropped.
-    pub(in crate::grpc) fn background_stream(self: &Arc<Self>) -> BackgroundStream {
-        self.background_streams.fetch_add(1, Relaxed);
-        BackgroundStream(self.clone())
+    /// Counts a stream of a health check, a health watch or reflection, until the guard is dropped.
+    pub(in crate::grpc) fn builtin_stream(self: &Arc<Self>) -> CountedStream {
+        CountedStream::new(self, |account| &account.builtin_streams)
+    }
+
+    /// Counts a watch of a certificate, until the guard is dropped.
+    pub(in crate::grpc) fn watch(self: &Arc<Self>) -> CountedStream {
+        CountedStream::new(self, |account| &account.watches)
     }
 
     /// Adds bytes of a response that h2 has to send.
@@ -313,17 +325,30 @@ impl Account {
         } else if streams > 0 && (self.is_blocked.load(Relaxed) || waits_for_window) {
             Some(if now - since >= LONG { Rank::LongStalled(since) } else { Rank::Stalled(sent / streams.max(1)) })
         } else {
-            let is_idle = streams <= self.background_streams.load(Relaxed);
-            (is_idle && self.used.load(Relaxed) >= MIN_IDLE).then_some(Rank::Idle(since))
+            let builtin = self.builtin_streams.load(Relaxed);
+            let watches = self.watches.load(Relaxed);
+            // The counters of streams that are reset at once fall one after the other, so fewer streams mean nothing yet.
+            let rank = match streams {
+                _ if self.used.load(Relaxed) < MIN_IDLE => return None,
+                _ if streams == builtin => Rank::Idle(since),
+                _ if streams == builtin + watches => Rank::Watching(since),
+                _ => return None,
+            };
+            Some(rank)
         }
     }
 
-    fn evict(&self, eviction: Eviction) {
+    fn evict(&self, rank: &Rank) {
+        let (eviction, token) = match rank {
+            Rank::LongStalled(_) | Rank::Stalled(_) => (Eviction::Stalled, &self.closing),
+            Rank::Idle(_) => (Eviction::Idle, &self.closing),
+            Rank::Watching(_) => (Eviction::Idle, &self.draining),
+        };
         let used = self.used.load(Relaxed);
         if self.eviction.set((eviction, used)).is_ok() {
             self.shared.closing.fetch_add(used, Relaxed);
             self.shared.evictions.add(1, &[KeyValue::new("reason", eviction.reason())]);
-            self.closing.cancel();
+            token.cancel();
         }
     }
 
@@ -333,12 +358,22 @@ impl Account {
     }
 }
 
-/// A stream that does not keep its connection busy: the peer can open it again elsewhere.
-pub(in crate::grpc) struct BackgroundStream(Arc<Account>);
+/// A stream that a connection has in a counter of its own, beside that of all streams.
+pub(in crate::grpc) struct CountedStream {
+    account: Arc<Account>,
+    counter: fn(&Account) -> &AtomicUsize,
+}
 
-impl Drop for BackgroundStream {
+impl CountedStream {
+    fn new(account: &Arc<Account>, counter: fn(&Account) -> &AtomicUsize) -> Self {
+        counter(account).fetch_add(1, Relaxed);
+        Self { account: account.clone(), counter }
+    }
+}
+
+impl Drop for CountedStream {
     fn drop(&mut self) {
-        self.0.background_streams.fetch_sub(1, Relaxed);
+        (self.counter)(&self.account).fetch_sub(1, Relaxed);
     }
 }
 

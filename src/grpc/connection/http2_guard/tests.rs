@@ -44,7 +44,7 @@ fn guarded_with<S: AsyncWrite + Unpin>(
     meter: &Meter,
 ) -> (GuardedIo<S>, HandshakeWatch) {
     let protocol_errors = ProtocolErrors::new(meter);
-    let account = ConnectionMemory::new(MEMORY_QUOTA, meter).open(CancellationToken::new());
+    let account = ConnectionMemory::new(MEMORY_QUOTA, meter).open(CancellationToken::new(), CancellationToken::new());
     guard(stream, 1000, protocol_errors, handshake, account, WRITE_TIMEOUT)
 }
 

@@ -1,13 +1,16 @@
 //! Tests of the connection memory quota: which connections are evicted, and what is returned.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 use opentelemetry::metrics::MeterProvider as _;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use tokio::time::advance;
 use tokio_util::sync::CancellationToken;
 
-use super::{Account, ConnectionMemory, Eviction, IDLE_CONNECTION, RETAINED, STREAM, UNREAD_BODY};
+use super::{Account, ConnectionMemory, Eviction, IDLE_CONNECTION, RETAINED, Rank, STREAM, UNREAD_BODY};
 
 const MIB: usize = 1024 * 1024;
 
@@ -15,9 +18,13 @@ fn memory() -> ConnectionMemory {
     ConnectionMemory::new(8 * MIB, &SdkMeterProvider::default().meter("test"))
 }
 
+fn open(memory: &ConnectionMemory) -> Arc<Account> {
+    memory.open(CancellationToken::new(), CancellationToken::new())
+}
+
 /// Opens a connection whose peer has read `sent` bytes and leaves `unsent` bytes unread.
 fn stalled(memory: &ConnectionMemory, sent: usize, unsent: usize) -> Arc<Account> {
-    let account = memory.open(CancellationToken::new());
+    let account = open(memory);
     account.open_stream(true);
     account.record_sent(sent);
     account.add_unsent(unsent);
@@ -26,7 +33,7 @@ fn stalled(memory: &ConnectionMemory, sent: usize, unsent: usize) -> Arc<Account
 }
 
 fn idle(memory: &ConnectionMemory, bytes: usize) -> Arc<Account> {
-    let account = memory.open(CancellationToken::new());
+    let account = open(memory);
     account.charge(bytes);
     account
 }
@@ -44,7 +51,7 @@ async fn long_stalled_connections_are_evicted_first() {
     advance(Duration::from_secs(4)).await;
     reader.record_sent(1);
     advance(Duration::from_secs(2)).await;
-    let trigger = memory.open(CancellationToken::new());
+    let trigger = open(&memory);
     trigger.charge(MIB);
     assert_eq!(evictions([&first, &idle, &reader, &trigger]), [Some(Eviction::Stalled), None, None, None]);
 }
@@ -55,24 +62,43 @@ async fn idle_connections_are_evicted_before_slow_readers() {
     let small = idle(&memory, 1024);
     let idle = idle(&memory, 2 * MIB);
     let reader = stalled(&memory, 0, 5 * MIB);
-    let trigger = memory.open(CancellationToken::new());
+    let trigger = open(&memory);
     trigger.charge(MIB);
     assert_eq!(evictions([&small, &idle, &reader, &trigger]), [None, Some(Eviction::Idle), None, None]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_with_only_a_watch_is_idle() {
+async fn a_connection_with_only_a_health_watch_is_idle() {
     let memory = memory();
     let watching = idle(&memory, 4 * MIB);
     watching.open_stream(false);
-    let watch = watching.background_stream();
+    let watch = watching.builtin_stream();
     let calling = idle(&memory, 3 * MIB);
     calling.open_stream(false);
-    let trigger = memory.open(CancellationToken::new());
+    let trigger = open(&memory);
     trigger.charge(2 * MIB);
     assert_eq!(evictions([&watching, &calling, &trigger]), [Some(Eviction::Idle), None, None]);
     drop(watch);
-    assert_eq!(watching.background_streams.load(std::sync::atomic::Ordering::Relaxed), 0);
+    assert_eq!(watching.builtin_streams.load(Relaxed), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_with_only_watches_of_certificates_drains_after_all_others() {
+    let memory = memory();
+    let watching = idle(&memory, 3 * MIB);
+    watching.open_stream(false);
+    let watch = watching.watch();
+    let idle = idle(&memory, 3 * MIB);
+    let reader = stalled(&memory, 0, MIB);
+    let trigger = open(&memory);
+    trigger.open_stream(false);
+    trigger.charge(2 * MIB);
+    assert_eq!(evictions([&watching, &idle, &reader, &trigger]), [None, Some(Eviction::Idle), None, None]);
+    trigger.charge(3 * MIB);
+    assert_eq!(evictions([&watching, &reader, &trigger]), [Some(Eviction::Idle), None, None]);
+    assert!(watching.draining.is_cancelled() && !watching.closing.is_cancelled(), "its watches get a status");
+    drop(watch);
+    assert_eq!(watching.watches.load(Relaxed), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -89,7 +115,7 @@ async fn the_peer_that_has_read_least_is_evicted_first() {
 async fn slow_readers_stay_while_other_calls_hold_the_memory() {
     let memory = memory();
     let reader = stalled(&memory, 0, 3 * MIB);
-    let calls = memory.open(CancellationToken::new());
+    let calls = open(&memory);
     calls.open_stream(true);
     calls.charge(6 * MIB);
     assert_eq!(evictions([&reader, &calls]), [None, None]);
@@ -101,7 +127,7 @@ async fn slow_readers_stay_while_other_calls_hold_the_memory() {
 #[tokio::test(start_paused = true)]
 async fn closed_connections_return_their_memory() {
     let memory = memory();
-    let account = memory.open(CancellationToken::new());
+    let account = open(&memory);
     account.open_stream(true);
     account.open_stream(true);
     account.close_stream();
@@ -112,7 +138,7 @@ async fn closed_connections_return_their_memory() {
     account.remove_unsent(MIB);
     account.release(UNREAD_BODY);
     assert_eq!(memory.0.used_by_open(), IDLE_CONNECTION + 2 * (RETAINED + STREAM));
-    account.evict(Eviction::Stalled);
+    account.evict(&Rank::Stalled(0));
     assert_eq!(memory.0.used_by_open(), 0, "its connection is about to close");
     drop(account);
     assert_eq!((memory.0.used_by_open(), memory.0.lock().len()), (0, 0));

@@ -33,7 +33,7 @@ fn handshake() -> Vec<u8> {
 
 fn inbound() -> Inbound {
     let meter = SdkMeterProvider::default().meter("test");
-    let account = ConnectionMemory::new(1 << 20, &meter).open(CancellationToken::new());
+    let account = ConnectionMemory::new(1 << 20, &meter).open(CancellationToken::new(), CancellationToken::new());
     Inbound::new(1000, OpenStreams::new(account), crate::clock::monotonic())
 }
 
@@ -166,7 +166,7 @@ fn frames_on_half_closed_streams_are_rejected() {
 #[test]
 fn streams_are_open_until_their_last_frame() {
     let memory = ConnectionMemory::new(1 << 20, &SdkMeterProvider::default().meter("test"));
-    let account = memory.open(CancellationToken::new());
+    let account = memory.open(CancellationToken::new(), CancellationToken::new());
     let (empty, now) = (account.used(), crate::clock::monotonic());
     let mut inbound = Inbound::new(1000, OpenStreams::new(account.clone()), now);
     let mut outbound = Outbound::default();
@@ -195,7 +195,7 @@ fn streams_are_open_until_their_last_frame() {
 #[test]
 fn streams_above_a_sent_goaway_are_ignored() {
     let memory = ConnectionMemory::new(1 << 20, &SdkMeterProvider::default().meter("test"));
-    let account = memory.open(CancellationToken::new());
+    let account = memory.open(CancellationToken::new(), CancellationToken::new());
     let now = crate::clock::monotonic();
     let mut inbound = Inbound::new(1000, OpenStreams::new(account.clone()), now);
     let mut outbound = Outbound::default();
