@@ -54,17 +54,9 @@ async fn measure(which: &str, cert_id: impl Fn(usize) -> String) {
     let grown = process.memory("VmRSS:") - before;
     println!("{} watches, {which}: {:.1} KiB each", open.len(), grown as f64 / (open.len() - CONNECTIONS) as f64);
 
-    let (started, polls) = (cpu_time(&process), emulator.attempts());
+    let (started, polls) = (process.cpu_time(), emulator.attempts());
     sleep(MEASURED).await;
-    let used = cpu_time(&process) - started;
+    let used = process.cpu_time() - started;
     let share = 100.0 * used.as_secs_f64() / MEASURED.as_secs_f64();
     println!("idle for {MEASURED:?}: {share:.2} % of a core, {} polls", emulator.attempts() - polls);
-}
-
-/// Returns the CPU time of a process so far (proc(5): `utime` and `stime`, in hundredths of a second).
-fn cpu_time(process: &Process) -> Duration {
-    let stat = std::fs::read_to_string(process.proc("stat")).unwrap();
-    let (_, after_name) = stat.rsplit_once(") ").unwrap();
-    let ticks = after_name.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum::<u64>();
-    Duration::from_millis(10 * ticks)
 }

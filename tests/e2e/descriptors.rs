@@ -17,14 +17,6 @@ const MEASURED: Duration = Duration::from_secs(2);
 /// The most CPU time that the gateway may use in that time.
 const MAX_USED: Duration = Duration::from_millis(400);
 
-/// Returns the CPU time of a process so far (proc(5): `utime` and `stime`, in hundredths of a second).
-fn cpu_time(process: &Process) -> Duration {
-    let stat = std::fs::read_to_string(process.proc("stat")).unwrap();
-    let (_, after_name) = stat.rsplit_once(") ").unwrap();
-    let ticks = after_name.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum::<u64>();
-    Duration::from_millis(10 * ticks)
-}
-
 /// Waits until no further connection is accepted.
 async fn wait_until_full(process: &Process) {
     let mut before = 0;
@@ -49,9 +41,9 @@ async fn out_of_descriptors_does_not_spin_and_recovers() {
     wait_until_full(&process).await;
     assert!(process.accepted_connections() > DESCRIPTORS as usize / 3, "connections were accepted up to the limit");
 
-    let before = cpu_time(&process);
+    let before = process.cpu_time();
     sleep(MEASURED).await;
-    let used = cpu_time(&process) - before;
+    let used = process.cpu_time() - before;
 
     assert!(used < MAX_USED, "{used:?} of {MEASURED:?}");
     early.save_info(sample()).await.expect("an open connection is served");

@@ -17,7 +17,7 @@ use crate::harness::{
 const DOMAIN_ID: &str = "fedcba9876543210fedcba9876543210";
 
 /// Fields that have another name than the SDK's argument.
-const NAMES: [(&str, &str); 4] =
+const ARGUMENTS: [(&str, &str); 4] =
     [("certificate_id", "cert_id"), ("resource_id", "cert_id"), ("id", "csr_id"), ("items", "notices")];
 
 /// An argument that is part of the path, and always the same.
@@ -85,7 +85,7 @@ fn request(rpc: &Rpc, arguments: &Value) -> DynamicMessage {
     let mut arguments = arguments.as_object().unwrap().clone();
     arguments.remove(CONSTANT);
     let mut message = DynamicMessage::new(rpc.method.input());
-    for (theirs, ours) in NAMES {
+    for (theirs, ours) in ARGUMENTS {
         let is_ours = rpc.method.input().get_field_by_name(ours).is_some();
         if is_ours && let Some(value) = arguments.remove(theirs) {
             arguments.insert(ours.to_owned(), value);

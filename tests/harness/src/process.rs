@@ -3,6 +3,7 @@
 use std::{
     path::{Path, PathBuf},
     process::Stdio,
+    time::Duration,
 };
 
 use tokio::{
@@ -126,6 +127,14 @@ impl Process {
         let status = std::fs::read_to_string(self.proc("status")).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
         line.trim().strip_suffix(" kB").unwrap().parse().unwrap()
+    }
+
+    /// Returns the CPU time so far (proc(5): `utime` and `stime`, in hundredths of a second).
+    pub fn cpu_time(&self) -> Duration {
+        let stat = std::fs::read_to_string(self.proc("stat")).unwrap();
+        let (_, after_name) = stat.rsplit_once(") ").unwrap();
+        let ticks = after_name.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum::<u64>();
+        Duration::from_millis(10 * ticks)
     }
 
     /// Returns the number of connections that the gateway has accepted. A connection that still waits to be accepted has no

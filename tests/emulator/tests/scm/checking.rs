@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::client::{Answer, Call, call, start};
-use crate::operations::{OFFERED, Request, all, fields, fitting, named};
+use crate::operations::{Request, all, fields, fitting, named, offered};
 
 /// A text that no error may show.
 const PLANTED: &str = "pLaNtEd";
@@ -111,7 +111,7 @@ fn defects(
 async fn every_defect_of_every_field_is_rejected() {
     let emulator = start().await;
     let mut rejected = 0;
-    for name in OFFERED {
+    for name in &offered() {
         let operation = named(name);
         let request = Request::full(name);
         let mut requests = Vec::new();
@@ -168,7 +168,7 @@ async fn every_defect_of_every_field_is_rejected() {
 #[tokio::test]
 async fn requests_within_the_limits_pass_the_checks() {
     let emulator = start().await;
-    for name in OFFERED {
+    for name in &offered() {
         let operation = named(name);
         let request = Request::full(name);
         let mut requests = vec![request.clone()];
@@ -195,7 +195,7 @@ async fn requests_within_the_limits_pass_the_checks() {
 #[tokio::test]
 async fn duplicate_keys_and_other_content_are_rejected() {
     let emulator = start().await;
-    for name in OFFERED {
+    for name in &offered() {
         let request = Request::full(name);
         let Some(body) = &request.body else { continue };
         let text = body.to_string();
@@ -217,12 +217,13 @@ async fn duplicate_keys_and_other_content_are_rejected() {
 #[tokio::test]
 async fn only_the_offered_operations_exist() {
     let emulator = start().await;
+    let offered = offered();
     let mut absent = 0;
     for operation in all() {
         let name = operation["name"].as_str().unwrap();
         let answer = Request::full(name).send(&emulator).await;
         let text = String::from_utf8_lossy(&answer.body).into_owned();
-        if OFFERED.contains(&name) {
+        if offered.iter().any(|offered| offered == name) {
             assert!(!text.contains("APIG."), "{name}: {text}");
         } else {
             assert!([404, 405].contains(&answer.status) && text.contains("APIG.0101"), "{name}: {text}");
@@ -253,7 +254,7 @@ async fn a_path_with_another_method_names_the_methods() {
 
 #[test]
 fn the_table_has_defects_of_every_kind() {
-    let mut seen: Vec<String> = OFFERED
+    let mut seen: Vec<String> = offered()
         .iter()
         .flat_map(|name| {
             let operation = named(name);
