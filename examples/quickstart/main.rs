@@ -120,13 +120,13 @@ async fn serve_calls(emulator: &Emulator, collector: SocketAddr) {
         r#"
 Call it from another terminal, with npm:
 
-  npx --yes @bufbuild/buf curl --protocol grpc --http2-prior-knowledge \
+  npx --yes @bufbuild/buf@1.75.0 curl --protocol grpc --http2-prior-knowledge \
     -d '{{"cert_id": "{PAID}", "info": {{"domain": "www.xzz.com", "country": "CN",
          "applicant_name": "Tom", "applicant_phone": "13212345678", "applicant_email": "9997342346@qq.com",
          "agree_privacy_protection": true}}}}' \
     http://{address}/huaweicloud.scm.v1.CertificateService/SaveInfo
 
-  npx --yes @bufbuild/buf curl --protocol grpc --http2-prior-knowledge \
+  npx --yes @bufbuild/buf@1.75.0 curl --protocol grpc --http2-prior-knowledge \
     -d '{{"cert_id": "{PAID}"}}' \
     http://{address}/huaweicloud.scm.v1.CertificateService/ReadInfo
 

@@ -53,9 +53,8 @@ impl Story<'_> {
         self.save("a SaveInfo that succeeds", valid).await;
         self.save("a SaveInfo that SCM rejects: the certificate is already issued", issued).await;
         self.save("a SaveInfo that the gateway rejects: nothing is sent", invalid).await;
-        let csr = csr();
-        self.check_csr(&csr).await;
-        self.apply(csr).await;
+        self.check_csr().await;
+        self.apply().await;
         self.show_domain_proofs().await;
         self.watch().await;
         self.show().await;
@@ -104,20 +103,19 @@ impl Story<'_> {
         self.step((title, "CertificateService/SaveInfo"), call, message, make, shown).await;
     }
 
-    async fn check_csr(&mut self, csr: &str) {
-        let message = CheckCsrRequest { csr: csr.to_owned(), ..CheckCsrRequest::default() };
+    async fn check_csr(&mut self) {
+        let message = CheckCsrRequest { csr: csr(), ..CheckCsrRequest::default() };
         let call = vec!["csr     \"-----BEGIN CERTIFICATE REQUEST-----\\n…\"".to_owned()];
         let make = async |client: &mut CertificateServiceClient<_>, request| client.check_csr(request).await;
         let shown = async |reply: scm_gateway::proto::CheckCsrResponse| vec![format!("domain {:?}", reply.domain)];
         self.step(("SCM names the domain of a CSR", "CertificateService/CheckCsr"), call, message, make, shown).await;
     }
 
-    async fn apply(&mut self, csr: String) {
+    async fn apply(&mut self) {
         let sample = sample();
         let message = ApplyCertificateRequest {
             cert_id: PAID.to_owned(),
             domain: sample.domain,
-            csr: Some(csr),
             country: Some(sample.country),
             applicant_name: sample.applicant_name,
             applicant_phone: sample.applicant_phone,
@@ -126,7 +124,10 @@ impl Story<'_> {
             domain_method: "DNS".to_owned(),
             ..ApplyCertificateRequest::default()
         };
-        let call = vec![format!("cert_id {PAID:?}, domain {:?}, domain_method \"DNS\", csr …", message.domain)];
+        let call = vec![
+            format!("cert_id {PAID:?}, domain {:?}, domain_method \"DNS\"", message.domain),
+            "no csr: SCM generates the key, so that the certificate can be deployed".to_owned(),
+        ];
         let make = async |client: &mut CertificateServiceClient<_>, request| client.apply_certificate(request).await;
         let shown = async |reply: scm_gateway::proto::ApplyCertificateResponse| {
             vec![format!("request_info {:?}", reply.request_info)]
