@@ -50,7 +50,7 @@ const CUSTOM_CHECKS: &[(&str, &str)] = &[
 const CUSTOM_REPLIES: &[&str] = &["ReadInfoResponse"];
 
 /// RPCs that are written by hand because they stream their responses, and the module in `src/grpc/gateway` that has the
-/// function `call` and the type `Responses` of each.
+/// function `open` of each.
 const CUSTOM_RPCS: &[(&str, &str)] = &[("WatchCertificate", "watch_certificate")];
 
 #[allow(clippy::disallowed_methods, reason = "cargo passes settings to build scripts in the environment")]

@@ -47,7 +47,8 @@ pub(crate) fn rest(api: &Api) -> Source {
     Ok(out)
 }
 
-/// Generates the tonic services. Every method forwards to `Gateway::call`, or to the module that `custom` names.
+/// Generates the tonic services. Every method forwards to `Gateway::call`, or to `Gateway::stream` with the module that
+/// `custom` names.
 pub(crate) fn services(api: &Api, custom: &[(&str, &str)]) -> Source {
     let mut out = String::new();
     for service in &api.services {
@@ -61,11 +62,13 @@ pub(crate) fn services(api: &Api, custom: &[(&str, &str)]) -> Source {
                     format!("self.call::<crate::scm::api::methods::{rpc}>(request).await"),
                 ),
                 Some((_, module)) => {
-                    (format!("Self::{rpc}Stream"), format!("{module}::call(self, {:?}, request)", full_name(&method)))
+                    let open = format!("{module}::open(gateway, {:?}, message, call, draining)", full_name(&method));
+                    let call = format!("self.stream(request, |gateway, message, call, draining| {open})");
+                    (format!("Self::{rpc}Stream"), call)
                 }
             };
-            if let Some((_, module)) = custom {
-                writeln!(out, "type {rpc}Stream = {module}::Responses;")?;
+            if custom.is_some() {
+                writeln!(out, "type {rpc}Stream = Responses<crate::proto::{}>;", method.output().name())?;
             }
             writeln!(
                 out,

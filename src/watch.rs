@@ -5,13 +5,13 @@
 //! a [`Poll`] asks SCM.
 
 use std::{
-    collections::{BTreeMap, HashMap, hash_map::Entry},
+    collections::{BTreeMap, BTreeSet, HashMap, hash_map::Entry},
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
 use opentelemetry::metrics::Meter;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use crate::{
     error::{Error, Progress, Reason},
@@ -19,6 +19,7 @@ use crate::{
 };
 
 mod metrics;
+mod permits;
 mod poller;
 mod schedule;
 mod state;
@@ -26,6 +27,7 @@ mod state;
 mod tests;
 
 use metrics::Metrics;
+use permits::Permits;
 use poller::Poller;
 pub use schedule::may_pass;
 use state::Latest;
@@ -45,6 +47,17 @@ pub struct Key {
     pub cert_id: String,
 }
 
+/// Who may poll how much at the same time.
+pub struct Limits {
+    /// All projects. The polls of one do not wait for those of another.
+    pub projects: Vec<Arc<str>>,
+    /// The callers that share a project. Each may have half of its polls, or all if there are no others.
+    pub callers: BTreeSet<Arc<str>>,
+    /// The polls of a project that may be in flight. Further polls wait, so that thousands of watches that begin together
+    /// neither make SCM throttle the account nor take the permits of calls.
+    pub max_polls: usize,
+}
+
 /// The watched certificates of the process.
 pub struct Hub<P>(Arc<Inner<P>>);
 
@@ -53,34 +66,27 @@ struct Inner<P> {
     interval: Duration,
     /// Certificates with a task that polls them.
     watched: Mutex<HashMap<Key, Arc<watch::Sender<Latest>>>>,
-    /// For each project, the polls that may be in flight at the same time. Further polls wait, so that thousands of watches
-    /// that begin together neither make SCM throttle the account nor take the permits of calls.
-    permits: BTreeMap<Arc<str>, Semaphore>,
+    permits: BTreeMap<Arc<str>, Permits>,
     metrics: Metrics,
 }
 
 impl<P: Poll> Hub<P> {
-    /// Creates a hub that polls every `interval`, give or take a tenth, with up to `max_polls` in flight for each of the
-    /// projects. Registers its metrics.
-    pub fn new(
-        poll: P,
-        interval: Duration,
-        projects: impl Iterator<Item = Arc<str>>,
-        max_polls: usize,
-        meter: &Meter,
-    ) -> Self {
-        let permits: BTreeMap<_, _> = projects.map(|id| (id, Semaphore::new(max_polls))).collect();
+    /// Creates a hub that polls every `interval`, give or take a tenth, and registers its metrics.
+    pub fn new(poll: P, interval: Duration, limits: Limits, meter: &Meter) -> Self {
+        let Limits { projects, callers, max_polls } = limits;
+        let permits: BTreeMap<_, _> = projects.into_iter().map(|id| (id, Permits::new(&callers, max_polls))).collect();
         let metrics = Metrics::new(meter, permits.keys());
         Self(Arc::new(Inner { poll, interval, watched: Mutex::default(), permits, metrics }))
     }
 
-    /// Watches a certificate. The first watcher starts the polls, on the runtime of this call.
-    pub fn watch(&self, key: Key) -> Watch {
+    /// Watches a certificate. The first watcher starts the polls, on the runtime of this call and with the permits of this
+    /// caller.
+    pub fn watch(&self, key: Key, caller: Option<&Arc<str>>) -> Watch {
         let (latest, poller) = match self.0.lock().entry(key) {
             Entry::Occupied(entry) => (entry.get().subscribe(), None),
             Entry::Vacant(entry) => {
                 let (sender, receiver) = watch::channel(Latest::default());
-                let poller = Poller::new(self.0.clone(), entry.key().clone(), Arc::new(sender));
+                let poller = Poller::new(self.0.clone(), entry.key().clone(), caller.cloned(), Arc::new(sender));
                 entry.insert(poller.latest());
                 (receiver, Some(poller))
             }

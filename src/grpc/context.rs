@@ -9,7 +9,7 @@ use opentelemetry::Context;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::auth::Caller;
+use super::{auth::Caller, limit::watches::WatchPermit};
 use crate::{clock, error::Error};
 
 /// Kept back from every deadline, so that the caller gets the gateway's response instead of a timeout of its own.
@@ -28,9 +28,20 @@ pub struct CallContext {
     stream_error: OnceLock<Box<Error>>,
 }
 
-/// Marks the response of an RPC that streams. It has the call's context, for layers that follow the stream to its end.
-#[derive(Debug, Clone)]
-pub(super) struct Streamed(pub(super) Arc<CallContext>);
+/// Marks the response of an RPC that streams, for layers that follow the stream to its end.
+#[derive(Clone)]
+pub(super) struct Streamed {
+    pub(super) call: Arc<CallContext>,
+    /// Returned when the response has left, and not already when the stream ends.
+    _permit: Arc<WatchPermit>,
+}
+
+impl Streamed {
+    /// Creates the mark of a call with its permit.
+    pub(super) fn new(call: Arc<CallContext>, permit: WatchPermit) -> Self {
+        Self { call, _permit: Arc::new(permit) }
+    }
+}
 
 /// Cancelled when the connection of a request starts to drain. Only requests of RPCs that stream have this extension.
 #[derive(Debug, Clone)]

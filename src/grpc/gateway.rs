@@ -2,13 +2,14 @@
 
 use std::{collections::BTreeSet, future::poll_fn, sync::Arc, task::Poll};
 
+use futures_util::stream::BoxStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use super::{
     auth::{AccessPolicy, Caller},
-    context::{CallContext, Resource, Retried},
-    limit::concurrency::ConcurrencyLimit,
+    context::{CallContext, Draining, Resource, Retried, Streamed},
+    limit::{concurrency::ConcurrencyLimit, watches::WatchPermit},
     status,
 };
 use crate::{
@@ -25,6 +26,9 @@ use crate::{
 mod watch_certificate;
 
 use watch_certificate::Watches;
+
+/// The responses of an RPC that streams.
+type Responses<R> = BoxStream<'static, Result<R, Status>>;
 
 /// The service behind every RPC of the proto. `build.rs` generates its tonic side.
 #[derive(Clone)]
@@ -73,6 +77,22 @@ impl Gateway {
             () = self.0.shutdown.cancelled() => Err(Error::new(Reason::ShuttingDown, Progress::NotSent)),
         };
         result.map_err(status::carry)
+    }
+
+    /// Opens the responses of an RPC that streams. Every generated method of such an RPC is this one line. The layers
+    /// follow the stream to its end, where `open` leaves an error in the context of the call.
+    fn stream<T, R>(
+        &self,
+        request: Request<T>,
+        open: impl FnOnce(&Self, T, &Arc<CallContext>, Draining) -> Result<(Responses<R>, WatchPermit), Error>,
+    ) -> Result<Response<Responses<R>>, Status> {
+        let (_, extensions, message) = request.into_parts();
+        let call = CallContext::of(&extensions);
+        let draining = extensions.get::<Draining>().expect("the requests of streams have this extension");
+        let (responses, permit) = open(self, message, call, draining.clone()).map_err(status::carry)?;
+        let mut response = Response::new(responses);
+        response.extensions_mut().insert(Streamed::new(call.clone(), permit));
+        Ok(response)
     }
 
     /// A call takes its permit only here, once its message is complete, so that an incomplete request holds none.

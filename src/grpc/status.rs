@@ -107,9 +107,9 @@ const fn code_and_message(reason: Reason) -> (Code, &'static str) {
         R::Deadline => (
             Code::DeadlineExceeded,
             "the caller's deadline or the gateway's limit was exceeded: with attempts in ErrorInfo, the request may have \
-             been carried out; without, nothing was sent, and a retry with more time may help",
+             been carried out; without, a retry with more time may help",
         ),
-        R::ShuttingDown => (Code::Unavailable, "this gateway instance is shutting down: retry"),
+        R::ShuttingDown => (Code::Unavailable, "this gateway instance closes the connection: retry on another one"),
         R::Panic => (Code::Internal, "the gateway has a defect: the gateway's operator has to check its log"),
     }
 }

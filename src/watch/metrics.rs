@@ -7,6 +7,31 @@ use opentelemetry::{
     metrics::{Counter, Meter, UpDownCounter},
 };
 
+/// How a poll has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// Watchers get the new state.
+    Changed,
+    Unchanged,
+    /// With an error that may pass.
+    Failed,
+    /// With an error that ends the watches.
+    Ended,
+}
+
+impl Outcome {
+    const ALL: [Self; 4] = [Self::Changed, Self::Unchanged, Self::Failed, Self::Ended];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Changed => "changed",
+            Self::Unchanged => "unchanged",
+            Self::Failed => "failed",
+            Self::Ended => "ended",
+        }
+    }
+}
+
 /// What the last poll of a certificate says about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LastPoll {
@@ -37,7 +62,7 @@ pub(super) struct Metrics {
 }
 
 impl Metrics {
-    /// Registers the metrics, with a series for each project, so that a rate sees the first poll.
+    /// Registers the metrics, with all series, so that a rate sees the first poll.
     pub(super) fn new<'a>(meter: &Meter, projects: impl Iterator<Item = &'a Arc<str>>) -> Self {
         let polls = meter
             .u64_counter("scm_gateway.watches.polls")
@@ -54,10 +79,10 @@ impl Metrics {
             .with_unit("{certificate}")
             .with_description("Watched certificates, by the result of the last poll")
             .build();
-        for outcome in ["changed", "unchanged", "postponed", "failed"] {
-            polls.add(0, &[KeyValue::new("outcome", outcome)]);
-        }
         for project in projects {
+            for outcome in Outcome::ALL {
+                polls.add(0, &[project_id(project), KeyValue::new("outcome", outcome.name())]);
+            }
             waiting.add(0, &[project_id(project)]);
             for last in LastPoll::ALL {
                 certificates.add(0, &[project_id(project), last_poll(last)]);
@@ -67,8 +92,8 @@ impl Metrics {
     }
 
     /// Counts a poll.
-    pub(super) fn count_poll(&self, outcome: &'static str) {
-        self.polls.add(1, &[KeyValue::new("outcome", outcome)]);
+    pub(super) fn count_poll(&self, project: &Arc<str>, outcome: Outcome) {
+        self.polls.add(1, &[project_id(project), KeyValue::new("outcome", outcome.name())]);
     }
 
     /// Counts a poll that waits, until the result is dropped.

@@ -7,7 +7,7 @@ use tokio::{sync::watch, time::sleep};
 
 use super::{
     Inner, Key, Poll,
-    metrics::LastPoll,
+    metrics::{LastPoll, Outcome},
     schedule::{Schedule, may_pass},
     state::{Latest, is_final},
 };
@@ -20,12 +20,19 @@ use crate::{
 pub(super) struct Poller<P> {
     hub: Arc<Inner<P>>,
     key: Key,
+    /// The first watcher.
+    caller: Option<Arc<str>>,
     latest: Arc<watch::Sender<Latest>>,
 }
 
 impl<P: Poll> Poller<P> {
-    pub(super) fn new(hub: Arc<Inner<P>>, key: Key, latest: Arc<watch::Sender<Latest>>) -> Self {
-        Self { hub, key, latest }
+    pub(super) fn new(
+        hub: Arc<Inner<P>>,
+        key: Key,
+        caller: Option<Arc<str>>,
+        latest: Arc<watch::Sender<Latest>>,
+    ) -> Self {
+        Self { hub, key, caller, latest }
     }
 
     pub(super) fn latest(&self) -> Arc<watch::Sender<Latest>> {
@@ -49,30 +56,42 @@ impl<P: Poll> Poller<P> {
     /// Polls until a final status, or until an error that does not pass.
     async fn poll_to_the_end(&self) -> Result<(), Error> {
         let Inner { interval, metrics, .. } = &*self.hub;
+        let project = &self.key.project_id;
+        let count_poll = |outcome| metrics.count_poll(project, outcome);
         let mut schedule = Schedule::new(*interval);
-        let mut counted = metrics.certificate(&self.key.project_id, LastPoll::None);
+        let mut last = LastPoll::None;
+        let mut counted = metrics.certificate(project, last);
         loop {
-            let (last, wait) = match Box::pin(self.poll()).await {
+            let before = last;
+            let wait = match Box::pin(self.poll()).await {
                 Ok(certificate) => {
                     let is_final = is_final(&certificate.status);
                     let has_changed = self.latest.send_if_modified(|latest| latest.update(certificate));
-                    metrics.count_poll(if has_changed { "changed" } else { "unchanged" });
+                    count_poll(if has_changed { Outcome::Changed } else { Outcome::Unchanged });
                     if is_final {
                         return Ok(());
                     }
-                    (LastPoll::Succeeded, schedule.after_success())
+                    last = LastPoll::Succeeded;
+                    if before == LastPoll::Failed {
+                        self.log_recovery();
+                    }
+                    schedule.after_success()
                 }
                 Err(error) if may_pass(error.reason) => {
-                    metrics.count_poll("postponed");
-                    (LastPoll::Failed, schedule.after_failure(&error))
+                    count_poll(Outcome::Failed);
+                    last = LastPoll::Failed;
+                    if before != LastPoll::Failed {
+                        self.log_failure(&error);
+                    }
+                    schedule.after_failure(&error)
                 }
                 Err(error) => {
-                    metrics.count_poll("failed");
+                    count_poll(Outcome::Ended);
                     return Err(error);
                 }
             };
             drop(counted);
-            counted = metrics.certificate(&self.key.project_id, last);
+            counted = metrics.certificate(project, last);
             sleep(wait).await;
         }
     }
@@ -80,12 +99,34 @@ impl<P: Poll> Poller<P> {
     /// Polls once. The caller boxes it, because a task waits most of the time, and the future of a call is large.
     async fn poll(&self) -> Result<Certificate, Error> {
         let Inner { poll, permits, metrics, .. } = &*self.hub;
-        let permits = permits.get(&self.key.project_id).expect("only configured projects are watched");
-        let waiting = metrics.waiting(&self.key.project_id);
-        let _permit = permits.acquire().await.expect("the semaphore is never closed");
+        let project = &self.key.project_id;
+        let permits = permits.get(project).expect("only configured projects are watched");
+        let waiting = metrics.waiting(project);
+        let _permit = permits.acquire(self.caller.as_ref()).await;
         drop(waiting);
         let poll = AssertUnwindSafe(poll.poll(&self.key)).catch_unwind();
         poll.await.unwrap_or_else(|_| Err(Error::new(Reason::Panic, Progress::MaybeSent)))
+    }
+
+    /// Logs the first of several failed polls.
+    fn log_failure(&self, error: &Error) {
+        let answer = error.answer.as_deref();
+        tracing::warn!(
+            project_id = &*self.key.project_id,
+            cert_id = self.key.cert_id,
+            reason = error.reason.name(),
+            cause = error.cause,
+            attempts = error.attempts,
+            http_status = answer.map(|answer| answer.http_status),
+            upstream_code = answer.and_then(|answer| answer.code.as_deref()),
+            upstream_request_id = answer.and_then(|answer| answer.request_id.as_deref()),
+            "polls of a watched certificate fail"
+        );
+    }
+
+    fn log_recovery(&self) {
+        let Key { project_id, cert_id } = &self.key;
+        tracing::info!(project_id = &**project_id, cert_id, "polls of a watched certificate succeed again");
     }
 
     /// Removes the certificate if nobody watches it. Returns whether it is removed.

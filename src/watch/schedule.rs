@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// Half of the wait after the first failed poll of a certificate of which nothing is known, unless the interval is shorter.
-const FIRST_BACKOFF: Duration = Duration::from_secs(1);
+const MIN_BACKOFF: Duration = Duration::from_secs(1);
 
 /// The most that failed polls multiply the interval by.
 const MAX_FACTOR: u32 = 8;
@@ -16,11 +16,11 @@ const MAX_FACTOR: u32 = 8;
 /// The longest wait that failed polls lead to, if the interval is not longer.
 const MAX_BACKOFF: Duration = Duration::from_secs(300);
 
-/// The longest wait that SCM can ask for.
+/// The longest wait that SCM or the gateway can ask for.
 const MAX_WAIT: Duration = Duration::from_secs(60);
 
-/// The time over which the polls spread that were asked to wait until the same moment.
-const MAX_SPREAD: Duration = Duration::from_secs(5);
+/// The time over which polls spread that were asked to wait until the same moment, unless the interval is shorter.
+const MIN_SPREAD: Duration = Duration::from_secs(5);
 
 /// Returns whether an error of this kind may pass, so that the next poll can succeed.
 ///
@@ -59,31 +59,43 @@ pub const fn may_pass(reason: Reason) -> bool {
 /// The polls of one certificate in time.
 pub(super) struct Schedule {
     interval: Duration,
-    /// Doubled by each failed poll since the last one that succeeded.
+    /// The last wait after a poll that failed.
     backoff: Duration,
+    /// The time over which the next poll spreads if it is asked to wait.
+    spread: Duration,
 }
 
 impl Schedule {
     /// Creates the schedule of a certificate of which nothing is known, so that the first failures lead to short waits.
     pub(super) fn new(interval: Duration) -> Self {
-        Self { interval, backoff: interval.min(FIRST_BACKOFF) }
+        Self { interval, backoff: interval.min(MIN_BACKOFF), spread: interval.min(MIN_SPREAD) }
     }
 
     /// Returns the time until the next poll after one that succeeded: the interval, give or take a tenth.
     pub(super) fn after_success(&mut self) -> Duration {
         self.backoff = self.interval;
+        self.spread = self.interval.min(MIN_SPREAD);
         jitter::spread(self.interval)
     }
 
     /// Returns the time until the next poll after one that failed: twice the last wait up to a limit, and at least the time
-    /// that SCM or the gateway asks to wait. A poll that the gateway rejected was not made, so only the asked time counts.
+    /// that SCM or the gateway asks to wait.
+    ///
+    /// A poll that was rejected by a limit of the gateway or an open circuit was not made. The next one comes soon. After
+    /// more rejections in a row the polls spread over twice the interval, so that they ask no more often than in good
+    /// times. A cooldown is a failure, because polls must leave SCM's quota to calls.
     pub(super) fn after_failure(&mut self, error: &Error) -> Duration {
-        let asked = error.retry_after.map(|asked| asked.min(MAX_WAIT) + jitter::full(self.interval.min(MAX_SPREAD)));
+        let asked = error.retry_after.map(|asked| asked.min(MAX_WAIT) + jitter::full(self.spread));
+        let is_rejected = error.attempts == 0 && matches!(error.reason, Reason::Overloaded | Reason::CircuitOpen);
         match asked {
-            Some(asked) if error.attempts == 0 => asked,
+            Some(asked) if is_rejected => {
+                self.spread = (self.spread * 2).min(self.interval * 2).min(MAX_BACKOFF);
+                asked
+            }
             _ => {
                 let max = (self.interval * MAX_FACTOR).min(MAX_BACKOFF).max(self.interval);
                 self.backoff = (self.backoff * 2).min(max);
+                self.spread = self.interval.min(MIN_SPREAD);
                 jitter::spread(self.backoff).max(asked.unwrap_or_default())
             }
         }
@@ -147,21 +159,63 @@ mod tests {
     fn polls_that_scm_asks_to_wait_spread_after_that_time() {
         for (asked, expected) in [(50, 50), (60, 60), (3600, 60)] {
             let error = Error::retry_later(Reason::UpstreamThrottled, Duration::from_secs(asked));
-            let error = Error { attempts: 1, ..error };
             let wait = Schedule::new(INTERVAL).after_failure(&error);
             assert!((expected..expected + 5).contains(&wait.as_secs()), "{wait:?}");
         }
     }
 
     #[test]
-    fn a_poll_that_the_gateway_rejects_is_made_soon_and_is_no_failure() {
+    fn a_cooldown_is_a_failure() {
+        let error = Error::retry_later(Reason::UpstreamThrottled, Duration::from_secs(1));
         let mut schedule = Schedule::new(INTERVAL);
         schedule.after_success();
-        let rejected = Error::overloaded("max_in_flight");
-        let waits: [_; 100] = waits(&mut schedule, &rejected);
-        assert!(waits.iter().all(|wait| (1..6).contains(&wait.as_secs())), "{waits:?}");
-        assert!(waits.iter().max() > waits.iter().min().map(|min| *min + Duration::from_secs(3)).as_ref(), "{waits:?}");
+        assert_about(waits(&mut schedule, &error), [20, 40, 80, 80]);
+    }
+
+    /// Returns the longest and the average wait after so many rejections in a row, without the time that was asked for.
+    fn rejected(interval: Duration, times: usize) -> (Duration, Duration) {
+        const SAMPLES: u32 = 1000;
+        let error = Error::retry_later(Reason::CircuitOpen, Duration::from_secs(4));
+        let wait = || {
+            let mut schedule = Schedule::new(interval);
+            schedule.after_success();
+            let waits: Vec<_> = (0..times).map(|_| schedule.after_failure(&error)).collect();
+            *waits.last().unwrap() - Duration::from_secs(4)
+        };
+        let waits: Vec<_> = (0..SAMPLES).map(|_| wait()).collect();
+        (*waits.iter().max().unwrap(), waits.iter().sum::<Duration>() / SAMPLES)
+    }
+
+    #[test]
+    fn rejected_polls_come_soon_and_then_as_often_as_others() {
+        for (interval, times, spread) in
+            [(30, 1, 5), (30, 2, 10), (30, 3, 20), (30, 4, 40), (30, 5, 60), (30, 20, 60), (3600, 20, 300), (1, 20, 2)]
+        {
+            let (longest, average) = rejected(Duration::from_secs(interval), times);
+            let expected = Duration::from_secs(spread);
+            assert!(
+                longest <= expected && longest > expected.mul_f64(0.9),
+                "{longest:?} of {interval} s, {times} times"
+            );
+            assert!(is_about(average, expected / 2), "{average:?} of {interval} s, {times} times");
+        }
+    }
+
+    #[test]
+    fn a_poll_that_was_made_ends_the_rejections_in_a_row() {
         let failed = Error::new(Reason::UpstreamUnavailable, Progress::NotSent);
-        assert!(is_about(schedule.after_failure(&failed), INTERVAL * 2));
+        let rejected = Error::retry_later(Reason::CircuitOpen, Duration::ZERO);
+        let mut schedule = Schedule::new(INTERVAL);
+        for result in [Ok(()), Err(&failed)] {
+            let _: [_; 10] = waits(&mut schedule, &rejected);
+            match result {
+                Ok(()) => schedule.after_success(),
+                Err(error) => schedule.after_failure(error),
+            };
+            assert!(schedule.after_failure(&rejected) <= Duration::from_secs(5));
+        }
+        schedule.after_success();
+        let _: [_; 10] = waits(&mut schedule, &rejected);
+        assert!(is_about(schedule.after_failure(&failed), INTERVAL * 2), "rejections do not count as failures");
     }
 }

@@ -1,7 +1,7 @@
 //! The hub on a paused clock, with scripted polls.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -14,7 +14,7 @@ use opentelemetry::metrics::MeterProvider as _;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{Hub, Key, Poll, Watch};
+use super::{Hub, Key, Limits, Poll, Watch};
 use crate::{
     clock,
     error::{Error, Progress, Reason},
@@ -51,8 +51,7 @@ impl Script {
     }
 
     fn hub(&self) -> Hub<Self> {
-        let projects = ["p", "q"].map(Arc::from).into_iter();
-        Hub::new(self.clone(), INTERVAL, projects, MAX_POLLS, &SdkMeterProvider::default().meter("test"))
+        Hub::new(self.clone(), INTERVAL, limits(), &SdkMeterProvider::default().meter("test"))
     }
 
     fn polls(&self) -> usize {
@@ -85,6 +84,14 @@ impl Poll for Script {
         let next = if outcomes.len() > 1 { outcomes.pop_front() } else { outcomes.front().cloned() };
         drop(outcomes);
         next.expect("marker")
+    }
+}
+
+fn limits() -> Limits {
+    Limits {
+        projects: ["p", "q"].map(Arc::from).into(),
+        callers: ["x", "y"].map(Arc::from).into(),
+        max_polls: MAX_POLLS,
     }
 }
 
@@ -135,7 +142,7 @@ async fn watchers_get_changes_of_status_and_proofs_only() {
         with(|certificate| certificate.domain_proofs.push(DomainProof::default())),
         status("ISSUED"),
     ]);
-    let seen = all(script.hub().watch(key("a"))).await;
+    let seen = all(script.hub().watch(key("a"), None)).await;
     assert_eq!(seen, ["CHECKING", "CHECKING", "ISSUED"]);
     assert_eq!(script.polls(), 6);
 }
@@ -143,7 +150,7 @@ async fn watchers_get_changes_of_status_and_proofs_only() {
 #[tokio::test(start_paused = true)]
 async fn polls_come_every_interval_give_or_take_a_tenth() {
     let script = Script::new([status("CHECKING")]);
-    let mut watch = script.hub().watch(key("a"));
+    let mut watch = script.hub().watch(key("a"), None);
     let _ = timeout(INTERVAL * 100, all_of(&mut watch)).await;
     let waits = script.waits();
     assert!((90..=110).contains(&waits.len()), "{}", waits.len());
@@ -161,10 +168,10 @@ async fn all_of(watch: &mut Watch) {
 async fn a_second_watcher_gets_the_last_state_at_once() {
     let script = Script::new([status("CHECKING")]);
     let hub = script.hub();
-    let mut first = hub.watch(key("a"));
+    let mut first = hub.watch(key("a"), None);
     assert_eq!(next(&mut first).await, "CHECKING");
     sleep(INTERVAL / 2).await;
-    let mut second = hub.watch(key("a"));
+    let mut second = hub.watch(key("a"), None);
     assert_eq!(next(&mut second).now_or_never(), Some("CHECKING".to_owned()));
     assert_eq!(script.polls(), 1);
 }
@@ -173,7 +180,7 @@ async fn a_second_watcher_gets_the_last_state_at_once() {
 async fn a_thousand_watchers_cost_one_poll_per_interval() {
     let script = Script::new([status("CHECKING"), status("CHECKING"), status("CHECKING"), status("ISSUED")]);
     let hub = script.hub();
-    let seen = join_all((0..1000).map(|_| all(hub.watch(key("a"))))).await;
+    let seen = join_all((0..1000).map(|_| all(hub.watch(key("a"), None)))).await;
     assert!(seen.iter().all(|seen| *seen == ["CHECKING", "ISSUED"]), "{seen:?}");
     assert_eq!(script.polls(), 4);
 }
@@ -183,7 +190,7 @@ async fn certificates_and_projects_are_polled_separately() {
     let script = Script::new([status("CHECKING")]);
     let hub = script.hub();
     let other_project = Key { project_id: "q".into(), ..key("a") };
-    let mut watches = [key("a"), key("b"), other_project].map(|key| hub.watch(key));
+    let mut watches = [key("a"), key("b"), other_project].map(|key| hub.watch(key, None));
     for watch in &mut watches {
         assert_eq!(next(watch).await, "CHECKING");
     }
@@ -205,7 +212,7 @@ async fn final_statuses_end_all_watches_and_the_polls() {
     ] {
         let script = Script::new([status(last)]);
         let hub = script.hub();
-        let mut watches = [hub.watch(key("a")), hub.watch(key("a"))];
+        let mut watches = [hub.watch(key("a"), None), hub.watch(key("a"), None)];
         for watch in &mut watches {
             assert_eq!(next(watch).await, last);
             let end = timeout(INTERVAL / 2, next(watch)).await;
@@ -213,7 +220,7 @@ async fn final_statuses_end_all_watches_and_the_polls() {
         }
         assert_eq!(hub.0.lock().is_empty(), ends, "{last}");
         if ends {
-            assert_eq!(next(&mut hub.watch(key("a"))).await, last, "a new watch polls again");
+            assert_eq!(next(&mut hub.watch(key("a"), None)).await, last, "a new watch polls again");
             assert_eq!(script.polls(), 2);
         }
     }
@@ -233,7 +240,7 @@ async fn errors_that_may_pass_delay_the_next_poll() {
     ] {
         let failed = || error(reason);
         let script = Script::new([failed(), failed(), status("CHECKING"), failed(), status("ISSUED")]);
-        let seen = all(script.hub().watch(key("a"))).await;
+        let seen = all(script.hub().watch(key("a"), None)).await;
         assert_eq!(seen, ["CHECKING", "ISSUED"], "{reason:?}");
         let seconds = INTERVAL.as_secs();
         for (wait, expected) in script.waits().into_iter().zip([2, 4, seconds, 2 * seconds]) {
@@ -258,7 +265,7 @@ async fn other_errors_end_all_watches_of_the_certificate() {
     ] {
         let script = Script::new([status("CHECKING"), error(reason)]);
         let hub = script.hub();
-        let seen = join_all((0..2).map(|_| all(hub.watch(key("a"))))).await;
+        let seen = join_all((0..2).map(|_| all(hub.watch(key("a"), None)))).await;
         assert_eq!(seen, [["CHECKING", reason.name()]; 2]);
         assert!(hub.0.lock().is_empty());
     }
@@ -268,13 +275,13 @@ async fn other_errors_end_all_watches_of_the_certificate() {
 async fn a_slow_watcher_gets_only_the_newest_state() {
     let script = Script::new([status("PAID"), status("CHECKING"), status("ISSUED")]);
     let hub = script.hub();
-    let (mut slow, fast) = (hub.watch(key("a")), hub.watch(key("a")));
+    let (mut slow, fast) = (hub.watch(key("a"), None), hub.watch(key("a"), None));
     assert_eq!(all(fast).await, ["PAID", "CHECKING", "ISSUED"]);
     assert_eq!((next(&mut slow).await, next(&mut slow).await), ("ISSUED".to_owned(), "OK".to_owned()));
 
     let script = Script::new([status("PAID"), error(Reason::CertificateNotFound)]);
     let hub = script.hub();
-    let (slow, fast) = (hub.watch(key("a")), hub.watch(key("a")));
+    let (slow, fast) = (hub.watch(key("a"), None), hub.watch(key("a"), None));
     all(fast).await;
     assert_eq!(all(slow).await, ["PAID", "CERTIFICATE_NOT_FOUND"], "the state before the error is not lost");
 }
@@ -283,7 +290,7 @@ async fn a_slow_watcher_gets_only_the_newest_state() {
 async fn polls_stop_with_the_last_watcher() {
     let script = Script::new([status("CHECKING")]);
     let hub = script.hub();
-    let (mut first, second) = (hub.watch(key("a")), hub.watch(key("a")));
+    let (mut first, second) = (hub.watch(key("a"), None), hub.watch(key("a"), None));
     next(&mut first).await;
     drop(first);
     sleep(INTERVAL * 2).await;
@@ -299,23 +306,23 @@ async fn polls_stop_with_the_last_watcher() {
 async fn a_poll_in_flight_is_dropped_with_the_last_watcher() {
     let script = Script::new([status("CHECKING")]);
     let hub = script.hub();
-    let watch = hub.watch(key("a"));
+    let watch = hub.watch(key("a"), None);
     sleep(LATENCY / 2).await;
     assert_eq!(script.0.in_flight.load(Relaxed), 1);
     drop(watch);
     tokio::task::yield_now().await;
     assert_eq!(script.0.in_flight.load(Relaxed), 0);
-    assert_eq!(next(&mut hub.watch(key("a"))).await, "CHECKING", "a new watch polls again");
+    assert_eq!(next(&mut hub.watch(key("a"), None)).await, "CHECKING", "a new watch polls again");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_watcher_that_follows_the_last_one_keeps_the_task() {
     let script = Script::new([status("CHECKING")]);
     let hub = script.hub();
-    let mut first = hub.watch(key("a"));
+    let mut first = hub.watch(key("a"), None);
     next(&mut first).await;
     drop(first);
-    let mut second = hub.watch(key("a")); // before the task sees that the first one has gone
+    let mut second = hub.watch(key("a"), None); // before the task sees that the first one has gone
     assert_eq!(next(&mut second).now_or_never(), Some("CHECKING".to_owned()));
     let _ = timeout(INTERVAL * 3, all_of(&mut second)).await;
     assert!((3..=4).contains(&script.polls()), "{}", script.polls());
@@ -325,8 +332,8 @@ async fn a_watcher_that_follows_the_last_one_keeps_the_task() {
 async fn polls_in_flight_are_limited_for_each_project() {
     let script = Script::new([status("CHECKING")]);
     let hub = script.hub();
-    let mut watches: Vec<_> = (0..10 * MAX_POLLS).map(|number| hub.watch(key(&number.to_string()))).collect();
-    let mut other_project = hub.watch(Key { project_id: "q".into(), ..key("a") });
+    let mut watches: Vec<_> = (0..10 * MAX_POLLS).map(|number| hub.watch(key(&number.to_string()), None)).collect();
+    let mut other_project = hub.watch(Key { project_id: "q".into(), ..key("a") }, None);
     let started = clock::monotonic();
     assert_eq!(next(&mut other_project).await, "CHECKING");
     assert!(started.elapsed() < LATENCY * 2, "it does not wait for the polls of another project");
@@ -338,14 +345,31 @@ async fn polls_in_flight_are_limited_for_each_project() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_caller_leaves_half_of_the_permits_to_others() {
+    let [x, y] = ["x", "y"].map(Arc::<str>::from);
+    for (callers, both_at_once) in
+        [(BTreeSet::from([x.clone(), y.clone()]), true), (BTreeSet::from([x.clone()]), false)]
+    {
+        let script = Script::new([status("CHECKING")]);
+        let limits = Limits { callers, max_polls: 4, ..limits() };
+        let hub = Hub::new(script.clone(), INTERVAL, limits, &SdkMeterProvider::default().meter("test"));
+        let _many: Vec<_> = (0..100).map(|number| hub.watch(key(&number.to_string()), Some(&x))).collect();
+        let mut other = hub.watch(key("a"), Some(&y));
+        let started = clock::monotonic();
+        assert_eq!(next(&mut other).await, "CHECKING");
+        assert_eq!(started.elapsed() < LATENCY * 2, both_at_once);
+        assert_eq!(script.0.most_in_flight.load(Relaxed), if both_at_once { 3 } else { 4 });
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn metrics_count_certificates_by_their_last_poll_and_polls_that_wait() {
     let registry = prometheus::Registry::new();
     let reader = opentelemetry_prometheus::exporter().with_registry(registry.clone()).build().unwrap();
     let meters = SdkMeterProvider::builder().with_reader(reader).build();
     let failed = || error(Reason::UpstreamUnavailable);
     let script = Script::new([status("CHECKING"), failed(), failed()]);
-    let projects = ["p"].map(Arc::from).into_iter();
-    let hub = Hub::new(script, INTERVAL, projects, 1, &meters.meter("test"));
+    let hub = Hub::new(script, INTERVAL, Limits { max_polls: 1, ..limits() }, &meters.meter("test"));
     let values = || {
         let metrics = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
         let value = |series: &str| {
@@ -358,7 +382,7 @@ async fn metrics_count_certificates_by_their_last_poll_and_polls_that_wait() {
         [none, succeeded, failed, value("scm_gateway_watches_waiting_polls")]
     };
     assert_eq!(values(), [0, 0, 0, 0]);
-    let watches = ["a", "b", "c"].map(|id| hub.watch(key(id)));
+    let watches = ["a", "b", "c"].map(|id| hub.watch(key(id), None));
     sleep(LATENCY / 2).await;
     assert_eq!(values(), [3, 0, 0, 2], "one poll in flight");
     sleep(LATENCY).await;
@@ -374,7 +398,7 @@ async fn metrics_count_certificates_by_their_last_poll_and_polls_that_wait() {
 async fn a_panic_of_a_poll_ends_its_watches() {
     let script = Script::new([]);
     let hub = script.hub();
-    let seen = join_all((0..2).map(|_| all(hub.watch(key("a"))))).await;
+    let seen = join_all((0..2).map(|_| all(hub.watch(key("a"), None)))).await;
     assert_eq!(seen, [["PANIC"]; 2]);
     assert!(hub.0.lock().is_empty(), "a new watch polls again");
 }

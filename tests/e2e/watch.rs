@@ -10,7 +10,7 @@ use scm_gateway::{
     proto::{WatchCertificateRequest, WatchCertificateResponse},
 };
 use serde_json::{Value, json};
-use tokio::time::timeout;
+use tokio::{task::JoinHandle, time::timeout};
 use tonic::{Code, Request, Status, Streaming, transport::Channel};
 use tonic_types::StatusExt as _;
 
@@ -18,7 +18,7 @@ use crate::harness::{
     CERT, Gateway, assert_status, client, emulator, fields, framed,
     otlp_sink::Sink,
     process::Process,
-    raw::{DATA, END_HEADERS, END_STREAM, HEADERS, call_of, frame, preface, send_until},
+    raw::{DATA, END_HEADERS, END_STREAM, HEADERS, Received, call_of, frame, preface, send_until},
     sample, seen, until,
 };
 
@@ -81,6 +81,11 @@ async fn rest(watch: &mut Watch) -> (Vec<String>, Option<Status>) {
     }
 }
 
+/// Returns the start of the series that counts polls with this outcome.
+fn polls_ended(outcome: &str) -> String {
+    format!("scm_gateway_watches_polls_total{{outcome=\"{outcome}\"")
+}
+
 #[tokio::test]
 async fn changes_are_sent_until_a_final_status() {
     let emulator = emulator().await;
@@ -136,11 +141,9 @@ async fn a_thousand_watchers_cost_one_request_per_interval() {
     emulator.script(show("ISSUED"));
     let ends = join_all(watches.iter_mut().map(rest)).await;
     assert!(ends.iter().all(|(statuses, error)| *statuses == ["ISSUED"] && error.is_none()), "{ends:?}");
-    assert_eq!(gateway.metric::<usize>("scm_gateway_watches_open").await, 0);
+    until("the watches to end", async || gateway.metric::<usize>("scm_gateway_watches_open").await == 0).await;
     let polls: usize = emulator.journal().iter().filter(|sent| sent.method == "GET").count();
-    let counted = async |outcome| {
-        gateway.metric::<usize>(&format!("scm_gateway_watches_polls_total{{outcome=\"{outcome}\"")).await
-    };
+    let counted = async |outcome| gateway.metric::<usize>(&polls_ended(outcome)).await;
     assert_eq!((counted("changed").await, counted("unchanged").await), (2, polls - 2));
 }
 
@@ -178,9 +181,8 @@ async fn errors_that_may_pass_do_not_end_a_watch() {
         let (statuses, error) = rest(&mut watch(&gateway.client).await).await;
         assert_eq!((statuses, error.is_none()), (vec!["ISSUED".to_owned()], true), "{step:?}");
         assert_eq!(emulator.attempts(), 2, "{step:?}");
-        let postponed = "scm_gateway_watches_polls_total{outcome=\"postponed\"";
         // After a 429, polls are also rejected without a request until the cooldown is over.
-        assert!(gateway.metric::<u64>(postponed).await >= 1, "{step:?}");
+        assert!(gateway.metric::<u64>(&polls_ended("failed")).await >= 1, "{step:?}");
     }
 }
 
@@ -259,18 +261,47 @@ async fn shutdown_does_not_wait_for_a_poll_in_flight() {
     timeout(TIMEOUT, gateway.stopped()).await.expect("the drain ends early");
 }
 
-/// A peer whose window is closed cannot get the end of its watch.
-#[tokio::test]
-async fn shutdown_does_not_wait_for_a_peer_that_does_not_read() {
-    let emulator = emulator_with(show("PAID")).await;
-    let mut gateway = Gateway::with(&emulator, &[("SCM_GATEWAY__SERVER__DRAIN", "1h")]).await;
+/// Opens a watch whose peer has a closed window.
+fn unread_watch(gateway: &Gateway) -> JoinHandle<Received> {
     let headers = call_of("/huaweicloud.scm.v1.CertificateService/WatchCertificate");
     let message = framed(0, &request().encode_to_vec());
     let no_window = [0, 4, 0, 0, 0, 0];
     let call =
         [preface(&no_window), frame(HEADERS, END_HEADERS, 1, &headers), frame(DATA, END_STREAM, 1, &message)].concat();
     let address = gateway.addresses.server.clone();
-    let peer = tokio::spawn(async move { send_until(&address, &call, |_| false).await });
+    tokio::spawn(async move { send_until(&address, &call, |_| false).await })
+}
+
+#[tokio::test]
+async fn an_unread_watch_counts_until_it_is_read() {
+    let emulator = emulator_with(show("ISSUED")).await;
+    let gateway = Gateway::with(&emulator, &[("SCM_GATEWAY__WATCH__MAX", "1")]).await;
+    let peer = unread_watch(&gateway);
+    emulator.wait_for_attempts(1).await;
+    let changed = polls_ended("changed");
+    until("the poll to end", async || gateway.metric::<usize>(&changed).await == 1).await;
+    let rejected = gateway.client.clone().watch_certificate(request()).await.unwrap_err();
+    assert_status(&rejected, Code::ResourceExhausted, "OVERLOADED", None);
+    peer.abort();
+    until("the watch to end", async || gateway.metric::<usize>("scm_gateway_watches_open").await == 0).await;
+    assert_eq!(rest(&mut watch(&gateway.client).await).await.0, ["ISSUED"]);
+}
+
+#[tokio::test]
+async fn a_success_without_a_status_is_no_change() {
+    let emulator = emulator_with(show("ISSUED")).await;
+    emulator.scripts([show("PAID"), Step::Reply(Reply::json(200, "{}"))]);
+    let gateway = Gateway::with(&emulator, &[FAST]).await;
+    assert_eq!(rest(&mut watch(&gateway.client).await).await.0, ["PAID", "ISSUED"]);
+    assert_eq!(gateway.metric::<usize>(&polls_ended("failed")).await, 1);
+}
+
+/// A peer whose window is closed cannot get the end of its watch.
+#[tokio::test]
+async fn shutdown_does_not_wait_for_a_peer_that_does_not_read() {
+    let emulator = emulator_with(show("PAID")).await;
+    let mut gateway = Gateway::with(&emulator, &[("SCM_GATEWAY__SERVER__DRAIN", "1h")]).await;
+    let peer = unread_watch(&gateway);
     emulator.wait_for_attempts(1).await;
     gateway.stop();
     timeout(TIMEOUT, gateway.stopped()).await.expect("the drain ends early");
@@ -452,13 +483,17 @@ async fn the_audit_line_is_written_at_the_end() {
 #[tokio::test]
 async fn ends_that_are_expected_do_not_count_as_errors() {
     let emulator = emulator_with(show("PAID")).await;
-    let gateway = Gateway::with(&emulator, &[("SCM_GATEWAY__SERVER__MAX_CONNECTION_AGE", "1s")]).await;
-    let mut watch = watch(&gateway.client).await;
-    assert!(rest(&mut watch).await.1.is_some());
-    let (_, page) = gateway.admin("/metrics").await;
-    let line = page.lines().find(|line| line.starts_with("rpc_server_call_duration_seconds_count")).unwrap();
-    assert!(line.contains("\"SHUTTING_DOWN\"") && line.contains("WatchCertificate"), "{line}");
-    assert!(!line.contains("error_type"), "{line}");
+    for (age, timeout, reason) in [("1s", None, "SHUTTING_DOWN"), ("1h", Some(300), "DEADLINE")] {
+        let gateway = Gateway::with(&emulator, &[("SCM_GATEWAY__SERVER__MAX_CONNECTION_AGE", age)]).await;
+        let mut request = Request::new(request());
+        timeout.into_iter().for_each(|timeout| request.set_timeout(Duration::from_millis(timeout)));
+        let mut watch = gateway.untimed_client().watch_certificate(request).await.unwrap().into_inner();
+        assert!(rest(&mut watch).await.1.is_some());
+        let (_, page) = gateway.admin("/metrics").await;
+        let line = page.lines().find(|line| line.starts_with("rpc_server_call_duration_seconds_count")).unwrap();
+        assert!(line.contains(&format!("\"{reason}\"")) && line.contains("WatchCertificate"), "{line}");
+        assert!(!line.contains("error_type"), "{line}");
+    }
 }
 
 #[tokio::test]

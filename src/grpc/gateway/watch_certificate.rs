@@ -2,28 +2,23 @@
 
 use std::{future::pending, panic::AssertUnwindSafe, sync::Arc};
 
-use futures_util::{
-    FutureExt as _, StreamExt as _,
-    stream::{self, BoxStream},
-};
+use futures_util::{FutureExt as _, StreamExt as _, stream};
 use opentelemetry::{
     Context,
     trace::{SpanKind, Status as SpanStatus, TraceContextExt as _, Tracer as _},
 };
 use tokio::time::{Instant, sleep_until};
-use tonic::{Request, Response, Status};
 
-use super::{Gateway, Outbound};
+use super::{Gateway, Outbound, Responses};
 use crate::{
     clock,
     config::{self, Config},
     error::{Error, Progress, Reason},
     grpc::{
         auth::Caller,
-        context::{CallContext, Draining, Streamed},
+        context::{CallContext, Draining},
         layer::catch_panic::PanicHandler,
         limit::watches::{WatchLimit, WatchPermit},
-        status,
     },
     ops::telemetry::{Telemetry, attribute},
     proto::{
@@ -31,7 +26,7 @@ use crate::{
     },
     scm::{api::methods::ShowCertificate, client::CallOptions},
     validate,
-    watch::{Hub, Key, Poll, Watch},
+    watch::{Hub, Key, Limits, Poll, Watch},
 };
 
 /// The name of a poll's span.
@@ -39,9 +34,6 @@ const SPAN: &str = "watch poll";
 
 /// The polls of a project that may be in flight at the same time, unless half of the permits for calls are fewer.
 const MAX_POLLS: usize = 16;
-
-/// The responses of a call.
-pub(super) type Responses = BoxStream<'static, Result<WatchCertificateResponse, Status>>;
 
 /// What all watches share.
 pub(super) struct Watches {
@@ -54,54 +46,44 @@ impl Watches {
     pub(super) fn new(outbound: Arc<Outbound>, config: &Config, telemetry: &Arc<Telemetry>) -> Self {
         let meter = &telemetry.meter;
         let projects: Vec<_> = outbound.upstream.projects().iter().map(|project| project.id.clone()).collect();
+        let callers = config.callers.iter().map(|caller| caller.identity.as_str().into()).collect();
         let max_polls = max_polls(&config.server, projects.len());
+        let limits = Limits { projects, callers, max_polls };
         let polls = Polls { outbound, telemetry: telemetry.clone() };
         Self {
-            hub: Hub::new(polls, config.watch.interval, projects.into_iter(), max_polls, meter),
+            hub: Hub::new(polls, config.watch.interval, limits, meter),
             limit: WatchLimit::new(&config.watch, meter),
             panics: PanicHandler::new(meter),
         }
     }
 }
 
-/// Returns how many polls of one project may be in flight, so that polls leave half of the permits to calls.
+/// Returns how many polls of one project may be in flight: at least one, and if more, so few that polls leave half of the
+/// permits to calls.
 fn max_polls(server: &config::Server, projects: usize) -> usize {
     let of_all = server.max_in_flight / 2 / projects.max(1);
     let of_project = server.max_in_flight_per_project / 2;
     of_all.min(of_project).clamp(1, MAX_POLLS)
 }
 
-/// Carries out a call. The stream holds no permit of `max_in_flight`, because it waits most of the time.
-pub(super) fn call(
-    gateway: &Gateway,
-    rpc: &'static str,
-    request: Request<WatchCertificateRequest>,
-) -> Result<Response<Responses>, Status> {
-    let (_, extensions, message) = request.into_parts();
-    let call = CallContext::of(&extensions);
-    let draining = extensions.get::<Draining>().expect("the requests of streams have this extension");
-    let stream = watch(gateway, rpc, message, call, draining.clone()).map_err(status::carry)?;
-    let responses = stream::unfold(stream, |mut stream| async move { Some((Ok(stream.next().await?), stream)) });
-    let mut response = Response::new(responses.boxed());
-    response.extensions_mut().insert(Streamed(call.clone()));
-    Ok(response)
-}
-
-fn watch(
+/// Opens the responses of a call. They hold no permit of `max_in_flight`, because they wait most of the time.
+pub(super) fn open(
     gateway: &Gateway,
     rpc: &'static str,
     mut message: WatchCertificateRequest,
     call: &Arc<CallContext>,
     draining: Draining,
-) -> Result<States, Error> {
+) -> Result<(Responses<WatchCertificateResponse>, WatchPermit), Error> {
     let project = gateway.project(&mut message.project_id);
     let project = gateway.authorize(rpc, call, project, Some(("cert_id", &message.cert_id)))?;
     let Watches { hub, limit, panics } = &gateway.0.watches;
     let permit = limit.try_acquire(call.caller())?;
     let checked = validate::check(message)?;
     let key = Key { project_id: project.id.clone(), cert_id: checked.cert_id.clone() };
-    let (call, panics) = (call.clone(), panics.clone());
-    Ok(States { watch: hub.watch(key), call, draining, panics, _permit: permit })
+    let watch = hub.watch(key, call.caller().identity());
+    let states = States { watch, call: call.clone(), draining, panics: panics.clone() };
+    let responses = stream::unfold(states, |mut states| async move { Some((Ok(states.next().await?), states)) });
+    Ok((responses.boxed(), permit))
 }
 
 /// The states that one caller sees.
@@ -110,7 +92,6 @@ struct States {
     call: Arc<CallContext>,
     draining: Draining,
     panics: PanicHandler,
-    _permit: WatchPermit,
 }
 
 impl States {
@@ -164,26 +145,36 @@ impl Poll for Polls {
         let request = ShowCertificateRequest { project_id: key.project_id.to_string(), cert_id: key.cert_id.clone() };
         let options = CallOptions { deadline: clock::monotonic() + upstream.timeout(), parent: &trace };
         let reply = self.outbound.call::<ShowCertificate>(request, project, &Caller::default(), &options).await;
-        if let Err(error) = &reply {
+        let certificate = reply.and_then(|reply| {
+            let attempts = reply.attempts;
+            let certificate = reply.into_reply::<ShowCertificateResponse>().certificate.unwrap_or_default();
+            // Every certificate has a status. Without this, a half-working SCM would seem to have changed it.
+            if certificate.status.is_empty() {
+                let cause = Some("certificate without a status");
+                return Err(Error { cause, attempts, ..Error::new(Reason::UpstreamError, Progress::Answered) });
+            }
+            Ok(certificate)
+        });
+        if let Err(error) = &certificate {
             let reason = error.reason.name();
             trace.span().set_attribute(opentelemetry::KeyValue::new(attribute::SCM_REASON, reason));
             trace.span().set_status(SpanStatus::error(""));
         }
-        Ok(reply?.into_reply::<ShowCertificateResponse>().certificate.unwrap_or_default())
+        certificate
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{future::pending, sync::Arc, time::Duration};
+    use std::{collections::BTreeSet, future::pending, sync::Arc, time::Duration};
 
     use opentelemetry::{Context, metrics::MeterProvider as _};
     use opentelemetry_sdk::metrics::SdkMeterProvider;
     use tokio_util::sync::CancellationToken;
 
-    use super::{CallContext, Caller, Draining, PanicHandler, States, WatchLimit};
+    use super::{CallContext, Caller, Draining, Limits, PanicHandler, States};
     use crate::{
-        clock, config,
+        clock,
         error::{Error, Reason},
         proto::Certificate,
         watch::{Hub, Key, Poll},
@@ -211,16 +202,15 @@ mod tests {
         let meters = SdkMeterProvider::builder().with_reader(reader).build();
         let meter = meters.meter("test");
         let interval = Duration::from_secs(30);
-        let limit = WatchLimit::new(&config::Watch { interval, max: 1, max_per_caller: 1 }, &meter);
         let call = Arc::new(CallContext::new(clock::monotonic(), Context::new(), Caller::default()));
         timeout.into_iter().for_each(|timeout| call.set_timeout(timeout));
+        let limits = Limits { projects: vec!["p".into()], callers: BTreeSet::new(), max_polls: 1 };
+        let hub = Hub::new(poll, interval, limits, &meter);
         let mut states = States {
-            watch: Hub::new(poll, interval, ["p".into()].into_iter(), 1, &meter)
-                .watch(Key { project_id: "p".into(), cert_id: "c".to_owned() }),
+            watch: hub.watch(Key { project_id: "p".into(), cert_id: "c".to_owned() }, None),
             call: call.clone(),
             draining: Draining(draining),
             panics: PanicHandler::new(&meter),
-            _permit: limit.try_acquire(&Caller::default()).unwrap(),
         };
         assert!(states.next().await.is_none());
         let metrics = registry.gather();

@@ -131,7 +131,7 @@ impl<F: Future<Output = Result<Response<Body>, Error>> + Unpin> Future for Respo
         let response = ready!(Pin::new(&mut self.response).poll(cx))?;
         let overhead = self.overhead.take();
         if response.extensions().get::<Streamed>().is_some() {
-            // An open stream waits most of the time. Its own limit bounds what it holds.
+            // An open stream waits most of the time. The limit of its permit bounds what it holds.
             return Poll::Ready(Ok(response));
         }
         Poll::Ready(Ok(response.map(|inner| Body::new(HoldingBody { inner, _overhead: overhead }))))

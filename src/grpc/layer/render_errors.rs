@@ -89,8 +89,8 @@ fn render(error: Error, call: Option<&CallContext>) -> Status {
 
 /// Renders the error that ends a stream, if the response is one.
 fn with_rendered_end(response: Response<Body>) -> Response<Body> {
-    match response.extensions().get().cloned() {
-        Some(Streamed(call)) => response.map(|inner| Body::new(RenderedBody { inner, call })),
+    match response.extensions().get::<Streamed>().cloned() {
+        Some(streamed) => response.map(|inner| Body::new(RenderedBody { inner, streamed })),
         None => response,
     }
 }
@@ -98,7 +98,7 @@ fn with_rendered_end(response: Response<Body>) -> Response<Body> {
 /// The body of a stream. Its trailers have the status of the error in the call's context.
 struct RenderedBody {
     inner: Body,
-    call: Arc<CallContext>,
+    streamed: Streamed,
 }
 
 impl hyper::body::Body for RenderedBody {
@@ -108,10 +108,11 @@ impl hyper::body::Body for RenderedBody {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
         let is_trailers = |frame: &Result<Frame<Bytes>, Status>| frame.as_ref().is_ok_and(Frame::is_trailers);
-        Poll::Ready(match self.call.stream_error() {
+        let call = &self.streamed.call;
+        Poll::Ready(match call.stream_error() {
             Some(error) if frame.as_ref().is_some_and(is_trailers) => {
                 let mut trailers = HeaderMap::new();
-                let status = render(error.clone(), Some(&self.call));
+                let status = render(error.clone(), Some(call));
                 Some(status.add_header(&mut trailers).map(|()| Frame::trailers(trailers)))
             }
             _ => frame,
