@@ -8,6 +8,7 @@ use tonic::{Request, Response, Status};
 use super::{
     auth::{AccessPolicy, Caller},
     context::{CallContext, Resource, Retried},
+    dry_run,
     limit::concurrency::ConcurrencyLimit,
     status,
 };
@@ -83,6 +84,10 @@ impl Gateway {
     ) -> Result<Response<M::Reply>, Error> {
         let project = self.project(M::project_id(&mut message));
         let project = self.authorize(M::RPC, call, project, M::resource(&message))?;
+        if call.dry_run().requested()? {
+            validate::check(message)?;
+            return Ok(dry_run::response(M::Reply::default()));
+        }
         let outbound = &self.0.outbound;
         let deadline = call.deadline(outbound.upstream.timeout());
         let options = CallOptions { deadline, parent: call.trace() };

@@ -21,6 +21,7 @@ use crate::{
     grpc::{
         auth::Caller,
         context::{CallContext, Draining, Streamed},
+        dry_run,
         layer::catch_panic::PanicHandler,
         limit::watches::{WatchLimit, WatchPermit},
         status,
@@ -80,28 +81,38 @@ pub(super) fn call(
     let (_, extensions, message) = request.into_parts();
     let call = CallContext::of(&extensions);
     let draining = extensions.get::<Draining>().expect("the requests of streams have this extension");
-    let stream = watch(gateway, rpc, message, call, draining.clone()).map_err(status::carry)?;
-    let responses = stream::unfold(stream, |mut stream| async move { Some((Ok(stream.next().await?), stream)) });
-    let mut response = Response::new(responses.boxed());
+    let states = watch(gateway, rpc, message, call, draining.clone()).map_err(status::carry)?;
+    let mut response = match states {
+        Some(states) => {
+            let next = |mut states: States| async move { Some((Ok(states.next().await?), states)) };
+            Response::new(stream::unfold(states, next).boxed())
+        }
+        None => dry_run::response(stream::empty().boxed()),
+    };
     response.extensions_mut().insert(Streamed(call.clone()));
     Ok(response)
 }
 
+/// Returns the states to come, or `None` for a dry run.
 fn watch(
     gateway: &Gateway,
     rpc: &'static str,
     mut message: WatchCertificateRequest,
     call: &Arc<CallContext>,
     draining: Draining,
-) -> Result<States, Error> {
+) -> Result<Option<States>, Error> {
     let project = gateway.project(&mut message.project_id);
     let project = gateway.authorize(rpc, call, project, Some(("cert_id", &message.cert_id)))?;
+    if call.dry_run().requested()? {
+        validate::check(message)?;
+        return Ok(None);
+    }
     let Watches { hub, limit, panics } = &gateway.0.watches;
     let permit = limit.try_acquire(call.caller())?;
     let checked = validate::check(message)?;
     let key = Key { project_id: project.id.clone(), cert_id: checked.cert_id.clone() };
     let (call, panics) = (call.clone(), panics.clone());
-    Ok(States { watch: hub.watch(key), call, draining, panics, _permit: permit })
+    Ok(Some(States { watch: hub.watch(key), call, draining, panics, _permit: permit }))
 }
 
 /// The states that one caller sees.
@@ -185,6 +196,7 @@ mod tests {
     use crate::{
         clock, config,
         error::{Error, Reason},
+        grpc::dry_run::DryRun,
         proto::Certificate,
         watch::{Hub, Key, Poll},
     };
@@ -212,7 +224,7 @@ mod tests {
         let meter = meters.meter("test");
         let interval = Duration::from_secs(30);
         let limit = WatchLimit::new(&config::Watch { interval, max: 1, max_per_caller: 1 }, &meter);
-        let call = Arc::new(CallContext::new(clock::monotonic(), Context::new(), Caller::default()));
+        let call = Arc::new(CallContext::new(clock::monotonic(), Context::new(), Caller::default(), DryRun::No));
         timeout.into_iter().for_each(|timeout| call.set_timeout(timeout));
         let mut states = States {
             watch: Hub::new(poll, interval, ["p".into()].into_iter(), 1, &meter)
