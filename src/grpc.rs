@@ -5,6 +5,7 @@ pub mod auth;
 pub mod codec;
 pub mod connection;
 pub mod context;
+pub mod dry_run;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 pub mod gateway;

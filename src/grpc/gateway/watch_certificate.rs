@@ -66,16 +66,21 @@ fn max_polls(server: &config::Server, projects: usize) -> usize {
     of_all.min(of_project).clamp(1, MAX_POLLS)
 }
 
-/// Opens the responses of a call. They hold no permit of `max_in_flight`, because they wait most of the time.
+/// Opens the responses of a call, or returns `None` for a dry run. They hold no permit of `max_in_flight`, because they wait
+/// most of the time.
 pub(super) fn open(
     gateway: &Gateway,
     rpc: &'static str,
     mut message: WatchCertificateRequest,
     call: &Arc<CallContext>,
     draining: Draining,
-) -> Result<(Responses<WatchCertificateResponse>, WatchPermit), Error> {
+) -> Result<Option<(Responses<WatchCertificateResponse>, WatchPermit)>, Error> {
     let project = gateway.project(&mut message.project_id);
     let project = gateway.authorize(rpc, call, project, Some(("cert_id", &message.cert_id)))?;
+    if call.dry_run().requested()? {
+        validate::check(message)?;
+        return Ok(None);
+    }
     let Watches { hub, limit, panics } = &gateway.0.watches;
     let permit = limit.try_acquire(call.caller())?;
     let checked = validate::check(message)?;
@@ -83,7 +88,7 @@ pub(super) fn open(
     let watch = hub.watch(key, call.caller().identity());
     let states = States { watch, call: call.clone(), draining, panics: panics.clone() };
     let responses = stream::unfold(states, |mut states| async move { Some((Ok(states.next().await?), states)) });
-    Ok((responses.boxed(), permit))
+    Ok(Some((responses.boxed(), permit)))
 }
 
 /// The states that one caller sees.
@@ -176,6 +181,7 @@ mod tests {
     use crate::{
         clock,
         error::{Error, Reason},
+        grpc::dry_run::DryRun,
         proto::Certificate,
         watch::{Hub, Key, Poll},
     };
@@ -202,7 +208,7 @@ mod tests {
         let meters = SdkMeterProvider::builder().with_reader(reader).build();
         let meter = meters.meter("test");
         let interval = Duration::from_secs(30);
-        let call = Arc::new(CallContext::new(clock::monotonic(), Context::new(), Caller::default()));
+        let call = Arc::new(CallContext::new(clock::monotonic(), Context::new(), Caller::default(), DryRun::No));
         timeout.into_iter().for_each(|timeout| call.set_timeout(timeout));
         let limits = Limits { projects: vec!["p".into()], callers: BTreeSet::new(), max_polls: 1 };
         let hub = Hub::new(poll, interval, limits, &meter);

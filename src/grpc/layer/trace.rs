@@ -20,6 +20,7 @@ use crate::{
     grpc::{
         auth::{AccessPolicy, Caller},
         context::Streamed,
+        dry_run::DryRun,
         routes::BUILTIN_PREFIX,
     },
     ops::telemetry::{DurationHistogram, Telemetry, traceparent},
@@ -84,7 +85,8 @@ where
         // The sampled flag of an unlisted caller could fill the exporter.
         let is_listed = policy.require_listed(&caller).is_ok();
         let parent = if is_listed { traceparent::extract(request.headers()) } else { Context::new() };
-        let span = CallSpan::start(telemetry, durations, path, &parent, caller);
+        let dry_run = DryRun::of(request.headers());
+        let span = CallSpan::start(telemetry, durations, path, &parent, caller, dry_run);
         request.extensions_mut().insert(span.context().clone());
         let in_flight = calls.token();
         let response = self.inner.call(request);

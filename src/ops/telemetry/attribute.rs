@@ -10,6 +10,8 @@ pub const RPC_RESPONSE_STATUS_CODE: &str = "rpc.response.status_code";
 pub const ERROR_TYPE: &str = "error.type";
 /// The reason of `google.rpc.ErrorInfo`.
 pub const SCM_REASON: &str = "scm.reason";
+/// `true` for a dry run.
+pub const SCM_DRY_RUN: &str = "scm.dry_run";
 /// The HTTP method, such as `POST`.
 pub const HTTP_REQUEST_METHOD: &str = "http.request.method";
 /// The HTTP status, an integer.

@@ -19,7 +19,7 @@ use hyper_util::{
     client::legacy::{self, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use prost_reflect::DynamicMessage;
+use prost_reflect::{DynamicMessage, MethodDescriptor};
 use scm_emulator::{Emulator, Options, SAMPLE_ACCESS_KEY, SAMPLE_PROJECT, SAMPLE_SECRET_KEY, Step};
 use scm_gateway::{
     app::{Addresses, StartError, run},
@@ -103,6 +103,15 @@ impl Gateway {
         request: impl IntoRequest<DynamicMessage>,
     ) -> Result<Response<DynamicMessage>, Status> {
         rpc::call(self.channel.clone(), rpc, request).await
+    }
+
+    /// Calls any RPC, also one that streams. Returns all responses.
+    pub async fn responses(
+        &self,
+        method: &MethodDescriptor,
+        request: impl IntoRequest<DynamicMessage>,
+    ) -> Result<Response<Vec<DynamicMessage>>, Status> {
+        rpc::responses(self.channel.clone(), method, request).await
     }
 
     pub async fn channel(&self) -> Channel {

@@ -230,6 +230,25 @@ pub async fn call(
     client.unary(request.into_request(), path, DynamicCodec(rpc.method.output())).await
 }
 
+/// Calls any RPC as one that streams its responses, which is the same on the wire. Returns them with the metadata before
+/// them.
+pub async fn responses(
+    channel: Channel,
+    method: &MethodDescriptor,
+    request: impl IntoRequest<DynamicMessage>,
+) -> Result<Response<Vec<DynamicMessage>>, Status> {
+    let mut client = Grpc::new(channel);
+    client.ready().await.map_err(|error| Status::unknown(error.to_string()))?;
+    let path = format!("/{}/{}", method.parent_service().full_name(), method.name()).parse().unwrap();
+    let response = client.server_streaming(request.into_request(), path, DynamicCodec(method.output())).await?;
+    let (metadata, mut stream, extensions) = response.into_parts();
+    let mut messages = Vec::new();
+    while let Some(message) = stream.message().await? {
+        messages.push(message);
+    }
+    Ok(Response::from_parts(metadata, messages, extensions))
+}
+
 /// Reads messages of a descriptor.
 struct DynamicCodec(MessageDescriptor);
 

@@ -7,7 +7,7 @@ use std::{
 
 use http::{HeaderMap, Response};
 use opentelemetry::{
-    Context,
+    Context, KeyValue,
     trace::{SpanKind, Status as SpanStatus, TraceContextExt as _, Tracer as _},
 };
 use tonic::{Code, Status, body::Body};
@@ -20,9 +20,10 @@ use crate::{
     grpc::{
         auth::Caller,
         context::CallContext,
+        dry_run::DryRun,
         status::{self, UPSTREAM_REQUEST_ID},
     },
-    ops::telemetry::{DurationHistogram, Telemetry, traceparent},
+    ops::telemetry::{DurationHistogram, Telemetry, attribute, traceparent},
     proto,
 };
 
@@ -89,6 +90,7 @@ impl CallSpan {
         path: &str,
         parent: &Context,
         caller: Caller,
+        dry_run: DryRun,
     ) -> Self {
         let rpc = path.strip_prefix('/').and_then(|path| proto::RPCS.iter().find(|rpc| rpc.name == path));
         let name = rpc.map(|rpc| rpc.name);
@@ -101,7 +103,7 @@ impl CallSpan {
         Self {
             durations: durations.clone(),
             rpc: name.unwrap_or(OTHER),
-            call: Arc::new(CallContext::new(clock::monotonic(), parent.with_span(span), caller)),
+            call: Arc::new(CallContext::new(clock::monotonic(), parent.with_span(span), caller, dry_run)),
             started: clock::instant(),
             ended: false,
         }
@@ -110,6 +112,10 @@ impl CallSpan {
     /// Returns the context of the call.
     pub(super) fn context(&self) -> &Arc<CallContext> {
         &self.call
+    }
+
+    fn is_dry_run(&self) -> bool {
+        self.call.dry_run() == DryRun::Yes
     }
 
     /// Ends the span with what the response says.
@@ -132,6 +138,9 @@ impl CallSpan {
         let outcome = CallOutcome { rpc: self.rpc, code: ending.code, reason, is_expected: ending.is_expected() };
         let span = self.call.trace().span();
         span.set_attributes(outcome.attributes());
+        if self.is_dry_run() {
+            span.set_attribute(KeyValue::new(attribute::SCM_DRY_RUN, true));
+        }
         if outcome.is_error() {
             span.set_status(SpanStatus::error(""));
         }
@@ -153,6 +162,7 @@ impl CallSpan {
             let (variable, id) = resource?.id.as_ref()?;
             (*variable == name).then_some(id.as_str())
         };
+        let dry_run = self.is_dry_run().then_some(true);
         let (cert_id, csr_id, product_id) = (id("cert_id"), id("csr_id"), id("product_id"));
         let upstream_request_id = ending.upstream_request_id;
         let trace_id = traceparent::trace_id(self.call.trace());
@@ -175,6 +185,7 @@ impl CallSpan {
                     cert_id,
                     csr_id,
                     product_id,
+                    dry_run,
                     status,
                     reason,
                     cause,
