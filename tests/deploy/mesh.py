@@ -52,6 +52,7 @@ def sidecar(ports, certificate, key, ca, host):
     tls["tls_certificates"][0]["certificate_chain"]["filename"] = certificate
     tls["tls_certificates"][0]["private_key"]["filename"] = key
     tls["validation_context"]["trusted_ca"]["filename"] = ca
+    ingress["filter_chains"][0]["filters"][0]["typed_config"]["stream_idle_timeout"] = "1s"  # 5 minutes by default
     egress["address"]["socket_address"]["port_value"] = ports["egress"]
     egress["filter_chains"][0]["filter_chain_match"]["server_names"] = [host]
     gateway, scm = config["static_resources"]["clusters"]
@@ -84,7 +85,7 @@ def main(target, envoy):
             "SCM_GATEWAY__UPSTREAM__CA_FILE": str(lab.folder / "scm.pem"),
             "SCM_GATEWAY__SERVER__TRUST_XFCC": "true",
             "SCM_GATEWAY__CALLERS__0__IDENTITY": ORDERS,
-            "SCM_GATEWAY__CALLERS__0__METHODS": "SaveInfo",
+            "SCM_GATEWAY__CALLERS__0__METHODS": "SaveInfo,WatchCertificate",
             "SCM_GATEWAY__CALLERS__0__PROJECTS": "*",
         })
         ports["gateway"] = int(gateway.rsplit(":", 1)[1])
@@ -127,7 +128,10 @@ def main(target, envoy):
         assert save(ours.issue("outside", "URI:spiffe://other.org/x")) == code.PERMISSION_DENIED, "a caller outside of the mesh"
         assert save(foreign.issue("orders", f"URI:{ORDERS}")) == code.UNAVAILABLE, "a certificate of another CA"
         assert save(None) == code.UNAVAILABLE, "without a certificate"
-        print("Inbound passed: mutual TLS, SPIFFE identities, forged headers dropped.")
+        draft = messages.WatchCertificateRequest(cert_id="scs1481110651012")
+        watched = status(lambda: list(stub(orders).WatchCertificate(draft, timeout=4)))
+        assert watched == code.DEADLINE_EXCEEDED, f"a watch that is silent ended with {watched}"
+        print("Inbound passed: mutual TLS, SPIFFE identities, forged headers dropped, silent watches.")
 
         def refused_by_sni():
             import socket
