@@ -4,8 +4,10 @@
 #include <grpcpp/grpcpp.h>
 
 #include <chrono>
+#include <functional>
 #include <future>
 #include <iostream>
+#include <set>
 #include <string>
 #include <thread>
 
@@ -19,9 +21,10 @@ using namespace std::chrono_literals;
 
 constexpr char kUnknown[] = "nowhere";  // a project that SCM does not know
 
-// Waits for the final status of a certificate. Watches once more after UNAVAILABLE, for example after a restart.
+// Calls `each` with the states of a certificate until the final one. Watches again after UNAVAILABLE, such as after a
+// restart.
 grpc::Status Watch(CertificateService::Stub& stub, const std::string& cert_id, std::chrono::milliseconds time,
-                   Certificate* certificate) {
+                   const std::function<void(const Certificate&)>& each) {
   const auto deadline = std::chrono::system_clock::now() + time;
   WatchCertificateRequest request;
   request.set_cert_id(cert_id);
@@ -30,10 +33,10 @@ grpc::Status Watch(CertificateService::Stub& stub, const std::string& cert_id, s
     context.set_deadline(deadline);
     auto reader = stub.WatchCertificate(&context, request);
     WatchCertificateResponse response;
-    while (reader->Read(&response)) *certificate = response.certificate();
+    while (reader->Read(&response)) each(response.certificate());
     auto status = reader->Finish();
     if (status.error_code() != grpc::UNAVAILABLE) return status;
-    std::this_thread::sleep_for(200ms);
+    std::this_thread::sleep_for(1s);
   }
 }
 
@@ -122,8 +125,20 @@ int main(int, char** arguments) {
     stub->ApplyCertificate(&context, request, &reply);
     std::cout << "ApplyCertificate: " << reply.request_info() << "\n";
     Certificate certificate;
-    Watch(*stub, arguments[3], 60s, &certificate);
-    std::cout << "watch: " << certificate.status() << "\n";
+    std::set<std::string> published;
+    // 60 s are enough for the emulator: a CA can take days.
+    auto status = Watch(*stub, arguments[3], 60s, [&](const Certificate& state) {
+      certificate = state;
+      for (const auto& proof : state.domain_proofs()) {
+        auto record = proof.record_name() + " " + proof.record_type() + " " + proof.record_value();
+        if (published.insert(record).second) std::cout << "publish " << record << "\n";
+      }
+    });
+    std::cout << "watch: " << (status.ok() ? certificate.status() : Name(status)) << "\n";
+    if (!status.ok() || certificate.status() != "ISSUED") {
+      std::cerr << "not issued\n";
+      return 1;
+    }
   }
   {
     grpc::ClientContext context;
@@ -145,8 +160,7 @@ int main(int, char** arguments) {
   }
 
   {
-    Certificate certificate;
-    std::cout << "watch deadline: " << Name(Watch(*stub, "scs1481110651012", 700ms, &certificate)) << "\n";
+    std::cout << "watch deadline: " << Name(Watch(*stub, "scs1481110651012", 700ms, [](const Certificate&) {})) << "\n";
     grpc::ClientContext context;
     WatchCertificateRequest request;
     request.set_cert_id("scs1481110651012");

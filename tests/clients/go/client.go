@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log"
 	"os"
 	"strings"
 	"time"
@@ -57,8 +58,10 @@ func request(certID string) *scm.SaveInfoRequest {
 const unknown = "nowhere" // a project that SCM does not know
 
 // docs: watch
-// watch waits for the final status of a certificate. It watches once more after UNAVAILABLE, for example after a restart.
-func watch(ctx context.Context, client scm.CertificateServiceClient, certID string) (*scm.Certificate, error) {
+// watch calls each with the states of a certificate, and returns the final one. It watches again after UNAVAILABLE, such as
+// after a restart.
+func watch(ctx context.Context, client scm.CertificateServiceClient, certID string,
+	each func(*scm.Certificate)) (*scm.Certificate, error) {
 	for {
 		var certificate *scm.Certificate
 		stream, err := client.WatchCertificate(ctx, &scm.WatchCertificateRequest{CertId: certID})
@@ -66,6 +69,7 @@ func watch(ctx context.Context, client scm.CertificateServiceClient, certID stri
 			var response *scm.WatchCertificateResponse
 			if response, err = stream.Recv(); err == nil {
 				certificate = response.GetCertificate()
+				each(certificate)
 			}
 		}
 		if err == io.EOF {
@@ -74,7 +78,7 @@ func watch(ctx context.Context, client scm.CertificateServiceClient, certID stri
 		if status.Code(err) != codes.Unavailable {
 			return nil, err
 		}
-		time.Sleep(200 * time.Millisecond)
+		time.Sleep(time.Second)
 	}
 }
 
@@ -109,7 +113,7 @@ func main() {
 
 	paid := os.Args[3]
 	// docs: apply
-	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	applied, err := client.ApplyCertificate(ctx, &scm.ApplyCertificateRequest{
 		CertId: paid, Domain: "www.example.com", ApplicantName: "Ann Example", ApplicantPhone: "13212345678",
@@ -118,10 +122,30 @@ func main() {
 	must(err)
 	fmt.Println("ApplyCertificate:", applied.GetRequestInfo())
 
-	certificate, err := watch(ctx, client, paid)
+	published := map[string]bool{}
+	publish := func(certificate *scm.Certificate) {
+		for _, proof := range certificate.GetDomainProofs() {
+			record := proof.GetRecordName() + " " + proof.GetRecordType() + " " + proof.GetRecordValue()
+			if !published[record] {
+				fmt.Println("publish", record)
+				published[record] = true
+			}
+		}
+	}
+	// 60 s are enough for the emulator: a CA can take days.
+	ctx, cancel = context.WithTimeout(context.Background(), 60*time.Second)
+	defer cancel()
+	certificate, err := watch(ctx, client, paid, publish)
 	must(err)
 	fmt.Println("watch:", certificate.GetStatus())
+	if certificate.GetStatus() != "ISSUED" {
+		log.Fatal("not issued")
+	}
+	// docs: end
 
+	// docs: push
+	ctx, cancel = context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
 	pushes, err := client.BatchPushCertificate(ctx, &scm.BatchPushCertificateRequest{
 		CertId: paid, TargetProjects: []string{"cn-north-4", unknown}, TargetService: "WAF",
 	})
@@ -137,7 +161,7 @@ func main() {
 
 	soon, stop := context.WithTimeout(context.Background(), 700*time.Millisecond)
 	defer stop()
-	_, err = watch(soon, client, good)
+	_, err = watch(soon, client, good, func(*scm.Certificate) {})
 	fmt.Println("watch deadline:", name(err))
 	ctx, cancel = context.WithCancel(context.Background())
 	watched, err := client.WatchCertificate(ctx, &scm.WatchCertificateRequest{CertId: good})

@@ -24,10 +24,12 @@ import io.grpc.health.v1.HealthCheckRequest;
 import io.grpc.health.v1.HealthGrpc;
 import io.grpc.protobuf.StatusProto;
 import io.grpc.stub.MetadataUtils;
+import java.util.HashSet;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.Future;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicReference;
+import java.util.function.Consumer;
 
 class Client {
     static final Metadata.Key<String> TRACEPARENT = Metadata.Key.of("traceparent", Metadata.ASCII_STRING_MARSHALLER);
@@ -37,20 +39,24 @@ class Client {
     static final String UNKNOWN = "nowhere"; // a project that SCM does not know
 
     // docs: watch
-    // Waits for the final status of a certificate. Watches once more after UNAVAILABLE, for example after a restart.
-    static Certificate watch(CertificateServiceGrpc.CertificateServiceBlockingStub stub, String certId, int seconds)
-            throws InterruptedException {
+    // Calls `each` with the states of a certificate, and returns the final one. Watches again after UNAVAILABLE, such as
+    // after a restart.
+    static Certificate watch(CertificateServiceGrpc.CertificateServiceBlockingStub stub, String certId, int seconds,
+            Consumer<Certificate> each) throws InterruptedException {
         var withDeadline = stub.withDeadlineAfter(seconds, TimeUnit.SECONDS);
         var request = WatchCertificateRequest.newBuilder().setCertId(certId).build();
         while (true) {
             try {
                 Certificate certificate = null;
                 var responses = withDeadline.watchCertificate(request);
-                while (responses.hasNext()) certificate = responses.next().getCertificate();
+                while (responses.hasNext()) {
+                    certificate = responses.next().getCertificate();
+                    each.accept(certificate);
+                }
                 return certificate;
             } catch (StatusRuntimeException e) {
                 if (e.getStatus().getCode() != Status.Code.UNAVAILABLE) throw e;
-                Thread.sleep(200);
+                Thread.sleep(1000);
             }
         }
     }
@@ -119,8 +125,19 @@ class Client {
         var applied = stub.withDeadlineAfter(5, TimeUnit.SECONDS).applyCertificate(application);
         System.out.println("ApplyCertificate: " + applied.getRequestInfo());
 
-        System.out.println("watch: " + watch(stub, paid, 60).getStatus());
+        var published = new HashSet<String>();
+        Consumer<Certificate> publish = state -> {
+            for (var proof : state.getDomainProofsList()) {
+                var record = proof.getRecordName() + " " + proof.getRecordType() + " " + proof.getRecordValue();
+                if (published.add(record)) System.out.println("publish " + record);
+            }
+        };
+        var certificate = watch(stub, paid, 60, publish); // 60 s are enough for the emulator: a CA can take days
+        System.out.println("watch: " + certificate.getStatus());
+        if (!certificate.getStatus().equals("ISSUED")) throw new IllegalStateException("not issued");
+        // docs: end
 
+        // docs: push
         var push = BatchPushCertificateRequest.newBuilder()
             .setCertId(paid).addTargetProjects("cn-north-4").addTargetProjects(UNKNOWN).setTargetService("WAF").build();
         var pushes = stub.withDeadlineAfter(5, TimeUnit.SECONDS).batchPushCertificate(push);

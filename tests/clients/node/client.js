@@ -47,17 +47,16 @@ function start(method, message, { seconds = 5, metadata = new grpc.Metadata() } 
 const code = ({ error }) => grpc.status[error.code];
 
 // docs: watch
-// Waits for the final status of a certificate. Watches once more after UNAVAILABLE, for example after a restart.
-async function watch(cert_id, seconds) {
+// Yields the states of a certificate until the final one. Watches again after UNAVAILABLE, such as after a restart.
+async function* watch(cert_id, seconds) {
   const deadline = Date.now() + seconds * 1000;
   for (;;) {
-    let certificate;
     try {
-      for await (const response of client.WatchCertificate({ cert_id }, { deadline })) certificate = response.certificate;
-      return certificate;
+      for await (const { certificate } of client.WatchCertificate({ cert_id }, { deadline })) yield certificate;
+      return;
     } catch (error) {
       if (error.code !== grpc.status.UNAVAILABLE) throw error;
-      await new Promise((done) => setTimeout(done, 200));
+      await new Promise((done) => setTimeout(done, 1000));
     }
   }
 }
@@ -81,8 +80,20 @@ async function main() {
   const applied = await start("ApplyCertificate", application).end;
   console.log("ApplyCertificate:", applied.reply.request_info);
 
-  console.log("watch:", (await watch(paid, 60)).status);
+  let certificate;
+  const published = new Set();
+  for await (certificate of watch(paid, 60)) { // 60 s are enough for the emulator: a CA can take days
+    for (const { record_name, record_type, record_value } of certificate.domain_proofs) {
+      const record = `${record_name} ${record_type} ${record_value}`;
+      if (!published.has(record)) console.log("publish", record);
+      published.add(record);
+    }
+  }
+  console.log("watch:", certificate.status);
+  if (certificate.status !== "ISSUED") throw new Error("not issued");
+  // docs: end
 
+  // docs: push
   const push = { cert_id: paid, target_projects: ["cn-north-4", unknown], target_service: "WAF" };
   for (const result of (await start("BatchPushCertificate", push).end).reply.results) {
     if (result.pushed) console.log(`pushed: ${result.project_name}`);

@@ -44,17 +44,17 @@ def failure(call):
 
 # docs: watch
 def watch(stub, cert_id, seconds):
-    """Waits for the final status of a certificate. Watches once more after UNAVAILABLE, for example after a restart."""
+    """Yields the states of a certificate until the final one. Watches again after UNAVAILABLE, such as after a restart."""
     request, end = scm.WatchCertificateRequest(cert_id=cert_id), time.monotonic() + seconds
     while True:
         try:
             for response in stub.WatchCertificate(request, timeout=end - time.monotonic()):
-                certificate = response.certificate
-            return certificate
+                yield response.certificate
+            return
         except grpc.RpcError as error:
             if error.code() != grpc.StatusCode.UNAVAILABLE:
                 raise
-            time.sleep(0.2)
+            time.sleep(1)
 # docs: end
 
 
@@ -76,8 +76,19 @@ with grpc.insecure_channel(ADDRESS) as channel:
         applicant_email="ann@example.com", agree_privacy_protection=True, domain_method="DNS")
     print("ApplyCertificate:", stub.ApplyCertificate(application, timeout=5).request_info)
 
-    print("watch:", watch(stub, PAID, 60).status)
+    published = set()
+    for certificate in watch(stub, PAID, 60):  # 60 s are enough for the emulator: a CA can take days
+        for proof in certificate.domain_proofs:
+            record = f"{proof.record_name} {proof.record_type} {proof.record_value}"
+            if record not in published:
+                print("publish", record)
+                published.add(record)
+    print("watch:", certificate.status)
+    if certificate.status != "ISSUED":
+        sys.exit("not issued")
+    # docs: end
 
+    # docs: push
     push = scm.BatchPushCertificateRequest(
         cert_id=PAID, target_projects=["cn-north-4", UNKNOWN], target_service="WAF")
     for result in stub.BatchPushCertificate(push, timeout=5).results:

@@ -1,6 +1,7 @@
 # A Ruby client generated from the proto. It shows every way a call can end, with gRPC's own libraries.
 #
 # Usage: ruby -I GENERATED client.rb ADDRESS TRACEPARENT PAID_CERT_ID [drain]. Ruby's gRPC has no reflection client.
+require "set"
 require "grpc"
 require "google/protobuf/well_known_types"
 require "google/rpc/error_details_pb"
@@ -32,11 +33,12 @@ rescue GRPC::BadStatus => error
   [CODES[error.code], details.to_h]
 end
 
-# Waits for the final status of a certificate. Watches once more after UNAVAILABLE, for example after a restart.
+# Yields the states of a certificate until the final one. Watches again after UNAVAILABLE, such as after a restart.
 def watch(stub, cert_id, deadline)
-  stub.watch_certificate(WatchCertificateRequest.new(cert_id: cert_id), deadline: deadline).to_a.last.certificate
+  request = WatchCertificateRequest.new(cert_id: cert_id)
+  stub.watch_certificate(request, deadline: deadline).each { |response| yield response.certificate }
 rescue GRPC::Unavailable
-  sleep 0.2
+  sleep 1
   retry
 end
 
@@ -57,14 +59,23 @@ application = ApplyCertificateRequest.new(
   applicant_email: "ann@example.com", agree_privacy_protection: true, domain_method: "DNS")
 puts "ApplyCertificate: #{stub.apply_certificate(application, deadline: deadline_in.call).request_info}"
 
-puts "watch: #{watch(stub, paid, deadline_in.call(60)).status}"
+certificate, published = nil, Set.new
+watch(stub, paid, deadline_in.call(60)) do |state| # 60 s are enough for the emulator: a CA can take days
+  certificate = state
+  state.domain_proofs.each do |proof|
+    record = "#{proof.record_name} #{proof.record_type} #{proof.record_value}"
+    puts "publish #{record}" if published.add?(record)
+  end
+end
+puts "watch: #{certificate.status}"
+abort "not issued" unless certificate.status == "ISSUED"
 
 push = BatchPushCertificateRequest.new(cert_id: paid, target_projects: ["cn-north-4", UNKNOWN], target_service: "WAF")
 stub.batch_push_certificate(push, deadline: deadline_in.call).results.each do |result|
   puts result.pushed ? "pushed: #{result.project_name}" : "not pushed: #{result.project_name}: #{result.message}"
 end
 
-puts "watch deadline: #{failure { watch(stub, "scs1481110651012", deadline_in.call(0.7)) }[0]}"
+puts "watch deadline: #{failure { watch(stub, "scs1481110651012", deadline_in.call(0.7)) {} }[0]}"
 watched = stub.watch_certificate(WatchCertificateRequest.new(cert_id: "scs1481110651012"), deadline: deadline_in.call, return_op: true)
 puts "watch cancel: #{failure { watched.execute.each { watched.cancel } }[0]}"
 

@@ -2,7 +2,7 @@
 //!
 //! Usage: client ADDRESS TRACEPARENT PAID_CERT_ID [drain]. Health and reflection are crates of their own.
 
-use std::{env, error::Error, time::Duration};
+use std::{collections::HashSet, env, error::Error, time::Duration};
 
 use tonic::{
     Code, Request, Status,
@@ -64,26 +64,32 @@ async fn save(mut client: CertificateServiceClient<Channel>, cert_id: &str, time
 }
 
 // docs: watch
-/// Waits for the final status of a certificate. Watches once more after UNAVAILABLE, for example after a restart.
-async fn watch(client: &CertificateServiceClient<Channel>, cert_id: &str) -> Result<Certificate, Status> {
+/// Calls `each` with the states of a certificate, and returns the final one. Watches again after UNAVAILABLE, such as
+/// after a restart.
+async fn watch(
+    client: &mut CertificateServiceClient<Channel>,
+    cert_id: &str,
+    mut each: impl FnMut(&Certificate),
+) -> Result<Certificate, Status> {
     let request = WatchCertificateRequest { cert_id: cert_id.to_owned(), ..WatchCertificateRequest::default() };
     loop {
-        match last(client.clone(), request.clone()).await {
-            Err(status) if status.code() == Code::Unavailable => tokio::time::sleep(Duration::from_millis(200)).await,
+        match watch_once(client, request.clone(), &mut each).await {
+            Err(status) if status.code() == Code::Unavailable => tokio::time::sleep(Duration::from_secs(1)).await,
             end => return end,
         }
     }
 }
 
-/// Returns the certificate of the last response of a watch.
-async fn last(
-    mut client: CertificateServiceClient<Channel>,
+async fn watch_once(
+    client: &mut CertificateServiceClient<Channel>,
     request: WatchCertificateRequest,
+    each: &mut impl FnMut(&Certificate),
 ) -> Result<Certificate, Status> {
     let mut responses = client.watch_certificate(request).await?.into_inner();
     let mut certificate = Certificate::default();
     while let Some(response) = responses.message().await? {
         certificate = response.certificate.unwrap_or_default();
+        each(&certificate);
     }
     Ok(certificate)
 }
@@ -124,9 +130,24 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let applied = client.apply_certificate(within(timeout, application)).await?.into_inner();
     println!("ApplyCertificate: {}", applied.request_info);
 
-    let certificate = tokio::time::timeout(Duration::from_secs(60), watch(&client, paid)).await??;
+    let mut published = HashSet::new();
+    let publish = |certificate: &Certificate| {
+        for proof in &certificate.domain_proofs {
+            let record = format!("{} {} {}", proof.record_name, proof.record_type, proof.record_value);
+            if published.insert(record.clone()) {
+                println!("publish {record}");
+            }
+        }
+    };
+    // 60 s are enough for the emulator: a CA can take days.
+    let certificate = tokio::time::timeout(Duration::from_secs(60), watch(&mut client, paid, publish)).await??;
     println!("watch: {}", certificate.status);
+    if certificate.status != "ISSUED" {
+        return Err("not issued".into());
+    }
+    // docs: end
 
+    // docs: push
     let push = BatchPushCertificateRequest {
         cert_id: paid.clone(),
         target_projects: vec!["cn-north-4".to_owned(), UNKNOWN.to_owned()],
