@@ -78,7 +78,11 @@ T Detail(const grpc::Status& status) {
 }
 
 int main(int, char** arguments) {
-  auto channel = grpc::CreateChannel(arguments[1], grpc::InsecureChannelCredentials());
+  // A PING every minute notices a connection that is lost.
+  grpc::ChannelArguments options;
+  options.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 60'000);
+  options.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
+  auto channel = grpc::CreateCustomChannel(arguments[1], grpc::InsecureChannelCredentials(), options);
   auto stub = CertificateService::NewStub(channel);
   auto save = [&](const SaveInfoRequest& request, std::chrono::milliseconds time) {
     grpc::ClientContext context;

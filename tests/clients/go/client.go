@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	health "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/metadata"
 	reflection "google.golang.org/grpc/reflection/grpc_reflection_v1"
 	"google.golang.org/grpc/status"
@@ -85,8 +86,12 @@ func watch(ctx context.Context, client scm.CertificateServiceClient, certID stri
 // docs: end
 
 func main() {
-	conn, err := grpc.NewClient(os.Args[1], grpc.WithTransportCredentials(insecure.NewCredentials()))
+	// docs: channel
+	conn, err := grpc.NewClient(os.Args[1], grpc.WithTransportCredentials(insecure.NewCredentials()),
+		// A PING every minute notices a connection that is lost.
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: time.Minute}))
 	must(err)
+	// docs: end
 	defer conn.Close()
 	client := scm.NewCertificateServiceClient(conn)
 	save := func(certID string, deadline time.Duration) error {

@@ -95,8 +95,12 @@ class Client {
     }
 
     public static void main(String[] args) throws Exception {
-        var channel = Grpc.newChannelBuilder(args[0], InsecureChannelCredentials.create()).build();
+        // docs: channel
+        var channel = Grpc.newChannelBuilder(args[0], InsecureChannelCredentials.create())
+            .keepAliveTime(1, TimeUnit.MINUTES) // a PING notices a connection that is lost
+            .build();
         var stub = CertificateServiceGrpc.newBlockingStub(channel);
+        // docs: end
         var good = request("scs1481110651012");
         if (args.length > 3) {
             var error = failure(() -> stub.withDeadlineAfter(5, TimeUnit.SECONDS).saveInfo(good));

@@ -31,7 +31,11 @@ const request = (cert_id = "scs1481110651012") => ({
   },
 });
 
-const client = new scm.v1.CertificateService(address, grpc.credentials.createInsecure());
+// docs: channel
+// A PING every minute notices a connection that is lost.
+const channelOptions = { "grpc.keepalive_time_ms": 60_000 };
+const client = new scm.v1.CertificateService(address, grpc.credentials.createInsecure(), channelOptions);
+// docs: end
 
 // Starts a call. Returns its handle and a promise of { reply } or { error }, with the initial metadata.
 function start(method, message, { seconds = 5, metadata = new grpc.Metadata() } = {}) {

@@ -58,8 +58,12 @@ def watch(stub, cert_id, seconds):
 # docs: end
 
 
-with grpc.insecure_channel(ADDRESS) as channel:
+# docs: channel
+# A PING every minute notices a connection that is lost.
+OPTIONS = [("grpc.keepalive_time_ms", 60_000), ("grpc.http2.max_pings_without_data", 0)]
+with grpc.insecure_channel(ADDRESS, OPTIONS) as channel:
     stub = scm_grpc.CertificateServiceStub(channel)
+    # docs: end
     if DRAIN:
         print("drain:", failure(lambda: stub.SaveInfo(request(), timeout=5))[0])
         raise SystemExit

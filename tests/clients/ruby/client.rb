@@ -43,7 +43,9 @@ rescue GRPC::Unavailable
 end
 
 deadline_in = ->(seconds = 5) { Time.now + seconds }
-stub = CertificateService::Stub.new(address, :this_channel_is_insecure)
+# A PING every minute notices a connection that is lost.
+OPTIONS = { "grpc.keepalive_time_ms" => 60_000, "grpc.http2.max_pings_without_data" => 0 }
+stub = CertificateService::Stub.new(address, :this_channel_is_insecure, channel_args: OPTIONS)
 if drain
   puts "drain: #{failure { stub.save_info(request, deadline: deadline_in.call) }[0]}"
   exit

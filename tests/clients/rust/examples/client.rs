@@ -74,7 +74,10 @@ async fn watch(
     let request = WatchCertificateRequest { cert_id: cert_id.to_owned(), ..WatchCertificateRequest::default() };
     loop {
         match watch_once(client, request.clone(), &mut each).await {
-            Err(status) if status.code() == Code::Unavailable => tokio::time::sleep(Duration::from_secs(1)).await,
+            // tonic reports a lost connection as UNKNOWN, with the error as its source.
+            Err(status) if status.code() == Code::Unavailable || status.source().is_some() => {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
             end => return end,
         }
     }
@@ -100,7 +103,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<_> = env::args().skip(1).collect();
     let [address, traceparent, paid, drain @ ..] = &arguments[..] else { return Err("see the usage".into()) };
     let timeout = Duration::from_secs(5);
-    let mut client = CertificateServiceClient::new(Endpoint::from_shared(format!("http://{address}"))?.connect_lazy());
+    // docs: channel
+    // A PING every minute notices a connection that is lost.
+    let endpoint =
+        Endpoint::from_shared(format!("http://{address}"))?.http2_keep_alive_interval(Duration::from_secs(60));
+    let mut client = CertificateServiceClient::new(endpoint.connect_lazy());
+    // docs: end
     if !drain.is_empty() {
         println!("drain: {}", name(&save(client, CERT_ID, timeout).await));
         return Ok(());
