@@ -34,7 +34,7 @@ pub struct CallContext {
 #[derive(Clone)]
 pub(super) struct Streamed {
     pub(super) call: Arc<CallContext>,
-    /// Returned when the response has left, and not already when the stream ends.
+    /// Returned when HTTP/2 has taken the whole response, and not already when the stream ends.
     _permit: Arc<WatchPermit>,
 }
 

@@ -59,11 +59,10 @@ impl<P: Poll> Poller<P> {
         let project = &self.key.project_id;
         let count_poll = |outcome| metrics.count_poll(project, outcome);
         let mut schedule = Schedule::new(*interval);
-        let mut last = LastPoll::None;
-        let mut counted = metrics.certificate(project, last);
+        let mut counted = metrics.certificate(project, LastPoll::None);
+        let mut is_logged = false;
         loop {
-            let before = last;
-            let wait = match Box::pin(self.poll()).await {
+            let (last, wait) = match Box::pin(self.poll()).await {
                 Ok(certificate) => {
                     let is_final = is_final(&certificate.status);
                     let has_changed = self.latest.send_if_modified(|latest| latest.update(certificate));
@@ -71,19 +70,19 @@ impl<P: Poll> Poller<P> {
                     if is_final {
                         return Ok(());
                     }
-                    last = LastPoll::Succeeded;
-                    if before == LastPoll::Failed {
+                    if std::mem::take(&mut is_logged) {
                         self.log_recovery();
                     }
-                    schedule.after_success()
+                    (LastPoll::Succeeded, schedule.after_success())
                 }
                 Err(error) if may_pass(error.reason) => {
                     count_poll(Outcome::Failed);
-                    last = LastPoll::Failed;
-                    if before != LastPoll::Failed {
+                    // Polls that are not made have other lines in the log, such as "circuit opened".
+                    if error.attempts > 0 && !is_logged {
+                        is_logged = true;
                         self.log_failure(&error);
                     }
-                    schedule.after_failure(&error)
+                    (LastPoll::Failed, schedule.after_failure(&error))
                 }
                 Err(error) => {
                     count_poll(Outcome::Ended);

@@ -83,7 +83,7 @@ impl Schedule {
     ///
     /// A poll that was rejected by a limit of the gateway or an open circuit was not made. The next one comes soon. After
     /// more rejections in a row the polls spread over twice the interval, so that they ask no more often than in good
-    /// times. A cooldown is a failure, because polls must leave SCM's quota to calls.
+    /// times, or every few minutes if the interval is longer. A cooldown is a failure, because polls must leave SCM's quota to calls.
     pub(super) fn after_failure(&mut self, error: &Error) -> Duration {
         let asked = error.retry_after.map(|asked| asked.min(MAX_WAIT) + jitter::full(self.spread));
         let is_rejected = error.attempts == 0 && matches!(error.reason, Reason::Overloaded | Reason::CircuitOpen);

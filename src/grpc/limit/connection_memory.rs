@@ -122,6 +122,8 @@ pub(in crate::grpc) struct Account {
     closing: CancellationToken,
     /// Ends the watches of the connection, and then closes it.
     draining: CancellationToken,
+    /// When the connection was told to drain, instead of closing at once.
+    drained: OnceLock<Instant>,
 }
 
 impl ConnectionMemory {
@@ -161,6 +163,7 @@ impl ConnectionMemory {
             eviction: OnceLock::new(),
             closing,
             draining,
+            drained: OnceLock::new(),
         });
         self.0.lock().push(Arc::downgrade(&account));
         account.charge(IDLE_CONNECTION);
@@ -194,21 +197,32 @@ impl Shared {
         let stalled =
             candidates.iter().filter(|(rank, _)| is_stalled(rank)).map(|(_, account)| account.used.load(Relaxed));
         let mut stalled: usize = stalled.sum();
+        let draining =
+            accounts.iter().filter(|account| account.is_draining(now)).map(|account| account.used.load(Relaxed));
+        let mut draining: usize = draining.sum();
         let mut has_evicted = false;
         for (rank, account) in candidates {
             // A slow reader is not evicted for calls whose peers are about to read.
             if matches!(rank, Rank::Stalled(_)) && stalled <= self.quota / 2 {
                 continue;
             }
-            if self.used_by_open() <= self.quota - self.quota / 8 {
+            if self.used_by_open().saturating_sub(draining) <= self.quota - self.quota / 8 {
                 break;
             }
             has_evicted = true;
             self.log(now);
-            if is_stalled(&rank) {
-                stalled = stalled.saturating_sub(account.used.load(Relaxed));
+            let used = account.used.load(Relaxed);
+            match rank {
+                Rank::LongStalled(_) | Rank::Stalled(_) => {
+                    stalled = stalled.saturating_sub(used);
+                    account.close(Eviction::Stalled);
+                }
+                Rank::Idle(_) => account.close(Eviction::Idle),
+                Rank::Watching(_) => {
+                    draining += used;
+                    account.drain(now);
+                }
             }
-            account.evict(&rank);
         }
         has_evicted
     }
@@ -324,6 +338,8 @@ impl Account {
             None
         } else if streams > 0 && (self.is_blocked.load(Relaxed) || waits_for_window) {
             Some(if now - since >= LONG { Rank::LongStalled(since) } else { Rank::Stalled(sent / streams.max(1)) })
+        } else if let Some(since) = self.drained.get() {
+            (!self.is_draining(now)).then_some(Rank::LongStalled(*since))
         } else {
             let builtin = self.builtin_streams.load(Relaxed);
             let watches = self.watches.load(Relaxed);
@@ -338,21 +354,30 @@ impl Account {
         }
     }
 
-    fn evict(&self, rank: &Rank) {
-        let (eviction, token) = match rank {
-            Rank::LongStalled(_) | Rank::Stalled(_) => (Eviction::Stalled, &self.closing),
-            Rank::Idle(_) => (Eviction::Idle, &self.closing),
-            Rank::Watching(_) => (Eviction::Idle, &self.draining),
-        };
+    /// Returns whether the connection was told to drain a short time ago, and is not closed.
+    fn is_draining(&self, now: Instant) -> bool {
+        self.eviction.get().is_none() && self.drained.get().is_some_and(|since| now - *since < LONG)
+    }
+
+    /// Evicts the connection by closing it.
+    fn close(&self, eviction: Eviction) {
         let used = self.used.load(Relaxed);
         if self.eviction.set((eviction, used)).is_ok() {
             self.shared.closing.fetch_add(used, Relaxed);
             self.shared.evictions.add(1, &[KeyValue::new("reason", eviction.reason())]);
-            token.cancel();
+            self.closing.cancel();
         }
     }
 
-    /// Returns why the connection is evicted, if it is.
+    /// Evicts the connection by draining it, so that its watches get a status. It is closed if that takes too long.
+    fn drain(&self, now: Instant) {
+        if self.drained.set(now).is_ok() {
+            self.shared.evictions.add(1, &[KeyValue::new("reason", Eviction::Idle.reason())]);
+            self.draining.cancel();
+        }
+    }
+
+    /// Returns why the connection is closed, if it is evicted.
     pub(in crate::grpc) fn eviction(&self) -> Option<Eviction> {
         self.eviction.get().map(|(eviction, _)| *eviction)
     }

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use tonic::{Code, Request};
 
 use super::{FAST, TIMEOUT, emulator_with, next, request, rest, show, unread_watch, watch};
-use crate::harness::{Gateway, assert_status, until};
+use crate::harness::{Gateway, assert_status, client, until};
 
 #[tokio::test]
 async fn shutdown_ends_watches_and_does_not_wait_for_them() {
@@ -46,6 +46,27 @@ async fn shutdown_does_not_wait_for_a_peer_that_does_not_read() {
     gateway.stop();
     timeout(TIMEOUT, gateway.stopped()).await.expect("the drain ends early");
     assert!(peer.await.unwrap().go_away.is_some());
+}
+
+#[tokio::test]
+async fn watches_of_an_evicted_connection_end() {
+    let emulator = emulator_with(show("PAID")).await;
+    let gateway = Gateway::with(&emulator, &[("SCM_GATEWAY__SERVER__CONNECTION_MEMORY_QUOTA", "1MiB")]).await;
+    let (first, second) = (gateway.client.clone(), client(&gateway.addresses.server).await);
+    let mut evicted = Vec::new();
+    for _ in 0..60 {
+        evicted.push(watch(&first).await); // 24 KiB, and 8 KiB for each stream
+    }
+    let mut kept = Vec::new();
+    for _ in 0..75 {
+        kept.push(watch(&second).await);
+    }
+    for watch in &mut evicted {
+        let (_, error) = rest(watch).await;
+        assert_status(&error.unwrap(), Code::Unavailable, "SHUTTING_DOWN", None);
+    }
+    assert_eq!(gateway.metric::<usize>("scm_gateway_connections_evicted_total{reason=\"idle\"").await, 1);
+    until("only the others to be open", async || gateway.metric::<usize>("scm_gateway_watches_open").await == 75).await;
 }
 
 #[tokio::test]

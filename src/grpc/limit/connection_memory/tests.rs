@@ -10,7 +10,7 @@ use opentelemetry_sdk::metrics::SdkMeterProvider;
 use tokio::time::advance;
 use tokio_util::sync::CancellationToken;
 
-use super::{Account, ConnectionMemory, Eviction, IDLE_CONNECTION, RETAINED, Rank, STREAM, UNREAD_BODY};
+use super::{Account, ConnectionMemory, Eviction, IDLE_CONNECTION, LONG, RETAINED, STREAM, UNREAD_BODY};
 
 const MIB: usize = 1024 * 1024;
 
@@ -95,8 +95,11 @@ async fn a_connection_with_only_watches_of_certificates_drains_after_all_others(
     trigger.charge(2 * MIB);
     assert_eq!(evictions([&watching, &idle, &reader, &trigger]), [None, Some(Eviction::Idle), None, None]);
     trigger.charge(3 * MIB);
-    assert_eq!(evictions([&watching, &reader, &trigger]), [Some(Eviction::Idle), None, None]);
+    assert_eq!(evictions([&watching, &reader, &trigger]), [None; 3]);
     assert!(watching.draining.is_cancelled() && !watching.closing.is_cancelled(), "its watches get a status");
+    advance(LONG).await;
+    trigger.charge(1);
+    assert_eq!(watching.eviction(), Some(Eviction::Stalled), "it did not close in time");
     drop(watch);
     assert_eq!(watching.watches.load(Relaxed), 0);
 }
@@ -138,7 +141,7 @@ async fn closed_connections_return_their_memory() {
     account.remove_unsent(MIB);
     account.release(UNREAD_BODY);
     assert_eq!(memory.0.used_by_open(), IDLE_CONNECTION + 2 * (RETAINED + STREAM));
-    account.evict(&Rank::Stalled(0));
+    account.close(Eviction::Stalled);
     assert_eq!(memory.0.used_by_open(), 0, "its connection is about to close");
     drop(account);
     assert_eq!((memory.0.used_by_open(), memory.0.lock().len()), (0, 0));
