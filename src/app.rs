@@ -6,7 +6,7 @@ use tokio::{net::TcpListener, sync::oneshot, task::JoinSet, time::sleep};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    clock::Clock,
+    clock::{Clock, Moment},
     config::Config,
     grpc::{
         auth::AccessPolicy,
@@ -18,7 +18,7 @@ use crate::{
         stack,
     },
     ops::{
-        admin::Admin,
+        admin::{Admin, Pages},
         readiness::Readiness,
         telemetry::{self, Telemetry},
     },
@@ -26,6 +26,10 @@ use crate::{
     runtime::Workers,
     scm::client::{Upstream, transport},
 };
+
+mod status;
+
+use status::Sources;
 
 /// The gateway cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -129,18 +133,29 @@ impl App {
         let readiness = Readiness::new(move || usable.has_usable_credentials());
         let health = Health::new(readiness.clone(), config.server.services());
         let gateway = Gateway::new(upstream, policy.clone(), config, &telemetry, abort.clone());
-        let routes = routes::all(&config.server, gateway, &health);
+        let routes = routes::all(&config.server, gateway.clone(), &health);
         let max_duration = config.upstream.timeout;
         let shared = stack::Shared::new(telemetry.clone(), calls.clone(), policy.clone(), max_duration, &config.server);
         let admission = Admission { tls: tls.clone(), source: config.server.identity, policy };
         let limits = &config.server.connections;
-        let connections = Connections::new(routes, shared, admission, limits, workers.picker(), meter);
+        let connections = Arc::new(Connections::new(routes, shared, admission, limits, workers.picker(), meter));
 
         let listener = listen(config).await?;
         let (admin_listener, admin_address) = listen_admin(config).await?;
         let addresses = Addresses { server: listener.to_string(), admin: admin_address };
         let mut tasks = JoinSet::new();
-        tasks.spawn(Admin::new(telemetry.clone(), readiness).serve(admin_listener));
+        let sources = Sources {
+            clock: clock.clone(),
+            started: Moment::now(&clock),
+            addresses: addresses.clone(),
+            readiness: readiness.clone(),
+            tls: tls.clone(),
+            gateway,
+            connections: connections.clone(),
+            telemetry: telemetry.clone(),
+        };
+        let pages = config.admin.pages.then(|| Pages::new(move || sources.status(), config.listing()));
+        tasks.spawn(Admin::new(telemetry.clone(), readiness, pages).serve(admin_listener));
         tasks.spawn(reload::credentials(config.projects.clone(), projects.clone(), meter.clone()));
         tasks.spawn(reload::agency(config, &projects, clock.clone(), meter));
         if let Some(ca) = config.upstream.ca.clone() {
@@ -150,7 +165,7 @@ impl App {
             tls.register_metrics(meter, clock.clone());
             tasks.spawn(reload::listener(config, tls, clock, meter.clone()));
         }
-        let server = Server { listener, connections: Arc::new(connections), calls, abort };
+        let server = Server { listener, connections, calls, abort };
         let flush_timeout = config.telemetry.has_exporter().then_some(telemetry::FLUSH_TIMEOUT);
         let shutdown = Shutdown::new(config.server.drain, config.server.lame_duck, flush_timeout);
         Ok(Self { server, health, addresses, tasks, telemetry, workers, shutdown })

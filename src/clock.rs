@@ -34,6 +34,31 @@ impl fmt::Debug for Clock {
     }
 }
 
+/// A moment on both clocks, to convert monotonic times into times of the wall clock.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment {
+    /// The wall clock.
+    pub wall: SystemTime,
+    /// The monotonic clock.
+    pub monotonic: tokio::time::Instant,
+}
+
+impl Moment {
+    /// Returns the current moment.
+    pub fn now(clock: &Clock) -> Self {
+        Self { wall: clock.now(), monotonic: monotonic() }
+    }
+
+    /// Returns the wall clock's time of a monotonic time, in the past or in the future.
+    pub fn wall_time(&self, time: tokio::time::Instant) -> SystemTime {
+        let converted = match time.checked_duration_since(self.monotonic) {
+            Some(ahead) => self.wall.checked_add(ahead),
+            None => self.wall.checked_sub(self.monotonic - time),
+        };
+        converted.unwrap_or(self.wall)
+    }
+}
+
 /// Returns the whole seconds between two times, negative if `to` is before `from`.
 pub fn seconds_between(from: SystemTime, to: SystemTime) -> i64 {
     let seconds = |span: Duration| i64::try_from(span.as_secs()).unwrap_or(i64::MAX);

@@ -78,17 +78,22 @@ pub struct Config {
 }
 
 impl Config {
-    /// Returns a line for each caller that says which methods it may call for which projects.
-    pub fn permissions(&self) -> Vec<String> {
-        callers::permissions(&self.callers, &self.server.methods)
+    /// Returns what `--check` prints and `/config` serves: a line for each setting, with its source, and one for each caller,
+    /// which says which methods it may call for which projects.
+    pub fn listing(&self) -> String {
+        let lines =
+            std::iter::once(self.settings.to_string()).chain(callers::permissions(&self.callers, &self.server.methods));
+        lines.map(|line| line + "\n").collect()
     }
 }
 
-/// `[admin]`: the listener for probes and metrics.
+/// `[admin]`: the listener for probes, metrics and the status page.
 #[derive(Debug, Clone)]
 pub struct Admin {
     /// The address, served in plain HTTP; `127.0.0.1:9464` by default.
     pub listen: SocketAddr,
+    /// Whether `/`, `/status` and `/config` are served; by default only on a loopback address.
+    pub pages: bool,
 }
 
 /// `[upstream]`: the requests to SCM.
@@ -221,7 +226,9 @@ fn table(file: Option<&Path>) -> Result<Table, Problems> {
 }
 
 fn admin(section: &mut Section<'_>) -> Admin {
-    Admin { listen: section.take("listen", "127.0.0.1:9464", values::address) }
+    let listen = section.take("listen", "127.0.0.1:9464", values::address);
+    let default = if listen.ip().is_loopback() { "true" } else { "false" };
+    Admin { listen, pages: section.take("pages", default, values::boolean) }
 }
 
 fn ca_file(section: &mut Section<'_>) -> Option<CaFile> {

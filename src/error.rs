@@ -61,6 +61,22 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Returns whether the error says something about the request only, and nothing about SCM or the gateway.
+    pub const fn is_of_request(self) -> bool {
+        matches!(
+            self,
+            Self::InvalidRequest
+                | Self::CallerUnauthenticated
+                | Self::CallerNotAllowed
+                | Self::MethodDisabled
+                | Self::CertificateNotFound
+                | Self::ResourceNotFound
+                | Self::CertificateNotOwned
+                | Self::CertificateState
+                | Self::UpstreamConflict
+        )
+    }
+
     /// Returns the name that callers see.
     pub const fn name(self) -> &'static str {
         match self {

@@ -45,7 +45,7 @@ Configuration, from three sources that can be combined:
 
 Addresses:
   127.0.0.1:50051  server.listen  gRPC: calls, health, reflection; plain text, or TLS with [server.tls]
-  127.0.0.1:9464   admin.listen   HTTP: /livez, /readyz, /metrics; --health requests /livez
+  127.0.0.1:9464   admin.listen   HTTP: /livez, /readyz, /metrics, a status page at /; --health requests /livez
 
 Signals:
   SIGTERM, SIGINT  drain: calls in flight finish, within server.drain (20s); a second signal exits at once
@@ -148,11 +148,7 @@ fn check(runtime: &Runtime, config: &Config) -> ExitCode {
             for warning in &config.warnings {
                 print_line(&mut std::io::stderr(), format_args!("warning: {warning}"));
             }
-            print_line(&mut std::io::stdout(), &config.settings);
-            for line in config.permissions() {
-                print_line(&mut std::io::stdout(), line);
-            }
-            print_line(&mut std::io::stdout(), "configuration OK");
+            print_line(&mut std::io::stdout(), config.listing() + "configuration OK");
             ExitCode::SUCCESS
         }
         Err(error) => bad_start(error),

@@ -33,7 +33,7 @@ pub async fn credentials(projects: config::Projects, live: Arc<project::Projects
         let metrics = ReloadMetrics::of_credentials(&meter, project.id.clone());
         let id = project.id.clone();
         let replace = move |credentials: &Option<Credentials>| {
-            credentials.iter().for_each(|credentials| project.install_credentials(credentials.clone()));
+            credentials.iter().for_each(|credentials| project.install_credentials(credentials.clone(), None));
             Ok(())
         };
         let on_event = move |event: ReloadEvent<'_>| {

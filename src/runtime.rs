@@ -63,6 +63,11 @@ impl WorkerPicker {
         worker.connections.fetch_add(1, Relaxed);
         Assignment { runtime: worker.runtime.clone(), connections: worker.connections.clone() }
     }
+
+    /// Returns the number of connections of each worker.
+    pub fn connections(&self) -> Vec<usize> {
+        self.0.iter().map(|worker| worker.connections.load(Relaxed)).collect()
+    }
 }
 
 impl Workers {

@@ -27,6 +27,7 @@ mod state;
 mod tests;
 
 use metrics::Metrics;
+pub use metrics::PollCounts;
 use permits::Permits;
 use poller::Poller;
 pub use schedule::may_pass;
@@ -77,6 +78,11 @@ impl<P: Poll> Hub<P> {
         let permits: BTreeMap<_, _> = projects.into_iter().map(|id| (id, Permits::new(&callers, max_polls))).collect();
         let metrics = Metrics::new(meter, permits.keys());
         Self(Arc::new(Inner { poll, interval, watched: Mutex::default(), permits, metrics }))
+    }
+
+    /// Returns the watched certificates and the waiting polls of a project.
+    pub fn counts(&self, project_id: &str) -> PollCounts {
+        self.0.metrics.counts(project_id)
     }
 
     /// Watches a certificate. The first watcher starts the polls, on the runtime of this call and with the permits of this

@@ -29,6 +29,16 @@ impl CredentialsSource {
         matches!(self, Self::Files(_) | Self::Profile(_))
     }
 
+    /// Returns the name of the source on the status page.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Fixed => "environment",
+            Self::Files(_) => "files",
+            Self::Profile(_) => "profile",
+            Self::Agency => "agency",
+        }
+    }
+
     /// Reads the credentials again. Returns `None` if they are not in files.
     ///
     /// # Errors

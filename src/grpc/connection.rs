@@ -38,6 +38,7 @@ use crate::{
     clock,
     config::{self, IdentitySource},
     jitter,
+    ops::status,
     runtime::WorkerPicker,
     validate::identity,
 };
@@ -144,6 +145,21 @@ impl<T: RpcService> Connections<T> {
             closing: CancellationToken::new(),
             rejections: Rejections::new(meter),
             protocol_errors: ProtocolErrors::new(meter),
+        }
+    }
+
+    /// Returns the open connections and the limits, for the status page.
+    pub fn status(&self) -> status::Connections {
+        let max_unlisted = self.limits.max.div_ceil(UNLISTED_SHARE);
+        status::Connections {
+            open: self.limits.max.saturating_sub(self.slots.available_permits()),
+            max: self.limits.max,
+            max_per_caller: self.limits.max_per_caller,
+            unlisted: max_unlisted.saturating_sub(self.unlisted.available_permits()),
+            max_unlisted,
+            per_worker: self.workers.connections(),
+            memory_bytes: self.memory.used(),
+            memory_quota_bytes: self.limits.memory_quota,
         }
     }
 

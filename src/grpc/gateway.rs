@@ -17,9 +17,10 @@ use super::{
     status,
 };
 use crate::{
+    clock::Moment,
     config::Config,
     error::{Error, Progress, Reason},
-    ops::telemetry::Telemetry,
+    ops::{status as page, telemetry::Telemetry},
     scm::{
         api::{self, Decoded, RestMethod},
         client::{CallOptions, Upstream, project::Project},
@@ -68,6 +69,16 @@ impl Gateway {
         let outbound = Arc::new(Outbound { upstream, limit });
         let watches = Watches::new(outbound.clone(), config, telemetry);
         Self(Arc::new(Inner { outbound, enabled, policy, watches, shutdown }))
+    }
+
+    /// Returns the calls, the watches and the projects, for the status page.
+    pub fn status(&self, moment: &Moment) -> (page::Calls, page::Watches, Vec<page::Project>) {
+        let Inner { outbound, watches, .. } = &*self.0;
+        let of_project = |project: &Arc<Project>| {
+            project.status(moment, outbound.limit.project_status(&project.id), watches.project_status(&project.id))
+        };
+        let projects = outbound.upstream.projects().iter().map(of_project).collect();
+        (outbound.limit.status(), watches.status(), projects)
     }
 
     /// Carries out a call. Every generated method of the tonic service is this one line.

@@ -1,4 +1,4 @@
-//! The admin listener in plain HTTP: `/livez`, `/readyz`, `/metrics`.
+//! The admin listener in plain HTTP: `/livez`, `/readyz`, `/metrics`, and the pages for operators.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -12,6 +12,10 @@ use tokio::{
 };
 
 use crate::ops::{readiness::Readiness, telemetry::Telemetry};
+
+mod pages;
+
+pub use pages::Pages;
 
 /// The largest number of connections: a kubelet, a scraper and a few people.
 const MAX_CONNECTIONS: usize = 256;
@@ -29,12 +33,14 @@ const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
 pub struct Admin {
     telemetry: Arc<Telemetry>,
     readiness: Arc<Readiness>,
+    /// `None` if `admin.pages` is off.
+    pages: Option<Pages>,
 }
 
 impl Admin {
-    /// Creates the service.
-    pub fn new(telemetry: Arc<Telemetry>, readiness: Arc<Readiness>) -> Arc<Self> {
-        Arc::new(Self { telemetry, readiness })
+    /// Creates the service. Without `pages` it has only what machines request.
+    pub fn new(telemetry: Arc<Telemetry>, readiness: Arc<Readiness>, pages: Option<Pages>) -> Arc<Self> {
+        Arc::new(Self { telemetry, readiness, pages })
     }
 
     /// Serves until the future is dropped.
@@ -76,8 +82,14 @@ impl Admin {
                 Ok(metrics) => text(StatusCode::OK, metrics),
                 Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "metrics cannot be gathered\n"),
             },
-            _ => text(StatusCode::NOT_FOUND, "/livez /readyz /metrics\n"),
+            _ => self.pages.as_ref().and_then(|pages| pages.respond(request)).unwrap_or_else(|| self.not_found()),
         }
+    }
+
+    /// Lists the paths that exist.
+    fn not_found(&self) -> Response<String> {
+        let pages = if self.pages.is_some() { Pages::PATHS } else { "(admin.pages is off)" };
+        text(StatusCode::NOT_FOUND, format!("/livez /readyz /metrics {pages}\n"))
     }
 }
 

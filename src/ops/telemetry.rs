@@ -17,7 +17,7 @@ use opentelemetry_sdk::{
     trace::{BatchConfig, BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracer, SdkTracerProvider, SpanLimits},
 };
 
-use crate::config;
+use crate::{config, ops::status};
 
 pub mod attribute;
 mod duration_histogram;
@@ -51,6 +51,7 @@ pub struct Telemetry {
     traces: SdkTracerProvider,
     metrics: SdkMeterProvider,
     registry: prometheus::Registry,
+    outcomes: Outcomes,
 }
 
 impl Telemetry {
@@ -64,7 +65,7 @@ impl Telemetry {
         outcomes.register_metrics(&meter);
         log::register_metrics(&meter);
         let traces = tracer_provider(config, resource, &outcomes)?;
-        Ok(Self { tracer: traces.tracer(SCOPE), meter, traces, metrics, registry })
+        Ok(Self { tracer: traces.tracer(SCOPE), meter, traces, metrics, registry, outcomes })
     }
 
     /// Creates a histogram of durations in seconds.
@@ -84,6 +85,12 @@ impl Telemetry {
     /// Returns all metrics in Prometheus' text format.
     pub fn prometheus_text(&self) -> Result<String, prometheus::Error> {
         prometheus::TextEncoder::new().encode_to_string(&self.registry.gather())
+    }
+
+    /// Returns what was exported and lost, for the status page.
+    pub fn status(&self) -> status::Telemetry {
+        let (spans, metric_exports) = self.outcomes.status();
+        status::Telemetry { spans, metric_exports, log_lines_dropped: log::dropped_lines() }
     }
 
     /// Exports the remaining telemetry within `limit`.

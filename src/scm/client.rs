@@ -144,6 +144,7 @@ impl Upstream {
             let attempt = Attempt { request, project, options, number, clock_offset, started, is_probe, hand_over };
             let result = self.attempt(&attempt, permit, retry).await;
             breaker.end_attempt(&result);
+            result.as_ref().err().into_iter().for_each(|error| project.record_error(error));
             let error = match result {
                 Ok(decoded) => return Ok(Decoded { attempts: number, ..decoded }),
                 Err(error) if is_deleted_by_earlier_attempt(request.method, &error, retry) => {

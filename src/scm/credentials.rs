@@ -4,15 +4,19 @@
 //! row. `lockout.rs` limits the requests in flight while an access key is not verified and suspends it after two
 //! rejections in a row. `versions.rs` keeps accepted credentials in use until SCM has accepted newer ones.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use futures_util::future::OptionFuture;
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
-    clock,
+    clock::{self, Moment},
     config::secret::Credentials,
     error::{Error, Progress, Reason},
+    ops::status,
     sync::{Mutex, MutexGuard, Notify},
 };
 
@@ -133,8 +137,14 @@ impl LiveCredentials {
     /// Installs new credentials. The ones in use stay in use until SCM has accepted the new ones, if it has accepted the
     /// ones in use.
     pub(super) fn install(&self, credentials: Credentials) {
+        self.install_expiring(credentials, None);
+    }
+
+    /// Installs new credentials that expire at this time, if they are temporary.
+    pub(super) fn install_expiring(&self, credentials: Credentials, expires_at: Option<SystemTime>) {
         let guard = self.0.guards.get(&credentials.access_key);
-        let version = Version { credentials: Arc::new(credentials), guard };
+        let loaded_at = clock::monotonic();
+        let version = Version { credentials: Arc::new(credentials), guard, loaded_at, expires_at };
         self.change(|versions| versions.install(version));
     }
 
@@ -165,6 +175,18 @@ impl LiveCredentials {
     /// Returns whether SCM has rejected the pending credentials while accepted ones are in use. `None` without pending ones.
     pub(super) fn is_pending_rejected(&self) -> Option<bool> {
         self.lock().is_pending_rejected()
+    }
+
+    /// Returns how long ago the credentials were loaded that calls are signed with. `None` without credentials.
+    pub(super) fn age(&self) -> Option<Duration> {
+        self.lock().loaded_at().map(|loaded_at| clock::monotonic().saturating_duration_since(loaded_at))
+    }
+
+    /// Returns the state for the status page, and that of the circuit that opens when SCM rejects the credentials.
+    pub(super) fn status(&self, source: &'static str, moment: &Moment) -> (status::Credentials, status::Circuit) {
+        let versions = self.lock();
+        let (in_use, pending) = versions.status(moment);
+        (status::Credentials { source, in_use, pending }, versions.circuit(moment))
     }
 
     fn change<T>(&self, work: impl FnOnce(&mut Versions) -> T) -> T {

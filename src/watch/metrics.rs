@@ -1,10 +1,16 @@
 //! The metrics of watched certificates and their polls.
 
-use std::sync::Arc;
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+};
 
 use opentelemetry::{
     KeyValue,
-    metrics::{Counter, Meter, UpDownCounter},
+    metrics::{Counter, Meter},
 };
 
 /// How a poll has ended.
@@ -54,11 +60,30 @@ impl LastPoll {
     }
 }
 
+/// The watched certificates and the waiting polls of a project.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PollCounts {
+    /// The watched certificates whose last poll has no outcome yet, has succeeded, or has failed.
+    pub certificates: [usize; 3],
+    /// Polls that wait until others of the project have ended.
+    pub waiting_polls: usize,
+}
+
+/// The counters of one project.
+#[derive(Debug, Default)]
+struct Counters {
+    /// In the order of [`LastPoll::ALL`].
+    certificates: [AtomicUsize; 3],
+    waiting: AtomicUsize,
+}
+
+/// The counters of all projects, by their id.
+type ByProject = BTreeMap<Arc<str>, Counters>;
+
 /// The metrics of a hub.
 pub(super) struct Metrics {
     polls: Counter<u64>,
-    waiting: UpDownCounter<i64>,
-    certificates: UpDownCounter<i64>,
+    projects: Arc<ByProject>,
 }
 
 impl Metrics {
@@ -69,26 +94,45 @@ impl Metrics {
             .with_unit("{poll}")
             .with_description("Polls of watched certificates, by outcome")
             .build();
-        let waiting = meter
-            .i64_up_down_counter("scm_gateway.watches.waiting_polls")
-            .with_unit("{poll}")
-            .with_description("Polls that wait until others of their project have ended")
-            .build();
-        let certificates = meter
-            .i64_up_down_counter("scm_gateway.watches.certificates")
-            .with_unit("{certificate}")
-            .with_description("Watched certificates, by the result of the last poll")
-            .build();
-        for project in projects {
+        let projects: Arc<ByProject> = Arc::new(projects.map(|id| (id.clone(), Counters::default())).collect());
+        for project in projects.keys() {
             for outcome in Outcome::ALL {
                 polls.add(0, &[project_id(project), KeyValue::new("outcome", outcome.name())]);
             }
-            waiting.add(0, &[project_id(project)]);
-            for last in LastPoll::ALL {
-                certificates.add(0, &[project_id(project), last_poll(last)]);
-            }
         }
-        Self { polls, waiting, certificates }
+        let waiting = projects.clone();
+        meter
+            .i64_observable_up_down_counter("scm_gateway.watches.waiting_polls")
+            .with_unit("{poll}")
+            .with_description("Polls that wait until others of their project have ended")
+            .with_callback(move |counter| {
+                for (id, counters) in waiting.iter() {
+                    counter.observe(value(&counters.waiting), &[project_id(id)]);
+                }
+            })
+            .build();
+        let certificates = projects.clone();
+        meter
+            .i64_observable_up_down_counter("scm_gateway.watches.certificates")
+            .with_unit("{certificate}")
+            .with_description("Watched certificates, by the result of the last poll")
+            .with_callback(move |counter| {
+                for (id, counters) in certificates.iter() {
+                    for last in LastPoll::ALL {
+                        let labels = [project_id(id), KeyValue::new("last_poll", last.name())];
+                        counter.observe(value(&counters.certificates[last as usize]), &labels);
+                    }
+                }
+            })
+            .build();
+        Self { polls, projects }
+    }
+
+    /// Returns the current values of a project.
+    pub(super) fn counts(&self, project: &str) -> PollCounts {
+        let Counters { certificates, waiting } = self.of(project);
+        let certificates = certificates.each_ref().map(|certificates| certificates.load(Relaxed));
+        PollCounts { certificates, waiting_polls: waiting.load(Relaxed) }
     }
 
     /// Counts a poll.
@@ -97,13 +141,17 @@ impl Metrics {
     }
 
     /// Counts a poll that waits, until the result is dropped.
-    pub(super) fn waiting(&self, project: &Arc<str>) -> Counted<1> {
-        Counted::new(&self.waiting, [project_id(project)])
+    pub(super) fn waiting(&self, project: &str) -> Counted<'_> {
+        Counted::new(&self.of(project).waiting)
     }
 
     /// Counts a watched certificate, until the result is dropped.
-    pub(super) fn certificate(&self, project: &Arc<str>, last: LastPoll) -> Counted<2> {
-        Counted::new(&self.certificates, [project_id(project), last_poll(last)])
+    pub(super) fn certificate(&self, project: &str, last: LastPoll) -> Counted<'_> {
+        Counted::new(&self.of(project).certificates[last as usize])
+    }
+
+    fn of(&self, project: &str) -> &Counters {
+        self.projects.get(project).expect("only configured projects are watched")
     }
 }
 
@@ -111,25 +159,22 @@ fn project_id(project: &Arc<str>) -> KeyValue {
     KeyValue::new("scm.project_id", project.clone())
 }
 
-fn last_poll(last: LastPoll) -> KeyValue {
-    KeyValue::new("last_poll", last.name())
+fn value(counter: &AtomicUsize) -> i64 {
+    i64::try_from(counter.load(Relaxed)).unwrap_or(i64::MAX)
 }
 
-/// One in an up-down counter, until it is dropped.
-pub(super) struct Counted<const N: usize> {
-    counter: UpDownCounter<i64>,
-    labels: [KeyValue; N],
-}
+/// One in a counter, until it is dropped.
+pub(super) struct Counted<'a>(&'a AtomicUsize);
 
-impl<const N: usize> Counted<N> {
-    fn new(counter: &UpDownCounter<i64>, labels: [KeyValue; N]) -> Self {
-        counter.add(1, &labels);
-        Self { counter: counter.clone(), labels }
+impl<'a> Counted<'a> {
+    fn new(counter: &'a AtomicUsize) -> Self {
+        counter.fetch_add(1, Relaxed);
+        Self(counter)
     }
 }
 
-impl<const N: usize> Drop for Counted<N> {
+impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        self.counter.add(-1, &self.labels);
+        self.0.fetch_sub(1, Relaxed);
     }
 }

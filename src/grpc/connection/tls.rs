@@ -18,6 +18,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::{
     clock::{Clock, seconds_between},
     config::{self, TlsMaterial},
+    ops::status,
 };
 
 /// The TLS configuration of new connections.
@@ -44,6 +45,15 @@ impl Tls {
 
     pub(super) fn acceptor(&self) -> TlsAcceptor {
         self.0.borrow().config.clone().into()
+    }
+
+    /// Returns the expiry of the certificates, for the status page.
+    pub fn status(&self) -> status::Tls {
+        let served = self.0.borrow();
+        status::Tls {
+            certificate_expires_at: served.server_expiry.map(Into::into),
+            client_ca_expires_at: served.client_ca_expiry.map(Into::into),
+        }
     }
 
     /// Registers the gauge of the time to expiry.

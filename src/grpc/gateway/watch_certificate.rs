@@ -20,13 +20,16 @@ use crate::{
         layer::catch_panic::PanicHandler,
         limit::watches::{WatchLimit, WatchPermit},
     },
-    ops::telemetry::{Telemetry, attribute},
+    ops::{
+        status as page,
+        telemetry::{Telemetry, attribute},
+    },
     proto::{
         Certificate, ShowCertificateRequest, ShowCertificateResponse, WatchCertificateRequest, WatchCertificateResponse,
     },
     scm::{api::methods::ShowCertificate, client::CallOptions},
     validate,
-    watch::{Hub, Key, Limits, Poll, Watch},
+    watch::{Hub, Key, Limits, Poll, PollCounts, Watch},
 };
 
 /// The name of a poll's span.
@@ -55,6 +58,17 @@ impl Watches {
             limit: WatchLimit::new(&config.watch, meter),
             panics: PanicHandler::new(meter),
         }
+    }
+
+    /// Returns the open watches, for the status page.
+    pub(super) fn status(&self) -> page::Watches {
+        self.limit.status()
+    }
+
+    /// Returns the watched certificates of one project, for the status page.
+    pub(super) fn project_status(&self, id: &str) -> page::ProjectWatches {
+        let PollCounts { certificates: [none, succeeded, failed], waiting_polls } = self.hub.counts(id);
+        page::ProjectWatches { certificates: page::LastPolls { none, succeeded, failed }, waiting_polls }
     }
 }
 

@@ -7,13 +7,15 @@ use opentelemetry::metrics::Meter;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::keyed_quota::{KeyedPermit, KeyedQuota};
-use crate::{config, error::Error, grpc::auth::Caller};
+use crate::{config, error::Error, grpc::auth::Caller, ops::status::Calls};
 
 /// The limits of the process.
 pub(in crate::grpc) struct ConcurrencyLimit {
     total: Arc<Semaphore>,
+    max: usize,
     callers: KeyedQuota,
     projects: BTreeMap<Arc<str>, Semaphore>,
+    max_per_project: usize,
 }
 
 /// A permit for one call, returned on drop.
@@ -51,9 +53,23 @@ impl ConcurrencyLimit {
         );
         Self {
             total,
+            max,
             callers: KeyedQuota::new(config.max_in_flight_per_caller),
             projects: projects.map(|id| (id, Semaphore::new(config.max_in_flight_per_project))).collect(),
+            max_per_project: config.max_in_flight_per_project,
         }
+    }
+
+    /// Returns the calls in flight of all projects, for the status page.
+    pub(in crate::grpc) fn status(&self) -> Calls {
+        Calls { in_flight: self.max.saturating_sub(self.total.available_permits()), max: self.max }
+    }
+
+    /// Returns the calls in flight of one project, for the status page.
+    pub(in crate::grpc) fn project_status(&self, id: &str) -> Calls {
+        let max = self.max_per_project;
+        let free = self.projects.get(id).map_or(max, Semaphore::available_permits);
+        Calls { in_flight: max.saturating_sub(free), max }
     }
 
     /// Returns a permit for a call of this caller. Callers without an identity share the whole limit.

@@ -147,6 +147,11 @@ impl ConnectionMemory {
         }))
     }
 
+    /// Returns the bytes of all connections.
+    pub(in crate::grpc) fn used(&self) -> usize {
+        self.0.used.load(Relaxed)
+    }
+
     /// Opens the account of a new connection, which closes when `closing` is cancelled, and drains when `draining` is.
     pub(in crate::grpc) fn open(&self, closing: CancellationToken, draining: CancellationToken) -> Arc<Account> {
         let account = Arc::new(Account {

@@ -9,11 +9,12 @@ use super::{
     concurrency::register,
     keyed_quota::{KeyedPermit, KeyedQuota},
 };
-use crate::{config, error::Error, grpc::auth::Caller};
+use crate::{config, error::Error, grpc::auth::Caller, ops::status};
 
 /// The limit of the process.
 pub(in crate::grpc) struct WatchLimit {
     total: Arc<Semaphore>,
+    max: usize,
     callers: KeyedQuota,
 }
 
@@ -34,7 +35,12 @@ impl WatchLimit {
         };
         register(meter, "scm_gateway.watches.open", "{watch}", "Open watches, as watch.max counts them", open);
         register(meter, "scm_gateway.watches.limit", "{watch}", "Watches that may be open: watch.max", move || max);
-        Self { total, callers: KeyedQuota::new(config.max_per_caller) }
+        Self { total, max, callers: KeyedQuota::new(config.max_per_caller) }
+    }
+
+    /// Returns the open watches, for the status page.
+    pub(in crate::grpc) fn status(&self) -> status::Watches {
+        status::Watches { open: self.max.saturating_sub(self.total.available_permits()), max: self.max }
     }
 
     /// Returns a permit for a watch of this caller. Callers without an identity share the whole limit.

@@ -112,11 +112,14 @@ pub(super) fn register_metrics(meter: &Meter) {
         .u64_observable_counter("scm_gateway.log.lines.dropped")
         .with_unit("{line}")
         .with_description("Log lines that were lost: not read in time, or not writable")
-        .with_callback(|counter| {
-            let dropped = DROPPED.get().map_or(0, |lines| lines.dropped_lines() as u64);
-            counter.observe(dropped + UNWRITTEN.load(Relaxed), &[]);
-        })
+        .with_callback(|counter| counter.observe(dropped_lines(), &[]))
         .build();
+}
+
+/// Returns the number of lines that were lost.
+pub(super) fn dropped_lines() -> u64 {
+    let dropped = DROPPED.get().map_or(0, |lines| lines.dropped_lines() as u64);
+    dropped + UNWRITTEN.load(Relaxed)
 }
 
 /// Writes lines in batches and counts the lines that cannot be written.

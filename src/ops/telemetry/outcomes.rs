@@ -17,7 +17,10 @@ use opentelemetry_sdk::{
 };
 use tokio::time::Instant;
 
-use crate::{clock, config};
+use crate::{
+    clock, config,
+    ops::status::{Exports, Spans},
+};
 
 /// The shortest interval between two lines about slow exports of a signal.
 const SLOW_LINE_INTERVAL: Duration = Duration::from_secs(60);
@@ -179,6 +182,14 @@ impl Outcomes {
     /// Wraps an exporter or processor to count its outcomes.
     pub(super) fn counted<T>(&self, inner: T) -> Counted<T> {
         Counted { inner, outcomes: self.clone() }
+    }
+
+    /// Returns the counts for the status page.
+    pub(super) fn status(&self) -> (Spans, Exports) {
+        let Counts { queue, spans, metrics } = &*self.0;
+        let of = |count: &AtomicU64| count.load(Relaxed);
+        let spans = Spans { ended: of(&queue.ended), exported: of(&spans.exported), failed: of(&spans.failed) };
+        (spans, Exports { exported: of(&metrics.exported), failed: of(&metrics.failed) })
     }
 
     /// Registers the metrics.

@@ -12,9 +12,11 @@ use tokio::time::Instant;
 
 use super::response_time::ResponseTime;
 use crate::{
-    clock, config,
+    clock::{self, Moment},
+    config,
     error::{Error, Progress, Reason},
     jitter,
+    ops::status::{Circuit, CircuitState},
     scm::api::{Method, methods::METHODS},
     sync::{Mutex, MutexGuard},
 };
@@ -63,9 +65,21 @@ struct Inner {
 
 #[derive(Debug, Clone, Copy)]
 enum State {
-    Closed { failures: u32 },
-    Open { until: Instant, backoff: Duration },
-    HalfOpen { backoff: Duration, since: Instant },
+    Closed {
+        failures: u32,
+    },
+    /// Since `opened`. A failed probe changes only `until`.
+    Open {
+        opened: Instant,
+        until: Instant,
+        backoff: Duration,
+    },
+    /// A probe is in flight since `since`.
+    HalfOpen {
+        opened: Instant,
+        backoff: Duration,
+        since: Instant,
+    },
 }
 
 /// A permit for one call. On drop it records what the last attempt says that says anything.
@@ -122,9 +136,11 @@ impl Breaker {
             State::Closed { .. } => false,
             State::Open { until, .. } if now < until => return Err(until - now),
             // A probe that hangs must not keep other calls from probing.
-            State::HalfOpen { backoff, since } if now < since + backoff => return Err(since + backoff - now),
-            State::Open { backoff, .. } | State::HalfOpen { backoff, .. } => {
-                *state = State::HalfOpen { backoff, since: now };
+            State::HalfOpen { backoff, since, .. } if now < since + backoff => {
+                return Err(since + backoff - now);
+            }
+            State::Open { opened, backoff, .. } | State::HalfOpen { opened, backoff, .. } => {
+                *state = State::HalfOpen { opened, backoff, since: now };
                 true
             }
         };
@@ -138,6 +154,21 @@ impl Breaker {
             State::Closed { .. } => false,
             State::Open { until, .. } => clock::monotonic() < until,
             State::HalfOpen { .. } => true,
+        }
+    }
+
+    /// Returns the state for the status page.
+    pub(super) fn status(&self, moment: &Moment) -> Circuit {
+        let time = |at: Instant| Some(moment.wall_time(at).into());
+        match self.lock().state {
+            State::Closed { .. } => Circuit::CLOSED,
+            State::Open { opened, until, .. } if moment.monotonic < until => {
+                Circuit { state: CircuitState::Open, since: time(opened), until: time(until) }
+            }
+            State::Open { opened, .. } => Circuit { state: CircuitState::HalfOpen, since: time(opened), until: None },
+            State::HalfOpen { opened, backoff, since } => {
+                Circuit { state: CircuitState::HalfOpen, since: time(opened), until: time(since + backoff) }
+            }
         }
     }
 
@@ -184,16 +215,16 @@ impl Breaker {
                 tracing::info!(project_id = self.project_id, "circuit closed");
                 State::Closed { failures: 0 }
             }
-            (State::HalfOpen { backoff, .. }, true, Outcome::Failure) => {
-                open((backoff * 2).min(self.policy.max_backoff))
+            (State::HalfOpen { opened, backoff, .. }, true, Outcome::Failure) => {
+                open(opened, (backoff * 2).min(self.policy.max_backoff))
             }
-            (State::HalfOpen { backoff, .. }, true, Outcome::Ignored) => {
-                State::Open { until: clock::monotonic(), backoff } // the next call is the probe
+            (State::HalfOpen { opened, backoff, .. }, true, Outcome::Ignored) => {
+                State::Open { opened, until: clock::monotonic(), backoff } // the next call is the probe
             }
             (State::Closed { .. }, false, Outcome::Success) => State::Closed { failures: 0 },
             (State::Closed { failures }, false, Outcome::Failure) if failures + 1 >= self.policy.max_failures => {
                 tracing::warn!(project_id = self.project_id, "circuit opened");
-                open(self.policy.backoff)
+                open(clock::monotonic(), self.policy.backoff)
             }
             (State::Closed { failures }, false, Outcome::Failure) => State::Closed { failures: failures + 1 },
             // Calls in flight when the breaker opened change nothing.
@@ -206,8 +237,8 @@ impl Breaker {
     }
 }
 
-fn open(backoff: Duration) -> State {
-    State::Open { until: clock::monotonic() + jitter::spread(backoff), backoff }
+fn open(opened: Instant, backoff: Duration) -> State {
+    State::Open { opened, until: clock::monotonic() + jitter::spread(backoff), backoff }
 }
 
 impl BreakerPermit<'_> {

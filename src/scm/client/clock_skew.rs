@@ -14,7 +14,7 @@ use std::{
 use http::HeaderMap;
 use tokio::time::Instant;
 
-use crate::{clock::seconds_between, scm::api::decode::skew_seconds};
+use crate::{clock::seconds_between, ops::status, scm::api::decode::skew_seconds};
 
 /// Differences up to this many seconds are the granularity of `Date` and the network delay.
 const TOLERANCE: i64 = 60;
@@ -65,6 +65,11 @@ impl ClockSkew {
         if jumped {
             on_jump();
         }
+    }
+
+    /// Returns the state for the status page.
+    pub(super) fn status(&self) -> status::ClockSkew {
+        status::ClockSkew { skew_seconds: self.seconds(), correction_seconds: self.offset() }
     }
 
     /// Returns the seconds by which SCM's clock is ahead.

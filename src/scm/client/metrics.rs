@@ -10,6 +10,7 @@ use super::project::Projects;
 pub(super) fn register_metrics(meter: &Meter, projects: &Arc<Projects>) {
     let circuits = projects.clone();
     let credentials = projects.clone();
+    let ages = projects.clone();
     let skews = projects.clone();
     meter
         .u64_observable_gauge("scm_gateway.circuit.open")
@@ -35,6 +36,20 @@ pub(super) fn register_metrics(meter: &Meter, projects: &Arc<Projects>) {
                 for (state, of_state) in [("untried", false), ("rejected", true)] {
                     let labels = [KeyValue::new("scm.project_id", project.id.clone()), KeyValue::new("state", state)];
                     gauge.observe(u64::from(is_rejected == Some(of_state)), &labels);
+                }
+            }
+        })
+        .build();
+    meter
+        .f64_observable_gauge("scm_gateway.credentials.age")
+        .with_unit("s")
+        .with_description(
+            "Time since the credentials were loaded that calls are signed with; absent without credentials",
+        )
+        .with_callback(move |gauge| {
+            for project in ages.iter() {
+                if let Some(age) = project.credentials.age() {
+                    gauge.observe(age.as_secs_f64(), &[KeyValue::new("scm.project_id", project.id.clone())]);
                 }
             }
         })

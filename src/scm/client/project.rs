@@ -1,6 +1,10 @@
 //! A project as calls see it: its endpoint, its credentials, and the limits in front of SCM.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::{Duration, SystemTime},
+};
 
 use tokio::time::Instant;
 
@@ -10,8 +14,10 @@ use super::{
     throttle::Throttle,
 };
 use crate::{
+    clock::{self, Moment},
     config::{self, Endpoint, secret::Credentials},
     error::{Error, Reason},
+    ops::status,
     scm::{
         api::Method,
         credentials::{LiveCredentials, LockoutGuards},
@@ -25,10 +31,12 @@ pub struct Project {
     pub id: Arc<str>,
     domain_id: Option<Arc<str>>,
     pub(super) endpoint: Endpoint,
+    credentials_source: &'static str,
     pub(super) credentials: LiveCredentials,
     pub(super) breaker: Breaker,
     pub(super) throttle: Throttle,
     pub(super) clock_skew: ClockSkew,
+    last_error: Mutex<Option<(Reason, Instant)>>,
 }
 
 impl Project {
@@ -38,10 +46,12 @@ impl Project {
             id: id.clone(),
             domain_id: project.domain_id.as_deref().map(Arc::from),
             endpoint: project.endpoint.clone(),
+            credentials_source: project.credentials_source.name(),
             credentials: LiveCredentials::new(id, project.credentials.clone(), guards.clone()),
             breaker: Breaker::new(project.id.clone(), breaker.clone()),
             throttle: Throttle::default(),
             clock_skew: ClockSkew::default(),
+            last_error: Mutex::default(),
         }
     }
 
@@ -53,9 +63,10 @@ impl Project {
         }
     }
 
-    /// Installs new credentials. Accepted ones stay in use until SCM has accepted the new ones.
-    pub fn install_credentials(&self, credentials: Credentials) {
-        self.credentials.install(credentials);
+    /// Installs new credentials, with their expiry if they are temporary. Accepted ones stay in use until SCM has accepted
+    /// the new ones.
+    pub fn install_credentials(&self, credentials: Credentials, expires_at: Option<SystemTime>) {
+        self.credentials.install_expiring(credentials, expires_at);
     }
 
     /// Removes expired credentials. Without credentials, calls wait for the next ones.
@@ -67,6 +78,38 @@ impl Project {
     pub(super) fn try_acquire(&self, method: &'static Method, now: Instant) -> Result<BreakerPermit<'_>, Error> {
         self.throttle.check(now).map_err(throttled)?;
         self.breaker.try_acquire(method, now).map_err(|wait| Error::retry_later(Reason::CircuitOpen, wait))
+    }
+
+    /// Stores the reason of a failed attempt for the status page, unless only the request was wrong.
+    pub(super) fn record_error(&self, error: &Error) {
+        if !error.reason.is_of_request() {
+            let last = Some((error.reason, clock::monotonic()));
+            *self.last_error.lock().expect("no panic while the lock is held") = last;
+        }
+    }
+
+    /// Returns the state for the status page, with what the owners of the limits know about the project.
+    pub(crate) fn status(
+        &self,
+        moment: &Moment,
+        calls: status::Calls,
+        watches: status::ProjectWatches,
+    ) -> status::Project {
+        let last_error = *self.last_error.lock().expect("no panic while the lock is held");
+        let last_error =
+            last_error.map(|(reason, at)| status::LastError { reason: reason.name(), at: moment.wall_time(at).into() });
+        let (credentials, credentials_circuit) = self.credentials.status(self.credentials_source, moment);
+        status::Project {
+            id: self.id.to_string(),
+            endpoint: self.endpoint.to_string(),
+            credentials,
+            circuits: status::Circuits { upstream: self.breaker.status(moment), credentials: credentials_circuit },
+            cooldown: self.throttle.status(moment),
+            clock: self.clock_skew.status(),
+            last_error,
+            calls,
+            watches,
+        }
     }
 
     /// Returns an error if a cooldown has started since [`Project::try_acquire`].

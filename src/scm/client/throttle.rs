@@ -8,9 +8,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::{
-    clock,
+    clock::{self, Moment},
     error::{Error, Progress, Reason},
     jitter,
+    ops::status,
     sync::{Mutex, MutexGuard},
 };
 
@@ -92,6 +93,18 @@ impl Throttle {
     /// Returns a guard for one attempt. If the attempt was the probe and ends without a result, the next call may probe.
     pub(super) fn attempt(&self) -> AttemptGuard<'_> {
         AttemptGuard(self)
+    }
+
+    /// Returns the state for the status page.
+    pub(super) fn status(&self, moment: &Moment) -> status::Cooldown {
+        let (state, until) = match *self.lock() {
+            None => (status::CooldownState::None, None),
+            Some(Cooldown { until, probing: false, .. }) if moment.monotonic < until => {
+                (status::CooldownState::Active, Some(moment.wall_time(until).into()))
+            }
+            Some(_) => (status::CooldownState::Probing, None),
+        };
+        status::Cooldown { state, until }
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut Option<Cooldown>, Instant) -> T) -> T {

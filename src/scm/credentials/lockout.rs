@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use crate::{
     error::{Error, Reason},
+    ops::status,
     sync::{Mutex, MutexGuard, Notify},
 };
 
@@ -96,6 +97,8 @@ struct State {
     trust: Trust,
     /// Rejections in a row.
     rejections: u32,
+    /// When SCM rejected a signature last, of a trial or not.
+    rejected_at: Option<Instant>,
     /// Counts all rejections. An attempt that started in an earlier epoch says nothing about the access key.
     epoch: u64,
     /// Counts clock jumps. An attempt that started before one does not verify the access key.
@@ -211,6 +214,22 @@ impl LockoutGuard {
         }
     }
 
+    /// Returns how far the access key is trusted, and until when it is suspended, for the status page.
+    pub(super) fn trust(&self, now: Instant) -> (status::Trust, Option<Instant>) {
+        match self.lock().trust {
+            Trust::Unverified => (status::Trust::Unverified, None),
+            Trust::Verified => (status::Trust::Verified, None),
+            Trust::Suspect => (status::Trust::Suspect, None),
+            Trust::Suspended { until } => (status::Trust::Suspended, Some(until).filter(|until| now < *until)),
+            Trust::Probing => (status::Trust::Probing, None),
+        }
+    }
+
+    /// Returns when SCM rejected a signature last.
+    pub(super) fn rejected_at(&self) -> Option<Instant> {
+        self.lock().rejected_at
+    }
+
     /// Returns whether the next request is sent.
     pub(super) fn is_usable(&self, now: Instant) -> bool {
         !matches!(self.lock().trust, Trust::Suspended { until } if now < until)
@@ -281,6 +300,7 @@ impl State {
         // A request signed before the clock skew was known says nothing new.
         let is_rejection = outcome == AuthOutcome::Rejected || outcome == AuthOutcome::ClockSkewed && is_current;
         if is_rejection {
+            self.rejected_at = Some(now);
             self.rejections += 1;
             self.epoch += 1;
         }
@@ -314,7 +334,10 @@ impl State {
     /// Records that other credentials than the accepted ones were rejected, or perhaps rejected.
     fn record_failed_trial(&mut self, outcome: AuthOutcome, now: Instant) {
         match outcome {
-            AuthOutcome::Rejected => self.rejected_trials += 1,
+            AuthOutcome::Rejected => {
+                self.rejected_at = Some(now);
+                self.rejected_trials += 1;
+            }
             _ => self.unknown_trial = true,
         }
         if self.rejected_trials >= MAX_REJECTIONS_OF_ALL_SECRETS {

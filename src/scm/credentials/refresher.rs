@@ -53,7 +53,9 @@ pub(crate) fn refresh(
     let publish = move |change: Change<'_>| {
         for project in &projects {
             match change {
-                Change::Fetched(credentials) => project.install_credentials(credentials.clone()),
+                Change::Fetched(TemporaryCredentials { credentials, expires_at }) => {
+                    project.install_credentials(credentials.clone(), Some(*expires_at));
+                }
                 Change::Expired(credentials) => project.remove_credentials(credentials),
             }
         }
@@ -65,7 +67,7 @@ pub(crate) fn refresh(
 #[derive(Debug, Clone, Copy)]
 enum Change<'a> {
     /// There are new credentials. The previous ones may be used until they expire.
-    Fetched(&'a Credentials),
+    Fetched(&'a TemporaryCredentials),
     /// These credentials must not be used any more.
     Expired(&'a Credentials),
 }
@@ -147,7 +149,7 @@ where
             tracing::info!("temporary credentials refreshed");
             self.metrics.iter().for_each(ReloadMetrics::applied);
             self.previous.extend(self.current.take());
-            (self.publish)(Change::Fetched(&fetched.credentials));
+            (self.publish)(Change::Fetched(&fetched));
         }
         self.current = Some(fetched);
         (self.remaining().unwrap_or_default() / 2).clamp(INITIAL_BACKOFF, MAX_SLEEP)
@@ -281,7 +283,7 @@ mod tests {
             let seen = seen.clone();
             move |change: Change<'_>| {
                 let text = match change {
-                    Change::Fetched(credentials) => credentials.access_key.clone(),
+                    Change::Fetched(fetched) => fetched.credentials.access_key.clone(),
                     Change::Expired(credentials) => format!("-{}", credentials.access_key),
                 };
                 seen.changes.lock().unwrap().push((since(start), text));

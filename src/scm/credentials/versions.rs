@@ -2,21 +2,40 @@
 //!
 //! One call at a time tries the pending credentials. All others use the current ones until SCM accepts the pending ones.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
 use tokio::{sync::futures::Notified, time::Instant};
 
 use super::lockout::{Admit, AuthOutcome, Grant, LockoutGuard, MAX_REJECTIONS, SUSPENSION};
-use crate::config::secret::Credentials;
+use crate::{
+    clock::Moment,
+    config::secret::Credentials,
+    ops::status::{Circuit, CircuitState, CredentialsVersion, Trust},
+};
 
 /// Credentials and the guard of their access key.
 #[derive(Debug, Clone)]
 pub(super) struct Version {
     pub(super) credentials: Arc<Credentials>,
     pub(super) guard: Arc<LockoutGuard>,
+    pub(super) loaded_at: Instant,
+    /// Set for temporary credentials.
+    pub(super) expires_at: Option<SystemTime>,
 }
 
 impl Version {
+    /// Returns the state for the status page, with this trust in the credentials.
+    fn status(&self, (trust, until): (Trust, Option<Instant>), moment: &Moment) -> CredentialsVersion {
+        CredentialsVersion {
+            loaded_at: moment.wall_time(self.loaded_at).into(),
+            age_seconds: moment.monotonic.saturating_duration_since(self.loaded_at).as_secs(),
+            expires_at: self.expires_at.map(Into::into),
+            trust,
+            suspended_until: until.map(|until| moment.wall_time(until).into()),
+            last_rejected_at: self.guard.rejected_at().map(|at| moment.wall_time(at).into()),
+        }
+    }
+
     /// Returns a future that resolves once a permit of the access key is released.
     pub(super) fn released(&self) -> Notified<'_> {
         self.guard.released.notified()
@@ -160,6 +179,39 @@ impl Versions {
         [current, pending].into_iter().flatten().min().unwrap_or(false)
     }
 
+    /// Returns when the credentials were loaded that calls are signed with.
+    pub(super) fn loaded_at(&self) -> Option<Instant> {
+        self.current.as_ref().or(self.pending.as_ref().map(|pending| &pending.version)).map(|version| version.loaded_at)
+    }
+
+    /// Returns the state of the current and the pending credentials for the status page.
+    pub(super) fn status(&self, moment: &Moment) -> (Option<CredentialsVersion>, Option<CredentialsVersion>) {
+        let now = moment.monotonic;
+        let current = self.current.as_ref().map(|current| current.status(current.guard.trust(now), moment));
+        let pending = self.pending.as_ref().map(|pending| pending.version.status(pending.trust(now), moment));
+        (current, pending)
+    }
+
+    /// Returns the state of the circuit that opens when SCM rejects all credentials.
+    pub(super) fn circuit(&self, moment: &Moment) -> Circuit {
+        let now = moment.monotonic;
+        let current = self.current.as_ref().map(|current| (current, current.guard.trust(now)));
+        let pending = self.pending.as_ref().map(|pending| (&pending.version, pending.trust(now)));
+        let versions: Vec<_> = [current, pending].into_iter().flatten().collect();
+        let is_rejected = |trust| matches!(trust, Trust::Suspended | Trust::Probing);
+        if versions.is_empty() || !versions.iter().all(|(_, (trust, _))| is_rejected(*trust)) {
+            return Circuit::CLOSED;
+        }
+        let since = versions.iter().filter_map(|(version, _)| version.guard.rejected_at()).max();
+        let until = versions.iter().filter_map(|(_, (_, until))| *until).min();
+        let is_open = until.is_some() && versions.iter().all(|(_, (trust, _))| *trust == Trust::Suspended);
+        Circuit {
+            state: if is_open { CircuitState::Open } else { CircuitState::HalfOpen },
+            since: since.map(|since| moment.wall_time(since).into()),
+            until: until.filter(|_| is_open).map(|until| moment.wall_time(until).into()),
+        }
+    }
+
     /// Returns whether the next call is sent.
     pub(super) fn is_usable(&self, now: Instant) -> bool {
         self.current.as_ref().is_some_and(|current| current.guard.is_usable(now))
@@ -192,6 +244,17 @@ impl Pending {
 
     fn is_suspended(&self, now: Instant) -> bool {
         self.is_backing_off(now) || self.version.guard.is_suspended(now)
+    }
+
+    /// Returns how far these credentials are trusted, and until when they are suspended. The trust in their access key may
+    /// come from the current credentials.
+    fn trust(&self, now: Instant) -> (Trust, Option<Instant>) {
+        match (self.state, self.version.guard.trust(now)) {
+            (State::RejectedUntil(until), _) if now < until => (Trust::Suspended, Some(until)),
+            (_, (Trust::Verified, _)) if self.rejections > 0 => (Trust::Suspect, None),
+            (_, (Trust::Verified, _)) => (Trust::Unverified, None),
+            (_, trust) => trust,
+        }
     }
 
     fn is_usable(&self, now: Instant) -> bool {
