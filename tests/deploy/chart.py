@@ -24,7 +24,8 @@ SHIPPED = {name: CHART / f"values-{name}.yaml" for name in ("istio", "linkerd", 
 OPTIONS_IN = {path.name.removesuffix(".in.yaml"): path for path in sorted(HERE.glob("*.in.yaml"))}
 INPUTS = {"default": CHART / "values.yaml", **SHIPPED, **OPTIONS_IN}
 # Section of the configuration -> keys that the chart sets from other values.
-OWN_KEYS = {"server": {"listen", "plaintext", "trust_xfcc", "drain", "lame_duck"}, "upstream": set(), "watch": set()}
+OWN_KEYS = {"server": {"listen", "plaintext", "trust_xfcc", "drain", "lame_duck"}, "admin": {"listen"}, "upstream": set(),
+            "watch": set()}
 
 # Invalid values -> text that the error message contains.
 PROJECT = {"id": "one", "existingSecret": "one"}

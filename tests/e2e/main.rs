@@ -38,6 +38,7 @@ mod requests;
 mod retries;
 mod save_info;
 mod secrets;
+mod status;
 mod status_table;
 mod telemetry;
 mod tls;

@@ -70,6 +70,7 @@ async fn planted_markers_do_not_leak() {
     statuses.push(client.save_info(SaveInfoRequest { project_id: "p1anted".into(), ..good }).await.unwrap_err());
 
     let metrics = process.metrics().await;
+    let pages = pages(&process).await;
     process.signal("TERM");
     let (code, log) = process.end().await;
     assert_eq!(code, Some(0));
@@ -77,6 +78,7 @@ async fn planted_markers_do_not_leak() {
     assert!(log.len() > 8, "the log was written: {log:?}");
     let spans: Vec<Span> = sink.spans();
     assert_eq!(spans.len(), 8 + 8, "a span per call and per attempt");
+    assert_has_none("pages", &pages, MARKERS.into_iter());
     assert_clean(&log, metrics, &spans, &statuses, MARKERS.into_iter().chain([emulator.endpoint().as_str()]));
 }
 
@@ -95,11 +97,26 @@ fn assert_clean<'a>(
         ("statuses", statuses.iter().map(|s| format!("{s:?} {}", String::from_utf8_lossy(s.details()))).collect()),
     ];
     for (output, text) in &written {
-        for marker in markers.clone() {
-            let found = text.lines().find(|line| line.contains(marker));
-            assert!(found.is_none(), "{marker} in the {output}: {found:?}");
-        }
+        assert_has_none(output, text, markers.clone());
     }
+}
+
+fn assert_has_none<'a>(output: &str, text: &str, markers: impl Iterator<Item = &'a str>) {
+    for marker in markers {
+        let found = text.lines().find(|line| line.contains(marker));
+        assert!(found.is_none(), "{marker} in the {output}: {found:?}");
+    }
+}
+
+/// Returns the pages of the admin port.
+async fn pages(process: &Process) -> String {
+    let mut pages = String::new();
+    for path in ["/", "/status", "/config"] {
+        let answer = reqwest::get(format!("http://{}{path}", process.admin)).await.unwrap();
+        assert_eq!(answer.status(), 200, "{path}");
+        pages += &answer.text().await.unwrap();
+    }
+    pages
 }
 
 /// Returns a value with a marker for a text that may have any characters.
@@ -192,6 +209,7 @@ async fn markers_in_every_message_do_not_leak() {
     assert_eq!((emulator.steps_left(), emulator.rejections().len()), (0, 0));
 
     let metrics = process.metrics().await;
+    let pages = pages(&process).await;
     process.signal("TERM");
     let (code, log) = process.end().await;
     assert_eq!(code, Some(0));
@@ -200,5 +218,6 @@ async fn markers_in_every_message_do_not_leak() {
     assert_eq!(spans.len(), calls + attempts, "a span per call and per attempt");
     let certificate = pems.certificate.lines().filter(|line| !line.starts_with("-----"));
     let markers = MARKERS.into_iter().chain(secrets).chain(certificate).chain([samples::DOMAIN]);
+    assert_has_none("pages", &pages, markers.clone());
     assert_clean(&log, metrics, &spans, &statuses, markers);
 }

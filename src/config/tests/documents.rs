@@ -12,7 +12,8 @@ const README: &str = include_str!("../../../README.md");
 const SAMPLE: &str = include_str!("../../../deploy/scm-gateway.toml");
 
 /// Keys whose default depends on the machine or on other keys. The page describes these defaults in words.
-const COMPUTED_DEFAULTS: [&str; 5] = [
+const COMPUTED_DEFAULTS: [&str; 6] = [
+    "admin.pages",
     "server.worker_threads",
     "server.max_in_flight_per_caller",
     "server.max_in_flight_per_project",

@@ -182,7 +182,7 @@ fn project(project: &Project, now: Time) -> Markup {
                                 CooldownState::Active => (shown(Mood::Wait, "after a 429")),
                                 CooldownState::Probing => (shown(Mood::Wait, "ended, the next call probes")),
                             }
-                            (at(", until", cooldown.until, now))
+                            (at(", ends", cooldown.until, now))
                         }
                         dt { "last error" }
                         dd {
@@ -250,7 +250,7 @@ fn version(version: Option<&CredentialsVersion>, now: Time) -> Markup {
         Trust::Probing => (Mood::Wait, "probing"),
     };
     html! {
-        (shown(mood, trust)) (at(" until", version.suspended_until, now))
+        (shown(mood, trust)) (at(", suspension ends", version.suspended_until, now))
         ", loaded " (span(version.age_seconds)) " ago"
         (at(", expires", version.expires_at, now))
         (at(", last rejected", version.last_rejected_at, now))
@@ -263,7 +263,7 @@ fn circuit(circuit: &Circuit, now: Time) -> Markup {
         CircuitState::Open => (Mood::Bad, "open"),
         CircuitState::HalfOpen => (Mood::Wait, "half-open"),
     };
-    html! { (shown(mood, state)) (at(" since", circuit.since, now)) (at(", until", circuit.until, now)) }
+    html! { (shown(mood, state)) (at(", opened", circuit.since, now)) (at(", next probe", circuit.until, now)) }
 }
 
 fn calls(calls: &Calls) -> Markup {
@@ -287,7 +287,7 @@ fn expiry(name: &str, at: Option<Time>, now: Time) -> Markup {
 
 /// Shows a time after a text. Shows nothing without a time.
 fn at(text: &str, time: Option<Time>, now: Time) -> Markup {
-    html! { @if let Some(time) = time { (text) " " time datetime=(time) title=(time) { (relative(time, now)) } } }
+    html! { @if let Some(time) = time { (text) " " time datetime=(time.to_string()) title=(time) { (relative(time, now)) } } }
 }
 
 /// Returns the distance of a time from now.
@@ -306,6 +306,6 @@ fn span(seconds: u64) -> String {
 
 impl maud::Render for Time {
     fn render(&self) -> Markup {
-        html! { (self.to_string()) }
+        html! { (humantime::format_rfc3339_seconds(self.0).to_string().replace('T', " ").replace('Z', " UTC")) }
     }
 }

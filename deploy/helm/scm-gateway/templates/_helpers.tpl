@@ -108,6 +108,9 @@ client_ca_file = "/run/secrets/scm-gateway-tls/ca.crt"
 
 [admin]
 listen = "0.0.0.0:9464"
+{{- range $key, $value := .Values.config.admin }}
+{{ $key }} = {{ $value | toJson }}
+{{- end }}
 {{- with .Values.config.upstream }}
 
 [upstream]

@@ -1,0 +1,432 @@
+//! The pages for operators on the admin port: the status, its schema, the configuration, and who may read them.
+
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use scm_emulator::{Emulator, Options, Reply, SAMPLE_PROJECT, Step};
+use scm_gateway::{
+    clock::Clock,
+    proto::{SaveInfoRequest, WatchCertificateRequest},
+};
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+
+use crate::{
+    harness::{
+        CERT, Gateway, emulator, environment, folder::Folder, in_flight, metadata_service::MetadataService,
+        pki::Authority, process::binary, sample, until,
+    },
+    reload::account,
+};
+
+const SCHEMA: &str = include_str!("../../docs/status.schema.json");
+const CALLER: &str = "spiffe://example.org/ns/web/sa/p1anted";
+const PAGES: [&str; 3] = ["/", "/config", "/status"];
+
+/// Compares an answer with its schema, and collects the fields that it has.
+struct Validator(BTreeSet<String>);
+
+impl Validator {
+    /// # Panics
+    ///
+    /// At a value that the schema does not describe, naming its `path`.
+    fn check(&mut self, schema: &Value, value: &Value, path: &str) {
+        let kind = match value {
+            Value::Null => "null",
+            Value::Bool(_) => "boolean",
+            Value::Number(number) if number.is_i64() || number.is_u64() => "integer",
+            Value::Number(_) => "number",
+            Value::String(_) => "string",
+            Value::Array(_) => "array",
+            Value::Object(_) => "object",
+        };
+        let kinds = &schema["type"];
+        let is_allowed = kinds == kind || kinds.as_array().is_some_and(|kinds| kinds.contains(&json!(kind)));
+        assert!(is_allowed, "{path} is {value}, and the schema expects {kinds}");
+        assert!(schema["description"].as_str().is_some_and(|text| text.ends_with('.')), "{path} has no description");
+        if let Some(words) = schema["enum"].as_array() {
+            assert!(words.contains(value), "{path} is {value}, and the schema expects one of {words:?}");
+        }
+        match value {
+            Value::String(text) if schema["format"] == "date-time" => {
+                assert!(text.ends_with('Z') && humantime::parse_rfc3339(text).is_ok(), "{path}: {text}");
+            }
+            Value::Number(number) if schema["minimum"] == 0 => assert!(number.is_u64(), "{path}: {number}"),
+            Value::Array(values) => {
+                values.iter().for_each(|value| self.check(&schema["items"], value, &format!("{path}[]")));
+            }
+            Value::Object(fields) => {
+                let described = schema["properties"].as_object().unwrap();
+                let required: Vec<_> =
+                    schema["required"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+                assert!(
+                    described.keys().all(|name| required.contains(&name.as_str())),
+                    "{path}: every field is required"
+                );
+                assert!(fields.keys().eq(described.keys()), "{path}: {fields:?}");
+                for (name, value) in fields {
+                    self.0.insert(format!("{path}.{name}"));
+                    self.check(&described[name], value, &format!("{path}.{name}"));
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Returns all fields that a schema describes.
+fn described(schema: &Value, path: &str) -> BTreeSet<String> {
+    let fields = schema["properties"].as_object().into_iter().flatten();
+    let mut all: BTreeSet<_> = fields
+        .flat_map(|(name, field)| {
+            let path = format!("{path}.{name}");
+            described(field, &path).into_iter().chain([path])
+        })
+        .collect();
+    if let Some(items) = schema.get("items") {
+        all.extend(described(items, &format!("{path}[]")));
+    }
+    all
+}
+
+/// Returns the status, which has to match the schema.
+async fn status(gateway: &Gateway) -> Value {
+    let (code, text) = gateway.admin("/status").await;
+    assert_eq!(code, 200);
+    let status = serde_json::from_str(&text).unwrap();
+    Validator(BTreeSet::new()).check(&serde_json::from_str(SCHEMA).unwrap(), &status, "");
+    status
+}
+
+async fn project(gateway: &Gateway) -> Value {
+    status(gateway).await["projects"][0].take()
+}
+
+fn time(value: &Value) -> SystemTime {
+    humantime::parse_rfc3339(value.as_str().unwrap_or_else(|| panic!("{value} is no time"))).unwrap()
+}
+
+/// Returns the seconds from now until a time of the status.
+fn seconds_until(value: &Value) -> f64 {
+    let now = SystemTime::now();
+    time(value).duration_since(now).map_or_else(|past| -past.duration().as_secs_f64(), |ahead| ahead.as_secs_f64())
+}
+
+#[tokio::test]
+async fn every_documented_field_occurs() {
+    let emulator = emulator().await;
+    let folder = Folder::new();
+    let authority = Authority::new();
+    let files = authority.variables(&folder, None);
+    let files: Vec<_> = files.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let schema: Value = serde_json::from_str(SCHEMA).unwrap();
+    let mut validator = Validator(BTreeSet::new());
+    let gateway = Gateway::with(&emulator, &files).await;
+    let with_tls: Value = serde_json::from_str(&gateway.admin("/status").await.1).unwrap();
+    assert!(seconds_until(&with_tls["listeners"]["tls"]["certificate_expires_at"]) > 0.0);
+    validator.check(&schema, &with_tls, "");
+    let gateway = Gateway::with(&emulator, &[("SCM_GATEWAY__UPSTREAM__ATTEMPTS", "1")]).await;
+    gateway.save(sample()).await.unwrap();
+    emulator.script(Step::Close);
+    gateway.save(sample()).await.unwrap_err();
+    validator.check(&schema, &serde_json::from_str(&gateway.admin("/status").await.1).unwrap(), "");
+    assert_eq!(validator.0, described(&schema, ""));
+}
+
+#[tokio::test]
+async fn process_and_load_are_shown() {
+    let emulator = emulator().await;
+    let gateway = Gateway::of(&emulator).await;
+    let before = status(&gateway).await;
+    assert_eq!((&before["ready"], &before["not_ready_reason"]), (&json!(true), &Value::Null));
+    assert_eq!(before["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(before["listeners"]["grpc"], gateway.addresses.server);
+    assert_eq!(before["listeners"]["admin"], gateway.addresses.admin.to_string());
+    assert_eq!(before["listeners"]["tls"], Value::Null);
+    assert_eq!(before["connections"]["open"], 0);
+    let uptime = time(&before["now"]).duration_since(time(&before["started_at"])).unwrap();
+    assert!(uptime.as_secs().abs_diff(before["uptime_seconds"].as_u64().unwrap()) <= 1, "{before}");
+    assert!(seconds_until(&before["now"]).abs() < 30.0, "{before}");
+
+    let gate = Arc::new(Notify::new());
+    let call = in_flight(&emulator, Step::HangThenServe(gate.clone()), gateway.client.clone()).await;
+    let during = status(&gateway).await;
+    assert_eq!((&during["calls"]["in_flight"], &during["projects"][0]["calls"]["in_flight"]), (&json!(1), &json!(1)));
+    assert_eq!((&during["connections"]["open"], &during["connections"]["per_worker"]), (&json!(1), &json!([1])));
+    assert!(during["connections"]["memory_bytes"].as_u64().unwrap() > 0, "{during}");
+    gate.notify_one();
+    call.await.unwrap().unwrap();
+    let after = status(&gateway).await;
+    assert_eq!((&after["calls"]["in_flight"], &after["projects"][0]["calls"]["in_flight"]), (&json!(0), &json!(0)));
+}
+
+#[tokio::test]
+async fn drain_is_shown_with_its_reason() {
+    let emulator = emulator().await;
+    let mut gateway = Gateway::of(&emulator).await;
+    let gate = Arc::new(Notify::new());
+    let call = in_flight(&emulator, Step::HangThenServe(gate.clone()), gateway.client.clone()).await;
+    gateway.stop();
+    until("the drain", || async { status(&gateway).await["not_ready_reason"] == "draining" }).await;
+    assert_eq!(status(&gateway).await["calls"]["in_flight"], 1);
+    assert!(gateway.admin("/").await.1.contains("not ready: draining"));
+    gate.notify_one();
+    call.await.unwrap().unwrap();
+    gateway.stopped().await;
+}
+
+#[tokio::test]
+async fn circuit_is_shown_until_a_probe_closes_it() {
+    let emulator = emulator().await;
+    let variables = [("SCM_GATEWAY__UPSTREAM__ATTEMPTS", "1"), ("SCM_GATEWAY__UPSTREAM__CIRCUIT_BACKOFF", "300ms")];
+    let gateway = Gateway::with(&emulator, &variables).await;
+    let closed = json!({"state": "closed", "since": null, "until": null});
+    let before = project(&gateway).await;
+    assert_eq!((&before["circuits"]["upstream"], &before["last_error"]), (&closed, &Value::Null));
+    emulator.scripts((0..7).map(|_| Step::Reply(Reply::new(503))));
+    for _ in 0..7 {
+        gateway.save(sample()).await.unwrap_err();
+    }
+    let open = project(&gateway).await;
+    let circuit = &open["circuits"]["upstream"];
+    assert_eq!(circuit["state"], "open", "{open}");
+    assert!(seconds_until(&circuit["until"]) < 0.4 && time(&circuit["since"]) <= time(&circuit["until"]), "{open}");
+    assert_eq!(open["circuits"]["credentials"], closed);
+    assert_eq!(open["last_error"]["reason"], "UPSTREAM_UNAVAILABLE");
+    gateway.save(sample()).await.unwrap_err(); // CIRCUIT_OPEN does not hide the cause
+    assert_eq!(project(&gateway).await["last_error"], open["last_error"]);
+
+    until("the end of the backoff", || async {
+        project(&gateway).await["circuits"]["upstream"]["state"] == "half_open"
+    })
+    .await;
+    let gate = Arc::new(Notify::new());
+    let probe = in_flight(&emulator, Step::HangThenServe(gate.clone()), gateway.client.clone()).await;
+    let half_open = project(&gateway).await;
+    assert_eq!(half_open["circuits"]["upstream"]["state"], "half_open");
+    assert_eq!(half_open["circuits"]["upstream"]["since"], circuit["since"], "when it opened");
+    gate.notify_one();
+    probe.await.unwrap().unwrap();
+    assert_eq!(project(&gateway).await["circuits"]["upstream"], closed);
+}
+
+#[tokio::test]
+async fn errors_of_the_caller_are_not_shown() {
+    let emulator = emulator().await;
+    let gateway = Gateway::of(&emulator).await;
+    emulator.script(Step::Reply(Reply::json(400, r#"{"error_code":"SCM.0010","error_msg":"x"}"#)));
+    gateway.save(sample()).await.unwrap_err();
+    gateway.save(SaveInfoRequest { cert_id: String::new(), ..sample() }).await.unwrap_err();
+    assert_eq!(project(&gateway).await["last_error"], Value::Null);
+}
+
+#[tokio::test]
+async fn cooldown_is_shown_until_its_probe() {
+    let emulator = emulator().await;
+    let gateway = Gateway::of(&emulator).await;
+    emulator.script(Step::Reply(Reply::new(429).header("Retry-After", "1")));
+    gateway.save(sample()).await.unwrap_err();
+    let cooling = project(&gateway).await;
+    assert_eq!(cooling["cooldown"]["state"], "active");
+    assert!((0.0..=1.0).contains(&seconds_until(&cooling["cooldown"]["until"])), "{cooling}");
+    assert_eq!(cooling["last_error"]["reason"], "UPSTREAM_THROTTLED");
+    until("the end of the cooldown", || async { project(&gateway).await["cooldown"]["state"] == "probing" }).await;
+    gateway.save(sample()).await.unwrap();
+    assert_eq!(project(&gateway).await["cooldown"], json!({"state": "none", "until": null}));
+}
+
+#[tokio::test]
+async fn accepted_and_rejected_credentials_are_shown() {
+    let emulator = emulator().await;
+    let gateway = Gateway::of(&emulator).await;
+    let unused = project(&gateway).await;
+    assert_eq!(
+        (&unused["credentials"]["source"], &unused["credentials"]["in_use"]),
+        (&json!("environment"), &Value::Null)
+    );
+    assert_eq!(unused["credentials"]["pending"]["trust"], "unverified");
+    gateway.save(sample()).await.unwrap();
+    let used = project(&gateway).await;
+    assert_eq!(
+        (&used["credentials"]["in_use"]["trust"], &used["credentials"]["pending"]),
+        (&json!("verified"), &Value::Null)
+    );
+    assert_eq!(used["credentials"]["in_use"]["last_rejected_at"], Value::Null);
+
+    let gateway = Gateway::with(&emulator, &[("HUAWEICLOUD_SDK_SK", "wrong")]).await;
+    gateway.save(sample()).await.unwrap_err();
+    let suspect = project(&gateway).await;
+    assert_eq!(suspect["credentials"]["pending"]["trust"], "suspect");
+    assert_eq!(suspect["circuits"]["credentials"]["state"], "closed");
+    gateway.save(sample()).await.unwrap_err();
+    let status = status(&gateway).await;
+    let suspended = &status["projects"][0];
+    let pending = &suspended["credentials"]["pending"];
+    assert_eq!(pending["trust"], "suspended", "{suspended}");
+    assert!((290.0..=300.0).contains(&seconds_until(&pending["suspended_until"])), "{suspended}");
+    assert!((-10.0..=0.0).contains(&seconds_until(&pending["last_rejected_at"])), "{suspended}");
+    let circuit = &suspended["circuits"]["credentials"];
+    assert_eq!((&circuit["state"], &circuit["until"]), (&json!("open"), &pending["suspended_until"]));
+    assert_eq!(circuit["since"], pending["last_rejected_at"]);
+    assert_eq!(suspended["circuits"]["upstream"]["state"], "closed");
+    assert_eq!(suspended["last_error"]["reason"], "UPSTREAM_CREDENTIALS");
+    assert_eq!((&status["ready"], &status["not_ready_reason"]), (&json!(false), &json!("no usable credentials")));
+}
+
+#[tokio::test]
+async fn age_and_expiry_of_temporary_credentials_are_shown() {
+    let emulator = Emulator::start(Options { accounts: vec![account("1")], ..Options::default() }).await.unwrap();
+    let service = MetadataService::start().await;
+    service.issue("1", Duration::from_secs(3600));
+    service.open(false);
+    let mut environment = environment(&emulator.endpoint(), &[service.variable()]);
+    environment.retain(|name, _| name != "HUAWEICLOUD_SDK_AK" && name != "HUAWEICLOUD_SDK_SK");
+    let gateway = Gateway::start(environment, Clock::system()).await;
+    let none = project(&gateway).await;
+    assert_eq!(none["credentials"], json!({"source": "agency", "in_use": null, "pending": null}));
+    assert_eq!(none["circuits"]["credentials"]["state"], "closed");
+    const AGE: &str = "scm_gateway_credentials_age_seconds{";
+    assert!(!gateway.admin("/metrics").await.1.contains(AGE), "no series without credentials");
+    service.open(true);
+    gateway.save(sample()).await.unwrap();
+    let loaded = project(&gateway).await;
+    let in_use = &loaded["credentials"]["in_use"];
+    assert!((3500.0..=3600.0).contains(&seconds_until(&in_use["expires_at"])), "{loaded}");
+    assert!((-30.0..=0.0).contains(&seconds_until(&in_use["loaded_at"])), "{loaded}");
+    assert!(in_use["age_seconds"].as_u64().unwrap() <= 30, "{loaded}");
+    assert!((0.0..=30.0).contains(&gateway.metric::<f64>(AGE).await));
+}
+
+#[tokio::test]
+async fn watches_are_shown_by_their_last_poll() {
+    let show = json!({"id": CERT, "status": "PAID"}).to_string();
+    let steps = vec![(CERT.to_owned(), Step::Reply(Reply::json(200, &show)))];
+    let emulator = Emulator::start(Options { steps, ..Options::default() }).await.unwrap();
+    let gateway = Gateway::of(&emulator).await;
+    let request = WatchCertificateRequest { project_id: String::new(), cert_id: CERT.into() };
+    let mut watches = Vec::new();
+    for _ in 0..2 {
+        let mut watch = gateway.client.clone().watch_certificate(request.clone()).await.unwrap().into_inner();
+        watch.message().await.unwrap().unwrap();
+        watches.push(watch);
+    }
+    let poll = |none, succeeded, failed| json!({"none": none, "succeeded": succeeded, "failed": failed});
+    let certificates = async || project(&gateway).await["watches"]["certificates"].take();
+    until("the first poll", || async { certificates().await == poll(0, 1, 0) }).await;
+    let shown = status(&gateway).await;
+    assert_eq!(shown["watches"], json!({"open": 2, "max": 1000}));
+    assert_eq!(shown["projects"][0]["watches"]["waiting_polls"], 0);
+    drop(watches);
+    until("the end of the watches", || async { certificates().await == poll(0, 0, 0) }).await;
+}
+
+#[tokio::test]
+async fn clock_skew_and_its_correction_are_shown() {
+    let emulator = emulator().await;
+    let behind = Clock::from_fn(|| SystemTime::now() - Duration::from_secs(1200));
+    let gateway = Gateway::start(environment(&emulator.endpoint(), &[]), behind).await;
+    gateway.save(sample()).await.unwrap();
+    let clock = project(&gateway).await["clock"].take();
+    for field in ["skew_seconds", "correction_seconds"] {
+        assert!((1198..=1202).contains(&clock[field].as_i64().unwrap()), "{clock}");
+    }
+}
+
+#[tokio::test]
+async fn config_is_what_check_prints() {
+    let emulator = emulator().await;
+    let variables = [
+        ("SCM_GATEWAY__CALLERS__0__IDENTITY", CALLER),
+        ("SCM_GATEWAY__CALLERS__0__METHODS", "read"),
+        ("SCM_GATEWAY__CALLERS__0__PROJECTS", SAMPLE_PROJECT),
+        ("SCM_GATEWAY__SERVER__TRUST_XFCC", "true"),
+    ];
+    let environment = environment(&emulator.endpoint(), &variables);
+    let check = binary(&[]).envs(&environment).arg("--check").output().await.unwrap();
+    let printed = String::from_utf8(check.stdout).unwrap();
+    let gateway = Gateway::start(environment, Clock::system()).await;
+    let (code, listing) = gateway.admin("/config").await;
+    assert_eq!((code, listing.clone() + "configuration OK\n"), (200, printed));
+    assert!(listing.contains(CALLER) && listing.contains("[REDACTED]"), "{listing}");
+    for page in ["/", "/status"] {
+        assert!(!gateway.admin(page).await.1.contains(CALLER), "{page} names a caller");
+    }
+}
+
+/// Returns the status and the headers of a page that is requested under this host.
+async fn request(gateway: &Gateway, path: &str, host: &str) -> (u16, reqwest::header::HeaderMap) {
+    let url = format!("http://{}{path}", gateway.addresses.admin);
+    let response = reqwest::Client::new().get(url).header("host", host).send().await.unwrap();
+    (response.status().as_u16(), response.headers().clone())
+}
+
+#[tokio::test]
+async fn browsers_may_not_embed_cache_or_rebind_the_pages() {
+    let emulator = emulator().await;
+    let gateway = Gateway::of(&emulator).await;
+    for path in PAGES {
+        let (code, headers) = request(&gateway, path, "localhost:9464").await;
+        assert_eq!(code, 200, "{path}");
+        let policy = headers["content-security-policy"].to_str().unwrap();
+        assert!(policy.starts_with("default-src 'none'; style-src 'sha256-"), "{policy}");
+        assert!(policy.contains("frame-ancestors 'none'") && !policy.contains("unsafe"), "{policy}");
+        for (name, value) in [
+            ("x-content-type-options", "nosniff"),
+            ("cache-control", "no-store"),
+            ("referrer-policy", "no-referrer"),
+            ("cross-origin-resource-policy", "same-origin"),
+        ] {
+            assert_eq!(headers[name], value, "{name} of {path}");
+        }
+        assert!(!headers.contains_key("access-control-allow-origin"));
+        assert_eq!(request(&gateway, path, "attacker.example:9464").await.0, 421, "{path}");
+    }
+    for path in ["/livez", "/readyz", "/metrics"] {
+        assert_eq!(
+            request(&gateway, path, "gateway.monitoring.svc:9464").await.0,
+            200,
+            "a scraper uses a name: {path}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn pages_are_on_by_default_on_loopback_only() {
+    let emulator = emulator().await;
+    for (listen, pages, served) in [
+        ("127.0.0.1:0", None, true),
+        ("127.0.0.1:0", Some("false"), false),
+        ("0.0.0.0:0", None, false),
+        ("0.0.0.0:0", Some("true"), true),
+    ] {
+        let pages = pages.map(|value| ("SCM_GATEWAY__ADMIN__PAGES", value));
+        let variables: Vec<_> = [("SCM_GATEWAY__ADMIN__LISTEN", listen)].into_iter().chain(pages).collect();
+        let gateway = Gateway::with(&emulator, &variables).await;
+        for path in PAGES {
+            assert_eq!(gateway.admin(path).await.0, if served { 200 } else { 404 }, "{variables:?} {path}");
+        }
+        for path in ["/livez", "/readyz", "/metrics"] {
+            assert_eq!(gateway.admin(path).await.0, 200, "{variables:?} {path}");
+        }
+        let expected = if served { "/ /config /status" } else { "(admin.pages is off)" };
+        assert_eq!(gateway.admin("/other").await, (404, format!("/livez /readyz /metrics {expected}\n")));
+    }
+}
+
+#[tokio::test]
+async fn page_needs_nothing_from_elsewhere() {
+    let emulator = emulator().await;
+    let gateway = Gateway::of(&emulator).await;
+    let page = reqwest::get(format!("http://{}/", gateway.addresses.admin)).await.unwrap();
+    assert_eq!(page.headers()["content-type"], "text/html; charset=utf-8");
+    let page = page.text().await.unwrap();
+    assert!(page.starts_with("<!DOCTYPE html>") && page.contains("prefers-color-scheme: dark"), "{page}");
+    let links: Vec<_> = page.split("href=\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    assert_eq!(links, ["/", "/status", "/config", "/metrics"]);
+    for text in ["<script", "src=", "@import", "url("] {
+        assert!(!page.contains(text), "{text} in {page}");
+    }
+}
