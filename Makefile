@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help quickstart emulator test interleavings lint format doc secrets proto proto-release instructions instructions-write rig \
-  rig-write bench scaling soak conformance dependencies deploy api-write pictures pictures-write clients programs programs-write sdk fuzz ci
+  rig-write bench scaling soak conformance dependencies deploy api-write pictures pictures-write status-page status-page-write clients programs programs-write sdk fuzz ci
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 20
@@ -77,6 +77,12 @@ pictures: ## check that the pictures in docs/ show what the gateway does
 pictures-write: ## redraw the pictures in docs/
 	tests/deploy/pictures.sh --write
 
+status-page: ## open the status page in Chromium: light and dark, wide and narrow, without errors
+	tests/deploy/status_page.sh
+
+status-page-write: ## the same, and redraw docs/status.png
+	tests/deploy/status_page.sh --write
+
 clients: ## run clients in other languages, generated from the proto; one: tests/clients/run.sh python
 	tests/clients/run.sh
 
@@ -92,4 +98,4 @@ sdk: ## call every v3 operation of the emulator with the vendor's Python SDK
 fuzz: ## fuzz every parser of outside bytes, 30 seconds each; one: tests/fuzz.sh csr
 	tests/fuzz.sh
 
-ci: proto lint test interleavings secrets instructions quickstart conformance dependencies deploy clients programs sdk fuzz ## run everything
+ci: proto lint test interleavings secrets instructions quickstart conformance dependencies deploy status-page clients programs sdk fuzz ## run everything

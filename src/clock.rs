@@ -76,3 +76,22 @@ pub fn monotonic() -> tokio::time::Instant {
 pub fn instant() -> Instant {
     Instant::now()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::{Clock, Moment};
+
+    #[test]
+    fn monotonic_times_are_converted_in_both_directions() {
+        let moment = Moment::now(&Clock::system());
+        let minute = Duration::from_secs(60);
+        assert_eq!(moment.wall_time(moment.monotonic), moment.wall);
+        assert_eq!(moment.wall_time(moment.monotonic + minute), moment.wall + minute);
+        let later = Moment { monotonic: moment.monotonic + minute, ..moment };
+        assert_eq!(later.wall_time(moment.monotonic), moment.wall - minute);
+        let first = Moment { wall: SystemTime::UNIX_EPOCH, ..later };
+        assert_eq!(first.wall_time(moment.monotonic), SystemTime::UNIX_EPOCH - minute);
+    }
+}

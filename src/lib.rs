@@ -25,7 +25,7 @@
 //! | [`watch`] | watched certificates: one poll for all watchers; knows neither gRPC nor REST |
 //! | [`scm`] | outbound: REST form, signature, client, credentials; the only directory that names hyper's client |
 //! | [`reload`] | reloads of credentials and certificates |
-//! | [`ops`] | admin listener, `--health`, readiness, telemetry |
+//! | [`ops`] | admin listener, status page, `--health`, readiness, telemetry |
 //! | [`runtime`] | one runtime for each worker thread |
 //! | `sync` | the locks whose users shuttle explores |
 //! | [`clock`], [`jitter`] | the only sources of time and of randomness |

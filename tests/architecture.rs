@@ -73,7 +73,7 @@ fn sources() -> BTreeMap<String, String> {
             let name = path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
             if path.is_dir() {
                 folders.push(path);
-            } else if !name.contains("/tests") {
+            } else if name.ends_with(".rs") && !name.contains("/tests") {
                 sources.insert(name, fs::read_to_string(path).unwrap());
             }
         }

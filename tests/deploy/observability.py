@@ -146,7 +146,7 @@ def check_live():
         call(gateway, lab.folder)
         prometheus = Prometheus(lab, admin, [ALERTS_FILE])
         # This gateway has no TLS, no temporary credentials and no failures, so these panels may be empty.
-        may_be_empty = {"Calls that failed, by RPC", "Temporary credentials", "Certificates", "Requests that failed"}
+        may_be_empty = {"Calls that failed, by RPC", "Credentials", "Certificates", "Requests that failed"}
         for panel in panels():
             if panel["title"] in may_be_empty:
                 continue

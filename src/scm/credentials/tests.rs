@@ -5,7 +5,12 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::advance;
 
 use super::{AuthOutcome, LiveCredentials, LockoutGuards, SigningPermit};
-use crate::{clock::monotonic, config::secret::Credentials, error::Reason};
+use crate::{
+    clock::{Clock, Moment, monotonic},
+    config::secret::Credentials,
+    error::Reason,
+    ops::status::{Circuit, CircuitState, CredentialsVersion, Trust},
+};
 
 #[cfg(feature = "shuttle")]
 mod interleavings;
@@ -401,4 +406,65 @@ async fn calls_wait_for_credentials_and_then_for_a_permit() {
     live.remove(&credentials());
     held.record(AuthOutcome::Accepted);
     assert_eq!(try_acquire(&live).await.unwrap_err(), Reason::UpstreamCredentials, "expired");
+}
+
+/// Returns the trust in the current and the pending credentials and the state of the circuit, as the status page shows them.
+fn shown(live: &LiveCredentials) -> (Option<Trust>, Option<Trust>, CircuitState) {
+    let (versions, circuit) = live.status("files", &Moment::now(&Clock::system()));
+    let trust = |version: Option<CredentialsVersion>| version.map(|version| version.trust);
+    (trust(versions.in_use), trust(versions.pending), circuit.state)
+}
+
+#[tokio::test(start_paused = true)]
+async fn status_shows_the_trust_in_both_credentials() {
+    use CircuitState::{Closed, HalfOpen, Open};
+    use Trust::{Probing, Suspect, Suspended, Unverified, Verified};
+    let live = live(None);
+    assert_eq!(shown(&live), (None, None, Closed));
+    live.install(credentials());
+    assert_eq!(shown(&live), (None, Some(Unverified), Closed));
+    attempt(&live, AuthOutcome::Accepted).await;
+    assert_eq!(shown(&live), (Some(Verified), None, Closed));
+    for newer in [second(), other_secret("SK2")] {
+        live.install(newer);
+        assert_eq!(shown(&live), (Some(Verified), Some(Unverified), Closed), "not tried yet");
+        attempt(&live, AuthOutcome::Rejected).await;
+        assert_eq!(shown(&live), (Some(Verified), Some(Suspended), Closed), "the accepted ones stay in use");
+        attempt(&live, AuthOutcome::Accepted).await;
+        live.install(credentials());
+        assert_eq!(shown(&live), (Some(Verified), None, Closed), "rolled back");
+    }
+    attempt(&live, AuthOutcome::Rejected).await;
+    assert_eq!(shown(&live), (Some(Suspect), None, Closed));
+    attempt(&live, AuthOutcome::Rejected).await;
+    assert_eq!(shown(&live), (Some(Suspended), None, Open));
+    advance(Duration::from_secs(300)).await;
+    assert_eq!(shown(&live), (Some(Suspended), None, HalfOpen), "the next call probes");
+    let probe = try_acquire(&live).await.unwrap();
+    assert_eq!(shown(&live), (Some(Probing), None, HalfOpen));
+    probe.record(AuthOutcome::Accepted);
+    assert_eq!(shown(&live), (Some(Verified), None, Closed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn status_shows_the_times_of_credentials() {
+    let live = live(Some(credentials()));
+    advance(Duration::from_secs(60)).await;
+    attempt(&live, AuthOutcome::Rejected).await;
+    attempt(&live, AuthOutcome::Rejected).await;
+    let rejected = Moment::now(&Clock::system());
+    advance(Duration::from_secs(10)).await;
+    let now = Moment { monotonic: monotonic(), wall: rejected.wall + Duration::from_secs(10) };
+    let (versions, circuit) = live.status("files", &now);
+    let pending = versions.pending.unwrap();
+    let at = |seconds: u64, before: u64| {
+        Some((rejected.wall + Duration::from_secs(seconds) - Duration::from_secs(before)).into())
+    };
+    assert_eq!(
+        (pending.age_seconds, Some(pending.loaded_at), live.age()),
+        (70, at(0, 60), Some(Duration::from_secs(70)))
+    );
+    assert_eq!((pending.last_rejected_at, pending.suspended_until), (at(0, 0), at(300, 0)));
+    let Circuit { state, since, until } = circuit;
+    assert_eq!((state, since, until), (CircuitState::Open, at(0, 0), at(300, 0)));
 }
