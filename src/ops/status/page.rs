@@ -151,9 +151,9 @@ fn telemetry(telemetry: &Telemetry) -> Markup {
                 dd { (telemetry.spans.exported) }
                 dt { "spans failed" }
                 dd { (lost(telemetry.spans.failed)) }
-                dt { "metric exports" }
+                dt { "metrics exported" }
                 dd { (telemetry.metric_exports.exported) }
-                dt { "of them failed" }
+                dt { "exports failed" }
                 dd { (lost(telemetry.metric_exports.failed)) }
                 dt { "log lines lost" }
                 dd { (lost(telemetry.log_lines_dropped)) }
