@@ -9,6 +9,7 @@
 //! ```
 
 mod callers;
+mod client;
 mod credentials;
 mod endpoint;
 mod files;
@@ -37,6 +38,7 @@ use std::time::Duration;
 use toml::Table;
 
 pub use callers::Caller;
+pub use client::{Pem, PemKind, Target, pem, target};
 pub use credentials::{CredentialFiles, CredentialsSource};
 pub use endpoint::{Endpoint, Proxy};
 pub use files::CaFile;
@@ -239,11 +241,16 @@ fn ca_file(section: &mut Section<'_>) -> Option<CaFile> {
     Some(ca)
 }
 
+/// Reads the timeout of a call.
+fn timeout(section: &mut Section<'_>) -> Duration {
+    section.take("timeout", "10s", values::duration(millis(50)..=secs(300)))
+}
+
 /// Reads `[upstream]`, which includes defaults for the projects.
 fn upstream(section: &mut Section<'_>) -> (Upstream, projects::ProjectDefaults) {
     let upstream = Upstream {
         connect_timeout: section.take("connect_timeout", "3s", values::duration(millis(1)..=secs(60))),
-        timeout: section.take("timeout", "10s", values::duration(millis(50)..=secs(300))),
+        timeout: timeout(section),
         ca: ca_file(section),
         send_project_id: section.take("send_project_id", "true", values::boolean),
         retry: Retry {

@@ -111,9 +111,14 @@ impl Server {
     }
 }
 
+/// Reads the address for calls.
+pub(super) fn listen(section: &mut Section<'_>) -> Listen {
+    section.take("listen", "127.0.0.1:50051", listen::parse)
+}
+
 /// Reads the section.
 pub(super) fn read(section: &mut Section<'_>, counts: ShareCounts, clock: &Clock) -> Server {
-    let listen = section.take("listen", "127.0.0.1:50051", listen::parse);
+    let listen = listen(section);
     let plaintext = section.take("plaintext", "false", values::boolean);
     let trust_xfcc = section.take("trust_xfcc", "false", values::boolean);
     let xfcc_elements = section.take("xfcc_elements", "one", listen::xfcc_elements);

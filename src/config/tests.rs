@@ -532,6 +532,33 @@ fn the_admin_address_is_read_alone() {
 }
 
 #[test]
+fn the_target_of_a_client_is_read_alone() {
+    let dir = Dir::new();
+    let text = "[server]\nlisten = \"127.0.0.1:1\"\ndrain = \"soon\"\n[server.tls]\nkey_file = \"/nowhere\"\n[x]\n";
+    let file = dir.file("config.toml", format!("{text}[upstream]\nattempts = 0\n"));
+    let read = |file: Option<&str>, set: &[(&str, &str)]| target(file.map(Path::new), &variables(set));
+    let default = read(None, &[("SCM_GATEWAY__SERVER__DRAIN", "soon"), ("SCM_GATEWAY__X", "1")]);
+    let listen = |address: &str| Listen::Tcp(address.parse().expect("an address"));
+    let target = |address, tls, seconds| Target { listen: listen(address), tls, timeout: secs(seconds) };
+    assert_eq!(default.expect("the target is valid"), target("127.0.0.1:50051", false, 10));
+    assert_eq!(read(Some(&file), &[]).expect("the target is valid"), target("127.0.0.1:1", true, 10));
+    let set = [
+        ("SCM_GATEWAY__SERVER__LISTEN", "[::]:2"),
+        ("SCM_GATEWAY__SERVER__TLS__CERT_FILE", "/nowhere"),
+        ("SCM_GATEWAY__UPSTREAM__TIMEOUT", "3s"),
+    ];
+    assert_eq!(read(None, &set).expect("the target is valid"), target("[::]:2", true, 3));
+    for (name, problem) in [
+        ("SCM_GATEWAY__SERVER__LISTEN", "expects an IP address"),
+        ("SCM_GATEWAY__UPSTREAM__TIMEOUT", "expects a duration"),
+        ("SCM_GATEWAY__SERVER__TLS__CERT", "unknown variable"),
+    ] {
+        let problems = read(None, &[(name, "p1anted")]).expect_err("the target is invalid").to_string();
+        assert!(problems.starts_with(&format!("{name}: {problem}")) && !problems.contains("p1anted"), "{problems}");
+    }
+}
+
+#[test]
 fn attempt_timeouts_without_effect_cause_a_warning() {
     for (text, warning) in [
         ("attempt_timeout = \"10s\"", Some("is not less than timeout, so a hanging attempt is not retried")),

@@ -134,12 +134,18 @@ pub(super) struct TlsSection {
     pub(super) tls: Option<Tls>,
 }
 
+/// The keys of the section.
+const KEYS: [&str; 3] = ["cert_file", "key_file", "client_ca_file"];
+
+/// Returns whether the section has a key, without reading the files.
+pub(super) fn is_set(section: &mut Section<'_>) -> bool {
+    KEYS.map(|key| section.optional(key, values::path).is_some()).contains(&true)
+}
+
 pub(super) fn section(section: &mut Section<'_>, clock: &Clock) -> TlsSection {
-    let certificate = section.optional("cert_file", values::path);
-    let key = section.optional("key_file", values::path);
-    let client_ca = section.optional("client_ca_file", values::path);
+    let [certificate, key, client_ca] = KEYS.map(|key| section.optional(key, values::path));
     let is_set = |key: &&str| section.origin(key).is_some();
-    if !["cert_file", "key_file", "client_ca_file"].iter().any(is_set) {
+    if !KEYS.iter().any(is_set) {
         return TlsSection::default();
     }
     let has_client_ca = is_set(&"client_ca_file");

@@ -25,7 +25,7 @@ pub fn is_live(admin: SocketAddr) -> io::Result<bool> {
 }
 
 /// Replaces the unspecified address, which listens everywhere, by loopback.
-fn connectable(mut address: SocketAddr) -> SocketAddr {
+pub fn connectable(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
         address.set_ip(match address.ip() {
             IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
