@@ -17,10 +17,11 @@
 //! | module | content |
 //! |---|---|
 //! | [`app`] | builds everything from a configuration, serves, drains |
+//! | [`call`] | the client of `scm-gateway call` |
 //! | [`config`] | file and environment, typed and validated; the only reader of files and environment |
 //! | [`proto`] | the generated messages and their JSON form |
 //! | [`error`] | the error of a call: its reason and how far the request got |
-//! | [`grpc`] | inbound: listener, layers, service, statuses; the only directory that uses the crate tonic, except for exports over OTLP/gRPC |
+//! | [`grpc`] | inbound: listener, layers, service, statuses; the only directory that uses the crate tonic, except for `call` and exports over OTLP/gRPC |
 //! | [`validate`] | the rules of fields, pure |
 //! | [`watch`] | watched certificates: one poll for all watchers; knows neither gRPC nor REST |
 //! | [`scm`] | outbound: REST form, signature, client, credentials; the only directory that names hyper's client |
@@ -35,6 +36,7 @@
 //! `tests/architecture.rs` holds these rules. `docs/architecture.md` shows the layers in order.
 
 pub mod app;
+pub mod call;
 pub mod clock;
 pub mod config;
 pub mod error;

@@ -5,11 +5,11 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Parser, error::ErrorKind};
+use clap::{CommandFactory as _, Parser, Subcommand, error::ErrorKind};
 use nix::sys::signal::{SigSet, Signal};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use scm_gateway::{
-    app,
+    app, call,
     clock::Clock,
     config::{self, Config, Environment},
     ops::{health_check, telemetry},
@@ -47,6 +47,10 @@ Addresses:
   127.0.0.1:50051  server.listen  gRPC: calls, health, reflection; plain text, or TLS with [server.tls]
   127.0.0.1:9464   admin.listen   HTTP: /livez, /readyz, /metrics, a status page at /; --health requests /livez
 
+Call by hand:
+  scm-gateway call ReadInfo -d '{\"cert_id\": \"scs1481110651012\"}'
+  calls the gateway that runs with this configuration, or another one; `scm-gateway call --help` explains it.
+
 Signals:
   SIGTERM, SIGINT  drain: calls in flight finish, within server.drain (20s); a second signal exits at once
   SIGHUP           no effect: credential files and certificates are reloaded without it
@@ -63,10 +67,10 @@ Exit codes:
 /// validated and becomes one signed REST request. Its response returns as a reply or as a status with details.
 /// Every call is traced with OpenTelemetry.
 #[derive(Parser)]
-#[command(name = "scm-gateway", version, verbatim_doc_comment, after_long_help = MANUAL)]
+#[command(name = "scm-gateway", version, verbatim_doc_comment, after_long_help = MANUAL, disable_help_subcommand = true)]
 struct Arguments {
     /// Read the configuration from this TOML file
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
     /// Check and print the configuration, then exit with 0 or 78
     #[arg(long)]
@@ -74,12 +78,31 @@ struct Arguments {
     /// Check that the gateway running with this configuration is live, then exit with 0 or 1
     #[arg(long, conflicts_with = "check")]
     health: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Call(Box<call::Arguments>),
+}
+
+impl Arguments {
+    /// Parses the command line. A command has no use for the switches of the gateway.
+    fn parse_all() -> Result<Self, clap::Error> {
+        let arguments = Self::try_parse()?;
+        if arguments.command.is_some() && (arguments.check || arguments.health) {
+            let message = "--check and --health cannot be used with a command";
+            return Err(Self::command().error(ErrorKind::ArgumentConflict, message));
+        }
+        Ok(arguments)
+    }
 }
 
 fn main() -> ExitCode {
     forbid_core_dumps();
     telemetry::log::hook_panics();
-    let arguments = match Arguments::try_parse() {
+    let arguments = match Arguments::parse_all() {
         Ok(arguments) => arguments,
         Err(error) => {
             let _ = error.print();
@@ -90,6 +113,9 @@ fn main() -> ExitCode {
     unblock_signals();
     raise_file_limit();
     let environment = config::process_environment();
+    if let Some(Command::Call(call)) = &arguments.command {
+        return call::run(call, arguments.config.as_deref(), &environment);
+    }
     if arguments.health {
         return health(arguments.config.as_deref(), &environment);
     }

@@ -6,6 +6,7 @@ mod admin;
 mod agency;
 mod audit;
 mod binary;
+mod call;
 mod circuits;
 mod clock;
 mod conformance;

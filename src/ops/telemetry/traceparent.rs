@@ -7,9 +7,12 @@ use http::{HeaderMap, HeaderValue};
 use opentelemetry::{
     Context,
     propagation::{Extractor, TextMapPropagator as _},
-    trace::TraceContextExt as _,
+    trace::{SpanContext, TraceContextExt as _, TraceFlags, TraceState},
 };
-use opentelemetry_sdk::propagation::TraceContextPropagator;
+use opentelemetry_sdk::{
+    propagation::TraceContextPropagator,
+    trace::{IdGenerator as _, RandomIdGenerator},
+};
 
 /// The name of the header.
 pub const TRACEPARENT: &str = "traceparent";
@@ -21,6 +24,13 @@ pub fn extract(headers: &HeaderMap) -> Context {
     } else {
         Context::new()
     }
+}
+
+/// Returns the context of a new trace that is sampled.
+pub fn sampled() -> Context {
+    let ids = RandomIdGenerator::default();
+    let (trace, span) = (ids.new_trace_id(), ids.new_span_id());
+    Context::new().with_remote_span_context(SpanContext::new(trace, span, TraceFlags::SAMPLED, true, TraceState::NONE))
 }
 
 /// Returns the header for the span of `context`, or `None` if the span is invalid.

@@ -13,7 +13,7 @@ use opentelemetry::{
 use tonic::{Code, Status, body::Body};
 use tracing::Level;
 
-use super::outcome::{CallOutcome, base, code_name};
+use super::outcome::{CallOutcome, base};
 use crate::{
     clock,
     error::{Error, Reason},
@@ -21,7 +21,7 @@ use crate::{
         auth::Caller,
         context::CallContext,
         dry_run::DryRun,
-        status::{self, UPSTREAM_REQUEST_ID},
+        status::{self, UPSTREAM_REQUEST_ID, code_name},
     },
     ops::telemetry::{DurationHistogram, Telemetry, attribute, traceparent},
     proto,

@@ -1,0 +1,258 @@
+//! The call itself: tonic's channel, and a codec for messages that are known by their descriptors.
+
+use std::{error::Error, fmt, future::pending, sync::Arc, time::Duration};
+
+use http::{HeaderMap, uri::Authority};
+use hyper_util::rt::TokioIo;
+use prost::Message as _;
+use prost_reflect::{DynamicMessage, MessageDescriptor, MethodDescriptor};
+use tokio::{
+    net::UnixStream,
+    time::{Instant, sleep_until, timeout},
+};
+use tonic::{
+    Code, Request, Status,
+    client::Grpc,
+    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
+    metadata::MetadataMap,
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
+};
+use tower::service_fn;
+
+use super::failure::Failure;
+use crate::{
+    clock,
+    config::{Listen, Pem},
+    ops::health_check::connectable,
+};
+
+/// The largest reply in bytes. The gateway makes a reply from at most 1 MiB of JSON.
+const MAX_REPLY: usize = 4 * 1024 * 1024;
+
+/// The longest time of connecting, TLS included. A stream without a deadline has no other limit.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The interval of PINGs, which end a stream whose gateway is gone. They are awaited for 20 s, hyper's default.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
+
+/// The address of a gateway.
+pub(super) enum Address {
+    /// A host and a port.
+    Tcp(Authority),
+    /// The path of a Unix socket.
+    Unix(String),
+}
+
+impl Address {
+    pub(super) fn parse(text: &str) -> Result<Self, &'static str> {
+        const EXPECTS: &str = "expects HOST:PORT, or unix: and a path";
+        if let Some(path) = text.strip_prefix("unix:") {
+            return if path.is_empty() { Err(EXPECTS) } else { Ok(Self::Unix(path.to_owned())) };
+        }
+        let authority = text.parse::<Authority>().ok().filter(|address| address.port_u16().is_some());
+        let is_plain = |address: &Authority| !address.as_str().contains('@') && !address.host().is_empty();
+        authority.filter(is_plain).map(Self::Tcp).ok_or(EXPECTS)
+    }
+
+    /// Returns the address at which a listener of this machine is reached.
+    pub(super) fn of(listen: &Listen) -> Self {
+        match listen {
+            Listen::Tcp(address) => {
+                let text = connectable(*address).to_string();
+                Self::Tcp(text.parse().expect("an IP address with a port is an authority"))
+            }
+            Listen::Unix(path) => Self::Unix(path.display().to_string()),
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(authority) => authority.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{path}"),
+        }
+    }
+}
+
+/// The options of TLS.
+pub(super) struct Tls {
+    /// The trust roots, in PEM; the system's by default.
+    pub(super) ca: Option<Pem>,
+    /// The client certificate and its key, in PEM.
+    pub(super) identity: Option<(Pem, Pem)>,
+    /// The name in the gateway's certificate; the host of the address by default.
+    pub(super) server_name: Option<String>,
+}
+
+/// The gateway to call.
+pub(super) struct Server {
+    pub(super) address: Address,
+    /// `None` for plain text.
+    pub(super) tls: Option<Tls>,
+}
+
+impl Server {
+    async fn connect(&self) -> Result<Channel, Failure> {
+        let endpoint = self.endpoint()?;
+        let connect = async {
+            match &self.address {
+                Address::Tcp(_) => endpoint.connect().await,
+                Address::Unix(path) => {
+                    let path = path.clone();
+                    let connect = move |_| {
+                        let stream = UnixStream::connect(path.clone());
+                        async { stream.await.map(TokioIo::new) }
+                    };
+                    endpoint.connect_with_connector(service_fn(connect)).await
+                }
+            }
+        };
+        let problem = match timeout(CONNECT_TIMEOUT, connect).await {
+            Ok(Ok(channel)) => return Ok(channel),
+            Ok(Err(error)) => Arc::new(error) as Arc<dyn Error + Send + Sync>,
+            Err(elapsed) => Arc::new(elapsed),
+        };
+        let mut status = Status::unavailable(format!("no connection to {}", self.address));
+        status.set_source(problem);
+        Err(Failure::Status(status))
+    }
+
+    /// Returns the failure of a call. A status of this side of the connection has a source, and says little itself.
+    fn failure(&self, status: Status, hint: &str) -> Failure {
+        let is_connection = matches!(status.code(), Code::Internal | Code::Unavailable | Code::Unknown);
+        if status.source().is_none() || !is_connection {
+            return Failure::Status(status);
+        }
+        let mut explained = Status::unavailable(format!("the connection to {} failed{hint}", self.address));
+        explained.set_source(Arc::new(status));
+        Failure::Status(explained)
+    }
+
+    /// Returns what to try if there is no response at all.
+    fn hint(&self) -> &'static str {
+        if self.tls.is_some() { "" } else { " (for a listener with TLS, use --tls)" }
+    }
+
+    fn endpoint(&self) -> Result<Endpoint, Failure> {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        let authority = match &self.address {
+            Address::Tcp(authority) => authority.as_str(),
+            Address::Unix(_) => "localhost", // the gateway rejects the path as authority
+        };
+        let endpoint = Endpoint::from_shared(format!("{scheme}://{authority}"))
+            .and_then(|endpoint| endpoint.user_agent(concat!("scm-gateway/", env!("CARGO_PKG_VERSION"))))
+            .map_err(|error| Failure::usage("--address", &error))?
+            .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL);
+        let Some(tls) = &self.tls else { return Ok(endpoint) };
+        let mut config = ClientTlsConfig::new();
+        config = match &tls.ca {
+            Some(pem) => config.ca_certificate(Certificate::from_pem(pem)),
+            None => config.with_native_roots(),
+        };
+        if let Some((certificate, key)) = &tls.identity {
+            config = config.identity(Identity::from_pem(certificate, key));
+        }
+        if let Some(name) = &tls.server_name {
+            config = config.domain_name(name);
+        }
+        endpoint.tls_config(config).map_err(|error| Failure::usage("TLS", &error))
+    }
+}
+
+/// A call.
+pub(super) struct Call {
+    pub(super) method: MethodDescriptor,
+    pub(super) request: DynamicMessage,
+    pub(super) headers: HeaderMap,
+    /// The deadline of the call, its connection included; `None` for no deadline.
+    pub(super) timeout: Option<Duration>,
+}
+
+/// Calls a method, and passes each response to `print`.
+pub(super) async fn call(
+    server: &Server,
+    call: Call,
+    print: impl AsyncFnMut(DynamicMessage) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let limit = call.timeout;
+    let deadline = limit.and_then(|timeout| clock::monotonic().checked_add(timeout));
+    let expired = async {
+        match deadline {
+            Some(deadline) => sleep_until(deadline).await,
+            None => pending().await,
+        }
+    };
+    tokio::select! {
+        biased; // tonic's own timer would return CANCELLED
+        () = expired => {
+            let limit = humantime::format_duration(limit.unwrap_or_default());
+            Err(Failure::Status(Status::deadline_exceeded(format!("no response within {limit}"))))
+        }
+        result = call.send(server, deadline, print) => result,
+    }
+}
+
+impl Call {
+    async fn send(
+        self,
+        server: &Server,
+        deadline: Option<Instant>,
+        mut print: impl AsyncFnMut(DynamicMessage) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let mut client = Grpc::new(server.connect().await?).max_decoding_message_size(MAX_REPLY);
+        client.ready().await.map_err(|error| Failure::Status(Status::from_error(error.into())))?;
+        let path = format!("/{}/{}", self.method.parent_service().full_name(), self.method.name());
+        let path = path.parse().expect("the name of a method is a path");
+        let mut request = Request::new(self.request);
+        *request.metadata_mut() = MetadataMap::from_headers(self.headers);
+        if let Some(deadline) = deadline {
+            let rest = deadline.saturating_duration_since(clock::monotonic());
+            request.set_timeout(rest + Duration::from_millis(1)); // tonic's timer must not be the first to expire
+        }
+        // A unary reply is a stream with one message.
+        let responses = client.server_streaming(request, path, DynamicCodec(self.method.output())).await;
+        let mut responses = responses.map_err(|status| server.failure(status, server.hint()))?.into_inner();
+        while let Some(response) = responses.message().await.map_err(|status| server.failure(status, ""))? {
+            print(response).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Decodes messages of a descriptor.
+struct DynamicCodec(MessageDescriptor);
+
+impl Codec for DynamicCodec {
+    type Encode = DynamicMessage;
+    type Decode = DynamicMessage;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self(self.0.clone())
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl Encoder for DynamicCodec {
+    type Item = DynamicMessage;
+    type Error = Status;
+
+    fn encode(&mut self, message: DynamicMessage, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        message.encode(buffer).map_err(|error| Status::internal(error.to_string()))
+    }
+}
+
+impl Decoder for DynamicCodec {
+    type Item = DynamicMessage;
+    type Error = Status;
+
+    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<DynamicMessage>, Status> {
+        let message = DynamicMessage::decode(self.0.clone(), buffer);
+        message.map(Some).map_err(|error| Status::internal(format!("the response is not valid: {error}")))
+    }
+}
