@@ -88,6 +88,18 @@ by_hand() {
   # docs: end
 }
 
+# Saves and reads one certificate with the gateway's own client.
+by_call() {
+  # docs: scm-gateway call
+  scm-gateway call --list
+  scm-gateway call SaveInfo --describe   # the request with all its fields, empty
+  scm-gateway call SaveInfo -d '{"cert_id": "scs1481110651012", "info": {"domain": "www.xzz.com", "country": "CN",
+    "applicant_name": "Tom", "applicant_phone": "13212345678", "applicant_email": "9997342346@qq.com",
+    "agree_privacy_protection": true}}'
+  echo '{"cert_id": "scs1481110651012"}' | scm-gateway call CertificateService/ReadInfo -d @- --trace
+  # docs: end
+}
+
 # Creates a server certificate, a client certificate, and a client certificate of an untrusted CA.
 make_certificates() {
   for name in ca untrusted-ca; do
@@ -125,7 +137,7 @@ save_each() {
     ./save "$certificate"
   done
 }
-export root here && export -f old_protoc make_python make_node make_java make_go make_rust make_certificates by_hand over_tls save_each
+export root here && export -f old_protoc make_python make_node make_java make_go make_rust make_certificates by_call by_hand over_tls save_each
 
 python3 tests/clients/readme.py
 declare -A needs=([python]=python3 [node]=npm [java]=grpc_java_plugin [go]=protoc [rust]=cargo)
@@ -170,6 +182,14 @@ else
   echo "no grpcurl for $(uname -m): skipped its calls"
   [ -z "${CI:-}" ] || exit 1
 fi
+
+mkdir -p "$work/call" && cd "$work/call"
+PATH="$target/debug:$PATH" timeout 60 "$here/gateway.sh" "$target" bash -euo pipefail -c by_call >printed.txt 2>errors.log || { cat errors.log; exit 1; }
+for expected in CertificateService/SaveInfo '"agree_privacy_protection": false' '"requestInfo": "success"' '"domain": "www.xzz.com"'; do
+  grep -q "$expected" printed.txt || { echo "not printed: $expected"; exit 1; }
+done
+grep -q '^trace id: [0-9a-f]\{32\}$' errors.log
+echo "scm-gateway call: output as documented"
 
 if command -v npx >/dev/null; then
   npx --yes @bufbuild/buf@1.75.0 --version >/dev/null # the namespace has no network to fetch it

@@ -90,6 +90,8 @@ at_exit "podman rm --force scm-gateway"
 eval "$(commands_of 'Run the image')" 2>"$folder/podman" || { cat "$folder/podman"; exit 1; }
 ready "$admin"
 save "$address"
+podman exec scm-gateway /usr/local/bin/scm-gateway call --config /etc/scm-gateway/scm-gateway.toml ReadInfo -d '{"cert_id": "scs1481110651012"}' |
+  grep '"domain": "www.xzz.com"' >/dev/null
 pid="$(podman inspect --format '{{.State.Pid}}' scm-gateway)"
 grep -q $'^Uid:\t65532\t65532\t65532\t65532$' "/proc/$pid/status"
 for kind in Prm Eff Bnd Amb; do grep -q "^Cap$kind:"$'\t0000000000000000$' "/proc/$pid/status"; done
@@ -103,4 +105,4 @@ kill -STOP "$pid"
 kill -CONT "$pid"
 podman stop --time 25 scm-gateway >/dev/null 2>&1
 [ "$(podman inspect --format '{{.State.ExitCode}}' scm-gateway)" = 0 ]
-echo "Run passed: uid, no capabilities, read-only file system, SaveInfo, health check, SIGTERM."
+echo "Run passed: uid, no capabilities, read-only file system, SaveInfo, `call` from within, health check, SIGTERM."
