@@ -32,6 +32,7 @@ pub mod transport;
 
 use attempt::{Attempt, AttemptOutcome};
 use breaker::{BreakerPermit, HandOver};
+use metrics::RetryMetrics;
 use project::{Project, Projects};
 use retry::{Budget, Decision, RetryState};
 use transport::Transport;
@@ -46,7 +47,8 @@ pub struct Upstream {
     timeout: Duration,
     send_project_id: bool,
     retry: config::Retry,
-    budget: Budget,
+    budget: Arc<Budget>,
+    retries: RetryMetrics,
     shutdown: CancellationToken,
 }
 
@@ -70,7 +72,9 @@ impl Upstream {
     ) -> Result<Self, transport::BuildError> {
         let projects = Arc::new(Projects::new(projects, config));
         metrics::register_metrics(&telemetry.meter, &projects);
+        let budget = Arc::new(Budget::new());
         Ok(Self {
+            retries: RetryMetrics::new(&telemetry.meter, &projects, budget.clone()),
             projects,
             transport: Arc::new(Transport::new(config, workers)?),
             durations: telemetry.durations("http.client.request.duration", "Duration of a request to SCM, in seconds"),
@@ -79,7 +83,7 @@ impl Upstream {
             timeout: config.timeout,
             send_project_id: config.send_project_id,
             retry: config.retry.clone(),
-            budget: Budget::new(),
+            budget,
             shutdown,
         })
     }
@@ -127,6 +131,7 @@ impl Upstream {
         retry: &mut RetryState<'_>,
         breaker: &mut BreakerPermit<'_>,
     ) -> Result<Decoded, Error> {
+        let mut previous = None;
         loop {
             let now = self.clock.now();
             project.clock_skew.check_for_jump(now, clock::monotonic(), || project.credentials.reverify());
@@ -136,6 +141,9 @@ impl Upstream {
             // A cooldown may have started during the wait. The failure of a previous attempt says more than the cooldown.
             project.try_send().map_err(|throttled| retry.previous_or(throttled))?;
             let number = retry.start_attempt();
+            if let Some(reason) = previous {
+                self.retries.count(project, reason);
+            }
             let clock_offset = project.clock_skew.offset();
             let started = clock::monotonic();
             let is_probe = breaker.is_probe();
@@ -158,6 +166,7 @@ impl Upstream {
                 }
                 Err(error) => error,
             };
+            previous = Some(error.reason);
             match retry.fail(error, clock_offset) {
                 Decision::Retry(backoff) => sleep(backoff).await,
                 Decision::Resign => {}

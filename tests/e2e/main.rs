@@ -26,6 +26,7 @@ mod idle_connections;
 mod instances;
 mod malformed;
 mod metadata;
+mod metrics;
 mod overload;
 mod permissions;
 mod projects;

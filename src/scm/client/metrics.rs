@@ -1,10 +1,17 @@
-//! Gauges of the outbound stack: circuit breakers, pending credentials and clock skew, per project.
+//! Metrics of the outbound stack: circuit breakers, pending credentials, clock skew and retries, per project.
 
 use std::sync::Arc;
 
-use opentelemetry::{KeyValue, metrics::Meter};
+use opentelemetry::{
+    KeyValue,
+    metrics::{Counter, Meter},
+};
 
-use super::project::Projects;
+use super::{
+    project::{Project, Projects},
+    retry::{Budget, RETRIED},
+};
+use crate::{error::Reason, ops::telemetry::attribute};
 
 /// Registers the gauges. They are read at each collection.
 pub(super) fn register_metrics(meter: &Meter, projects: &Arc<Projects>) {
@@ -65,4 +72,40 @@ pub(super) fn register_metrics(meter: &Meter, projects: &Arc<Projects>) {
             }
         })
         .build();
+}
+
+/// Counts the retries. All series exist from the start, so that a rate sees the first retry.
+pub(super) struct RetryMetrics(Counter<u64>);
+
+impl RetryMetrics {
+    /// Creates the counters of retries, and of those that `budget` did not allow.
+    pub(super) fn new(meter: &Meter, projects: &Projects, budget: Arc<Budget>) -> Self {
+        meter
+            .u64_observable_counter("scm_gateway.retry_budget.exhausted")
+            .with_unit("{retry}")
+            .with_description("Retries that were not made because the retry budget was exhausted")
+            .with_callback(move |counter| counter.observe(budget.exhausted(), &[]))
+            .build();
+        let retries = meter
+            .u64_counter("scm_gateway.retries")
+            .with_unit("{retry}")
+            .with_description("Attempts after a failed attempt of the same call, by the reason of the failure")
+            .build();
+        let metrics = Self(retries);
+        for project in projects.iter() {
+            RETRIED.iter().for_each(|reason| metrics.add(0, project, *reason));
+        }
+        metrics
+    }
+
+    /// Counts a retry after an attempt that failed for this reason.
+    pub(super) fn count(&self, project: &Project, reason: Reason) {
+        self.add(1, project, reason);
+    }
+
+    fn add(&self, count: u64, project: &Project, reason: Reason) {
+        let labels =
+            [KeyValue::new("scm.project_id", project.id.clone()), KeyValue::new(attribute::SCM_REASON, reason.name())];
+        self.0.add(count, &labels);
+    }
 }

@@ -1,6 +1,12 @@
 //! Decides whether a failed attempt is retried, and after what backoff.
 
-use std::{sync::Mutex, time::Duration};
+use std::{
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::time::Instant;
 use tower::retry::budget::{Budget as _, TpsBudget};
@@ -17,9 +23,17 @@ use crate::{
 /// The window of the retry budget.
 const BUDGET_WINDOW: Duration = Duration::from_secs(1);
 
+/// The reasons of failed attempts that another attempt may follow. The one after UPSTREAM_CREDENTIALS is signed with a
+/// corrected date.
+pub(super) const RETRIED: [Reason; 3] =
+    [Reason::UpstreamUnavailable, Reason::UpstreamTimeout, Reason::UpstreamCredentials];
+
 /// The retries of all calls together: at most a fifth of the calls of the last second, plus ten.
 #[derive(Debug)]
-pub(super) struct Budget(Mutex<Window>);
+pub(super) struct Budget {
+    window: Mutex<Window>,
+    exhausted: AtomicU64,
+}
 
 #[derive(Debug)]
 struct Window {
@@ -30,7 +44,7 @@ struct Window {
 impl Budget {
     /// Creates the budget that all calls share.
     pub(super) fn new() -> Self {
-        Self(Mutex::new(Window::new(clock::monotonic())))
+        Self { window: Mutex::new(Window::new(clock::monotonic())), exhausted: AtomicU64::new(0) }
     }
 
     /// Counts a call, which raises the number of allowed retries.
@@ -40,13 +54,20 @@ impl Budget {
 
     /// Takes one retry. Returns whether there was one.
     fn withdraw(&self) -> bool {
-        self.with(TpsBudget::withdraw)
+        let is_allowed = self.with(TpsBudget::withdraw);
+        self.exhausted.fetch_add(u64::from(!is_allowed), Ordering::Relaxed);
+        is_allowed
+    }
+
+    /// Returns how many retries were not made because the budget was exhausted.
+    pub(super) fn exhausted(&self) -> u64 {
+        self.exhausted.load(Ordering::Relaxed)
     }
 
     /// tower's budget walks through all the time since its last use, so an expired one is replaced instead: after a quiet
     /// week, the walk would block the worker for milliseconds.
     fn with<T>(&self, work: impl FnOnce(&TpsBudget) -> T) -> T {
-        let mut window = self.0.lock().expect("no panic while the lock is held");
+        let mut window = self.window.lock().expect("no panic while the lock is held");
         let now = clock::monotonic();
         if now.saturating_duration_since(window.used) > BUDGET_WINDOW {
             *window = Window::new(now);
@@ -210,7 +231,7 @@ mod tests {
 
     use tokio::time::{Instant, advance};
 
-    use super::{Budget, Decision, RetryState, finalize, is_retryable};
+    use super::{Budget, Decision, RETRIED, RetryState, finalize, is_retryable};
     use crate::{
         clock::monotonic,
         config::Retry,
@@ -257,6 +278,7 @@ mod tests {
             answered(504, Reason::UpstreamTimeout),
         ] {
             assert!(is_retryable(&error, true) && !is_retryable(&error, false), "{error:?}");
+            assert!(RETRIED.contains(&error.reason), "{error:?}");
         }
     }
 
@@ -378,12 +400,13 @@ mod tests {
     async fn retries_are_a_fifth_of_the_calls_plus_ten_a_second() {
         let budget = Budget::new();
         let granted = |budget: &Budget| (0..1000).filter(|_| budget.withdraw()).count();
-        assert_eq!(granted(&budget), 10);
+        assert_eq!((granted(&budget), budget.exhausted()), (10, 990));
         (0..100).for_each(|_| budget.deposit());
         assert_eq!(granted(&budget), 20);
         advance(Duration::from_secs(2)).await;
         assert_eq!(granted(&budget), 10);
         advance(Duration::from_secs(3600)).await;
         assert_eq!(granted(&budget), 10);
+        assert_eq!(budget.exhausted(), 990 + 980 + 990 + 990);
     }
 }
