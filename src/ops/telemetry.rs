@@ -24,6 +24,8 @@ mod duration_histogram;
 mod export;
 pub mod log;
 mod outcomes;
+#[cfg(target_os = "linux")]
+mod process;
 pub mod reload_metrics;
 mod target_info;
 pub mod traceparent;
@@ -127,6 +129,8 @@ fn meter_provider(
     let prometheus =
         opentelemetry_prometheus::exporter().with_registry(registry.clone()).without_target_info().build()?;
     registry.register(Box::new(target_info(&resource)?))?;
+    #[cfg(target_os = "linux")]
+    registry.register(Box::new(process::ProcessCollector::start()?))?;
     let mut builder = SdkMeterProvider::builder().with_resource(resource).with_reader(prometheus);
     if let Some(otlp) = &config.metrics {
         builder = builder.with_reader(

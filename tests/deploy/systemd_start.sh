@@ -77,6 +77,7 @@ user="$(sed -n 's/^Uid:\t\([0-9]*\)\t.*/\1/p' <<<"$status")"
 grep -q $'^CapBnd:\t0000000000000000$' <<<"$status"
 grep -q $'^NoNewPrivs:\t1$' <<<"$status"
 grep -q $'^Seccomp:\t2$' <<<"$status"
+[ "$(curl -fsS "http://$admin/metrics" | grep -c '^process_')" = 7 ] # although most of /proc is hidden
 [ "$(inside stat --format '%u %a' /run/credentials/scm-gateway.service/sk)" = "$user 400" ]
 echo "The unit starts without privileges, only its user can read the credentials, and a SaveInfo succeeds."
 

@@ -1,11 +1,17 @@
-//! The page `/metrics`: the metrics of retries.
+//! The page `/metrics`: the metrics of retries and of the process.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    os::unix::fs::MetadataExt as _,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use scm_emulator::{Reply, SAMPLE_PROJECT, Step};
 use scm_gateway::clock::Clock;
+use tokio::net::TcpStream;
 
-use crate::harness::{Gateway, emulator, environment, sample, value_of};
+use crate::harness::{
+    Gateway, client, emulator, environment, folder::Folder, process::Process, sample, until, value_of,
+};
 
 /// Returns the retries so far by their reason.
 async fn retries(gateway: &Gateway) -> [u64; 3] {
@@ -66,4 +72,53 @@ async fn a_request_signed_again_counts_as_a_retry() {
         gateway.save(sample()).await.unwrap();
         assert_eq!(retries(&gateway).await, [0, 0, 1]);
     }
+}
+
+/// Returns the field of a file in the process's folder of `/proc`.
+fn field(process: &Process, file: &str, name: &str) -> f64 {
+    let text = std::fs::read_to_string(process.proc(file)).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+    line.split_whitespace().next().unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn process_metrics_are_served_without_root() {
+    const CONNECTIONS: usize = 20;
+    let (emulator, folder) = (emulator().await, Folder::new());
+    let process = Process::without_root(&folder, &emulator.endpoint(), &[]).await;
+    assert_ne!(field(&process, "status", "Uid:"), 0.0);
+    let owner = std::fs::metadata(process.proc("stat")).unwrap().uid();
+    assert_eq!(owner, 0, "the process is not dumpable");
+    client(&process.address).await.save_info(sample()).await.unwrap();
+
+    let page = process.metrics().await;
+    let value = |page: &str, name: &str| value_of::<f64>(page, &format!("{name} "));
+    let is_near = |name: &str, expected: f64| {
+        let value = value(&page, name);
+        assert!((value / expected - 1.0).abs() < 0.3, "{name} {value}, not {expected}");
+    };
+    is_near("process_resident_memory_bytes", field(&process, "status", "VmRSS:") * 1024.0);
+    is_near("process_virtual_memory_bytes", field(&process, "status", "VmSize:") * 1024.0);
+    is_near("process_max_fds", field(&process, "limits", "Max open files"));
+    is_near("process_threads", field(&process, "status", "Threads:"));
+    let age = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64()
+        - value(&page, "process_start_time_seconds");
+    assert!((0.0..60.0).contains(&age), "started {age} s ago");
+    let cpu = value(&page, "process_cpu_seconds_total");
+    assert!((0.0..60.0).contains(&cpu), "{cpu} s");
+
+    let accepted = process.accepted_connections();
+    let mut connections = Vec::new();
+    for _ in 0..CONNECTIONS {
+        connections.push(TcpStream::connect(&process.address).await.unwrap());
+    }
+    until("the connections", || async { process.accepted_connections() == accepted + CONNECTIONS }).await;
+    let added = value(&process.metrics().await, "process_open_fds") - value(&page, "process_open_fds");
+    assert!((added - CONNECTIONS as f64).abs() <= 2.0, "{added} further descriptors");
+
+    let stat = std::fs::read_to_string(process.proc("stat")).unwrap();
+    let ticks: f64 =
+        stat.rsplit(") ").next().unwrap().split(' ').skip(11).take(2).map(|t| t.parse::<f64>().unwrap()).sum();
+    let later = value(&process.metrics().await, "process_cpu_seconds_total");
+    assert!(later >= ticks / 100.0 && later >= cpu, "{later} s after {cpu} s and {ticks} hundredths");
 }

@@ -1,6 +1,8 @@
 //! Runs the real binary in its own process.
 
 use std::{
+    fs::Permissions,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
@@ -11,7 +13,7 @@ use tokio::{
     process::{Child, ChildStdout, Command},
 };
 
-use crate::{environment, suite_log, value_of};
+use crate::{environment, folder::Folder, suite_log, value_of};
 
 /// Returns the path of the binary, which cargo builds with the tests: in the parent of the test programs' folder.
 pub fn binary_path() -> PathBuf {
@@ -37,6 +39,20 @@ pub struct Process {
 impl Process {
     pub async fn start(endpoint: &str, variables: &[(&str, &str)]) -> Self {
         Self::spawn(binary(&[]), endpoint, variables).await
+    }
+
+    /// Starts a gateway that does not run as root. It is a copy, because `target` may be in root's home.
+    pub async fn without_root(folder: &Folder, endpoint: &str, variables: &[(&str, &str)]) -> Self {
+        const NOBODY: u32 = 65534;
+        if std::fs::metadata("/proc/self").unwrap().uid() != 0 {
+            return Self::start(endpoint, variables).await;
+        }
+        std::fs::set_permissions(folder.path("."), Permissions::from_mode(0o755)).unwrap();
+        let copy = folder.path("scm-gateway");
+        std::fs::copy(binary_path(), &copy).unwrap();
+        let mut command = Command::new(copy);
+        command.env_clear().kill_on_drop(true).stdin(Stdio::null()).uid(NOBODY).gid(NOBODY);
+        Self::spawn(command, endpoint, variables).await
     }
 
     /// Starts a gateway with a limit of file descriptors.
