@@ -21,7 +21,7 @@ use scm_gateway::{
         },
         stack,
     },
-    ops::telemetry::{Telemetry, log},
+    ops::telemetry::{Format, Telemetry, log},
     proto::{
         DisableNotificationRequest, DisableNotificationResponse, EnableNotificationRequest, EnableNotificationResponse,
     },
@@ -101,7 +101,7 @@ async fn a_panic_fails_only_its_own_call_and_is_counted() {
     let config = config();
     let telemetry = Arc::new(Telemetry::start(&config.telemetry).unwrap());
     let count = || {
-        let text = telemetry.prometheus_text().unwrap();
+        let text = telemetry.exposition(Format::Text).unwrap();
         let line = text.lines().find(|line| line.starts_with("scm_gateway_panics_total")).unwrap();
         line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()
     };

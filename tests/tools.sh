@@ -1,14 +1,14 @@
 # Sourced by the scripts of tests/ to install their tools.
 
-# `venv NAME PACKAGE…` creates a Python environment with these packages in target/tools/NAME, once, and sets `tools` to
-# that folder.
+# `venv NAME PACKAGE…` creates a Python environment with these packages in target/tools/NAME, unless it has been created
+# with the same packages, and sets `tools` to that folder.
 venv() {
   tools="$PWD/target/tools/$1"
   shift
-  [ ! -f "$tools/installed" ] || return 0
+  [ "$*" != "$(cat "$tools/installed" 2>/dev/null)" ] || return 0
   python3 -m venv "$tools"
   "$tools/bin/pip" install --quiet --disable-pip-version-check "$@"
-  touch "$tools/installed"
+  echo "$*" >"$tools/installed"
 }
 
 # `packages NAME…` installs Debian packages. It fails if one is not available.

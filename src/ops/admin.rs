@@ -11,7 +11,10 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::ops::{readiness::Readiness, telemetry::Telemetry};
+use crate::ops::{
+    readiness::Readiness,
+    telemetry::{Format, Telemetry},
+};
 
 mod pages;
 
@@ -78,10 +81,7 @@ impl Admin {
                 Ok(()) => text(StatusCode::OK, "ready\n"),
                 Err(reason) => text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {}\n", reason.name())),
             },
-            "/metrics" => match self.telemetry.prometheus_text() {
-                Ok(metrics) => text(StatusCode::OK, metrics),
-                Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "metrics cannot be gathered\n"),
-            },
+            "/metrics" => self.metrics(Format::accepted(request.headers())),
             _ => self.pages.as_ref().and_then(|pages| pages.respond(request)).unwrap_or_else(|| self.not_found()),
         }
     }
@@ -90,6 +90,16 @@ impl Admin {
     fn not_found(&self) -> Response<String> {
         let pages = if self.pages.is_some() { Pages::PATHS } else { "(admin.pages is off)" };
         text(StatusCode::NOT_FOUND, format!("/livez /readyz /metrics {pages}\n"))
+    }
+
+    fn metrics(&self, format: Format) -> Response<String> {
+        let Ok(page) = self.telemetry.exposition(format) else {
+            return text(StatusCode::INTERNAL_SERVER_ERROR, "metrics cannot be gathered\n");
+        };
+        let mut response = Response::new(page);
+        let content_type = header::HeaderValue::from_static(format.content_type());
+        response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+        response
     }
 }
 

@@ -22,6 +22,7 @@ use crate::{config, ops::status};
 pub mod attribute;
 mod duration_histogram;
 mod export;
+mod exposition;
 pub mod log;
 mod outcomes;
 #[cfg(target_os = "linux")]
@@ -32,6 +33,7 @@ pub mod traceparent;
 
 pub use duration_histogram::{DurationHistogram, LabelSet};
 pub use export::StartError;
+pub use exposition::Format;
 use outcomes::Outcomes;
 use target_info::target_info;
 
@@ -84,9 +86,9 @@ impl Telemetry {
         Self::start(&config::Telemetry { traces: None, metrics: None, ..config.clone() })
     }
 
-    /// Returns all metrics in Prometheus' text format.
-    pub fn prometheus_text(&self) -> Result<String, prometheus::Error> {
-        prometheus::TextEncoder::new().encode_to_string(&self.registry.gather())
+    /// Returns all metrics in this format.
+    pub fn exposition(&self, format: Format) -> Result<String, prometheus::Error> {
+        format.encode(&self.registry.gather())
     }
 
     /// Returns what was exported and lost, for the status page.

@@ -5,11 +5,14 @@ Usage: observability.py TARGET_FOLDER, from the root of the repository. `observa
 
 import re
 import sys
+import urllib.request
 from pathlib import Path
 
 import grpc
 import promql_parser
 import yaml
+from prometheus_client import parser as text_format
+from prometheus_client.openmetrics import parser as open_metrics
 
 from dashboard import DASHBOARD, Prometheus, filled, panels
 from lab import Lab, client, sample, until
@@ -20,6 +23,7 @@ ALERTS = yaml.safe_load(ALERTS_FILE.read_text())
 RULES = [rule for group in ALERTS["groups"] for rule in group["rules"]]
 # Labels that Prometheus adds to every scraped series.
 SCRAPED = {"job", "instance", "namespace", "pod"}
+OPEN_METRICS = "application/openmetrics-text; version=1.0.0"
 
 
 def queries():
@@ -139,12 +143,46 @@ def call(address, folder):
             pass
 
 
+def scrape(admin, accept):
+    """Returns the content type and the page of `/metrics`."""
+    request = urllib.request.Request(f"http://{admin}/metrics", headers={"Accept": accept})
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return answer.headers["Content-Type"], answer.read().decode()
+
+
+def check_formats(admin):
+    """Both formats have the same metrics for a parser that is not Prometheus."""
+    content_type, page = scrape(admin, OPEN_METRICS)
+    assert content_type == f"{OPEN_METRICS}; charset=utf-8", content_type
+    families = list(open_metrics.text_string_to_metric_families(page))
+    content_type, page = scrape(admin, "text/plain")
+    assert content_type == "text/plain; version=0.0.4; charset=utf-8", content_type
+    others = list(text_format.text_string_to_metric_families(page))
+    described = [(one.name, one.documentation, one.type) for one in families]
+    assert described == [(one.name, one.documentation, one.type) for one in others]
+    units = {one.name: one.unit for one in families}
+    assert units["rpc_server_call_duration_seconds"] == units["process_cpu_seconds"] == "seconds"
+    assert units["process_resident_memory_bytes"] == "bytes"
+
+    def series(found):
+        """Returns name and labels of all samples, with the bounds of buckets as numbers."""
+        samples = [sample for family in found for sample in family.samples]
+        return [(one.name, {**one.labels, "le": float(one.labels.get("le", 0))}) for one in samples]
+
+    assert series(families) == series(others)
+
+
 def check_live():
     """Prometheus has data for every panel of a healthy gateway, and no alert fires."""
     with Lab(TARGET) as lab:
         gateway, admin, _ = lab.gateway(lab.emulator())
         call(gateway, lab.folder)
+        check_formats(admin)
         prometheus = Prometheus(lab, admin, [ALERTS_FILE])
+        # Only OpenMetrics has units.
+        name = "rpc_server_call_duration_seconds"
+        metadata = until("the metadata", lambda: prometheus.ask("metadata", metric=name).get(name))
+        assert metadata[0]["unit"] == "seconds", metadata
         # This gateway has no TLS, no temporary credentials and no failures, so these panels may be empty.
         may_be_empty = {"Calls that failed, by RPC", "Credentials", "Certificates", "Requests that failed"}
         for panel in panels():

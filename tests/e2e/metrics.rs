@@ -1,6 +1,7 @@
-//! The page `/metrics`: the metrics of retries and of the process.
+//! The page `/metrics`: its formats, and the metrics of the process and of retries.
 
 use std::{
+    collections::BTreeSet,
     os::unix::fs::MetadataExt as _,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -12,6 +13,10 @@ use tokio::net::TcpStream;
 use crate::harness::{
     Gateway, client, emulator, environment, folder::Folder, process::Process, sample, until, value_of,
 };
+
+const ACCEPT_OF_PROMETHEUS: &str = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,\
+    application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,\
+    text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
 
 /// Returns the retries so far by their reason.
 async fn retries(gateway: &Gateway) -> [u64; 3] {
@@ -121,4 +126,52 @@ async fn process_metrics_are_served_without_root() {
         stat.rsplit(") ").next().unwrap().split(' ').skip(11).take(2).map(|t| t.parse::<f64>().unwrap()).sum();
     let later = value(&process.metrics().await, "process_cpu_seconds_total");
     assert!(later >= ticks / 100.0 && later >= cpu, "{later} s after {cpu} s and {ticks} hundredths");
+}
+
+/// Returns content type and body of `/metrics`.
+async fn scrape(process: &Process, method: reqwest::Method, accept: Option<&str>) -> (String, String) {
+    let mut request = reqwest::Client::new().request(method, format!("http://{}/metrics", process.admin));
+    if let Some(accept) = accept {
+        request = request.header("accept", accept);
+    }
+    let response = request.send().await.unwrap();
+    assert_eq!(response.status().as_u16(), 200);
+    let content_type = response.headers()["content-type"].to_str().unwrap().to_owned();
+    (content_type, response.text().await.unwrap())
+}
+
+/// Returns the series of a page, without their values.
+fn series(page: &str) -> BTreeSet<String> {
+    page.lines().filter(|line| !line.starts_with('#')).map(|line| line.rsplit_once(' ').unwrap().0.to_owned()).collect()
+}
+
+#[tokio::test]
+async fn prometheus_gets_open_metrics_and_others_text() {
+    const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+    const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    let emulator = emulator().await;
+    let process = Process::start(&emulator.endpoint(), &[]).await;
+    client(&process.address).await.save_info(sample()).await.unwrap();
+    let (content_type, text) = scrape(&process, reqwest::Method::GET, None).await;
+    assert!(content_type == TEXT && !text.contains("# EOF"), "{content_type}");
+    let (content_type, open_metrics) = scrape(&process, reqwest::Method::GET, Some(ACCEPT_OF_PROMETHEUS)).await;
+    assert!(content_type == OPEN_METRICS && open_metrics.ends_with("\n# EOF\n"), "{content_type}");
+    for line in [
+        "# TYPE rpc_server_call_duration_seconds histogram",
+        "# UNIT rpc_server_call_duration_seconds seconds",
+        "# TYPE scm_gateway_retries counter",
+        "# TYPE process_cpu_seconds counter",
+        "# UNIT process_resident_memory_bytes bytes",
+    ] {
+        assert!(open_metrics.lines().any(|other| other == line), "{line} in {open_metrics}");
+    }
+    let is_bound = |line: &str| line.contains("le=\"");
+    assert!(series(&open_metrics).iter().any(|series| series.ends_with("le=\"1.0\"}")));
+    let without_bounds = |page| series(page).into_iter().filter(|line| !is_bound(line)).collect::<BTreeSet<_>>();
+    assert_eq!(without_bounds(&open_metrics), without_bounds(&text));
+    assert_eq!(series(&open_metrics).len(), series(&text).len());
+    for (accept, expected) in [(None, TEXT), (Some(ACCEPT_OF_PROMETHEUS), OPEN_METRICS)] {
+        let (content_type, body) = scrape(&process, reqwest::Method::HEAD, accept).await;
+        assert_eq!((content_type.as_str(), body.as_str()), (expected, ""));
+    }
 }
