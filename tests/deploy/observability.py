@@ -23,6 +23,7 @@ ALERTS = yaml.safe_load(ALERTS_FILE.read_text())
 RULES = [rule for group in ALERTS["groups"] for rule in group["rules"]]
 # Labels that Prometheus adds to every scraped series.
 SCRAPED = {"job", "instance", "namespace", "pod"}
+TELEMETRY = Path("docs/telemetry.md").read_text()
 OPEN_METRICS = "application/openmetrics-text; version=1.0.0"
 
 
@@ -91,6 +92,33 @@ def check_names():
                 known = one in SCRAPED or any(one in series[name] for name in names)
                 assert known or not names, f"{owner}: by ({one}), but no metric has this label"
     assert selected > 40, "the queries were not parsed"
+
+
+def table(after):
+    """Returns the cells of the rows of the first table after a text in docs/telemetry.md."""
+    rows = re.search(r"(?:^\|.*\n)+", TELEMETRY[TELEMETRY.index(after):], re.MULTILINE)[0].splitlines()[2:]
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+
+
+def check_documents():
+    """Every documented metric is served with the documented labels, and every served one is documented."""
+    names = [row[3].strip("`") for row in table("## Metrics")]
+    described = {row[0].strip("`"): row[1] for row in table("Labels at `/metrics`")}
+    assert names == list(described), set(names) ^ set(described) or "different order"
+    listed = {
+        "rpc_server_call_duration_seconds": re.search("^Labels of calls: (.*)$", TELEMETRY, re.MULTILINE)[1],
+        "http_client_request_duration_seconds": re.search("^Labels of attempts: (.*)$", TELEMETRY, re.MULTILINE)[1],
+    }
+    served = {}
+    for name, labels in real_series().items():
+        family = re.sub("_(bucket|sum|count)$", "", name)
+        served.setdefault(family if family in listed else name, set()).update(labels)
+    assert set(served) == set(names), set(served) ^ set(names)
+    for name, labels in described.items():
+        if name != "target_info":
+            documented = set(re.findall(r"`(\w+)`", listed.get(name, labels)))
+            known = served[name] - {"otel_scope_name", "le"}
+            assert documented == known, f"{name}: {documented ^ known}"
 
 
 def check_runbook():
@@ -198,6 +226,6 @@ def check_live():
         assert not firing, f"a healthy gateway alerts: {firing}"
 
 
-for check in (check_names, check_runbook, check_dashboard, check_collector, check_live):
+for check in (check_names, check_documents, check_runbook, check_dashboard, check_collector, check_live):
     check()
     print(f"Passed: {check.__doc__.splitlines()[0]}")

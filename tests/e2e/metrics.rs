@@ -1,12 +1,12 @@
-//! The page `/metrics`: its formats, and the metrics of the process and of retries.
+//! The page `/metrics`: its formats, the metrics of the process and of retries, and the tables in docs/telemetry.md.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     os::unix::fs::MetadataExt as _,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use scm_emulator::{Reply, SAMPLE_PROJECT, Step};
+use scm_emulator::{Emulator, Reply, SAMPLE_PROJECT, Step};
 use scm_gateway::clock::Clock;
 use tokio::net::TcpStream;
 
@@ -173,5 +173,43 @@ async fn prometheus_gets_open_metrics_and_others_text() {
     for (accept, expected) in [(None, TEXT), (Some(ACCEPT_OF_PROMETHEUS), OPEN_METRICS)] {
         let (content_type, body) = scrape(&process, reqwest::Method::HEAD, accept).await;
         assert_eq!((content_type.as_str(), body.as_str()), (expected, ""));
+    }
+}
+
+/// Returns the cells of the rows of the first table after a line of docs/telemetry.md.
+fn table(after: &str) -> Vec<Vec<&'static str>> {
+    const PAGE: &str = include_str!("../../docs/telemetry.md");
+    let lines = PAGE.lines().skip_while(|line| !line.starts_with(after)).skip_while(|line| !line.starts_with('|'));
+    let cells = |line: &'static str| {
+        let cells = line.trim_matches('|').split('|');
+        cells.map(|cell| cell.trim().trim_matches('`')).collect()
+    };
+    lines.take_while(|line| line.starts_with('|')).skip(2).map(cells).collect()
+}
+
+#[tokio::test]
+async fn served_metrics_are_documented() {
+    let emulator: Emulator = emulator().await;
+    let process = Process::start(&emulator.endpoint(), &[]).await;
+    client(&process.address).await.save_info(sample()).await.unwrap();
+    let page = process.metrics().await;
+    let documented: BTreeMap<_, _> = table("## Metrics").into_iter().map(|row| (row[3], row)).collect();
+    let described: BTreeSet<_> = table("Labels at").into_iter().map(|row| row[0]).collect();
+    assert_eq!(documented.keys().copied().collect::<BTreeSet<_>>(), described);
+
+    let types = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+    for (name, kind) in types {
+        let row = documented.get(name).unwrap_or_else(|| panic!("{name} is not in docs/telemetry.md"));
+        assert_eq!(kind, row[1].replace("up-down counter", "gauge"), "{name}");
+        let suffix = match row[2] {
+            "s" => "_seconds",
+            "byte" => "_bytes",
+            _ => "",
+        };
+        let total = if kind == "counter" { "_total" } else { "" };
+        assert!(name.ends_with(&format!("{suffix}{total}")), "{name}");
+        if row[0].contains('.') {
+            assert_eq!(name, format!("{}{suffix}{total}", row[0].replace('.', "_")));
+        }
     }
 }
