@@ -122,7 +122,7 @@ pub(in crate::grpc) struct Account {
     closing: CancellationToken,
     /// Ends the watches of the connection, and then closes it.
     draining: CancellationToken,
-    /// When the connection was told to drain, instead of closing at once.
+    /// When the connection began to drain, instead of closing at once.
     drained: OnceLock<Instant>,
 }
 
@@ -359,7 +359,7 @@ impl Account {
         }
     }
 
-    /// Returns whether the connection was told to drain a short time ago, and is not closed.
+    /// Returns whether the connection began to drain a short time ago, and is not closed.
     fn is_draining(&self, now: Instant) -> bool {
         self.eviction.get().is_none() && self.drained.get().is_some_and(|since| now - *since < LONG)
     }
