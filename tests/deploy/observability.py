@@ -3,6 +3,7 @@
 Usage: observability.py TARGET_FOLDER, from the root of the repository. `observability.sh` installs the tools.
 """
 
+import json
 import re
 import sys
 import urllib.request
@@ -121,6 +122,27 @@ def check_documents():
             assert documented == known, f"{name}: {documented ^ known}"
 
 
+def status_fields():
+    """Returns the paths of all fields of /status, such as `projects[].cooldown.until`."""
+    schema = json.loads(Path("docs/status.schema.json").read_text())
+    found = set()
+
+    def walk(node, path):
+        if "$ref" in node:
+            node = schema["$defs"][node["$ref"].rpartition("/")[2]]
+        for other in node.get("anyOf", []) + node.get("oneOf", []):
+            walk(other, path)
+        if "items" in node:
+            walk(node["items"], f"{path}[]")
+        for name, field in node.get("properties", {}).items():
+            field_path = f"{path}.{name}" if path else name
+            found.add(field_path)
+            walk(field, field_path)
+
+    walk(schema, "")
+    return found
+
+
 def check_runbook():
     """Every alert links to its runbook entry, and every entry belongs to an alert."""
     text = Path("docs/runbook.md").read_text()
@@ -135,6 +157,13 @@ def check_runbook():
             assert rule["labels"]["severity"] in ("page", "ticket"), rule["alert"]
     for anchor in re.findall(r"\(#(\w+)\)", text):
         assert anchor in [entry.lower() for entry in entries], anchor
+    known = status_fields()
+    for entry, body in re.findall(r"^## (\w+)$(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL):
+        look = re.search(r"\*\*Look(?:, do)?\.\*\*(.*?)(?=\*\*Do\.\*\*|\Z)", body, re.DOTALL).group(1)
+        fields = {field for field in re.findall(r"`([^`]+)`", look) if field in known}
+        assert fields or "scm-gateway call" in look or "As for [" in look, f"{entry}: names no field of /status and no call"
+    for field in re.findall(r"`((?:projects\[\]|listeners|connections|telemetry|calls|watches)\.[\w.\[\]]+)`", text):
+        assert field in known, f"the runbook names {field}, which /status does not have"
     tests = Path("tests/deploy/alerts_test.yaml").read_text()
     for alert in alerts:
         assert f"alertname: {alert}\n" in tests, f"{alert} has no test"
