@@ -10,7 +10,10 @@ use opentelemetry_sdk::metrics::SdkMeterProvider;
 use tokio::time::advance;
 use tokio_util::sync::CancellationToken;
 
-use super::{Account, ConnectionMemory, Eviction, IDLE_CONNECTION, LONG, RETAINED, STREAM, UNREAD_BODY};
+use super::{
+    Account, ConnectionMemory, Eviction, IDLE_CONNECTION, STREAM, UNREAD_BODY,
+    account::{LONG, RETAINED},
+};
 
 const MIB: usize = 1024 * 1024;
 
