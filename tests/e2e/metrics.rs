@@ -11,7 +11,7 @@ use scm_gateway::clock::Clock;
 use tokio::net::TcpStream;
 
 use crate::harness::{
-    Gateway, client, emulator, environment, folder::Folder, process::Process, sample, until, value_of,
+    Gateway, client, emulator, environment, folder::Folder, process::Process, sample, seen, until, value_of,
 };
 
 const ACCEPT_OF_PROMETHEUS: &str = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,\
@@ -59,13 +59,42 @@ async fn retries_are_counted_by_the_reason_before() {
     assert_eq!(gateway.metric::<u64>("scm_gateway_retry_budget_exhausted_total").await, 0);
     let (before, calls) = (emulator.attempts(), 50);
     emulator.scripts((0..3 * calls).map(|_| status(503)));
+    let mut prevented = 0;
     for _ in 0..calls {
-        gateway.save(sample()).await.unwrap_err();
+        let status = gateway.save(sample()).await.unwrap_err();
+        prevented += usize::from(seen(&status).metadata["attempts"] != "3");
     }
     let attempts = emulator.attempts() - before;
     let exhausted = gateway.metric::<usize>("scm_gateway_retry_budget_exhausted_total").await;
-    assert!((1..=calls).contains(&exhausted), "{exhausted}");
+    assert!(prevented > 0 && exhausted == prevented, "{exhausted} of {prevented}");
     assert_eq!(retries(&gateway).await[0], total[0] + (attempts - calls) as u64);
+}
+
+/// The budget is asked for the retry of a slow attempt at its timeout, and again if it fails later.
+#[tokio::test]
+async fn prevented_retries_of_slow_attempts_are_counted_once() {
+    const CALLS: usize = 40;
+    let variables = [
+        ("SCM_GATEWAY__UPSTREAM__ATTEMPTS", "2"),
+        ("SCM_GATEWAY__UPSTREAM__ATTEMPT_TIMEOUT", "100ms"),
+        ("SCM_GATEWAY__UPSTREAM__TIMEOUT", "2s"),
+        ("SCM_GATEWAY__UPSTREAM__CIRCUIT_MAX_FAILURES", "1000"),
+    ];
+    let head = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n".to_vec();
+    let fails_late = Step::Drip { head, bytes: b"{".to_vec(), every: Duration::from_millis(400) };
+    for step in [Step::Hang, fails_late] {
+        let emulator = emulator().await;
+        let gateway = Gateway::with(&emulator, &variables).await;
+        gateway.save(sample()).await.unwrap();
+        emulator.scripts((0..2 * CALLS).map(|_| step.clone()));
+        let results = futures_util::future::join_all((0..CALLS).map(|_| gateway.save(sample()))).await;
+        assert!(results.iter().all(Result::is_err));
+        let made = emulator.attempts() - 1 - CALLS;
+        assert!(made > 0 && made < CALLS, "{made} retries");
+        let exhausted = async || gateway.metric::<usize>("scm_gateway_retry_budget_exhausted_total").await;
+        until("the ends of the calls", || async { exhausted().await >= CALLS - made }).await;
+        assert_eq!(exhausted().await, CALLS - made, "{step:?}");
+    }
 }
 
 #[tokio::test]

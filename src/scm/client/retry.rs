@@ -54,9 +54,7 @@ impl Budget {
 
     /// Takes one retry. Returns whether there was one.
     fn withdraw(&self) -> bool {
-        let is_allowed = self.with(TpsBudget::withdraw);
-        self.exhausted.fetch_add(u64::from(!is_allowed), Ordering::Relaxed);
-        is_allowed
+        self.with(TpsBudget::withdraw)
     }
 
     /// Returns how many retries were not made because the budget was exhausted.
@@ -106,6 +104,8 @@ pub(super) struct RetryState<'a> {
     timeouts: u32,
     /// Whether the next retry has already been taken from the budget.
     reserved: bool,
+    /// Whether the budget has refused the next retry, and it has not been made since.
+    refused: bool,
     /// The failure of the last attempt that was followed by another one.
     previous: Option<Error>,
     /// Whether a failed attempt may have been carried out.
@@ -124,6 +124,7 @@ impl<'a> RetryState<'a> {
             resigned: false,
             timeouts: 0,
             reserved: false,
+            refused: false,
             previous: None,
             maybe_carried_out: false,
         }
@@ -131,6 +132,7 @@ impl<'a> RetryState<'a> {
 
     /// Counts an attempt and returns its number; the first is 1.
     pub(super) fn start_attempt(&mut self) -> u32 {
+        self.refused = false;
         self.attempts += 1;
         self.attempts
     }
@@ -148,7 +150,7 @@ impl<'a> RetryState<'a> {
 
     /// Takes the retry of an attempt that has timed out from the budget. Returns whether there was one.
     pub(super) fn reserve(&mut self) -> bool {
-        self.reserved = self.budget.withdraw();
+        self.reserved = self.withdraw();
         self.timeouts += u32::from(self.reserved);
         self.reserved
     }
@@ -191,14 +193,30 @@ impl<'a> RetryState<'a> {
 
     /// Returns the backoff before the next attempt, or `None` if there is none: exponential with full jitter, at least
     /// `Retry-After`, and only if it ends before the deadline.
-    fn backoff(&self, error: &Error, now: Instant, reserved: bool) -> Option<Duration> {
+    fn backoff(&mut self, error: &Error, now: Instant, reserved: bool) -> Option<Duration> {
         if error.attempts >= self.policy.attempts || !is_retryable(error, self.idempotent) {
             return None;
         }
         let doubled = self.policy.initial_backoff.saturating_mul(1 << error.attempts.saturating_sub(1).min(16));
         let jittered = jitter::full(doubled.min(self.policy.max_backoff));
         let backoff = jittered.max(error.retry_after.unwrap_or_default());
-        (now.checked_add(backoff)? < self.deadline && (reserved || self.budget.withdraw())).then_some(backoff)
+        (now.checked_add(backoff)? < self.deadline && (reserved || self.withdraw())).then_some(backoff)
+    }
+
+    /// Takes a retry from the budget. Returns whether there was one.
+    fn withdraw(&mut self) -> bool {
+        let is_allowed = self.budget.withdraw();
+        self.refused = !is_allowed;
+        is_allowed
+    }
+}
+
+impl Drop for RetryState<'_> {
+    /// Counts the retry that the budget prevented. Until the end of the call, it may still be made.
+    fn drop(&mut self) {
+        if self.refused {
+            self.budget.exhausted.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -400,13 +418,47 @@ mod tests {
     async fn retries_are_a_fifth_of_the_calls_plus_ten_a_second() {
         let budget = Budget::new();
         let granted = |budget: &Budget| (0..1000).filter(|_| budget.withdraw()).count();
-        assert_eq!((granted(&budget), budget.exhausted()), (10, 990));
+        assert_eq!(granted(&budget), 10);
         (0..100).for_each(|_| budget.deposit());
         assert_eq!(granted(&budget), 20);
         advance(Duration::from_secs(2)).await;
         assert_eq!(granted(&budget), 10);
         advance(Duration::from_secs(3600)).await;
         assert_eq!(granted(&budget), 10);
-        assert_eq!(budget.exhausted(), 990 + 980 + 990 + 990);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn retries_that_the_budget_prevents_are_counted_once() {
+        let unavailable = || answered(503, Reason::UpstreamUnavailable);
+        let exhausted_after = async |work: &dyn Fn(&mut RetryState<'_>), later: Option<Error>| {
+            let budget = Budget::new();
+            while budget.withdraw() {}
+            let mut retry = RetryState::new(&POLICY, &budget, true, monotonic() + Duration::from_secs(60));
+            retry.start_attempt();
+            work(&mut retry);
+            advance(Duration::from_secs(2)).await; // fills the budget
+            if let Some(error) = later
+                && let Decision::Retry(_) = retry.fail(error, 0)
+            {
+                retry.start_attempt();
+            }
+            assert_eq!(budget.exhausted(), 0, "the retry may still be made");
+            drop(retry);
+            budget.exhausted()
+        };
+        let hangs = |retry: &mut RetryState<'_>| assert!(!retry.reserve());
+        let fails = |retry: &mut RetryState<'_>| assert!(matches!(retry.fail(unavailable(), 0), Decision::GiveUp(_)));
+        let hangs_and_fails = |retry: &mut RetryState<'_>| {
+            hangs(retry);
+            fails(retry);
+        };
+        let is_final = |retry: &mut RetryState<'_>| {
+            assert!(matches!(retry.fail(answered(400, Reason::InvalidRequest), 0), Decision::GiveUp(_)));
+        };
+        assert_eq!(exhausted_after(&fails, None).await, 1);
+        assert_eq!(exhausted_after(&hangs, None).await, 1, "a call that ends during the attempt");
+        assert_eq!(exhausted_after(&hangs_and_fails, None).await, 1, "one retry is counted once");
+        assert_eq!(exhausted_after(&hangs, Some(unavailable())).await, 0, "a retry that is made in the end");
+        assert_eq!(exhausted_after(&is_final, None).await, 0, "a failure that is not retried");
     }
 }
