@@ -63,8 +63,12 @@ impl LastPoll {
 /// The watched certificates and the waiting polls of a project.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PollCounts {
-    /// The watched certificates whose last poll has no outcome yet, has succeeded, or has failed.
-    pub certificates: [usize; 3],
+    /// Watched certificates whose first poll has no outcome yet.
+    pub none: usize,
+    /// Watched certificates whose last poll succeeded.
+    pub succeeded: usize,
+    /// Watched certificates whose last poll failed with an error that may pass.
+    pub failed: usize,
     /// Polls that wait until others of the project have ended.
     pub waiting_polls: usize,
 }
@@ -130,9 +134,14 @@ impl Metrics {
 
     /// Returns the current values of a project.
     pub(super) fn counts(&self, project: &str) -> PollCounts {
-        let Counters { certificates, waiting } = self.of(project);
-        let certificates = certificates.each_ref().map(|certificates| certificates.load(Relaxed));
-        PollCounts { certificates, waiting_polls: waiting.load(Relaxed) }
+        let counters = self.of(project);
+        let certificates = |last: LastPoll| counters.certificates[last as usize].load(Relaxed);
+        PollCounts {
+            none: certificates(LastPoll::None),
+            succeeded: certificates(LastPoll::Succeeded),
+            failed: certificates(LastPoll::Failed),
+            waiting_polls: counters.waiting.load(Relaxed),
+        }
     }
 
     /// Counts a poll.

@@ -67,7 +67,7 @@ impl Watches {
 
     /// Returns the watched certificates of one project, for the status page.
     pub(super) fn project_status(&self, id: &str) -> page::ProjectWatches {
-        let PollCounts { certificates: [none, succeeded, failed], waiting_polls } = self.hub.counts(id);
+        let PollCounts { none, succeeded, failed, waiting_polls } = self.hub.counts(id);
         page::ProjectWatches { certificates: page::LastPolls { none, succeeded, failed }, waiting_polls }
     }
 }
