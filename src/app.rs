@@ -155,7 +155,7 @@ impl App {
             telemetry: telemetry.clone(),
         };
         let pages = config.admin.pages.then(|| Pages::new(move || sources.status(), config.listing()));
-        tasks.spawn(Admin::new(telemetry.clone(), readiness, pages).serve(admin_listener));
+        tasks.spawn(Admin::new(telemetry.clone(), readiness, admin_address.ip(), pages).serve(admin_listener));
         tasks.spawn(reload::credentials(config.projects.clone(), projects.clone(), meter.clone()));
         tasks.spawn(reload::agency(config, &projects, clock.clone(), meter));
         if let Some(ca) = config.upstream.ca.clone() {

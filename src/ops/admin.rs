@@ -1,8 +1,8 @@
 //! The admin listener in plain HTTP: `/livez`, `/readyz`, `/metrics`, and the pages for operators.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, net::IpAddr, sync::Arc, time::Duration};
 
-use http::{Method, Request, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
@@ -16,7 +16,10 @@ use crate::ops::{
     telemetry::{Format, Telemetry},
 };
 
+mod local_host;
 mod pages;
+
+use local_host::has_local_host;
 
 pub use pages::Pages;
 
@@ -32,18 +35,28 @@ const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(1);
 /// The delay after a failed accept.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
 
+/// Keeps pages of other origins from embedding a response. `http` has no constant for this name.
+const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
+
 /// The service of the admin listener.
 pub struct Admin {
     telemetry: Arc<Telemetry>,
     readiness: Arc<Readiness>,
+    /// Whether `admin.listen` is a loopback address, which no scraper reaches by a name in DNS.
+    is_loopback: bool,
     /// `None` if `admin.pages` is off.
     pages: Option<Pages>,
 }
 
 impl Admin {
-    /// Creates the service. Without `pages` it has only what machines request.
-    pub fn new(telemetry: Arc<Telemetry>, readiness: Arc<Readiness>, pages: Option<Pages>) -> Arc<Self> {
-        Arc::new(Self { telemetry, readiness, pages })
+    /// Creates the service of a listener at this address. Without `pages` it has only what machines request.
+    pub fn new(
+        telemetry: Arc<Telemetry>,
+        readiness: Arc<Readiness>,
+        address: IpAddr,
+        pages: Option<Pages>,
+    ) -> Arc<Self> {
+        Arc::new(Self { telemetry, readiness, is_loopback: address.to_canonical().is_loopback(), pages })
     }
 
     /// Serves until the future is dropped.
@@ -72,7 +85,7 @@ impl Admin {
     fn respond(&self, request: &Request<Incoming>) -> Response<String> {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "GET only\n");
-            response.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static("GET, HEAD"));
+            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
             return response;
         }
         match request.uri().path() {
@@ -81,6 +94,7 @@ impl Admin {
                 Ok(()) => text(StatusCode::OK, "ready\n"),
                 Err(reason) => text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {}\n", reason.name())),
             },
+            "/metrics" if self.is_loopback && !has_local_host(request) => misdirected(),
             "/metrics" => self.metrics(Format::accepted(request.headers())),
             _ => self.pages.as_ref().and_then(|pages| pages.respond(request)).unwrap_or_else(|| self.not_found()),
         }
@@ -97,16 +111,26 @@ impl Admin {
             return text(StatusCode::INTERNAL_SERVER_ERROR, "metrics cannot be gathered\n");
         };
         let mut response = Response::new(page);
-        let content_type = header::HeaderValue::from_static(format.content_type());
-        response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+        response.headers_mut().extend([
+            (header::CONTENT_TYPE, HeaderValue::from_static(format.content_type())),
+            (header::VARY, HeaderValue::from_name(header::ACCEPT)),
+            (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+            (CROSS_ORIGIN_RESOURCE_POLICY, HeaderValue::from_static("same-origin")),
+        ]);
         response
     }
+}
+
+/// Returns the response to a request for a host that is not this listener.
+fn misdirected() -> Response<String> {
+    let text = "open this page at an IP address or localhost, for example through a port forward\n";
+    self::text(StatusCode::MISDIRECTED_REQUEST, text)
 }
 
 fn text(status: StatusCode, body: impl Into<String>) -> Response<String> {
     let mut response = Response::new(body.into());
     *response.status_mut() = status;
-    let content_type = header::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    let content_type = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     response.headers_mut().insert(header::CONTENT_TYPE, content_type);
     response
 }

@@ -384,12 +384,30 @@ async fn browsers_may_not_embed_cache_or_rebind_the_pages() {
         assert!(!headers.contains_key("access-control-allow-origin"));
         assert_eq!(request(&gateway, path, "attacker.example:9464").await.0, 421, "{path}");
     }
-    for path in ["/livez", "/readyz", "/metrics"] {
-        assert_eq!(
-            request(&gateway, path, "gateway.monitoring.svc:9464").await.0,
-            200,
-            "a scraper uses a name: {path}"
-        );
+}
+
+#[tokio::test]
+async fn metrics_on_loopback_are_only_for_local_hosts() {
+    const PROBES: [&str; 2] = ["/livez", "/readyz"];
+    let emulator = emulator().await;
+    for (listen, of_name) in [("127.0.0.1:0", 421), ("[::1]:0", 421), ("0.0.0.0:0", 200)] {
+        let variables = [("SCM_GATEWAY__ADMIN__LISTEN", listen), ("SCM_GATEWAY__ADMIN__PAGES", "false")];
+        let gateway = Gateway::with(&emulator, &variables).await;
+        for host in ["localhost:9464", "127.0.0.1:9464", "[::1]:9464"] {
+            let (code, headers) = request(&gateway, "/metrics", host).await;
+            assert_eq!(code, 200, "{listen} {host}");
+            for (name, value) in [
+                ("vary", "accept"),
+                ("x-content-type-options", "nosniff"),
+                ("cross-origin-resource-policy", "same-origin"),
+            ] {
+                assert_eq!(headers[name], value, "{name}");
+            }
+        }
+        assert_eq!(request(&gateway, "/metrics", "gateway.monitoring.svc:9464").await.0, of_name, "{listen}");
+        for path in PROBES {
+            assert_eq!(request(&gateway, path, "gateway.monitoring.svc:9464").await.0, 200, "{listen} {path}");
+        }
     }
 }
 
