@@ -14,7 +14,7 @@ use crate::{
     clock::Clock,
     config::{self, Config, CredentialsSource, secret::Credentials},
     grpc::connection::tls::Tls,
-    ops::telemetry::reload_metrics::ReloadMetrics,
+    ops::telemetry::reload_metrics::{ReloadMetrics, ReloadState},
     scm::{
         client::{project, transport::Transport},
         credentials::refresher,
@@ -30,7 +30,7 @@ pub async fn credentials(projects: config::Projects, live: Arc<project::Projects
     let watchers = in_files.filter_map(|config| {
         let project = live.get(&config.id)?.clone();
         let source = config.credentials_source.clone();
-        let metrics = ReloadMetrics::of_credentials(&meter, project.id.clone());
+        let metrics = ReloadMetrics::of_credentials(&meter, project.id.clone(), project.reload_state.clone());
         let id = project.id.clone();
         let replace = move |credentials: &Option<Credentials>| {
             credentials.iter().for_each(|credentials| project.install_credentials(credentials.clone(), None));
@@ -70,18 +70,20 @@ pub fn agency(
 pub async fn listener(config: config::Tls, tls: Arc<Tls>, clock: Clock, meter: Meter) {
     let config::Tls { files, material } = config;
     let replace = |material: &_| tls.replace(material).map_err(|error| error.to_string());
-    watch_files(move || files.read(&clock), material, replace, certificate_events(&meter, "listener")).await;
+    let on_event = certificate_events(&meter, "listener", tls.reload_state.clone());
+    watch_files(move || files.read(&clock), material, replace, on_event).await;
 }
 
 /// Reloads the additional trust roots for SCM until dropped.
 pub async fn trust_roots(ca: config::CaFile, transport: Arc<Transport>, meter: Meter) {
     let current = ca.certificates.clone();
     let replace = |roots: &Vec<_>| transport.set_trust_roots(roots).map_err(|error| error.to_string());
-    watch_files(move || ca.read(), current, replace, certificate_events(&meter, "upstream")).await;
+    let on_event = certificate_events(&meter, "upstream", ReloadState::default());
+    watch_files(move || ca.read(), current, replace, on_event).await;
 }
 
-fn certificate_events(meter: &Meter, side: &'static str) -> impl FnMut(ReloadEvent<'_>) {
-    let metrics = ReloadMetrics::of_certificates(meter, side);
+fn certificate_events(meter: &Meter, side: &'static str, state: ReloadState) -> impl FnMut(ReloadEvent<'_>) {
+    let metrics = ReloadMetrics::of_certificates(meter, side, state);
     move |event| {
         match event {
             ReloadEvent::Applied => tracing::info!(side, "certificates reloaded"),

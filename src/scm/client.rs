@@ -23,6 +23,7 @@ use crate::{
 mod attempt;
 mod breaker;
 mod clock_skew;
+mod last_error;
 mod metrics;
 pub mod project;
 mod response_time;
@@ -152,7 +153,6 @@ impl Upstream {
             let attempt = Attempt { request, project, options, number, clock_offset, started, is_probe, hand_over };
             let result = self.attempt(&attempt, permit, retry).await;
             breaker.end_attempt(&result);
-            result.as_ref().err().into_iter().for_each(|error| project.record_error(error));
             let error = match result {
                 Ok(decoded) => return Ok(Decoded { attempts: number, ..decoded }),
                 Err(error) if is_deleted_by_earlier_attempt(request.method, &error, retry) => {

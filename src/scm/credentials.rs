@@ -16,7 +16,7 @@ use crate::{
     clock::{self, Moment},
     config::secret::Credentials,
     error::{Error, Progress, Reason},
-    ops::status,
+    ops::status::{Circuit, CredentialsVersion},
     sync::{Mutex, MutexGuard, Notify},
 };
 
@@ -182,11 +182,12 @@ impl LiveCredentials {
         self.lock().loaded_at().map(|loaded_at| clock::monotonic().saturating_duration_since(loaded_at))
     }
 
-    /// Returns the state for the status page, and that of the circuit that opens when SCM rejects the credentials.
-    pub(super) fn status(&self, source: &'static str, moment: &Moment) -> (status::Credentials, status::Circuit) {
+    /// Returns the state of the current and the pending credentials for the status page, and that of the circuit that opens
+    /// when SCM rejects the credentials.
+    pub(super) fn status(&self, moment: &Moment) -> (Option<CredentialsVersion>, Option<CredentialsVersion>, Circuit) {
         let versions = self.lock();
-        let (in_use, pending) = versions.status(moment);
-        (status::Credentials { source, in_use, pending }, versions.circuit(moment))
+        let (current, pending) = versions.status(moment);
+        (current, pending, versions.circuit(moment))
     }
 
     fn change<T>(&self, work: impl FnOnce(&mut Versions) -> T) -> T {

@@ -101,11 +101,20 @@ async fn empty_or_missing_file_keeps_the_credentials() {
         write(folder.0.path(), "1");
         let (emulator, gateway) = start(&folder).await;
         spoil(&folder.path("sk"));
+        let is_failing = async || {
+            let status: serde_json::Value = serde_json::from_str(&gateway.admin("/status").await.1).unwrap();
+            let shown = status["projects"][0]["credentials"]["reload_failing"].as_bool().unwrap();
+            let metric = gateway.metric::<u64>("scm_gateway_credentials_reload_failing{").await;
+            assert_eq!(metric, u64::from(shown));
+            shown
+        };
         reloaded(&gateway, "failure").await;
         assert_eq!(access_key_used(&emulator, &gateway).await, "AK1");
+        assert!(is_failing().await);
         write(folder.0.path(), "2");
         reloaded(&gateway, "success").await;
         assert_eq!(access_key_used(&emulator, &gateway).await, "AK2");
+        assert!(!is_failing().await);
     }
 }
 

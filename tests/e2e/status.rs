@@ -199,15 +199,23 @@ async fn circuit_is_shown_until_a_probe_closes_it() {
     gateway.save(sample()).await.unwrap_err(); // CIRCUIT_OPEN does not hide the cause
     assert_eq!(project(&gateway).await["last_error"], open["last_error"]);
 
+    let metric = async || gateway.metric::<u64>(r#"scm_gateway_circuit_open{circuit="upstream""#).await;
+    assert_eq!(metric().await, 1);
     until("the end of the backoff", || async {
-        project(&gateway).await["circuits"]["upstream"]["state"] == "half_open"
+        project(&gateway).await["circuits"]["upstream"]["state"] == "probe_due"
     })
     .await;
+    let due = project(&gateway).await;
+    let expected = json!({"state": "probe_due", "since": circuit["since"], "until": null});
+    assert_eq!((&due["circuits"]["upstream"], metric().await), (&expected, 0), "no call is rejected");
+    assert!(gateway.admin("/").await.1.contains(">probe_due</span>, the next call is the probe"));
     let gate = Arc::new(Notify::new());
     let probe = in_flight(&emulator, Step::HangThenServe(gate.clone()), gateway.client.clone()).await;
     let half_open = project(&gateway).await;
     assert_eq!(half_open["circuits"]["upstream"]["state"], "half_open");
     assert_eq!(half_open["circuits"]["upstream"]["since"], circuit["since"], "when it opened");
+    assert!((0.0..2.5).contains(&seconds_until(&half_open["circuits"]["upstream"]["until"])), "{half_open}");
+    assert_eq!(metric().await, 1, "other calls are rejected");
     gate.notify_one();
     probe.await.unwrap().unwrap();
     assert_eq!(project(&gateway).await["circuits"]["upstream"], closed);
@@ -223,6 +231,56 @@ async fn errors_of_the_caller_are_not_shown() {
     assert_eq!(project(&gateway).await["last_error"], Value::Null);
 }
 
+/// Makes a call that its caller cancels after this time.
+async fn cancel(gateway: &Gateway, after: Duration) {
+    tokio::time::timeout(after, gateway.untimed_client().save_info(sample())).await.unwrap_err();
+}
+
+#[tokio::test]
+async fn rejection_is_shown_though_its_caller_has_gone() {
+    let options = Options { service_time: Duration::from_millis(600), ..Options::default() };
+    let emulator = Emulator::start(options).await.unwrap();
+    let gateway = Gateway::with(&emulator, &[("HUAWEICLOUD_SDK_SK", "wrong")]).await;
+    for trust in ["suspect", "suspended"] {
+        cancel(&gateway, Duration::from_millis(200)).await;
+        until(trust, || async {
+            let shown = project(&gateway).await;
+            let pending = &shown["credentials"]["pending"];
+            let is_later = shown["last_error"]["at"].as_str() >= pending["last_rejected_at"].as_str();
+            pending["trust"] == trust && shown["last_error"]["reason"] == "UPSTREAM_CREDENTIALS" && is_later
+        })
+        .await;
+    }
+    assert_eq!(emulator.attempts(), 2);
+}
+
+#[tokio::test]
+async fn hang_is_shown_though_no_caller_waits_for_its_end() {
+    let emulator = emulator().await;
+    let gateway = Gateway::of(&emulator).await;
+    gateway.save(sample()).await.unwrap();
+    emulator.scripts((0..7).map(|_| Step::Hang));
+    futures_util::future::join_all((0..7).map(|_| cancel(&gateway, Duration::from_millis(500)))).await;
+    until("the circuit to open", || async { project(&gateway).await["circuits"]["upstream"]["state"] == "open" }).await;
+    assert_eq!(project(&gateway).await["last_error"]["reason"], "DEADLINE");
+}
+
+#[tokio::test]
+async fn short_deadline_of_a_caller_is_not_shown() {
+    let options = Options { service_time: Duration::from_millis(600), ..Options::default() };
+    let emulator = Emulator::start(options).await.unwrap();
+    let gateway = Gateway::of(&emulator).await;
+    for in_use in ["unverified credentials", "verified credentials"] {
+        let mut request = tonic::Request::new(sample());
+        request.set_timeout(Duration::from_millis(200));
+        let status = gateway.untimed_client().save_info(request).await.unwrap_err();
+        assert_eq!(status.code(), tonic::Code::DeadlineExceeded, "{in_use}");
+        until(in_use, || async { project(&gateway).await["credentials"]["in_use"]["trust"] == "verified" }).await;
+        assert_eq!(project(&gateway).await["last_error"], Value::Null, "{in_use}");
+    }
+    assert_eq!(emulator.attempts(), 2);
+}
+
 #[tokio::test]
 async fn cooldown_is_shown_until_its_probe() {
     let emulator = emulator().await;
@@ -233,7 +291,7 @@ async fn cooldown_is_shown_until_its_probe() {
     assert_eq!(cooling["cooldown"]["state"], "active");
     assert!((0.0..=2.0).contains(&seconds_until(&cooling["cooldown"]["until"])), "{cooling}");
     assert_eq!(cooling["last_error"]["reason"], "UPSTREAM_THROTTLED");
-    until("the end of the cooldown", || async { project(&gateway).await["cooldown"]["state"] == "probing" }).await;
+    until("the end of the cooldown", || async { project(&gateway).await["cooldown"]["state"] == "probe_due" }).await;
     gateway.save(sample()).await.unwrap();
     assert_eq!(project(&gateway).await["cooldown"], json!({"state": "none", "until": null}));
 }
@@ -248,6 +306,8 @@ async fn accepted_and_rejected_credentials_are_shown() {
         (&json!("environment"), &Value::Null)
     );
     assert_eq!(unused["credentials"]["pending"]["trust"], "unverified");
+    assert_eq!(unused["credentials"]["reload_failing"], false);
+    assert!(gateway.admin("/").await.1.contains(">unverified<"), "the page names states as the JSON does");
     gateway.save(sample()).await.unwrap();
     let used = project(&gateway).await;
     assert_eq!(
@@ -285,14 +345,21 @@ async fn age_and_expiry_of_temporary_credentials_are_shown() {
     let mut environment = environment(&emulator.endpoint(), &[service.variable()]);
     environment.retain(|name, _| name != "HUAWEICLOUD_SDK_AK" && name != "HUAWEICLOUD_SDK_SK");
     let gateway = Gateway::start(environment, Clock::system()).await;
+    until("the failure", || async { project(&gateway).await["credentials"]["reload_failing"] == true }).await;
     let none = project(&gateway).await;
-    assert_eq!(none["credentials"], json!({"source": "agency", "in_use": null, "pending": null}));
+    let expected = json!({"source": "agency", "reload_failing": true, "in_use": null, "pending": null});
+    assert_eq!(none["credentials"], expected);
+    let page = gateway.admin("/").await.1;
+    for shown in ["<span class=\"bad\">failing</span>", "<span class=\"bad\">none</span>"] {
+        assert!(page.contains(shown), "{shown} in {page}");
+    }
     assert_eq!(none["circuits"]["credentials"]["state"], "closed");
     const AGE: &str = "scm_gateway_credentials_age_seconds{";
     assert!(!gateway.admin("/metrics").await.1.contains(AGE), "no series without credentials");
     service.open(true);
     gateway.save(sample()).await.unwrap();
     let loaded = project(&gateway).await;
+    assert_eq!(loaded["credentials"]["reload_failing"], false);
     let in_use = &loaded["credentials"]["in_use"];
     assert!((3500.0..=3600.0).contains(&seconds_until(&in_use["expires_at"])), "{loaded}");
     assert!((-30.0..=0.0).contains(&seconds_until(&in_use["loaded_at"])), "{loaded}");

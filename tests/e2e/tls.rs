@@ -148,17 +148,21 @@ async fn expired_certificate_does_not_replace_a_valid_one() {
     let folder = Folder::new();
     let (_emulator, gateway) = start(&authority, None, &folder, &[]).await;
     let failing = "scm_gateway_tls_reload_failing{side=\"listener\"";
-    assert_eq!(gateway.metric::<u64>(failing).await, 0);
+    let shown = async || {
+        let status: serde_json::Value = serde_json::from_str(&gateway.admin("/status").await.1).unwrap();
+        (gateway.metric::<u64>(failing).await, status["listeners"]["tls"]["reload_failing"].as_bool().unwrap())
+    };
+    assert_eq!(shown().await, (0, false));
     let expired = authority.issue(vec![dns("localhost")], ExtendedKeyUsagePurpose::ServerAuth, 2021);
     fs::write(folder.path("tls.crt"), expired.certificate).unwrap();
     fs::write(folder.path("tls.key"), expired.key).unwrap();
     counted(&gateway, "scm_gateway_tls_reloads", "failure").await;
-    assert_eq!(gateway.metric::<u64>(failing).await, 1);
+    assert_eq!(shown().await, (1, true));
     let channel = authority.connect(&gateway.addresses.server, None).await.unwrap();
     CertificateServiceClient::new(channel).save_info(sample()).await.unwrap();
     authority.variables(&folder, None); // writes a valid one
     counted(&gateway, "scm_gateway_tls_reloads", "success").await;
-    assert_eq!(gateway.metric::<u64>(failing).await, 0);
+    assert_eq!(shown().await, (0, false));
 }
 
 /// A load balancer checks in this way whether the port is open.

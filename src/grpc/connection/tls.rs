@@ -18,11 +18,14 @@ use tokio_rustls::TlsAcceptor;
 use crate::{
     clock::{Clock, seconds_between},
     config::{self, TlsMaterial},
-    ops::status,
+    ops::{status, telemetry::reload_metrics::ReloadState},
 };
 
 /// The TLS configuration of new connections.
-pub struct Tls(watch::Sender<Served>);
+pub struct Tls {
+    served: watch::Sender<Served>,
+    pub(crate) reload_state: ReloadState,
+}
 
 /// A certificate in use.
 struct Served {
@@ -34,23 +37,25 @@ struct Served {
 impl Tls {
     /// Creates the configuration from the contents of the files.
     pub fn new(material: &TlsMaterial) -> Result<Arc<Self>, rustls::Error> {
-        served(material).map(|served| Arc::new(Self(watch::Sender::new(served))))
+        let served = watch::Sender::new(served(material)?);
+        Ok(Arc::new(Self { served, reload_state: ReloadState::default() }))
     }
 
     /// Replaces the configuration of new connections. Open connections keep theirs.
     pub fn replace(&self, material: &TlsMaterial) -> Result<(), rustls::Error> {
-        self.0.send_replace(served(material)?);
+        self.served.send_replace(served(material)?);
         Ok(())
     }
 
     pub(super) fn acceptor(&self) -> TlsAcceptor {
-        self.0.borrow().config.clone().into()
+        self.served.borrow().config.clone().into()
     }
 
-    /// Returns the expiry of the certificates, for the status page.
+    /// Returns the state of the certificates, for the status page.
     pub fn status(&self) -> status::Tls {
-        let served = self.0.borrow();
+        let served = self.served.borrow();
         status::Tls {
+            reload_failing: self.reload_state.is_failing(),
             certificate_expires_at: served.server_expiry.map(Into::into),
             client_ca_expires_at: served.client_ca_expiry.map(Into::into),
         }
@@ -66,7 +71,7 @@ impl Tls {
                 "Time until a certificate of the listener expires: its own, or the first client CA to expire",
             )
             .with_callback(move |gauge| {
-                let served = tls.0.borrow();
+                let served = tls.served.borrow();
                 let now = clock.now();
                 for (certificate, expiry) in [("server", served.server_expiry), ("client_ca", served.client_ca_expiry)]
                 {

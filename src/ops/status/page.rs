@@ -1,13 +1,14 @@
 //! The status as a page for people: HTML without scripts, images or anything from elsewhere.
+//!
+//! Each function names all fields of its part of the model, so that a new field does not compile until the page shows it.
 
 use std::time::Duration;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::{
-    Calls, Circuit, CircuitState, Connections, CooldownState, Credentials, CredentialsVersion, Listeners, Project,
-    Status, Telemetry, Time, Trust,
-};
+use super::{Calls, Connections, Exports, Listeners, Spans, Status, Telemetry, Time, Tls, Watches};
+
+mod project;
 
 /// The style sheet.
 pub const STYLE: &str = include_str!("page.css");
@@ -35,7 +36,22 @@ impl Mood {
 
 /// Returns the page.
 pub fn html(status: &Status) -> String {
-    let Status { version, now, not_ready_reason, projects, watches, .. } = status;
+    let Status {
+        version,
+        now,
+        started_at,
+        uptime_seconds,
+        ready: _, // there is a reason otherwise
+        not_ready_reason,
+        listeners,
+        calls,
+        connections,
+        watches,
+        projects,
+        telemetry,
+    } = status;
+    let Watches { open, max } = watches;
+    let workers = connections.per_worker.len();
     let markup = html! {
         (DOCTYPE)
         html lang="en" {
@@ -63,19 +79,30 @@ pub fn html(status: &Status) -> String {
                     span { "docs/status.md explains each field" }
                 }
                 main {
-                    (process(status))
-                    (connections(&status.connections))
+                    section {
+                        h2 { "Process" }
+                        dl {
+                            dt { "started" }
+                            dd { (started_at) }
+                            dt { "uptime" }
+                            dd { (span(*uptime_seconds)) }
+                            (self::listeners(listeners, *now))
+                            dt { "workers" }
+                            dd { (workers) }
+                        }
+                    }
+                    (self::connections(connections))
                     section {
                         h2 { "Calls and watches" }
                         dl {
                             dt { "calls in flight" }
-                            dd { (calls(&status.calls)) }
+                            dd { (self::calls(calls)) }
                             dt { "open watches" }
-                            dd { (watches.open) " of " (watches.max) }
+                            dd { (open) " of " (max) }
                         }
                     }
-                    (telemetry(&status.telemetry))
-                    @for project in projects { (self::project(project, *now)) }
+                    (self::telemetry(telemetry))
+                    @for project in projects { (project::html(project, *now)) }
                 }
             }
         }
@@ -87,58 +114,53 @@ fn shown(mood: Mood, text: &str) -> Markup {
     html! { span class=[mood.class()] { (text) } }
 }
 
-fn process(status: &Status) -> Markup {
-    let Listeners { grpc, admin, tls } = &status.listeners;
+fn listeners(listeners: &Listeners, now: Time) -> Markup {
+    let Listeners { grpc, admin, tls } = listeners;
     html! {
-        section {
-            h2 { "Process" }
-            dl {
-                dt { "started" }
-                dd { (status.started_at) }
-                dt { "uptime" }
-                dd { (span(status.uptime_seconds)) }
-                dt { "gRPC" }
-                dd { (grpc) }
-                dt { "admin" }
-                dd { (admin) }
-                dt { "TLS" }
-                dd { @if tls.is_some() { "on" } @else { "off" } }
-                @if let Some(tls) = tls {
-                    (expiry("certificate expires", tls.certificate_expires_at, status.now))
-                    (expiry("client CA expires", tls.client_ca_expires_at, status.now))
-                }
-                dt { "workers" }
-                dd { (status.connections.per_worker.len()) }
-            }
+        dt { "gRPC" }
+        dd { (grpc) }
+        dt { "admin" }
+        dd { (admin) }
+        dt { "TLS" }
+        dd { @if tls.is_some() { "on" } @else { "off" } }
+        @if let Some(Tls { reload_failing, certificate_expires_at, client_ca_expires_at }) = tls {
+            (reload(*reload_failing))
+            (expiry("certificate expires", *certificate_expires_at, now))
+            (expiry("client CA expires", *client_ca_expires_at, now))
         }
     }
 }
 
 fn connections(connections: &Connections) -> Markup {
+    let Connections { open, max, max_per_caller, unlisted, max_unlisted, per_worker, memory_bytes, memory_quota_bytes } =
+        connections;
     let mebibytes = |bytes: usize| format!("{:.1} MiB", bytes as f64 / (1024.0 * 1024.0));
-    let per_worker: Vec<_> = connections.per_worker.iter().map(ToString::to_string).collect();
+    let per_worker: Vec<_> = per_worker.iter().map(ToString::to_string).collect();
     html! {
         section {
             h2 { "Connections" }
             dl {
                 dt { "open" }
-                dd { (share(connections.open, connections.max)) }
+                dd { (share(*open, *max)) }
                 dt { "per worker" }
                 dd { (per_worker.join(", ")) }
                 dt { "of unlisted callers" }
-                dd { (share(connections.unlisted, connections.max_unlisted)) }
+                dd { (share(*unlisted, *max_unlisted)) }
                 dt { "limit per caller" }
-                dd { (connections.max_per_caller) }
+                dd { (max_per_caller) }
                 dt { "memory" }
-                dd { (mebibytes(connections.memory_bytes)) " of " (mebibytes(connections.memory_quota_bytes)) }
+                dd { (mebibytes(*memory_bytes)) " of " (mebibytes(*memory_quota_bytes)) }
             }
         }
     }
 }
 
 fn telemetry(telemetry: &Telemetry) -> Markup {
-    let lost = |count: u64| {
-        let mood = if count > 0 { Mood::Bad } else { Mood::Plain };
+    let Telemetry { spans, metric_exports, log_lines_dropped } = telemetry;
+    let Spans { ended, exported, failed, lost: spans_lost } = spans;
+    let Exports { exported: metrics_exported, failed: exports_failed } = metric_exports;
+    let lost = |count: &u64| {
+        let mood = if *count > 0 { Mood::Bad } else { Mood::Plain };
         shown(mood, &count.to_string())
     };
     html! {
@@ -146,134 +168,43 @@ fn telemetry(telemetry: &Telemetry) -> Markup {
             h2 { "Telemetry" }
             dl {
                 dt { "spans ended" }
-                dd { (telemetry.spans.ended) }
+                dd { (ended) }
                 dt { "spans exported" }
-                dd { (telemetry.spans.exported) }
+                dd { (exported) }
                 dt { "spans failed" }
-                dd { (lost(telemetry.spans.failed)) }
+                dd { (lost(failed)) }
+                dt { "spans lost" }
+                dd { (lost(spans_lost)) }
                 dt { "metrics exported" }
-                dd { (telemetry.metric_exports.exported) }
+                dd { (metrics_exported) }
                 dt { "exports failed" }
-                dd { (lost(telemetry.metric_exports.failed)) }
+                dd { (lost(exports_failed)) }
                 dt { "log lines lost" }
-                dd { (lost(telemetry.log_lines_dropped)) }
+                dd { (lost(log_lines_dropped)) }
             }
         }
     }
-}
-
-fn project(project: &Project, now: Time) -> Markup {
-    let Project { id, endpoint, circuits, cooldown, clock, last_error, watches, .. } = project;
-    html! {
-        section.project {
-            h2 { "Project " (id) }
-            div {
-                div {
-                    h3 { "SCM" }
-                    dl {
-                        dt { "endpoint" }
-                        dd { (endpoint) }
-                        dt { "circuit" }
-                        dd { (circuit(&circuits.upstream, now)) }
-                        dt { "cooldown" }
-                        dd {
-                            @match cooldown.state {
-                                CooldownState::None => "none",
-                                CooldownState::Active => (shown(Mood::Wait, "after a 429")),
-                                CooldownState::Probing => (shown(Mood::Wait, "ended, the next call probes")),
-                            }
-                            (at(", ends", cooldown.until, now))
-                        }
-                        dt { "last error" }
-                        dd {
-                            @match last_error {
-                                None => "none",
-                                Some(error) => { (error.reason) (at(",", Some(error.at), now)) }
-                            }
-                        }
-                        dt { "clock of SCM" }
-                        dd { (clock.skew_seconds) " s ahead, signatures corrected by " (clock.correction_seconds) " s" }
-                    }
-                }
-                (credentials(&project.credentials, &circuits.credentials, now))
-                div {
-                    h3 { "Load" }
-                    dl {
-                        dt { "calls in flight" }
-                        dd { (calls(&project.calls)) }
-                        dt { "watched" }
-                        dd {
-                            (watches.certificates.none + watches.certificates.succeeded + watches.certificates.failed)
-                            " certificates"
-                        }
-                        dt { "last poll" }
-                        dd {
-                            (watches.certificates.succeeded) " succeeded, "
-                            (watches.certificates.failed) " failed, "
-                            (watches.certificates.none) " without a result"
-                        }
-                        dt { "waiting polls" }
-                        dd { (watches.waiting_polls) }
-                    }
-                }
-            }
-        }
-    }
-}
-
-fn credentials(credentials: &Credentials, circuit: &Circuit, now: Time) -> Markup {
-    let Credentials { source, in_use, pending } = credentials;
-    html! {
-        div {
-            h3 { "Credentials" }
-            dl {
-                dt { "source" }
-                dd { (source) }
-                dt { "circuit" }
-                dd { (self::circuit(circuit, now)) }
-                dt { "accepted" }
-                dd { (version(in_use.as_ref(), now)) }
-                dt { "pending" }
-                dd { (version(pending.as_ref(), now)) }
-            }
-        }
-    }
-}
-
-fn version(version: Option<&CredentialsVersion>, now: Time) -> Markup {
-    let Some(version) = version else { return html! { "none" } };
-    let (mood, trust) = match version.trust {
-        Trust::Verified => (Mood::Good, "verified"),
-        Trust::Unverified => (Mood::Plain, "not used yet"),
-        Trust::Suspect => (Mood::Wait, "suspect"),
-        Trust::Suspended => (Mood::Bad, "suspended"),
-        Trust::Probing => (Mood::Wait, "probing"),
-    };
-    html! {
-        (shown(mood, trust)) (at(", suspension ends", version.suspended_until, now))
-        ", loaded " (span(version.age_seconds)) " ago"
-        (at(", expires", version.expires_at, now))
-        (at(", last rejected", version.last_rejected_at, now))
-    }
-}
-
-fn circuit(circuit: &Circuit, now: Time) -> Markup {
-    let (mood, state) = match circuit.state {
-        CircuitState::Closed => (Mood::Good, "closed"),
-        CircuitState::Open => (Mood::Bad, "open"),
-        CircuitState::HalfOpen => (Mood::Wait, "half-open"),
-    };
-    html! { (shown(mood, state)) (at(", opened", circuit.since, now)) (at(", next probe", circuit.until, now)) }
 }
 
 fn calls(calls: &Calls) -> Markup {
-    share(calls.in_flight, calls.max)
+    let Calls { in_flight, max } = calls;
+    share(*in_flight, *max)
 }
 
 /// Shows how much of a limit is in use.
 fn share(used: usize, max: usize) -> Markup {
     let mood = if used >= max { Mood::Bad } else { Mood::Plain };
     shown(mood, &format!("{used} of {max}"))
+}
+
+/// Shows that changed files cannot be used. Shows nothing otherwise.
+fn reload(is_failing: bool) -> Markup {
+    html! {
+        @if is_failing {
+            dt { "reload" }
+            dd { (shown(Mood::Bad, "failing")) }
+        }
+    }
 }
 
 fn expiry(name: &str, at: Option<Time>, now: Time) -> Markup {

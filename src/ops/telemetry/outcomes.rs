@@ -147,13 +147,23 @@ impl Outcome {
         let failed = result.is_err();
         if failed { &self.failed } else { &self.exported }.fetch_add(count as u64, Relaxed);
         let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
-        let left = self.exported.load(Relaxed) + self.failed.load(Relaxed);
-        let (lost, backlog) = queue.map_or((0, false), |queue| queue.lost_and_backlog(left, logged.lost));
+        let (lost, backlog) = queue.map_or((0, false), |queue| queue.lost_and_backlog(self.left(), logged.lost));
         let export = Export { failed, slow: !failed && took > self.slow, lost, backlog };
         for line in logged.after(export, now) {
             line.log(self.signal, took);
         }
         result
+    }
+
+    /// Returns the number of spans or exports that were finished.
+    fn left(&self) -> u64 {
+        self.exported.load(Relaxed) + self.failed.load(Relaxed)
+    }
+
+    /// Returns the spans that `queue` has lost until now.
+    fn lost(&self, queue: &Queue) -> u64 {
+        let logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        queue.lost_and_backlog(self.left(), logged.lost).0
     }
 }
 
@@ -188,7 +198,12 @@ impl Outcomes {
     pub(super) fn status(&self) -> (Spans, Exports) {
         let Counts { queue, spans, metrics } = &*self.0;
         let of = |count: &AtomicU64| count.load(Relaxed);
-        let spans = Spans { ended: of(&queue.ended), exported: of(&spans.exported), failed: of(&spans.failed) };
+        let spans = Spans {
+            ended: of(&queue.ended),
+            exported: of(&spans.exported),
+            failed: of(&spans.failed),
+            lost: spans.lost(queue),
+        };
         (spans, Exports { exported: of(&metrics.exported), failed: of(&metrics.failed) })
     }
 
@@ -403,5 +418,15 @@ mod tests {
         for ((ended, left, lost), expected) in table {
             assert_eq!(queue(ended).lost_and_backlog(left, lost), expected, "{ended} {left} {lost}");
         }
+    }
+
+    #[test]
+    fn status_has_the_spans_that_are_lost_until_now() {
+        let queue = Queue { size: 10, ended: AtomicU64::new(13) };
+        let counts = Counts { queue, spans: Outcome::new("spans", None), metrics: Outcome::new("metrics", None) };
+        let outcomes = Outcomes(Arc::new(counts));
+        assert_eq!(outcomes.status().0.lost, 3);
+        outcomes.0.queue.ended.store(10, Relaxed);
+        assert_eq!(outcomes.status().0.lost, 0, "they wait");
     }
 }

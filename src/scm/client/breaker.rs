@@ -10,13 +10,13 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::response_time::ResponseTime;
+use super::{last_error::LastError, response_time::ResponseTime};
 use crate::{
     clock::{self, Moment},
     config,
     error::{Error, Progress, Reason},
     jitter,
-    ops::status::{Circuit, CircuitState},
+    ops::status::{self, Circuit, CircuitState},
     scm::api::{Method, methods::METHODS},
     sync::{Mutex, MutexGuard},
 };
@@ -52,6 +52,7 @@ pub(super) struct Breaker {
     project_id: String,
     policy: config::Breaker,
     inner: Mutex<Inner>,
+    last_error: LastError,
 }
 
 #[derive(Debug)]
@@ -126,19 +127,17 @@ impl Breaker {
         let state = State::Closed { failures: 0 };
         let response_times = METHODS.iter().map(|method| ResponseTime::of(method)).collect();
         let inner = Inner { state, response_times, last_response: None };
-        Self { project_id, policy, inner: Mutex::new(inner) }
+        Self { project_id, policy, inner: Mutex::new(inner), last_error: LastError::default() }
     }
 
     /// Returns a permit for a call of this method, or how long calls are rejected.
     pub(super) fn try_acquire(&self, method: &'static Method, now: Instant) -> Result<BreakerPermit<'_>, Duration> {
         let state = &mut self.lock().state;
+        if let (_, Some(until)) = state.circuit(now) {
+            return Err(until - now);
+        }
         let probe = match *state {
             State::Closed { .. } => false,
-            State::Open { until, .. } if now < until => return Err(until - now),
-            // A probe that hangs must not keep other calls from probing.
-            State::HalfOpen { backoff, since, .. } if now < since + backoff => {
-                return Err(since + backoff - now);
-            }
             State::Open { opened, backoff, .. } | State::HalfOpen { opened, backoff, .. } => {
                 *state = State::HalfOpen { opened, backoff, since: now };
                 true
@@ -150,26 +149,19 @@ impl Breaker {
 
     /// Returns whether calls are rejected.
     pub(super) fn is_open(&self) -> bool {
-        match self.lock().state {
-            State::Closed { .. } => false,
-            State::Open { until, .. } => clock::monotonic() < until,
-            State::HalfOpen { .. } => true,
-        }
+        self.lock().state.circuit(clock::monotonic()).0.rejects_calls()
     }
 
     /// Returns the state for the status page.
     pub(super) fn status(&self, moment: &Moment) -> Circuit {
-        let time = |at: Instant| Some(moment.wall_time(at).into());
-        match self.lock().state {
-            State::Closed { .. } => Circuit::CLOSED,
-            State::Open { opened, until, .. } if moment.monotonic < until => {
-                Circuit { state: CircuitState::Open, since: time(opened), until: time(until) }
-            }
-            State::Open { opened, .. } => Circuit { state: CircuitState::HalfOpen, since: time(opened), until: None },
-            State::HalfOpen { opened, backoff, since } => {
-                Circuit { state: CircuitState::HalfOpen, since: time(opened), until: time(since + backoff) }
-            }
-        }
+        let state = self.lock().state;
+        let (circuit, until) = state.circuit(moment.monotonic);
+        Circuit::new(circuit, state.opened(), until, moment)
+    }
+
+    /// Returns the last error of the project for the status page.
+    pub(super) fn last_error(&self, moment: &Moment) -> Option<status::LastError> {
+        self.last_error.status(moment)
     }
 
     /// Records the result of an attempt that its call did not wait for.
@@ -183,9 +175,13 @@ impl Breaker {
         match result {
             Ok(_) => self.record(method, probe, Outcome::Success, AttemptTime::Responded(time)),
             Err(Error { reason: Reason::Deadline, .. }) => {
+                self.last_error.record_missing_response();
                 self.record(method, probe, Outcome::Failure, AttemptTime::Irrelevant); // the end of the wait
             }
-            Err(_) => self.record(method, probe, Outcome::of(result), AttemptTime::Irrelevant),
+            Err(error) => {
+                self.last_error.record(error);
+                self.record(method, probe, Outcome::of(result), AttemptTime::Irrelevant);
+            }
         }
     }
 
@@ -199,6 +195,7 @@ impl Breaker {
                 if last_response.is_none_or(|last| last < since)
                     && response_time.is_exceeded_by(clock::monotonic() - since) =>
             {
+                self.last_error.record_missing_response();
                 Outcome::Failure
             }
             AttemptTime::Responded(time) => {
@@ -237,6 +234,29 @@ impl Breaker {
     }
 }
 
+impl State {
+    /// Returns the state of the circuit at this time, and until when calls are rejected.
+    fn circuit(self, now: Instant) -> (CircuitState, Option<Instant>) {
+        match self {
+            Self::Closed { .. } => (CircuitState::Closed, None),
+            Self::Open { until, .. } if now < until => (CircuitState::Open, Some(until)),
+            // A probe that hangs must not keep other calls from probing.
+            Self::HalfOpen { backoff, since, .. } if now < since + backoff => {
+                (CircuitState::HalfOpen, Some(since + backoff))
+            }
+            Self::Open { .. } | Self::HalfOpen { .. } => (CircuitState::ProbeDue, None),
+        }
+    }
+
+    /// Returns when the circuit opened, if it is not closed.
+    fn opened(self) -> Option<Instant> {
+        match self {
+            Self::Closed { .. } => None,
+            Self::Open { opened, .. } | Self::HalfOpen { opened, .. } => Some(opened),
+        }
+    }
+}
+
 fn open(opened: Instant, backoff: Duration) -> State {
     State::Open { opened, until: clock::monotonic() + jitter::spread(backoff), backoff }
 }
@@ -262,6 +282,9 @@ impl BreakerPermit<'_> {
 
     /// Records the result of the attempt.
     pub(super) fn end_attempt<R>(&mut self, result: &Result<R, Error>) {
+        if let Err(error) = result {
+            self.breaker.last_error.record(error);
+        }
         match Outcome::of(result) {
             Outcome::Ignored => {
                 if let Err(error) = result {
@@ -298,9 +321,10 @@ mod tests {
 
     use super::{AttemptTime, Breaker, BreakerPermit, Method, Outcome};
     use crate::{
-        clock::monotonic,
+        clock::{Clock, Moment, monotonic},
         config,
         error::{Error, Progress, Reason},
+        ops::status::CircuitState,
         scm::api::{
             RestMethod as _,
             methods::{PushCertificate, SaveInfo},
@@ -336,6 +360,12 @@ mod tests {
         advance(Duration::from_millis(1)).await;
     }
 
+    /// Returns the state that the status page shows, and whether it has the end of the wait.
+    fn state(breaker: &Breaker) -> (CircuitState, bool) {
+        let circuit = breaker.status(&Moment::now(&Clock::system()));
+        (circuit.state, circuit.until.is_some())
+    }
+
     #[tokio::test(start_paused = true)]
     async fn opens_after_failures_in_a_row() {
         use Outcome::{Failure, Ignored, Success};
@@ -344,6 +374,9 @@ mod tests {
         assert!(!breaker.is_open());
         calls(&breaker, &[Failure]);
         assert!(breaker.is_open() && try_acquire(&breaker).is_err());
+        assert_eq!(state(&breaker), (CircuitState::Open, true));
+        wait(&breaker, 1).await;
+        assert_eq!((state(&breaker), breaker.is_open()), ((CircuitState::ProbeDue, false), false));
     }
 
     #[tokio::test(start_paused = true)]
@@ -381,7 +414,11 @@ mod tests {
         let hanging = try_acquire(&breaker).unwrap();
         advance(Duration::from_millis(400)).await;
         assert_eq!(try_acquire(&breaker).unwrap_err(), Duration::from_millis(600), "the reported wait is exact");
+        assert_eq!(state(&breaker), (CircuitState::HalfOpen, true));
+        assert!(breaker.is_open());
         advance(Duration::from_millis(600)).await;
+        assert_eq!(state(&breaker), (CircuitState::ProbeDue, false));
+        assert!(!breaker.is_open(), "the next call is sent");
         record(try_acquire(&breaker).unwrap(), Outcome::Success);
         assert!(!breaker.is_open());
         drop(hanging);
@@ -417,14 +454,17 @@ mod tests {
             for _ in 0..100 {
                 attempt(&breaker, 400, Some(Ok(()))).await;
             }
+            let last_error = || breaker.last_error(&Moment::now(&Clock::system())).map(|error| error.reason);
             for _ in 0..3 {
                 attempt(&breaker, 399, result.clone()).await;
             }
             assert!(!breaker.is_open(), "a usual time");
+            assert_eq!(last_error(), None, "a usual time");
             for _ in 0..3 {
                 attempt(&breaker, 402, result.clone()).await;
             }
             assert!(breaker.is_open());
+            assert_eq!(last_error(), Some("DEADLINE"));
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -14,10 +14,10 @@ use super::{
     throttle::Throttle,
 };
 use crate::{
-    clock::{self, Moment},
+    clock::Moment,
     config::{self, Endpoint, secret::Credentials},
     error::{Error, Reason},
-    ops::status,
+    ops::{status, telemetry::reload_metrics::ReloadState},
     scm::{
         api::Method,
         credentials::{LiveCredentials, LockoutGuards},
@@ -32,11 +32,11 @@ pub struct Project {
     domain_id: Option<Arc<str>>,
     pub(super) endpoint: Endpoint,
     credentials_source: &'static str,
+    pub(crate) reload_state: ReloadState,
     pub(super) credentials: LiveCredentials,
     pub(super) breaker: Breaker,
     pub(super) throttle: Throttle,
     pub(super) clock_skew: ClockSkew,
-    last_error: Mutex<Option<(Reason, Instant)>>,
 }
 
 impl Project {
@@ -47,11 +47,11 @@ impl Project {
             domain_id: project.domain_id.as_deref().map(Arc::from),
             endpoint: project.endpoint.clone(),
             credentials_source: project.credentials_source.name(),
+            reload_state: ReloadState::default(),
             credentials: LiveCredentials::new(id, project.credentials.clone(), guards.clone()),
             breaker: Breaker::new(project.id.clone(), breaker.clone()),
             throttle: Throttle::default(),
             clock_skew: ClockSkew::default(),
-            last_error: Mutex::default(),
         }
     }
 
@@ -80,14 +80,6 @@ impl Project {
         self.breaker.try_acquire(method, now).map_err(|wait| Error::retry_later(Reason::CircuitOpen, wait))
     }
 
-    /// Stores the reason of a failed attempt for the status page, unless only the request was wrong.
-    pub(super) fn record_error(&self, error: &Error) {
-        if !error.reason.is_of_request() {
-            let last = Some((error.reason, clock::monotonic()));
-            *self.last_error.lock().expect("no panic while the lock is held") = last;
-        }
-    }
-
     /// Returns the state for the status page, with what the owners of the limits know about the project.
     pub(crate) fn status(
         &self,
@@ -95,18 +87,16 @@ impl Project {
         calls: status::Calls,
         watches: status::ProjectWatches,
     ) -> status::Project {
-        let last_error = *self.last_error.lock().expect("no panic while the lock is held");
-        let last_error =
-            last_error.map(|(reason, at)| status::LastError { reason: reason.name(), at: moment.wall_time(at).into() });
-        let (credentials, credentials_circuit) = self.credentials.status(self.credentials_source, moment);
+        let (in_use, pending, credentials_circuit) = self.credentials.status(moment);
+        let reload_failing = self.reload_state.is_failing();
         status::Project {
             id: self.id.to_string(),
             endpoint: self.endpoint.to_string(),
-            credentials,
+            credentials: status::Credentials { source: self.credentials_source, reload_failing, in_use, pending },
             circuits: status::Circuits { upstream: self.breaker.status(moment), credentials: credentials_circuit },
             cooldown: self.throttle.status(moment),
             clock: self.clock_skew.status(),
-            last_error,
+            last_error: self.breaker.last_error(moment),
             calls,
             watches,
         }

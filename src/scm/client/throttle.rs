@@ -99,12 +99,11 @@ impl Throttle {
     pub(super) fn status(&self, moment: &Moment) -> status::Cooldown {
         let (state, until) = match *self.lock() {
             None => (status::CooldownState::None, None),
-            Some(Cooldown { until, probing: false, .. }) if moment.monotonic < until => {
-                (status::CooldownState::Active, Some(moment.wall_time(until).into()))
-            }
-            Some(_) => (status::CooldownState::Probing, None),
+            Some(Cooldown { until, .. }) if until <= moment.monotonic => (status::CooldownState::ProbeDue, None),
+            Some(Cooldown { until, probing: true, .. }) => (status::CooldownState::Probing, Some(until)),
+            Some(Cooldown { until, .. }) => (status::CooldownState::Active, Some(until)),
         };
-        status::Cooldown { state, until }
+        status::Cooldown { state, until: until.map(|until| moment.wall_time(until).into()) }
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut Option<Cooldown>, Instant) -> T) -> T {
@@ -142,9 +141,18 @@ mod tests {
     use tokio::time::advance;
 
     use super::{PROBE_TIME, Throttle};
-    use crate::clock::monotonic;
+    use crate::{
+        clock::{Clock, Moment, monotonic},
+        ops::status::CooldownState,
+    };
 
     const MOMENT: Duration = Duration::from_millis(1);
+
+    /// Returns the state that the status page shows, and whether it has the end of the wait.
+    fn state(throttle: &Throttle) -> (CooldownState, bool) {
+        let cooldown = throttle.status(&Moment::now(&Clock::system()));
+        (cooldown.state, cooldown.until.is_some())
+    }
 
     fn seconds(number: u64) -> Option<Duration> {
         Some(Duration::from_secs(number))
@@ -191,10 +199,14 @@ mod tests {
     async fn the_others_follow_after_the_probe_was_served() {
         let throttle = Throttle::default();
         throttle.on_throttled(None);
+        assert_eq!(state(&throttle), (CooldownState::Active, true));
         advance(throttle.check(monotonic()).unwrap_err()).await;
+        assert_eq!(state(&throttle), (CooldownState::ProbeDue, false));
         assert_eq!(throttle.try_acquire(), Ok(()));
         assert_eq!((throttle.check(monotonic()), throttle.try_acquire()), (Err(PROBE_TIME), Err(PROBE_TIME)));
+        assert_eq!(state(&throttle), (CooldownState::Probing, true));
         throttle.on_success();
+        assert_eq!(state(&throttle), (CooldownState::None, false));
         assert_eq!([throttle.try_acquire(), throttle.try_acquire()], [Ok(()); 2]);
     }
 
@@ -219,6 +231,7 @@ mod tests {
         advance(throttle.check(monotonic()).unwrap_err()).await;
         assert_eq!(throttle.try_acquire(), Ok(()));
         advance(PROBE_TIME).await;
+        assert_eq!(state(&throttle), (CooldownState::ProbeDue, false));
         assert_eq!((throttle.try_acquire(), throttle.try_acquire()), (Ok(()), Err(PROBE_TIME)));
     }
 }

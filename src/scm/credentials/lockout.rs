@@ -86,10 +86,10 @@ enum Trust {
     Verified,
     /// SCM rejected the last signature, or the clock jumped, so that SCM may reject the next one.
     Suspect,
-    /// No request is sent until then; the first one after that is the probe.
-    Suspended { until: Instant },
+    /// No request is sent until then; the first one after that is the probe. A failed probe changes only `until`.
+    Suspended { since: Instant, until: Instant },
     /// The suspension is over, and the probe is in flight.
-    Probing,
+    Probing { since: Instant },
 }
 
 #[derive(Debug, Default)]
@@ -207,11 +207,7 @@ impl LockoutGuard {
 
     /// Returns whether requests are rejected.
     pub(super) fn is_suspended(&self, now: Instant) -> bool {
-        match self.lock().trust {
-            Trust::Probing => true,
-            Trust::Suspended { until } => now < until,
-            _ => false,
-        }
+        matches!(self.trust(now).0, status::Trust::Suspended | status::Trust::Probing)
     }
 
     /// Returns how far the access key is trusted, and until when it is suspended, for the status page.
@@ -220,8 +216,9 @@ impl LockoutGuard {
             Trust::Unverified => (status::Trust::Unverified, None),
             Trust::Verified => (status::Trust::Verified, None),
             Trust::Suspect => (status::Trust::Suspect, None),
-            Trust::Suspended { until } => (status::Trust::Suspended, Some(until).filter(|until| now < *until)),
-            Trust::Probing => (status::Trust::Probing, None),
+            Trust::Suspended { until, .. } if now < until => (status::Trust::Suspended, Some(until)),
+            Trust::Suspended { .. } => (status::Trust::ProbeDue, None),
+            Trust::Probing { .. } => (status::Trust::Probing, None),
         }
     }
 
@@ -230,9 +227,14 @@ impl LockoutGuard {
         self.lock().rejected_at
     }
 
+    /// Returns when the suspension started, if the access key is suspended or probed.
+    pub(super) fn suspended_since(&self) -> Option<Instant> {
+        self.lock().suspended_since()
+    }
+
     /// Returns whether the next request is sent.
     pub(super) fn is_usable(&self, now: Instant) -> bool {
-        !matches!(self.lock().trust, Trust::Suspended { until } if now < until)
+        !matches!(self.lock().trust, Trust::Suspended { until, .. } if now < until)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -243,10 +245,10 @@ impl LockoutGuard {
 impl State {
     fn try_acquire(&mut self, now: Instant) -> Admit<Grant> {
         let probe = match self.trust {
-            Trust::Suspended { until } if now < until => return Admit::Suspended(until - now),
-            Trust::Probing => return Admit::Suspended(SUSPENSION),
-            Trust::Suspended { .. } => {
-                self.trust = Trust::Probing;
+            Trust::Suspended { until, .. } if now < until => return Admit::Suspended(until - now),
+            Trust::Probing { .. } => return Admit::Suspended(SUSPENSION),
+            Trust::Suspended { since, .. } => {
+                self.trust = Trust::Probing { since };
                 true
             }
             Trust::Unverified | Trust::Suspect if self.in_flight > 0 => return Admit::Wait,
@@ -287,7 +289,15 @@ impl State {
     }
 
     fn is_suspended(&self) -> bool {
-        matches!(self.trust, Trust::Suspended { .. } | Trust::Probing)
+        self.suspended_since().is_some()
+    }
+
+    /// Returns when the suspension started, which lasts until a probe is accepted.
+    fn suspended_since(&self) -> Option<Instant> {
+        match self.trust {
+            Trust::Suspended { since, .. } | Trust::Probing { since } => Some(since),
+            Trust::Unverified | Trust::Verified | Trust::Suspect => None,
+        }
     }
 
     fn record(&mut self, outcome: AuthOutcome, grant: Grant, now: Instant) {
@@ -322,10 +332,10 @@ impl State {
                     tracing::error!("access key rejected twice, suspended for 5 minutes");
                 }
                 self.accepted = false;
-                Trust::Suspended { until: now + SUSPENSION }
+                Trust::Suspended { since: self.suspended_since().unwrap_or(now), until: now + SUSPENSION }
             }
-            (Trust::Probing, _) if grant.probe => Trust::Suspended { until: now }, // the next request is the probe
-            (suspended @ (Trust::Suspended { .. } | Trust::Probing), _) => suspended,
+            (Trust::Probing { since }, _) if grant.probe => Trust::Suspended { since, until: now }, // the next request probes
+            (suspended @ (Trust::Suspended { .. } | Trust::Probing { .. }), _) => suspended,
             (_, AuthOutcome::ClockSkewed | AuthOutcome::Rejected) => Trust::Suspect,
             (unchanged, AuthOutcome::Accepted | AuthOutcome::Unknown) => unchanged,
         };

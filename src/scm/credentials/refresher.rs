@@ -18,7 +18,7 @@ use crate::{
     clock::Clock,
     config::{Endpoint, secret::Credentials},
     jitter,
-    ops::telemetry::reload_metrics::ReloadMetrics,
+    ops::telemetry::reload_metrics::{ReloadMetrics, ReloadState},
     scm::client::project::Project,
 };
 
@@ -49,7 +49,7 @@ pub(crate) fn refresh(
         let service = service.clone();
         async move { service.fetch().await }
     };
-    let ids = projects.iter().map(|project| project.id.clone()).collect();
+    let reloads = projects.iter().map(|project| (project.id.clone(), project.reload_state.clone())).collect();
     let publish = move |change: Change<'_>| {
         for project in &projects {
             match change {
@@ -60,7 +60,7 @@ pub(crate) fn refresh(
             }
         }
     };
-    Either::Right(Refresher::new(fetch, publish, ids, clock, meter).run())
+    Either::Right(Refresher::new(fetch, publish, reloads, clock, meter).run())
 }
 
 /// A change of the credentials that projects may use.
@@ -92,10 +92,11 @@ where
     R: Future<Output = Result<TemporaryCredentials, FetchError>>,
     P: Fn(Change<'_>),
 {
-    fn new(fetch: F, publish: P, ids: Vec<Arc<str>>, clock: Clock, meter: &Meter) -> Self {
+    /// Creates the task of the projects with these ids.
+    fn new(fetch: F, publish: P, reloads: Vec<(Arc<str>, ReloadState)>, clock: Clock, meter: &Meter) -> Self {
         let expiry = Arc::<Expiry>::default();
-        register_metrics(meter, &ids, &clock, &expiry);
-        let metrics = ids.into_iter().map(|id| ReloadMetrics::of_credentials(meter, id)).collect();
+        register_metrics(meter, reloads.iter().map(|(id, _)| id), &clock, &expiry);
+        let metrics = reloads.into_iter().map(|(id, state)| ReloadMetrics::of_credentials(meter, id, state)).collect();
         Self { fetch, publish, clock, current: None, previous: Vec::new(), failures: 0, metrics, expiry }
     }
 
@@ -200,8 +201,8 @@ impl Expiry {
     }
 }
 
-fn register_metrics(meter: &Meter, ids: &[Arc<str>], clock: &Clock, expiry: &Arc<Expiry>) {
-    let labels: Vec<_> = ids.iter().map(|id| [KeyValue::new("scm.project_id", id.clone())]).collect();
+fn register_metrics<'a>(meter: &Meter, ids: impl Iterator<Item = &'a Arc<str>>, clock: &Clock, expiry: &Arc<Expiry>) {
+    let labels: Vec<_> = ids.map(|id| [KeyValue::new("scm.project_id", id.clone())]).collect();
     let clock = clock.clone();
     let expiry = expiry.clone();
     meter
@@ -291,7 +292,7 @@ mod tests {
         };
         let clock = Clock::from_fn(move || at(0) + (monotonic() - start) + Duration::from_secs(jump(since(start))));
         let meter = SdkMeterProvider::default().meter("test");
-        let refresher = Refresher::new(fetch, publish, vec!["p".into()], clock, &meter);
+        let refresher = Refresher::new(fetch, publish, vec![("p".into(), ReloadState::default())], clock, &meter);
         let _ = tokio::time::timeout(Duration::from_secs(seconds), refresher.run()).await;
         seen
     }

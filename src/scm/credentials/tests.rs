@@ -410,15 +410,15 @@ async fn calls_wait_for_credentials_and_then_for_a_permit() {
 
 /// Returns the trust in the current and the pending credentials and the state of the circuit, as the status page shows them.
 fn shown(live: &LiveCredentials) -> (Option<Trust>, Option<Trust>, CircuitState) {
-    let (versions, circuit) = live.status("files", &Moment::now(&Clock::system()));
+    let (current, pending, circuit) = live.status(&Moment::now(&Clock::system()));
     let trust = |version: Option<CredentialsVersion>| version.map(|version| version.trust);
-    (trust(versions.in_use), trust(versions.pending), circuit.state)
+    (trust(current), trust(pending), circuit.state)
 }
 
 #[tokio::test(start_paused = true)]
 async fn status_shows_the_trust_in_both_credentials() {
     use CircuitState::{Closed, HalfOpen, Open};
-    use Trust::{Probing, Suspect, Suspended, Unverified, Verified};
+    use Trust::{ProbeDue, Probing, Suspect, Suspended, Unverified, Verified};
     let live = live(None);
     assert_eq!(shown(&live), (None, None, Closed));
     live.install(credentials());
@@ -439,9 +439,11 @@ async fn status_shows_the_trust_in_both_credentials() {
     attempt(&live, AuthOutcome::Rejected).await;
     assert_eq!(shown(&live), (Some(Suspended), None, Open));
     advance(Duration::from_secs(300)).await;
-    assert_eq!(shown(&live), (Some(Suspended), None, HalfOpen), "the next call probes");
+    assert_eq!(shown(&live), (Some(ProbeDue), None, CircuitState::ProbeDue));
+    assert!(!live.is_suspended());
     let probe = try_acquire(&live).await.unwrap();
     assert_eq!(shown(&live), (Some(Probing), None, HalfOpen));
+    assert!(live.is_suspended(), "other calls are rejected");
     probe.record(AuthOutcome::Accepted);
     assert_eq!(shown(&live), (Some(Verified), None, Closed));
 }
@@ -455,8 +457,8 @@ async fn status_shows_the_times_of_credentials() {
     let rejected = Moment::now(&Clock::system());
     advance(Duration::from_secs(10)).await;
     let now = Moment { monotonic: monotonic(), wall: rejected.wall + Duration::from_secs(10) };
-    let (versions, circuit) = live.status("files", &now);
-    let pending = versions.pending.unwrap();
+    let (_, pending, circuit) = live.status(&now);
+    let pending = pending.unwrap();
     let at = |seconds: u64, before: u64| {
         Some((rejected.wall + Duration::from_secs(seconds) - Duration::from_secs(before)).into())
     };
@@ -467,4 +469,11 @@ async fn status_shows_the_times_of_credentials() {
     assert_eq!((pending.last_rejected_at, pending.suspended_until), (at(0, 0), at(300, 0)));
     let Circuit { state, since, until } = circuit;
     assert_eq!((state, since, until), (CircuitState::Open, at(0, 0), at(300, 0)));
+
+    advance(Duration::from_secs(290)).await;
+    attempt(&live, AuthOutcome::Rejected).await;
+    let now = Moment { monotonic: monotonic(), wall: rejected.wall + Duration::from_secs(300) };
+    let (_, pending, Circuit { state, since, until }) = live.status(&now);
+    assert_eq!((state, since, until), (CircuitState::Open, at(0, 0), at(600, 0)), "since the first suspension");
+    assert_eq!(pending.unwrap().last_rejected_at, at(300, 0));
 }

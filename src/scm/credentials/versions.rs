@@ -174,9 +174,7 @@ impl Versions {
 
     /// Returns whether calls are rejected.
     pub(super) fn is_suspended(&self, now: Instant) -> bool {
-        let current = self.current.as_ref().map(|current| current.guard.is_suspended(now));
-        let pending = self.pending.as_ref().map(|pending| pending.is_suspended(now));
-        [current, pending].into_iter().flatten().min().unwrap_or(false)
+        self.circuit_state(now).0.rejects_calls()
     }
 
     /// Returns when the credentials were loaded that calls are signed with.
@@ -194,22 +192,25 @@ impl Versions {
 
     /// Returns the state of the circuit that opens when SCM rejects all credentials.
     pub(super) fn circuit(&self, moment: &Moment) -> Circuit {
-        let now = moment.monotonic;
-        let current = self.current.as_ref().map(|current| (current, current.guard.trust(now)));
-        let pending = self.pending.as_ref().map(|pending| (&pending.version, pending.trust(now)));
-        let versions: Vec<_> = [current, pending].into_iter().flatten().collect();
-        let is_rejected = |trust| matches!(trust, Trust::Suspended | Trust::Probing);
-        if versions.is_empty() || !versions.iter().all(|(_, (trust, _))| is_rejected(*trust)) {
-            return Circuit::CLOSED;
-        }
-        let since = versions.iter().filter_map(|(version, _)| version.guard.rejected_at()).max();
-        let until = versions.iter().filter_map(|(_, (_, until))| *until).min();
-        let is_open = until.is_some() && versions.iter().all(|(_, (trust, _))| *trust == Trust::Suspended);
-        Circuit {
-            state: if is_open { CircuitState::Open } else { CircuitState::HalfOpen },
-            since: since.map(|since| moment.wall_time(since).into()),
-            until: until.filter(|_| is_open).map(|until| moment.wall_time(until).into()),
-        }
+        let (state, until) = self.circuit_state(moment.monotonic);
+        let versions = self.current.iter().chain(self.pending.as_ref().map(|pending| &pending.version));
+        // Pending credentials may be suspended by themselves, after rejected trials.
+        let since = versions.filter_map(|version| version.guard.suspended_since().or(version.guard.rejected_at()));
+        Circuit::new(state, since.max(), until, moment)
+    }
+
+    /// Returns the state of that circuit at this time, and until when calls are rejected, if that is known: the state of
+    /// those credentials that are closest to signing a call.
+    fn circuit_state(&self, now: Instant) -> (CircuitState, Option<Instant>) {
+        let current = self.current.as_ref().map(|current| current.guard.trust(now));
+        let pending = self.pending.as_ref().map(|pending| pending.trust(now));
+        let state = |(trust, until)| match trust {
+            Trust::Unverified | Trust::Verified | Trust::Suspect => (CircuitState::Closed, None),
+            Trust::ProbeDue => (CircuitState::ProbeDue, None),
+            Trust::Probing => (CircuitState::HalfOpen, None),
+            Trust::Suspended => (CircuitState::Open, until),
+        };
+        [current, pending].into_iter().flatten().map(state).min().unwrap_or((CircuitState::Closed, None))
     }
 
     /// Returns whether the next call is sent.
@@ -240,10 +241,6 @@ impl Pending {
                 admit.map(|grant| Permit { version: self.version.clone(), grant, is_trial: true })
             }
         }
-    }
-
-    fn is_suspended(&self, now: Instant) -> bool {
-        self.is_backing_off(now) || self.version.guard.is_suspended(now)
     }
 
     /// Returns how far these credentials are trusted, and until when they are suspended. The trust in their access key may
