@@ -51,6 +51,12 @@ impl Endpoint {
         self.port
     }
 
+    /// Returns the region that the host names, as in `scm.cn-north-4.myhuaweicloud.com`.
+    pub fn region(&self) -> Option<&str> {
+        let (region, _) = self.host.strip_prefix("scm.")?.split_once(".myhuaweicloud.")?;
+        (!region.contains('.')).then_some(region)
+    }
+
     fn of_region(region: &str) -> Self {
         Self::new(true, format!("scm.{region}.myhuaweicloud.com"), None)
     }
@@ -348,6 +354,7 @@ mod tests {
     fn known_regions_have_an_endpoint() {
         for name in REGIONS {
             let endpoint = region(&Raw::Variable(name.to_owned())).expect(name);
+            assert_eq!(endpoint.region(), Some(name));
             assert_eq!(endpoint.to_string(), format!("https://scm.{name}.myhuaweicloud.com"));
             assert_eq!(parse(&endpoint.to_string()), Ok(endpoint));
         }

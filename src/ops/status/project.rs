@@ -11,7 +11,9 @@ use crate::clock::Moment;
 pub struct Project {
     /// The id of the project.
     pub id: String,
-    /// The endpoint of SCM, which names the region.
+    /// The region of SCM, if the endpoint names it.
+    pub region: Option<String>,
+    /// The endpoint of SCM.
     pub endpoint: String,
     /// The credentials.
     pub credentials: Credentials,

@@ -91,6 +91,7 @@ impl Project {
         let reload_failing = self.reload_state.is_failing();
         status::Project {
             id: self.id.to_string(),
+            region: self.endpoint.region().map(str::to_owned),
             endpoint: self.endpoint.to_string(),
             credentials: status::Credentials { source: self.credentials_source, reload_failing, in_use, pending },
             circuits: status::Circuits { upstream: self.breaker.status(moment), credentials: credentials_circuit },

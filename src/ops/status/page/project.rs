@@ -11,7 +11,7 @@ use crate::ops::status::{
 
 /// Returns the section of a project.
 pub(super) fn html(project: &Project, now: Time) -> Markup {
-    let Project { id, endpoint, credentials, circuits, cooldown, clock, last_error, calls, watches } = project;
+    let Project { id, region, endpoint, credentials, circuits, cooldown, clock, last_error, calls, watches } = project;
     let Circuits { upstream, credentials: credentials_circuit } = circuits;
     let ClockSkew { skew_seconds, correction_seconds } = clock;
     html! {
@@ -21,6 +21,8 @@ pub(super) fn html(project: &Project, now: Time) -> Markup {
                 div {
                     h3 { "SCM" }
                     dl {
+                        dt { "region" }
+                        dd { (region.as_deref().unwrap_or("as the endpoint says")) }
                         dt { "endpoint" }
                         dd { (endpoint) }
                         dt { "circuit" }
