@@ -2,15 +2,19 @@
 //!
 //! It knows the methods by their compiled descriptors, so a new RPC needs nothing here.
 
+mod address;
 mod client;
 mod failure;
 mod json;
 mod methods;
+mod printable;
 #[cfg(test)]
 mod tests;
+mod unique;
 
 use std::{
     io::{self, Read as _, Write},
+    panic,
     path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
@@ -26,10 +30,12 @@ use tokio::{
 
 use crate::{
     config::{self, Environment, PemKind, Target},
+    grpc::dry_run,
     ops::telemetry::traceparent,
     runtime,
 };
-use client::{Address, Call, Server, Tls};
+use address::Address;
+use client::{Call, Server, Tls};
 use failure::Failure;
 
 /// The largest request in bytes of JSON.
@@ -38,24 +44,43 @@ const MAX_INPUT: u64 = MIB;
 /// How much longer than the gateway's own limit a call may take by default, so that the gateway's status arrives.
 const EXTRA_TIME: Duration = Duration::from_secs(1);
 
-/// Metadata that the client sets itself.
-const RESERVED: [&str; 4] = ["content-type", "host", "te", "user-agent"];
+const EXPECTS_JSON: &str = "-d: expects JSON, or @- to read standard input: -d @- <FILE";
 
-/// The metadata that makes a call a dry run.
-const DRY_RUN: &str = "x-scm-gateway-dry-run";
+/// The longest deadline. gRPC has 8 digits for it.
+const MAX_TIMEOUT: Duration = Duration::from_secs(10_000 * 60 * 60);
+
+/// Metadata that the client sets itself.
+const RESERVED: [&str; 10] = [
+    "connection",
+    "content-length",
+    "content-type",
+    "host",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "transfer-encoding",
+    "upgrade",
+    "user-agent",
+];
+
+/// The most metadata of the options in bytes. It is hyper's default limit of a server.
+const MAX_METADATA: usize = 16 * 1024;
 
 /// The part of `call --help` after the arguments.
 const MANUAL: &str = "\
 Address:
-  Without --address, the call goes to server.listen of the configuration (127.0.0.1:50051), with TLS if [server.tls]
-  is set. A wildcard address is called on loopback. With --address, only the options decide about TLS.
-  --cacert, --cert and --servername imply --tls.
+  Without --address, the call goes to server.listen of the configuration (127.0.0.1:50051). A wildcard address is
+  called on loopback.
+
+TLS:
+  TLS is used if the configuration has [server.tls], with --tls, --cacert, --cert or --servername, and for each host
+  other than localhost and loopback addresses. Otherwise, and with --plaintext, the call is sent in plain text.
 
 Request and reply:
   JSON as protobuf maps it. A request may have the names of the proto (cert_id) or of JSON (certId), and at most 1 MiB.
   A reply has the names of JSON, and no empty fields. A stream prints one document for each response, until it ends.
-  Other users of this machine can read the arguments of a process: pass private keys with -d @-. A reply is printed
-  as it is, also one with a private key.
+  Other users of this machine can read the arguments of a process, and those of kubectl exec are in the audit log of
+  Kubernetes: pass private keys and personal data with -d @-. A reply is printed as it is, also one with a private key.
 
 Deadline:
   Without --timeout, upstream.timeout plus 1s (11s). A stream has no deadline then.
@@ -64,6 +89,7 @@ Exit codes:
   0         OK
   1         standard output is closed
   78        the command line, the configuration or the request is wrong; nothing was sent
+  79        the gateway does not know --dry-run, and has made the call
   81 to 96  80 plus the number of the gRPC status, such as 83 for INVALID_ARGUMENT and 94 for UNAVAILABLE
   130, 143  ended by SIGINT or SIGTERM
 
@@ -73,8 +99,9 @@ Examples:
   scm-gateway call SaveInfo -d @- <request.json
   scm-gateway call ReadInfo -d '{\"cert_id\": \"scs1481110651012\"}' --trace
   scm-gateway call WatchCertificate -d '{\"cert_id\": \"scs1481110651012\"}' --timeout 1h
-  scm-gateway call ListCertificates --address localhost:50051 --cacert ca.crt --cert client.crt --key client.key
-  scm-gateway call ListCertificates --address unix:/run/scm-gateway.sock";
+  scm-gateway call ListCertificates --address scm.example.org:50051 --cacert ca.crt --cert client.crt --key client.key
+  scm-gateway call ListCertificates --address unix:/run/scm-gateway.sock
+  kubectl exec -i deploy/scm-gateway -- /usr/local/bin/scm-gateway call SaveInfo -d @- <request.json";
 
 /// Call a method of a running gateway, and print its reply as JSON
 ///
@@ -86,7 +113,7 @@ pub struct Arguments {
     #[arg(value_name = "METHOD", required_unless_present = "list")]
     method: Option<String>,
     /// The request in JSON, or @- to read it from standard input; {} by default
-    #[arg(short, long, value_name = "JSON")]
+    #[arg(short, long, value_name = "JSON", allow_hyphen_values = true)]
     data: Option<String>,
     /// The address of the gateway: HOST:PORT or unix:PATH
     #[arg(long)]
@@ -94,6 +121,9 @@ pub struct Arguments {
     /// Use TLS
     #[arg(long)]
     tls: bool,
+    /// Use no TLS: everyone on the network can read and change the call
+    #[arg(long, conflicts_with_all = ["tls", "cacert", "cert", "key", "servername"])]
+    plaintext: bool,
     /// The CA certificates that the gateway's certificate is verified with; the system's by default
     #[arg(long, value_name = "FILE")]
     cacert: Option<PathBuf>,
@@ -106,7 +136,7 @@ pub struct Arguments {
     /// The name in the gateway's certificate; the host of the address by default
     #[arg(long, value_name = "NAME")]
     servername: Option<String>,
-    /// The deadline of the call, such as 5s
+    /// The deadline of the call, such as 5s; at most 10000h
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     timeout: Option<Duration>,
     /// Further metadata; can be repeated
@@ -128,6 +158,10 @@ pub struct Arguments {
 
 /// Calls a method, and prints the reply or the failure.
 pub fn run(arguments: &Arguments, file: Option<&Path>, environment: &Environment) -> ExitCode {
+    panic::set_hook(Box::new(|panic| {
+        let location = panic.location().map(ToString::to_string).unwrap_or_default();
+        drop(writeln!(io::stderr(), "scm-gateway: panic at {location}")); // the message may hold values of the request
+    }));
     match execute(arguments, file, environment) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -184,7 +218,7 @@ fn prepare(arguments: &Arguments, method: MethodDescriptor, target: Target) -> R
     let input = match arguments.data.as_deref() {
         None => "{}".to_owned(),
         Some("@-") => standard_input()?,
-        Some(text) if text.starts_with('@') => return Err("-d: expects JSON, or @- for standard input".to_owned()),
+        Some(text) if text.starts_with('@') => return Err(EXPECTS_JSON.to_owned()),
         Some(text) => text.to_owned(),
     };
     let request = json::request(&method.input(), &input).map_err(|problem| format!("-d: {problem}"))?;
@@ -209,16 +243,19 @@ fn server(arguments: &Arguments, target: &Target) -> Result<Server, String> {
         None => Address::of(&target.listen),
     };
     let pem = |option: &str, path: &Option<PathBuf>, kind| {
-        let pem = path.as_ref().map(|path| config::pem(path, kind)).transpose();
-        pem.map_err(|problem| format!("{option}: {problem}"))
+        let Some(path) = path else { return Ok(None) };
+        if path.as_os_str().as_encoded_bytes().contains(&b'\n') {
+            return Err(format!("{option}: expects the path of a file, not its content"));
+        }
+        config::pem(path, kind).map(Some).map_err(|problem| format!("{option}: {problem}"))
     };
     let ca = pem("--cacert", &arguments.cacert, PemKind::Certificates)?;
     let certificate = pem("--cert", &arguments.cert, PemKind::Certificates)?;
     let key = pem("--key", &arguments.key, PemKind::PrivateKey)?;
-    let is_configured = arguments.address.is_none() && target.tls;
-    let is_implied = ca.is_some() || certificate.is_some() || arguments.servername.is_some();
+    let is_requested = arguments.tls || ca.is_some() || certificate.is_some() || arguments.servername.is_some();
+    let is_tls = !arguments.plaintext && (is_requested || target.tls || !address.is_local());
     let tls = Tls { ca, identity: certificate.zip(key), server_name: arguments.servername.clone() };
-    Ok(Server { address, tls: (arguments.tls || is_configured || is_implied).then_some(tls) })
+    Ok(Server { address, tls: is_tls.then_some(tls) })
 }
 
 /// Returns the metadata of the call. Prints the id of its trace, if it has one.
@@ -230,12 +267,15 @@ fn headers(arguments: &Arguments) -> Result<HeaderMap, String> {
         if name.as_str().starts_with("grpc-") || RESERVED.contains(&name.as_str()) {
             return Err(format!("-H: {name} cannot be set"));
         }
-        let value: HeaderValue =
-            value.trim().parse().map_err(|_| format!("-H: {name}: expects printable ASCII after the colon"))?;
+        let value = value.trim().parse().ok().filter(|value: &HeaderValue| value.to_str().is_ok());
+        let value = value.ok_or_else(|| format!("-H: {name}: expects printable ASCII after the colon"))?;
         headers.append(name, value);
     }
+    if headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum::<usize>() > MAX_METADATA {
+        return Err("-H: has more than 16 KiB".to_owned());
+    }
     if arguments.dry_run {
-        headers.insert(DRY_RUN, HeaderValue::from_static("true"));
+        headers.insert(dry_run::KEY, HeaderValue::from_static("true"));
     }
     if arguments.trace {
         let context = traceparent::sampled();
@@ -246,6 +286,7 @@ fn headers(arguments: &Arguments) -> Result<HeaderMap, String> {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    let duration = humantime::parse_duration(text).ok().filter(|duration| !duration.is_zero());
-    duration.ok_or_else(|| "expects a duration such as 5s".to_owned())
+    let duration =
+        humantime::parse_duration(text).ok().filter(|duration| !duration.is_zero() && *duration <= MAX_TIMEOUT);
+    duration.ok_or_else(|| "expects a duration such as 5s, up to 10000h".to_owned())
 }

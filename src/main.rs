@@ -5,7 +5,10 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{CommandFactory as _, Parser, Subcommand, error::ErrorKind};
+use clap::{
+    CommandFactory as _, Parser, Subcommand,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
 use nix::sys::signal::{SigSet, Signal};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use scm_gateway::{
@@ -90,13 +93,32 @@ enum Command {
 impl Arguments {
     /// Parses the command line. A command has no use for the switches of the gateway.
     fn parse_all() -> Result<Self, clap::Error> {
-        let arguments = Self::try_parse()?;
+        let arguments = Self::try_parse().map_err(without_values)?;
         if arguments.command.is_some() && (arguments.check || arguments.health) {
             let message = "--check and --health cannot be used with a command";
             return Err(Self::command().error(ErrorKind::ArgumentConflict, message));
         }
         Ok(arguments)
     }
+}
+
+/// Replaces a part of the command line in an error, which may be a private key, unless it is like the name of an option.
+fn without_values(mut error: clap::Error) -> clap::Error {
+    let kind = match error.kind() {
+        ErrorKind::UnknownArgument => ContextKind::InvalidArg,
+        ErrorKind::InvalidSubcommand => ContextKind::InvalidSubcommand,
+        _ => ContextKind::InvalidValue,
+    };
+    let is_name = |text: &str| text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-');
+    let is_option = |text: &str| text.starts_with('-') && text.len() < 30 && is_name(text);
+    if let Some(ContextValue::String(text)) = error.get(kind)
+        && !text.is_empty()
+        && !is_option(text)
+    {
+        error.insert(kind, ContextValue::String("…".to_owned()));
+        error.remove(ContextKind::Suggested); // how to pass the value
+    }
+    error
 }
 
 fn main() -> ExitCode {

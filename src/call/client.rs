@@ -1,8 +1,8 @@
 //! The call itself: tonic's channel, and a codec for messages that are known by their descriptors.
 
-use std::{error::Error, fmt, future::pending, sync::Arc, time::Duration};
+use std::{error::Error, future::pending, io, iter, sync::Arc, time::Duration};
 
-use http::{HeaderMap, uri::Authority};
+use http::HeaderMap;
 use hyper_util::rt::TokioIo;
 use prost::Message as _;
 use prost_reflect::{DynamicMessage, MessageDescriptor, MethodDescriptor};
@@ -19,12 +19,8 @@ use tonic::{
 };
 use tower::service_fn;
 
-use super::failure::Failure;
-use crate::{
-    clock,
-    config::{Listen, Pem},
-    ops::health_check::connectable,
-};
+use super::{address::Address, failure::Failure};
+use crate::{clock, config::Pem, grpc::dry_run};
 
 /// The largest reply in bytes. The gateway makes a reply from at most 1 MiB of JSON.
 const MAX_REPLY: usize = 4 * 1024 * 1024;
@@ -34,46 +30,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The interval of PINGs, which end a stream whose gateway is gone. They are awaited for 20 s, hyper's default.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
-
-/// The address of a gateway.
-pub(super) enum Address {
-    /// A host and a port.
-    Tcp(Authority),
-    /// The path of a Unix socket.
-    Unix(String),
-}
-
-impl Address {
-    pub(super) fn parse(text: &str) -> Result<Self, &'static str> {
-        const EXPECTS: &str = "expects HOST:PORT, or unix: and a path";
-        if let Some(path) = text.strip_prefix("unix:") {
-            return if path.is_empty() { Err(EXPECTS) } else { Ok(Self::Unix(path.to_owned())) };
-        }
-        let authority = text.parse::<Authority>().ok().filter(|address| address.port_u16().is_some());
-        let is_plain = |address: &Authority| !address.as_str().contains('@') && !address.host().is_empty();
-        authority.filter(is_plain).map(Self::Tcp).ok_or(EXPECTS)
-    }
-
-    /// Returns the address at which a listener of this machine is reached.
-    pub(super) fn of(listen: &Listen) -> Self {
-        match listen {
-            Listen::Tcp(address) => {
-                let text = connectable(*address).to_string();
-                Self::Tcp(text.parse().expect("an IP address with a port is an authority"))
-            }
-            Listen::Unix(path) => Self::Unix(path.display().to_string()),
-        }
-    }
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp(authority) => authority.fmt(f),
-            Self::Unix(path) => write!(f, "unix:{path}"),
-        }
-    }
-}
 
 /// The options of TLS.
 pub(super) struct Tls {
@@ -113,14 +69,16 @@ impl Server {
             Ok(Err(error)) => Arc::new(error) as Arc<dyn Error + Send + Sync>,
             Err(elapsed) => Arc::new(elapsed),
         };
-        let mut status = Status::unavailable(format!("no connection to {}", self.address));
+        let hint = if has_no_tls(&*problem) { " (for a listener without TLS, use --plaintext)" } else { "" };
+        let mut status = Status::unavailable(format!("no connection to {}{hint}", self.address));
         status.set_source(problem);
         Err(Failure::Status(status))
     }
 
     /// Returns the failure of a call. A status of this side of the connection has a source, and says little itself.
     fn failure(&self, status: Status, hint: &str) -> Failure {
-        let is_connection = matches!(status.code(), Code::Internal | Code::Unavailable | Code::Unknown);
+        let is_connection =
+            matches!(status.code(), Code::Cancelled | Code::Internal | Code::Unavailable | Code::Unknown);
         if status.source().is_none() || !is_connection {
             return Failure::Status(status);
         }
@@ -158,6 +116,15 @@ impl Server {
         }
         endpoint.tls_config(config).map_err(|error| Failure::usage("TLS", &error))
     }
+}
+
+/// Returns whether the other side of a handshake responded with something other than TLS, or ended the connection.
+fn has_no_tls(problem: &(dyn Error + 'static)) -> bool {
+    iter::successors(Some(problem), |&error| error.source()).any(|error| {
+        let Some(error) = error.downcast_ref::<io::Error>() else { return false };
+        let tls = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
+        error.kind() == io::ErrorKind::UnexpectedEof || matches!(tls, Some(rustls::Error::InvalidMessage(_)))
+    })
 }
 
 /// A call.
@@ -201,9 +168,10 @@ impl Call {
         mut print: impl AsyncFnMut(DynamicMessage) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         let mut client = Grpc::new(server.connect().await?).max_decoding_message_size(MAX_REPLY);
-        client.ready().await.map_err(|error| Failure::Status(Status::from_error(error.into())))?;
+        client.ready().await.map_err(|error| server.failure(Status::from_error(error.into()), ""))?;
         let path = format!("/{}/{}", self.method.parent_service().full_name(), self.method.name());
         let path = path.parse().expect("the name of a method is a path");
+        let is_dry_run = self.headers.get(dry_run::KEY).is_some_and(|value| value != "false");
         let mut request = Request::new(self.request);
         *request.metadata_mut() = MetadataMap::from_headers(self.headers);
         if let Some(deadline) = deadline {
@@ -212,11 +180,17 @@ impl Call {
         }
         // A unary reply is a stream with one message.
         let responses = client.server_streaming(request, path, DynamicCodec(self.method.output())).await;
-        let mut responses = responses.map_err(|status| server.failure(status, server.hint()))?.into_inner();
+        let responses = responses.map_err(|status| server.failure(status, server.hint()))?;
+        let is_ignored = is_dry_run && responses.metadata().get(dry_run::KEY).is_none_or(|value| value != "true");
+        let mut responses = responses.into_inner();
         while let Some(response) = responses.message().await.map_err(|status| server.failure(status, ""))? {
-            print(response).await?;
+            let printed = print(response).await;
+            if is_ignored {
+                break; // a stream of the gateway would not end
+            }
+            printed?;
         }
-        Ok(())
+        if is_ignored { Err(Failure::NoDryRun) } else { Ok(()) }
     }
 }
 

@@ -6,10 +6,14 @@ use tokio::signal::unix::SignalKind;
 use tonic::Status;
 use tonic_types::StatusExt as _;
 
+use super::printable::printable;
 use crate::grpc::status::code_name;
 
 /// `EX_CONFIG` of sysexits.h: the configuration or the command line is wrong.
 const EX_CONFIG: u8 = 78;
+
+/// A call was made instead of a dry run.
+const NO_DRY_RUN: u8 = 79;
 
 /// The exit code of a status is its number more. grpcurl adds 64, which would make UNAVAILABLE the code of a wrong command
 /// line.
@@ -22,6 +26,8 @@ pub(super) enum Failure {
     Usage(String),
     /// The call ended with a status.
     Status(Status),
+    /// The gateway does not know dry runs, and has made the call.
+    NoDryRun,
     /// Standard output is closed.
     Output(io::Error),
     /// A signal ended the call.
@@ -38,21 +44,23 @@ impl Failure {
         match self {
             Self::Usage(_) => EX_CONFIG,
             Self::Status(status) => STATUS_BASE + u8::try_from(i32::from(status.code())).unwrap_or_default(),
+            Self::NoDryRun => NO_DRY_RUN,
             Self::Output(_) => 1,
             Self::Signal(kind) => 128 + u8::try_from(kind.as_raw_value()).unwrap_or_default(),
         }
     }
 
-    /// Returns the lines for standard error, without control characters.
+    /// Returns the lines for standard error, without unprintable characters.
     pub(super) fn lines(&self) -> Vec<String> {
         let lines = match self {
             Self::Usage(problems) => problems.lines().map(|line| format!("scm-gateway: {line}")).collect(),
             Self::Status(status) => status_lines(status),
+            Self::NoDryRun => vec!["scm-gateway: the gateway does not know dry runs: the call was made".to_owned()],
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Vec::new(), // as other programs in a pipe
             Self::Output(error) => vec![format!("scm-gateway: standard output: {error}")],
             Self::Signal(_) => Vec::new(),
         };
-        lines.into_iter().map(|line| line.replace(char::is_control, "\u{fffd}")).collect()
+        lines.into_iter().map(|line| printable(&line)).collect()
     }
 }
 
@@ -74,11 +82,11 @@ fn status_lines(status: &Status) -> Vec<String> {
     lines
 }
 
-/// Appends an error and its causes to a text.
+/// Appends an error and its causes to a text. A status among them is for programs, and its causes say more.
 fn with_causes(mut text: String, mut error: Option<&(dyn Error + 'static)>) -> String {
     while let Some(cause) = error {
         let message = cause.to_string();
-        if !text.ends_with(&message) {
+        if !cause.is::<Status>() && !text.ends_with(&message) {
             text = format!("{text}: {message}");
         }
         error = cause.source();

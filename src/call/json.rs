@@ -3,11 +3,15 @@
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, SerializeOptions, Value};
 use serde_json::{Map, Serializer, Value as Json};
 
-use super::methods::similar;
+use super::{methods::similar, printable::printable_json, unique};
 
 /// Reads a request. An error names the field and never a value.
 pub(super) fn request(descriptor: &MessageDescriptor, text: &str) -> Result<DynamicMessage, String> {
+    if text.trim().is_empty() {
+        return Err("is empty; {} is the empty request".to_owned());
+    }
     let json: Json = serde_json::from_str(text).map_err(|error| format!("is not JSON: {error}"))?;
+    unique::check(descriptor, text).map_err(|error| error.to_string())?;
     DynamicMessage::deserialize(descriptor.clone(), &json).map_err(|_| problem(descriptor, &json, String::new()))
 }
 
@@ -55,7 +59,8 @@ fn is_valid(message: &MessageDescriptor, key: &str, value: &Json) -> bool {
     DynamicMessage::deserialize(message.clone(), &alone).is_ok()
 }
 
-fn field(message: &MessageDescriptor, key: &str) -> Option<FieldDescriptor> {
+/// Returns the field that a key names, by the name of JSON or of the proto.
+pub(super) fn field(message: &MessageDescriptor, key: &str) -> Option<FieldDescriptor> {
     message.get_field_by_json_name(key).or_else(|| message.get_field_by_name(key))
 }
 
@@ -112,5 +117,5 @@ fn filled(descriptor: &MessageDescriptor) -> DynamicMessage {
 fn pretty(message: &DynamicMessage, options: &SerializeOptions) -> String {
     let mut json = Vec::new();
     message.serialize_with_options(&mut Serializer::pretty(&mut json), options).expect("memory can be written");
-    String::from_utf8(json).expect("JSON is UTF-8")
+    printable_json(str::from_utf8(&json).expect("JSON is UTF-8"))
 }

@@ -1,11 +1,82 @@
 //! Tests of names, addresses, JSON and exit codes. `tests/e2e/call.rs` runs the binary.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
+use clap::Parser;
+use prost_reflect::{DynamicMessage, Value};
 use tonic::{Code, Status};
 
-use super::{client::Address, failure::Failure, json, methods};
-use crate::{config::Listen, proto::RPCS};
+use super::{Arguments, address::Address, failure::Failure, json, methods, server};
+use crate::{
+    config::{Listen, Target},
+    proto::RPCS,
+};
+
+/// Characters that a terminal may interpret.
+const UNPRINTABLE: &str = "\u{7}\u{1b}\u{7f}\u{80}\u{9b}\u{9f}\u{61c}\u{200e}\u{200f}\u{2028}\u{2029}\u{202a}\u{202b}\u{202c}\u{202d}\
+                           \u{202e}\u{2066}\u{2067}\u{2068}\u{2069}";
+
+#[derive(Parser)]
+struct CommandLine {
+    #[command(flatten)]
+    arguments: Arguments,
+}
+
+#[test]
+fn only_calls_within_the_machine_are_plain_by_default() {
+    let is_tls = |options: &[&str], listen: &str, configured| {
+        let command_line = ["call", "SaveInfo"].iter().chain(options);
+        let arguments = CommandLine::try_parse_from(command_line).unwrap_or_else(|error| panic!("{error}")).arguments;
+        let listen = match listen.strip_prefix("unix:") {
+            Some(path) => Listen::Unix(path.into()),
+            None => Listen::Tcp(listen.parse().expect("an address")),
+        };
+        let target = Target { listen, tls: configured, timeout: Duration::from_secs(10) };
+        server(&arguments, &target).expect("the options are valid").tls.is_some()
+    };
+    for (address, is_local) in [
+        ("127.0.0.1:1", true),
+        ("127.9.9.9:1", true),
+        ("[::1]:1", true),
+        ("[::ffff:127.0.0.1]:1", true),
+        ("localhost:1", true),
+        ("LOCALHOST:1", true),
+        ("unix:/run/a.sock", true),
+        ("192.0.2.1:1", false),
+        ("0.0.0.0:1", false),
+        ("127.1:1", false),
+        ("[2001:db8::1]:1", false),
+        ("scm.example.org:1", false),
+        ("localhost.example.org:1", false),
+        ("notlocalhost:1", false),
+        ("127.0.0.1.example.org:1", false),
+    ] {
+        for (options, configured, expected) in [
+            (vec!["--address", address], false, !is_local),
+            (vec!["--address", address], true, true),
+            (vec!["--address", address, "--tls"], false, true),
+            (vec!["--address", address, "--servername", "a"], false, true),
+            (vec!["--address", address, "--plaintext"], false, false),
+            (vec!["--address", address, "--plaintext"], true, false),
+        ] {
+            assert_eq!(is_tls(&options, "127.0.0.1:1", configured), expected, "{options:?}, configured: {configured}");
+        }
+    }
+    for (listen, configured, expected) in [
+        ("127.0.0.1:1", false, false),
+        ("0.0.0.0:1", false, false), // called on loopback
+        ("unix:/run/a.sock", false, false),
+        ("192.0.2.1:1", false, true),
+        ("127.0.0.1:1", true, true),
+        ("unix:/run/a.sock", true, true),
+    ] {
+        assert_eq!(is_tls(&[], listen, configured), expected, "{listen}");
+    }
+    for option in [&["--tls"][..], &["--servername", "a"], &["--cacert", "a"], &["--cert", "a", "--key", "a"]] {
+        let command_line = [&["call", "SaveInfo", "--plaintext"], option].concat();
+        assert!(CommandLine::try_parse_from(command_line).is_err(), "{option:?}");
+    }
+}
 
 #[test]
 fn methods_are_found_by_every_form_of_their_name() {
@@ -60,7 +131,9 @@ fn the_template_of_every_method_has_all_fields_and_is_a_request() {
 #[test]
 fn invalid_json_names_the_field_and_never_a_value() {
     for (method, text, problem) in [
-        ("SaveInfo", "", "is not JSON: EOF while parsing"),
+        ("SaveInfo", "", "is empty; {} is the empty request"),
+        ("SaveInfo", " \n", "is empty; {} is the empty request"),
+        ("SaveInfo", "{", "is not JSON: EOF while parsing"),
         ("SaveInfo", "{\"cert_id\": p1anted}", "is not JSON: expected value at line 1 column 13"),
         ("SaveInfo", "{} p1anted", "is not JSON: trailing characters"),
         ("SaveInfo", "\"p1anted\"", "expects an object"),
@@ -84,6 +157,22 @@ fn invalid_json_names_the_field_and_never_a_value() {
             "BatchCreateOrDeleteTags",
             r#"{"tags": [{"key": "a"}, {"key": 2741}]}"#,
             "tags[1].key: expects text in quotes",
+        ),
+        ("SaveInfo", "-----BEGIN p1anted", "is not JSON: "),
+        (
+            "SaveInfo",
+            r#"{"cert_id": "a", "cert_id": "p1anted"}"#,
+            "cert_id: the field is given twice at line 1 column ",
+        ),
+        ("SaveInfo", r#"{"certId": "a", "cert_id": "p1anted"}"#, "cert_id: the field is given twice"),
+        ("SaveInfo", r#"{"cert_id": null, "certId": "p1anted"}"#, "certId: the field is given twice"),
+        ("SaveInfo", r#"{"info": {}, "info": {"country": "p1anted"}}"#, "info: the field is given twice"),
+        ("SaveInfo", r#"{"info": {"country": "a", "country": "p1anted"}}"#, "info.country: the field is given twice"),
+        ("SaveInfo", r#"{"x": {"y": 1, "y": "p1anted"}}"#, "x.y: the field is given twice"),
+        (
+            "BatchCreateOrDeleteTags",
+            r#"{"tags": [{"key": "a"}, {"key": "a", "key": "p1anted"}]}"#,
+            "tags[1].key: the field is given twice",
         ),
         (
             "BatchCreateOrDeleteTags",
@@ -115,14 +204,57 @@ fn each_status_has_its_own_exit_code() {
     let mut codes: Vec<_> =
         (1..=16).map(|code| Failure::Status(Status::new(Code::from(code), "")).exit_code()).collect();
     assert_eq!((codes[2], codes[13]), (83, 94));
-    codes.push(Failure::Usage(String::new()).exit_code());
-    assert_eq!(codes.iter().collect::<BTreeSet<_>>().len(), 17, "{codes:?}");
+    codes.extend([Failure::Usage(String::new()).exit_code(), Failure::NoDryRun.exit_code()]);
+    assert_eq!(codes.iter().collect::<BTreeSet<_>>().len(), 18, "{codes:?}");
 }
 
 #[test]
 fn lines_have_no_control_characters() {
     let status = Failure::Status(Status::unknown("a\u{1b}[31mb\nc"));
     assert_eq!(status.lines(), ["UNKNOWN: a\u{fffd}[31mb\u{fffd}c"]);
+    let status = Failure::Status(Status::unknown(format!("é中😀{UNPRINTABLE}")));
+    assert_eq!(status.lines(), [format!("UNKNOWN: é中😀{}", "\u{fffd}".repeat(UNPRINTABLE.chars().count()))]);
+}
+
+#[test]
+fn replies_escape_what_a_terminal_may_interpret() {
+    let output = methods::find("ReadInfo").expect("a method").output();
+    let text = format!("é中😀\n\\{UNPRINTABLE}");
+    let mut message = DynamicMessage::new(output.clone());
+    let field = output.fields().find(|field| field.name() == "info").expect("a field");
+    let info = field.kind().as_message().expect("a message").clone();
+    let mut inner = DynamicMessage::new(info);
+    inner.set_field_by_name("domain", Value::String(text.clone()));
+    message.set_field(&field, Value::Message(inner));
+    let printed = json::reply(&message);
+    assert!(!printed.contains(|character| character != '\n' && UNPRINTABLE.contains(character)), "{printed:?}");
+    assert!(
+        printed.contains("é中😀\\n\\\\") && printed.contains("\\u009b") && printed.contains("\\u202e"),
+        "{printed}"
+    );
+    let json: serde_json::Value = serde_json::from_str(&printed).expect("the reply is JSON");
+    assert_eq!(json["info"]["domain"], text);
+}
+
+#[test]
+fn causes_follow_without_a_status_among_them() {
+    let mut inner = Status::unknown("transport error");
+    inner.set_source(Arc::new(std::io::Error::other("tls handshake eof")));
+    let mut status = Status::unavailable("the connection failed");
+    status.set_source(Arc::new(inner));
+    assert_eq!(Failure::Status(status).lines(), ["UNAVAILABLE: the connection failed: tls handshake eof"]);
+}
+
+#[test]
+fn deadlines_are_bounded() {
+    let parse = |timeout| CommandLine::try_parse_from(["call", "SaveInfo", "--timeout", timeout]);
+    for timeout in ["1ns", "5s", "1h 30m", "10000h"] {
+        assert!(parse(timeout).is_ok(), "{timeout}");
+    }
+    for timeout in ["0s", "5", "5 parsecs", "10000h 1ns", "12000y", "500000000000y", ""] {
+        let Err(error) = parse(timeout) else { panic!("{timeout}") };
+        assert!(error.to_string().contains("duration such as 5s, up to 10000h") || timeout.is_empty(), "{error}");
+    }
 }
 
 #[test]

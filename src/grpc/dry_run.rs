@@ -6,7 +6,7 @@ use tonic::{Response, metadata::MetadataValue};
 use crate::error::{Error, Violation};
 
 /// The metadata key, of the request and of the response to a dry run.
-const KEY: &str = "x-scm-gateway-dry-run";
+pub(crate) const KEY: &str = "x-scm-gateway-dry-run";
 
 static HEADER: HeaderName = HeaderName::from_static(KEY);
 

@@ -6,7 +6,7 @@ use prost_reflect::{DynamicMessage, SerializeOptions};
 use scm_emulator::{Emulator, Options, Reply, Step};
 use serde_json::{Value, json};
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     process::Command,
 };
 
@@ -164,6 +164,7 @@ async fn a_wrong_command_line_exits_with_78_and_calls_nothing() {
     let process = Process::start(&emulator.endpoint(), &[]).await;
     let folder = Folder::new();
     let noise = folder.file("noise", "p1anted");
+    let long = format!("name: p1anted{}", "x".repeat(16 * 1024));
     for (arguments, expected) in [
         (vec!["SavInfo"], "scm-gateway: METHOD: unknown method; similar ones are SaveInfo"),
         (vec!["SaveInfo", "-d", "{p1anted"], "scm-gateway: -d: is not JSON: "),
@@ -171,15 +172,22 @@ async fn a_wrong_command_line_exits_with_78_and_calls_nothing() {
             vec!["SaveInfo", "-d", r#"{"info": {"applicant_name": ["p1anted"]}}"#],
             "scm-gateway: -d: info.applicant_name: expects text in quotes",
         ),
-        (vec!["SaveInfo", "-d", "@p1anted"], "scm-gateway: -d: expects JSON, or @- for standard input"),
+        (
+            vec!["SaveInfo", "-d", "@p1anted"],
+            "scm-gateway: -d: expects JSON, or @- to read standard input: -d @- <FILE",
+        ),
         (vec!["SaveInfo", "-H", "p1anted"], "scm-gateway: -H: expects NAME: VALUE"),
         (vec!["SaveInfo", "-H", "p1 anted: 1"], "scm-gateway: -H: expects a metadata key before the colon"),
         (vec!["SaveInfo", "-H", "name: \u{7}p1anted"], "scm-gateway: -H: name: expects printable ASCII"),
+        (vec!["SaveInfo", "-H", "name: \u{e9}p1anted"], "scm-gateway: -H: name: expects printable ASCII"),
+        (vec!["SaveInfo", "-H", "Transfer-Encoding: p1anted"], "scm-gateway: -H: transfer-encoding cannot be set"),
+        (vec!["SaveInfo", "-H", "Content-Length: p1anted"], "scm-gateway: -H: content-length cannot be set"),
+        (vec!["SaveInfo", "-H", &long], "scm-gateway: -H: has more than 16 KiB\n"),
         (vec!["SaveInfo", "-H", "grpc-timeout: 1S"], "scm-gateway: -H: grpc-timeout cannot be set"),
         (vec!["SaveInfo", "--address", "p1anted"], "scm-gateway: --address: expects HOST:PORT, or unix: and a path"),
         (
             vec!["SaveInfo", "--timeout", "0s"],
-            "error: invalid value '0s' for '--timeout <DURATION>': expects a duration",
+            "error: invalid value '…' for '--timeout <DURATION>': expects a duration such as 5s, up to 10000h",
         ),
         (vec!["SaveInfo", "--cacert", "/nowhere"], "scm-gateway: --cacert: /nowhere cannot be read: "),
         (vec!["SaveInfo", "--cert", &noise, "--key", &noise], "scm-gateway: --cert: /"),
@@ -187,6 +195,7 @@ async fn a_wrong_command_line_exits_with_78_and_calls_nothing() {
         (vec!["SaveInfo", "--tls", "--servername", "p1anted name"], "scm-gateway: TLS: "),
         (vec!["SaveInfo", "--config", "/nowhere"], "scm-gateway: /nowhere: cannot be read: "),
         (vec!["SaveInfo", "--adress", "a:1"], "error: unexpected argument '--adress' found\n\n  tip: a similar"),
+        (vec!["SaveInfo", "--tls", "--plaintext"], "error: the argument '--tls' cannot be used with '--plaintext'"),
         (vec!["--list", "SaveInfo"], "error: "),
         (vec![], "error: the following required arguments were not provided:\n  <METHOD>"),
     ] {
@@ -203,6 +212,107 @@ async fn a_wrong_command_line_exits_with_78_and_calls_nothing() {
     process.signal("TERM");
     let (_, log) = process.end().await;
     assert!(!log.iter().any(|line| line.contains("SaveInfo")), "{log:?}");
+}
+
+#[tokio::test]
+async fn an_error_of_the_command_line_shows_no_value() {
+    let pem = "-----BEGIN PRIVATE KEY-----\np1anted==\n-----END PRIVATE KEY-----\n";
+    let json = format!("{{\"private_key\": {pem:?}}}");
+    let (key_option, timeout_option) = (format!("--key={pem}"), format!("--timeout={pem}"));
+    for (arguments, expected) in [
+        (vec!["call", "SaveInfo", &json], "error: unexpected argument '…' found\n\nUsage: "),
+        (vec!["call", "SaveInfo", pem], "error: unexpected argument '…' found\n\nUsage: "),
+        (vec!["call", "SaveInfo", "--p1anted"], "error: unexpected argument '…' found\n\n"),
+        (vec!["call", "SaveInfo", "-d", pem], "scm-gateway: -d: is not JSON: "),
+        (vec!["call", "SaveInfo", "-d", "{}", &json], "error: unexpected argument '…' found\n\nUsage: "),
+        (vec!["call", "SaveInfo", "-H", pem], "error: unexpected argument '…' found\n\nUsage: "),
+        (vec!["call", "SaveInfo", "--cert", "a", &key_option], "scm-gateway: --"),
+        (vec!["call", "SaveInfo", &timeout_option], "error: invalid value '…' for '--timeout <DURATION>': expects"),
+        (vec!["call", "SaveInfo", "--timeout", &json], "error: invalid value '…' for '--timeout <DURATION>': expects"),
+        (vec!["call", &json], "scm-gateway: METHOD: unknown method"),
+        (vec![json.as_str()], "error: un"),
+        (vec![pem], "error: unexpected argument '…' found\n\nUsage: "),
+        (vec!["--check", &json], "error: un"),
+    ] {
+        let mut command = binary(&[]);
+        command.args(&arguments);
+        let (code, text, errors) = ended(command).await;
+        assert_eq!((code, text.as_str()), (78, ""), "{arguments:?}: {errors}");
+        assert!(errors.starts_with(expected) && !errors.contains("p1anted"), "{arguments:?}: {errors}");
+        assert!(!errors.contains("BEGIN") && !errors.contains("private_key"), "{arguments:?}: {errors}");
+    }
+}
+
+/// Makes a call, records the start of what the listener receives, and then closes the connection.
+async fn recorded(listen: &str, arguments: &[&str], variables: &[(&str, &str)]) -> (Vec<u8>, Ended) {
+    let server = tokio::net::TcpListener::bind(listen).await.unwrap();
+    let port = server.local_addr().unwrap().port();
+    let mut command = binary(variables);
+    command.args(["call", "SaveInfo", "-d", SAVE, "--timeout", "30s"]);
+    command.args(arguments.iter().map(|argument| argument.replace("PORT", &port.to_string())));
+    let record = async {
+        let (mut stream, _) = server.accept().await.unwrap();
+        let mut received = vec![0; 64 * 1024];
+        let mut length = stream.read(&mut received).await.unwrap();
+        // Without TLS, a client sends its request before the server has responded.
+        while received.starts_with(b"PRI * HTTP/2.0") && !contains(&received, b"www.xzz.com") {
+            let read = stream.read(&mut received[length..]).await.unwrap();
+            assert!(read > 0, "{:?}", &received[..length]);
+            length += read;
+        }
+        received.truncate(length);
+        received
+    };
+    tokio::join!(record, ended(command))
+}
+
+fn contains(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
+}
+
+#[tokio::test]
+async fn a_request_leaves_in_plain_text_only_if_asked_to() {
+    const TLS_HANDSHAKE: u8 = 0x16;
+    let configured = [
+        ("SCM_GATEWAY__SERVER__TLS__CERT_FILE", "/nowhere.crt"),
+        ("SCM_GATEWAY__SERVER__TLS__KEY_FILE", "/nowhere.key"),
+    ];
+    for (listen, options, variables, is_plain) in [
+        ("127.0.0.1:0", &["--address", "127.0.0.1:PORT"][..], &[][..], true),
+        ("127.0.0.1:0", &["--address", "127.0.0.1:PORT"], &configured, false),
+        ("127.0.0.1:0", &["--address", "127.0.0.1:PORT", "--plaintext"], &configured, true),
+        ("127.0.0.1:0", &["--address", "127.0.0.1:PORT", "--tls"], &[], false),
+        // A host that is no name of loopback, but reaches it.
+        ("127.0.0.1:0", &["--address", "0.0.0.0:PORT"], &[], false),
+        ("127.0.0.1:0", &["--address", "0.0.0.0:PORT", "--plaintext"], &[], true),
+    ] {
+        let (received, (code, _, errors)) = recorded(listen, options, variables).await;
+        assert_eq!(contains(&received, b"www.xzz.com"), is_plain, "{options:?}");
+        assert_eq!(received[0] == TLS_HANDSHAKE, !is_plain, "{options:?}");
+        assert_eq!(code, 94, "{errors}");
+        let hint = if is_plain {
+            "(for a listener with TLS, use --tls)"
+        } else {
+            "(for a listener without TLS, use --plaintext)"
+        };
+        assert!(errors.contains(hint), "{options:?}: {errors}");
+    }
+}
+
+#[tokio::test]
+async fn a_listener_without_tls_is_named_in_the_failure() {
+    let emulator = emulator().await;
+    let gateway = Gateway::of(&emulator).await;
+    let address = gateway.addresses.server.replace("127.0.0.1", "0.0.0.0");
+    let save = ["SaveInfo", "-d", SAVE, "--address", &address];
+    let (code, _, errors) = call("127.0.0.1:1", &save).await;
+    let expected = format!(
+        "UNAVAILABLE: no connection to {address} (for a listener without TLS, use --plaintext): transport error: \
+         received corrupt message of type InvalidContentType\n"
+    );
+    assert_eq!((code, errors), (94, expected));
+    assert_saved(call("127.0.0.1:1", &[&save[..], &["--plaintext"]].concat()).await);
+    assert_eq!(emulator.attempts(), 1);
 }
 
 #[tokio::test]
@@ -244,11 +354,16 @@ async fn tls_with_a_client_certificate() {
             94,
             "UNAVAILABLE: no connection to localhost:",
         ),
-        (vec!["--address", &address], 94, "UNAVAILABLE: the connection to localhost:"), // plain text
     ] {
         let (found, _, errors) = call("127.0.0.1:1", &[&save[..], &arguments].concat()).await;
         assert!(found == code && errors.starts_with(expected), "{arguments:?}: {found} {errors}");
+        assert!(!errors.contains("--plaintext") && errors.lines().all(|line| !line.contains("::")), "{errors}");
     }
+    let (code, _, errors) = call("127.0.0.1:1", &[&save[..], &["--address", &address]].concat()).await;
+    let expected = format!("UNAVAILABLE: the connection to {address} failed (for a listener with TLS, use --tls): ");
+    let causes = errors.strip_prefix(&expected).unwrap_or_else(|| panic!("{errors}"));
+    assert!(code == 94 && causes.starts_with("transport error: ") && errors.lines().count() == 1, "{code} {errors}");
+    assert!(!causes.contains("code:") && !causes.contains("::"), "Debug output: {errors}");
     assert_eq!(emulator.attempts(), 2);
 }
 
@@ -354,9 +469,10 @@ async fn a_signal_ends_a_call_whose_output_is_not_read() {
 async fn a_refused_connection_is_unavailable() {
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let (code, _, errors) = call(&closed, &["ReadInfo"]).await;
-    assert_eq!(code, 94);
-    assert!(errors.starts_with(&format!("UNAVAILABLE: no connection to {closed}: ")), "{errors}");
-    assert!(errors.contains("Connection refused"), "{errors}");
+    let expected = format!(
+        "UNAVAILABLE: no connection to {closed}: transport error: tcp connect error: Connection refused (os error 111)\n"
+    );
+    assert_eq!((code, errors), (94, expected));
 }
 
 #[tokio::test]
@@ -460,12 +576,80 @@ async fn dry_run_is_metadata_of_the_call() {
 }
 
 #[tokio::test]
+async fn a_dry_run_is_reported_as_such_and_makes_no_attempt() {
+    let emulator = emulator().await;
+    let gateway = Gateway::of(&emulator).await;
+    let certificate = json!({"cert_id": CERT}).to_string();
+    for (method, request, reply) in [("SaveInfo", SAVE, "{}\n"), ("WatchCertificate", &certificate, "")] {
+        let ended = call(&gateway.addresses.server, &[method, "-d", request, "--dry-run"]).await;
+        assert_eq!(ended, (0, reply.to_owned(), String::new()), "{method}");
+    }
+    assert_eq!(emulator.attempts(), 0);
+}
+
+#[tokio::test]
+async fn a_gateway_without_dry_runs_is_a_failure() {
+    const METADATA: &str = "x-scm-gateway-dry-run";
+    for (method, options, metadata, is_failure) in [
+        ("ReadInfo", &["--dry-run"][..], None, true),
+        ("ReadInfo", &["--dry-run"], Some("false"), true),
+        ("ReadInfo", &["--dry-run"], Some("true"), false),
+        ("ReadInfo", &["-H", "x-scm-gateway-dry-run: true"], None, true),
+        ("ReadInfo", &["-H", "x-scm-gateway-dry-run: false"], None, false),
+        ("ReadInfo", &[], None, false),
+        ("WatchCertificate", &["--dry-run"], None, true), // and the stream does not end
+    ] {
+        let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = server.local_addr().unwrap().to_string();
+        let serve = async {
+            let (stream, _) = server.accept().await.unwrap();
+            let mut connection = h2::server::handshake(stream).await.unwrap();
+            let (_, mut respond) = connection.accept().await.unwrap().unwrap();
+            let mut response = http::Response::builder().header("content-type", "application/grpc");
+            if let Some(value) = metadata {
+                response = response.header(METADATA, value);
+            }
+            let mut stream = respond.send_response(response.body(()).unwrap(), false).unwrap();
+            stream.send_data(vec![0; 5].into(), false).unwrap();
+            if method == "ReadInfo" {
+                stream
+                    .send_trailers(http::HeaderMap::from_iter([("grpc-status".parse().unwrap(), "0".parse().unwrap())]))
+                    .unwrap();
+            }
+            while connection.accept().await.is_some() {}
+        };
+        let arguments = [&[method, "--address", &address], options].concat();
+        let (code, text, errors) = tokio::join!(serve, call("127.0.0.1:1", &arguments)).1;
+        let (expected, message) = if is_failure {
+            (79, "scm-gateway: the gateway does not know dry runs: the call was made\n")
+        } else {
+            (0, "")
+        };
+        assert_eq!(
+            (code, errors.as_str(), text.as_str()),
+            (expected, message, "{}\n"),
+            "{method} {options:?} {metadata:?}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn help_explains_address_request_deadline_and_exit_codes() {
     let (code, help, errors) = call("unread", &["--help"]).await;
     assert_eq!((code, errors.as_str()), (0, ""));
-    for expected in
-        ["127.0.0.1:50051", "-d @-", "1 MiB", "plus 1s (11s)", "\n  81 to 96  80 plus", "--timeout <DURATION>"]
-    {
+    for expected in [
+        "127.0.0.1:50051",
+        "-d @-",
+        "1 MiB",
+        "plus 1s (11s)",
+        "\n  81 to 96  80 plus",
+        "--timeout <DURATION>",
+        "[server.tls]",
+        "--plaintext",
+        "kubectl exec -i",
+        "audit log",
+        "\n  79  ",
+    ] {
         assert!(help.contains(expected), "{expected} in:\n{help}");
     }
     assert!(help.lines().all(|line| line.chars().count() <= 120), "too wide for a terminal:\n{help}");
