@@ -10,7 +10,6 @@ mod methods;
 mod printable;
 #[cfg(test)]
 mod tests;
-mod unique;
 
 use std::{
     io::{self, Read as _, Write},

@@ -1,9 +1,11 @@
 //! Requests and replies as JSON, by protobuf's mapping.
 
+mod unique;
+
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, SerializeOptions, Value};
 use serde_json::{Map, Serializer, Value as Json};
 
-use super::{methods::similar, printable::printable_json, unique};
+use super::{methods::similar, printable::printable_json};
 
 /// Reads a request. An error names the field and never a value.
 pub(super) fn request(descriptor: &MessageDescriptor, text: &str) -> Result<DynamicMessage, String> {
@@ -60,7 +62,7 @@ fn is_valid(message: &MessageDescriptor, key: &str, value: &Json) -> bool {
 }
 
 /// Returns the field that a key names, by the name of JSON or of the proto.
-pub(super) fn field(message: &MessageDescriptor, key: &str) -> Option<FieldDescriptor> {
+fn field(message: &MessageDescriptor, key: &str) -> Option<FieldDescriptor> {
     message.get_field_by_json_name(key).or_else(|| message.get_field_by_name(key))
 }
 

@@ -5,7 +5,7 @@ use std::{collections::HashSet, fmt};
 use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
-use super::json::field;
+use super::field;
 
 /// Checks JSON that is a valid request. The error names the field.
 pub(super) fn check(message: &MessageDescriptor, text: &str) -> Result<(), serde_json::Error> {
