@@ -2,10 +2,14 @@
 
 mod unique;
 
-use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, SerializeOptions, Value};
+use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, SerializeOptions};
+use serde::{Serialize, ser::SerializeMap as _};
 use serde_json::{Map, Serializer, Value as Json};
 
 use super::{methods::similar, printable::printable_json};
+
+/// The annotations of a field.
+const FIELD_OPTION: &str = "huaweicloud.scm.rest.v1.field";
 
 /// Reads a request. An error names the field and never a value.
 pub(super) fn request(descriptor: &MessageDescriptor, text: &str) -> Result<DynamicMessage, String> {
@@ -95,25 +99,46 @@ pub(super) fn reply(message: &DynamicMessage) -> String {
     pretty(message, &SerializeOptions::new())
 }
 
-/// Returns an empty request as JSON, with all its fields.
+/// Returns a request as JSON, with all its fields. It sets nothing but required messages: an optional field is null, because
+/// an empty value of it would be sent.
 pub(super) fn template(descriptor: &MessageDescriptor) -> String {
-    pretty(&filled(descriptor), &SerializeOptions::new().skip_default_fields(false).use_proto_field_name(true))
+    serde_json::to_string_pretty(&Template(descriptor)).expect("text can be written")
 }
 
-/// Returns a message with all its messages, and with the defaults of its optional fields.
-fn filled(descriptor: &MessageDescriptor) -> DynamicMessage {
-    let mut message = DynamicMessage::new(descriptor.clone());
-    for field in descriptor.fields() {
-        match field.kind() {
-            Kind::Message(inner) if field.is_list() => {
-                message.set_field(&field, Value::List(vec![Value::Message(filled(&inner))]));
-            }
-            Kind::Message(inner) => message.set_field(&field, Value::Message(filled(&inner))),
-            _ if field.is_list() => {}
-            _ => message.set_field(&field, field.default_value()),
+/// A message whose required messages are filled in.
+struct Template<'a>(&'a MessageDescriptor);
+
+impl Serialize for Template<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        for field in self.0.fields() {
+            let name = field.name();
+            match field.kind() {
+                Kind::Message(item) if field.is_list() && is_required(&field) => {
+                    map.serialize_entry(name, &[Template(&item)])
+                }
+                Kind::Message(message) if is_required(&field) => map.serialize_entry(name, &Template(&message)),
+                _ if field.is_list() => map.serialize_entry(name, &[(); 0]),
+                _ if field.supports_presence() => map.serialize_entry(name, &()),
+                Kind::String | Kind::Bytes => map.serialize_entry(name, ""),
+                Kind::Bool => map.serialize_entry(name, &false),
+                _ => map.serialize_entry(name, &0),
+            }?;
         }
+        map.end()
     }
-    message
+}
+
+/// Returns whether the annotations require a field.
+fn is_required(field: &FieldDescriptor) -> bool {
+    let option = field.parent_pool().get_extension_by_name(FIELD_OPTION);
+    let option = option.expect("the descriptors have the annotations");
+    let options = field.options();
+    let required = options.get_extension(&option).as_message().and_then(|rules| {
+        let required = rules.get_field_by_name("required")?;
+        required.as_bool()
+    });
+    required.unwrap_or_default()
 }
 
 fn pretty(message: &DynamicMessage, options: &SerializeOptions) -> String {

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use clap::Parser;
-use prost_reflect::{DynamicMessage, Value};
+use prost_reflect::{DynamicMessage, FieldDescriptor, Value};
 use tonic::{Code, Status};
 
 use super::{Arguments, address::Address, failure::Failure, json, methods, server};
@@ -120,7 +120,9 @@ fn the_template_of_every_method_has_all_fields_and_is_a_request() {
     for rpc in RPCS {
         let input = methods::find(rpc.name).expect("a method of the protos").input();
         let template = json::template(&input);
-        json::request(&input, &template).expect(rpc.name);
+        let request = json::request(&input, &template).expect(rpc.name);
+        let is_set = |field: &FieldDescriptor| request.has_field(field) && field.kind().as_message().is_none();
+        assert!(!input.fields().any(|field| is_set(&field)), "{}: an empty value is sent", rpc.name);
         let template: serde_json::Value = serde_json::from_str(&template).expect("the template is JSON");
         let keys: BTreeSet<_> = template.as_object().expect("an object").keys().cloned().collect();
         let fields: BTreeSet<_> = input.fields().map(|field| field.name().to_owned()).collect();

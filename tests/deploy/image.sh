@@ -105,4 +105,4 @@ kill -STOP "$pid"
 kill -CONT "$pid"
 podman stop --time 25 scm-gateway >/dev/null 2>&1
 [ "$(podman inspect --format '{{.State.ExitCode}}' scm-gateway)" = 0 ]
-echo "Run passed: uid, no capabilities, read-only file system, SaveInfo, `call` from within, health check, SIGTERM."
+echo "Run passed: uid, no capabilities, read-only file system, SaveInfo, a call from within, health check, SIGTERM."
