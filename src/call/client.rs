@@ -6,6 +6,7 @@ use http::HeaderMap;
 use hyper_util::rt::TokioIo;
 use prost::Message as _;
 use prost_reflect::{DynamicMessage, MessageDescriptor, MethodDescriptor};
+use rustls::CertificateError;
 use tokio::{
     net::UnixStream,
     time::{Instant, sleep_until, timeout},
@@ -69,7 +70,7 @@ impl Server {
             Ok(Err(error)) => Arc::new(error) as Arc<dyn Error + Send + Sync>,
             Err(elapsed) => Arc::new(elapsed),
         };
-        let hint = if has_no_tls(&*problem) { " (for a listener without TLS, use --plaintext)" } else { "" };
+        let hint = connect_hint(&*problem).unwrap_or_else(|| self.rejected_hint());
         let mut status = Status::unavailable(format!("no connection to {}{hint}", self.address));
         status.set_source(problem);
         Err(Failure::Status(status))
@@ -87,9 +88,21 @@ impl Server {
         Failure::Status(explained)
     }
 
-    /// Returns what to try if there is no response at all.
-    fn hint(&self) -> &'static str {
-        if self.tls.is_some() { "" } else { " (for a listener with TLS, use --tls)" }
+    /// Returns why a connection may have failed after the handshake, as far as this side sees it.
+    fn rejected_hint(&self) -> &'static str {
+        let has_identity = self.tls.as_ref().is_some_and(|tls| tls.identity.is_some());
+        if has_identity { " (perhaps the gateway rejected the client certificate)" } else { "" }
+    }
+
+    /// Returns what it means that a request was sent, and there is no response at all.
+    fn sent_hint(&self) -> &'static str {
+        match &self.tls {
+            None => "; the request may have been carried out (for a listener with TLS, use --tls)",
+            Some(Tls { identity: Some(_), .. }) => {
+                "; the request may have been carried out (or perhaps the gateway rejected the client certificate)"
+            }
+            Some(_) => "; the request may have been carried out",
+        }
     }
 
     fn endpoint(&self) -> Result<Endpoint, Failure> {
@@ -118,13 +131,24 @@ impl Server {
     }
 }
 
-/// Returns whether the other side of a handshake responded with something other than TLS, or ended the connection.
-fn has_no_tls(problem: &(dyn Error + 'static)) -> bool {
-    iter::successors(Some(problem), |&error| error.source()).any(|error| {
-        let Some(error) = error.downcast_ref::<io::Error>() else { return false };
-        let tls = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
-        error.kind() == io::ErrorKind::UnexpectedEof || matches!(tls, Some(rustls::Error::InvalidMessage(_)))
-    })
+/// Returns which option may help after a failed handshake.
+fn connect_hint(problem: &(dyn Error + 'static)) -> Option<&'static str> {
+    const PLAINTEXT: &str = " (for a listener without TLS, use --plaintext)";
+    let hint = |error: &(dyn Error + 'static)| {
+        let error = error.downcast_ref::<io::Error>()?;
+        match error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>()) {
+            Some(rustls::Error::InvalidMessage(_)) => Some(PLAINTEXT),
+            Some(rustls::Error::InvalidCertificate(
+                CertificateError::UnknownIssuer | CertificateError::BadSignature,
+            )) => Some(" (--cacert sets the CA of the gateway's certificate)"),
+            Some(rustls::Error::InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            )) => Some(" (--servername sets the name in the gateway's certificate)"),
+            _ if error.kind() == io::ErrorKind::UnexpectedEof => Some(PLAINTEXT),
+            _ => None,
+        }
+    };
+    iter::successors(Some(problem), |&error| error.source()).find_map(hint)
 }
 
 /// A call.
@@ -168,7 +192,10 @@ impl Call {
         mut print: impl AsyncFnMut(DynamicMessage) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         let mut client = Grpc::new(server.connect().await?).max_decoding_message_size(MAX_REPLY);
-        client.ready().await.map_err(|error| server.failure(Status::from_error(error.into()), ""))?;
+        client
+            .ready()
+            .await
+            .map_err(|error| server.failure(Status::from_error(error.into()), server.rejected_hint()))?;
         let path = format!("/{}/{}", self.method.parent_service().full_name(), self.method.name());
         let path = path.parse().expect("the name of a method is a path");
         let is_dry_run = self.headers.get(dry_run::KEY).is_some_and(|value| value != "false");
@@ -180,7 +207,7 @@ impl Call {
         }
         // A unary reply is a stream with one message.
         let responses = client.server_streaming(request, path, DynamicCodec(self.method.output())).await;
-        let responses = responses.map_err(|status| server.failure(status, server.hint()))?;
+        let responses = responses.map_err(|status| server.failure(status, server.sent_hint()))?;
         let is_ignored = is_dry_run && responses.metadata().get(dry_run::KEY).is_none_or(|value| value != "true");
         let mut responses = responses.into_inner();
         while let Some(response) = responses.message().await.map_err(|status| server.failure(status, ""))? {

@@ -331,7 +331,11 @@ async fn tls_with_a_client_certificate() {
     let client = authority.client(vec![uri(ORDERS)]);
     let (certificate, key) = (folder.file("client.crt", &client.certificate), folder.file("client.key", &client.key));
     let ca = folder.file("roots.crt", &authority.pem);
-    let other_ca = folder.file("other.crt", &Authority::new().pem);
+    let other = Authority::new();
+    let other_ca = folder.file("other.crt", &other.pem);
+    let foreign = other.client(vec![uri(ORDERS)]);
+    let foreign_key = folder.file("foreign.key", &foreign.key);
+    let foreign = folder.file("foreign.crt", &foreign.certificate);
     let port = process.address.rsplit(':').next().unwrap();
     let address = format!("localhost:{port}");
     let identity = ["--cert", &certificate, "--key", &key];
@@ -347,20 +351,31 @@ async fn tls_with_a_client_certificate() {
 
     for (arguments, code, expected) in [
         (by_option.to_vec(), 96, "UNAUTHENTICATED: no caller identity"),
-        (vec!["--address", &address, "--cacert", &other_ca], 94, "UNAVAILABLE: no connection to localhost:"),
-        (vec!["--address", &address, "--tls"], 94, "UNAVAILABLE: no connection to localhost:"),
+        (
+            vec!["--address", &address, "--cacert", &other_ca],
+            94,
+            "(--cacert sets the CA of the gateway's certificate): ",
+        ),
+        (vec!["--address", &address, "--tls"], 94, "(--cacert sets the CA of the gateway's certificate): "),
         (
             vec!["--address", &address, "--cacert", &ca, "--servername", "x"],
             94,
-            "UNAVAILABLE: no connection to localhost:",
+            "(--servername sets the name in the gateway's certificate): ",
+        ),
+        (
+            [&by_option[..], &["--cert", &foreign, "--key", &foreign_key]].concat(),
+            94,
+            "perhaps the gateway rejected the client certificate): ",
         ),
     ] {
         let (found, _, errors) = call("127.0.0.1:1", &[&save[..], &arguments].concat()).await;
-        assert!(found == code && errors.starts_with(expected), "{arguments:?}: {found} {errors}");
+        assert!(found == code && errors.contains(expected), "{arguments:?}: {found} {errors}");
         assert!(!errors.contains("--plaintext") && errors.lines().all(|line| !line.contains("::")), "{errors}");
     }
     let (code, _, errors) = call("127.0.0.1:1", &[&save[..], &["--address", &address]].concat()).await;
-    let expected = format!("UNAVAILABLE: the connection to {address} failed (for a listener with TLS, use --tls): ");
+    let expected = format!(
+        "UNAVAILABLE: the connection to {address} failed; the request may have been carried out (for a listener with TLS, use --tls): "
+    );
     let causes = errors.strip_prefix(&expected).unwrap_or_else(|| panic!("{errors}"));
     assert!(code == 94 && causes.starts_with("transport error: ") && errors.lines().count() == 1, "{code} {errors}");
     assert!(!causes.contains("code:") && !causes.contains("::"), "Debug output: {errors}");
