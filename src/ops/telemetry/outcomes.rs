@@ -51,6 +51,8 @@ struct Outcome {
     slow: Duration,
     exported: AtomicU64,
     failed: AtomicU64,
+    /// What is exported at this moment.
+    in_flight: AtomicU64,
     logged: Mutex<Logged>,
 }
 
@@ -130,7 +132,14 @@ impl Line {
 impl Outcome {
     fn new(signal: &'static str, timeout: Option<Duration>) -> Self {
         let slow = timeout.unwrap_or_default() / 2;
-        Self { signal, slow, exported: AtomicU64::new(0), failed: AtomicU64::new(0), logged: Mutex::default() }
+        Self {
+            signal,
+            slow,
+            exported: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            in_flight: AtomicU64::new(0),
+            logged: Mutex::default(),
+        }
     }
 
     /// Counts an export of `count` spans or of all metrics, and logs what it changes.
@@ -141,11 +150,13 @@ impl Outcome {
         queue: Option<&Queue>,
     ) -> OTelSdkResult {
         let started = clock::monotonic();
+        let in_flight = InFlight::new(&self.in_flight, count as u64);
         let result = export.await;
         let now = clock::monotonic();
         let took = now - started;
         let failed = result.is_err();
         if failed { &self.failed } else { &self.exported }.fetch_add(count as u64, Relaxed);
+        drop(in_flight);
         let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
         let (lost, backlog) = queue.map_or((0, false), |queue| queue.lost_and_backlog(self.left(), logged.lost));
         let export = Export { failed, slow: !failed && took > self.slow, lost, backlog };
@@ -163,7 +174,26 @@ impl Outcome {
     /// Returns the spans that `queue` has lost until now.
     fn lost(&self, queue: &Queue) -> u64 {
         let logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
-        queue.lost_and_backlog(self.left(), logged.lost).0
+        queue.lost_and_backlog(self.left() + self.in_flight.load(Relaxed), logged.lost).0
+    }
+}
+
+/// Counts what is exported at this moment, which has left the queue.
+struct InFlight<'a> {
+    total: &'a AtomicU64,
+    count: u64,
+}
+
+impl<'a> InFlight<'a> {
+    fn new(total: &'a AtomicU64, count: u64) -> Self {
+        total.fetch_add(count, Relaxed);
+        Self { total, count }
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.total.fetch_sub(self.count, Relaxed);
     }
 }
 
@@ -428,5 +458,22 @@ mod tests {
         assert_eq!(outcomes.status().0.lost, 3);
         outcomes.0.queue.ended.store(10, Relaxed);
         assert_eq!(outcomes.status().0.lost, 0, "they wait");
+    }
+
+    #[tokio::test]
+    async fn spans_that_are_being_exported_have_left_the_queue() {
+        let queue = Queue { size: 10, ended: AtomicU64::new(13) };
+        let counts = Counts { queue, spans: Outcome::new("spans", None), metrics: Outcome::new("metrics", None) };
+        let outcomes = Outcomes(Arc::new(counts));
+        let Counts { queue, spans, .. } = &*outcomes.0;
+        let lost = || outcomes.status().0.lost;
+        let export = async {
+            assert_eq!(lost(), 0, "three of them are in this export");
+            Ok(())
+        };
+        spans.of(3, export, Some(queue)).await.unwrap();
+        assert_eq!(lost(), 0);
+        queue.ended.store(14, Relaxed);
+        assert_eq!(lost(), 1);
     }
 }
