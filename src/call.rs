@@ -73,7 +73,7 @@ Address:
 
 TLS:
   TLS is used if the configuration has [server.tls], with --tls, --cacert, --cert or --servername, and for each host
-  other than localhost and loopback addresses. Otherwise, and with --plaintext, the call is sent in plain text.
+  of --address but localhost and loopback addresses. Otherwise, and with --plaintext, the call is sent in plain text.
 
 Request and reply:
   JSON as protobuf maps it. A request may have the names of the proto (cert_id) or of JSON (certId), and at most 1 MiB.
@@ -89,7 +89,8 @@ Exit codes:
   1         standard output is closed
   78        the command line, the configuration or the request is wrong; nothing was sent
   79        the gateway does not know --dry-run, and has made the call
-  81 to 96  80 plus the number of the gRPC status, such as 83 for INVALID_ARGUMENT and 94 for UNAVAILABLE
+  81 to 96  80 plus the number of the gRPC status, such as 83 for INVALID_ARGUMENT and 94 for UNAVAILABLE;
+            does not tell whether the gateway knows --dry-run
   130, 143  ended by SIGINT or SIGTERM
 
 Examples:
@@ -100,7 +101,8 @@ Examples:
   scm-gateway call WatchCertificate -d '{\"cert_id\": \"scs1481110651012\"}' --timeout 1h
   scm-gateway call ListCertificates --address scm.example.org:50051 --cacert ca.crt --cert client.crt --key client.key
   scm-gateway call ListCertificates --address unix:/run/scm-gateway.sock
-  kubectl exec -i deploy/scm-gateway -- /usr/local/bin/scm-gateway call SaveInfo -d @- <request.json";
+  kubectl exec -i deploy/scm-gateway -- /usr/local/bin/scm-gateway call \\
+    --config /etc/scm-gateway/scm-gateway.toml SaveInfo -d @- <request.json";
 
 /// Call a method of a running gateway, and print its reply as JSON
 ///
@@ -252,7 +254,9 @@ fn server(arguments: &Arguments, target: &Target) -> Result<Server, String> {
     let certificate = pem("--cert", &arguments.cert, PemKind::Certificates)?;
     let key = pem("--key", &arguments.key, PemKind::PrivateKey)?;
     let is_requested = arguments.tls || ca.is_some() || certificate.is_some() || arguments.servername.is_some();
-    let is_tls = !arguments.plaintext && (is_requested || target.tls || !address.is_local());
+    // Without --address, the configuration is that of the listener, and decides.
+    let is_remote = arguments.address.is_some() && !address.is_local();
+    let is_tls = !arguments.plaintext && (is_requested || target.tls || is_remote);
     let tls = Tls { ca, identity: certificate.zip(key), server_name: arguments.servername.clone() };
     Ok(Server { address, tls: is_tls.then_some(tls) })
 }

@@ -210,14 +210,17 @@ impl Call {
         let responses = responses.map_err(|status| server.failure(status, server.sent_hint()))?;
         let is_ignored = is_dry_run && responses.metadata().get(dry_run::KEY).is_none_or(|value| value != "true");
         let mut responses = responses.into_inner();
-        while let Some(response) = responses.message().await.map_err(|status| server.failure(status, ""))? {
-            let printed = print(response).await;
-            if is_ignored {
-                break; // a stream of the gateway would not end
+        if is_ignored {
+            // A stream of the gateway would not end.
+            if let Ok(Some(response)) = responses.message().await {
+                print(response).await?;
             }
-            printed?;
+            return Err(Failure::NoDryRun);
         }
-        if is_ignored { Err(Failure::NoDryRun) } else { Ok(()) }
+        while let Some(response) = responses.message().await.map_err(|status| server.failure(status, ""))? {
+            print(response).await?;
+        }
+        Ok(())
     }
 }
 

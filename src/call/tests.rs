@@ -66,7 +66,7 @@ fn only_calls_within_the_machine_are_plain_by_default() {
         ("127.0.0.1:1", false, false),
         ("0.0.0.0:1", false, false), // called on loopback
         ("unix:/run/a.sock", false, false),
-        ("192.0.2.1:1", false, true),
+        ("192.0.2.1:1", false, false), // the configuration is that of the listener
         ("127.0.0.1:1", true, true),
         ("unix:/run/a.sock", true, true),
     ] {

@@ -92,7 +92,7 @@ by_hand() {
 by_call() {
   # docs: scm-gateway call
   scm-gateway call --list
-  scm-gateway call SaveInfo --describe   # the request with all its fields, empty
+  scm-gateway call SaveInfo --describe   # the request with all its fields, empty; optional lists without their items
   echo '{"cert_id": "scs1481110651012", "info": {"domain": "www.xzz.com", "country": "CN",
     "applicant_name": "Tom", "applicant_phone": "13212345678", "applicant_email": "9997342346@qq.com",
     "agree_privacy_protection": true}}' | scm-gateway call SaveInfo -d @-
