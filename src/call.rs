@@ -4,6 +4,7 @@
 
 mod address;
 mod client;
+pub mod codec;
 mod failure;
 mod json;
 mod methods;

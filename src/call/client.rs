@@ -4,8 +4,7 @@ use std::{error::Error, future::pending, io, iter, sync::Arc, time::Duration};
 
 use http::HeaderMap;
 use hyper_util::rt::TokioIo;
-use prost::Message as _;
-use prost_reflect::{DynamicMessage, MessageDescriptor, MethodDescriptor};
+use prost_reflect::{DynamicMessage, MethodDescriptor};
 use rustls::CertificateError;
 use tokio::{
     net::UnixStream,
@@ -14,13 +13,12 @@ use tokio::{
 use tonic::{
     Code, Request, Status,
     client::Grpc,
-    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
     metadata::MetadataMap,
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
 };
 use tower::service_fn;
 
-use super::{address::Address, failure::Failure};
+use super::{address::Address, codec::DynamicCodec, failure::Failure};
 use crate::{clock, config::Pem, grpc::dry_run};
 
 /// The largest reply in bytes. The gateway makes a reply from at most 1 MiB of JSON.
@@ -221,42 +219,5 @@ impl Call {
             print(response).await?;
         }
         Ok(())
-    }
-}
-
-/// Decodes messages of a descriptor.
-struct DynamicCodec(MessageDescriptor);
-
-impl Codec for DynamicCodec {
-    type Encode = DynamicMessage;
-    type Decode = DynamicMessage;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        Self(self.0.clone())
-    }
-
-    fn decoder(&mut self) -> Self {
-        Self(self.0.clone())
-    }
-}
-
-impl Encoder for DynamicCodec {
-    type Item = DynamicMessage;
-    type Error = Status;
-
-    fn encode(&mut self, message: DynamicMessage, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        message.encode(buffer).map_err(|error| Status::internal(error.to_string()))
-    }
-}
-
-impl Decoder for DynamicCodec {
-    type Item = DynamicMessage;
-    type Error = Status;
-
-    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<DynamicMessage>, Status> {
-        let message = DynamicMessage::decode(self.0.clone(), buffer);
-        message.map(Some).map_err(|error| Status::internal(format!("the response is not valid: {error}")))
     }
 }

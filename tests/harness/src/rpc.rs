@@ -2,17 +2,11 @@
 
 use std::sync::LazyLock;
 
-use prost::Message as _;
 use prost_reflect::{
     DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor, Value,
 };
-use scm_gateway::proto::DESCRIPTOR_SET;
-use tonic::{
-    IntoRequest, Response, Status,
-    client::Grpc,
-    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
-    transport::Channel,
-};
+use scm_gateway::{call::codec::DynamicCodec, proto::DESCRIPTOR_SET};
+use tonic::{IntoRequest, Response, Status, client::Grpc, transport::Channel};
 
 const PACKAGE: &str = "huaweicloud.scm.v1";
 
@@ -247,41 +241,4 @@ pub async fn responses(
         messages.push(message);
     }
     Ok(Response::from_parts(metadata, messages, extensions))
-}
-
-/// Reads messages of a descriptor.
-struct DynamicCodec(MessageDescriptor);
-
-impl Codec for DynamicCodec {
-    type Encode = DynamicMessage;
-    type Decode = DynamicMessage;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        Self(self.0.clone())
-    }
-
-    fn decoder(&mut self) -> Self {
-        Self(self.0.clone())
-    }
-}
-
-impl Encoder for DynamicCodec {
-    type Item = DynamicMessage;
-    type Error = Status;
-
-    fn encode(&mut self, message: DynamicMessage, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        message.encode(buffer).map_err(|error| Status::internal(error.to_string()))
-    }
-}
-
-impl Decoder for DynamicCodec {
-    type Item = DynamicMessage;
-    type Error = Status;
-
-    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<DynamicMessage>, Status> {
-        let message = DynamicMessage::decode(self.0.clone(), buffer);
-        message.map(Some).map_err(|error| Status::internal(error.to_string()))
-    }
 }
