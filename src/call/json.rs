@@ -2,9 +2,9 @@
 
 mod unique;
 
-use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, SerializeOptions};
+use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor};
 use serde::{Serialize, ser::SerializeMap as _};
-use serde_json::{Map, Serializer, Value as Json};
+use serde_json::{Map, Value as Json};
 
 use super::{methods::similar, printable::printable_json};
 
@@ -96,7 +96,7 @@ fn expected(kind: &Kind) -> String {
 
 /// Returns a reply as JSON.
 pub(super) fn reply(message: &DynamicMessage) -> String {
-    pretty(message, &SerializeOptions::new())
+    printable_json(&serde_json::to_string_pretty(message).expect("a message is JSON"))
 }
 
 /// Returns a request as JSON, with all its fields. It sets nothing but required messages: an optional field is null, because
@@ -134,15 +134,6 @@ fn is_required(field: &FieldDescriptor) -> bool {
     let option = field.parent_pool().get_extension_by_name(FIELD_OPTION);
     let option = option.expect("the descriptors have the annotations");
     let options = field.options();
-    let required = options.get_extension(&option).as_message().and_then(|rules| {
-        let required = rules.get_field_by_name("required")?;
-        required.as_bool()
-    });
-    required.unwrap_or_default()
-}
-
-fn pretty(message: &DynamicMessage, options: &SerializeOptions) -> String {
-    let mut json = Vec::new();
-    message.serialize_with_options(&mut Serializer::pretty(&mut json), options).expect("memory can be written");
-    printable_json(str::from_utf8(&json).expect("JSON is UTF-8"))
+    let rules = options.get_extension(&option);
+    rules.as_message().and_then(|rules| rules.get_field_by_name("required")?.as_bool()).unwrap_or_default()
 }
