@@ -38,7 +38,7 @@ use std::time::Duration;
 use toml::Table;
 
 pub use callers::Caller;
-pub use client::{Pem, PemKind, Target, pem, target};
+pub use client::{Pem, PemKind, Target, admin_address, pem, target};
 pub use credentials::{CredentialFiles, CredentialsSource};
 pub use endpoint::{Endpoint, Proxy};
 pub use files::CaFile;
@@ -205,22 +205,6 @@ fn parse(root: &mut Section<'_>, environment: &Environment, clock: &Clock) -> Pa
     let callers = callers::read(root, &server, projects.as_ref());
     system_roots::check(environment, upstream.ca.is_some(), root.report());
     Parsed { server, admin, upstream, watch, projects, callers }
-}
-
-/// Reads only the address of the admin listener, to query a running gateway.
-///
-/// # Errors
-///
-/// Fails if the file cannot be read or is not TOML, and with the mistakes in `[admin]`.
-pub fn admin_address(file: Option<&Path>, environment: &Environment) -> Result<SocketAddr, Problems> {
-    let mut table = table(file)?;
-    table.retain(|key, _| key == "admin");
-    let of_admin = environment.iter().filter(|(name, _)| name.starts_with("SCM_GATEWAY__ADMIN__"));
-    let variables = of_admin.map(|(name, value)| (name.clone(), value.clone())).collect();
-    let mut input = Input::new(&variables);
-    let admin = input.root(table, |root| root.section("admin", admin));
-    let problems = input.report.problems;
-    if problems.is_empty() { Ok(admin.listen) } else { Err(Problems::from(problems)) }
 }
 
 fn table(file: Option<&Path>) -> Result<Table, Problems> {

@@ -1,15 +1,16 @@
 //! What a client of the gateway with the same configuration needs, and the files that its options name.
 
-use std::path::Path;
-use std::time::Duration;
+use std::{net::SocketAddr, path::Path, time::Duration};
 
 use toml::Value;
 use zeroize::Zeroizing;
 
-use super::files;
-use super::listen::Listen;
-use super::reader::{Input, Problems};
-use super::{Environment, server, table, timeout, tls};
+use super::{
+    Environment, admin, files,
+    listen::Listen,
+    reader::{Input, Problems, Section},
+    server, table, timeout, tls,
+};
 
 /// The variables that [`target`] reads, and the prefix of further ones.
 const VARIABLES: [&str; 2] = ["SCM_GATEWAY__SERVER__LISTEN", "SCM_GATEWAY__UPSTREAM__TIMEOUT"];
@@ -32,8 +33,7 @@ pub struct Target {
 ///
 /// Fails if the file cannot be read or is not TOML, and with the mistakes in these keys.
 pub fn target(file: Option<&Path>, environment: &Environment) -> Result<Target, Problems> {
-    let mut table = table(file)?;
-    table.retain(|section, value| {
+    let keys = |section: &str, value: &mut Value| {
         let keys: &[&str] = match section {
             "server" => &["listen", "tls"],
             "upstream" => &["timeout"],
@@ -43,17 +43,42 @@ pub fn target(file: Option<&Path>, environment: &Environment) -> Result<Target, 
             table.retain(|key, _| keys.contains(&key));
         }
         true
-    });
+    };
     let is_read = |name: &str| VARIABLES.contains(&name) || name.starts_with(TLS_VARIABLES);
-    let variables = environment.iter().filter(|(name, _)| is_read(name));
-    let mut input = Input::new(&variables.map(|(name, value)| (name.clone(), value.clone())).collect());
-    let target = input.root(table, |root| {
+    read_part(file, environment, keys, is_read, |root| {
         let (listen, tls) =
             root.section("server", |section| (server::listen(section), section.section("tls", tls::is_set)));
         Target { listen, tls, timeout: root.section("upstream", timeout) }
-    });
+    })
+}
+
+/// Reads only the address of the admin listener, to query a running gateway.
+///
+/// # Errors
+///
+/// Fails if the file cannot be read or is not TOML, and with the mistakes in `[admin]`.
+pub fn admin_address(file: Option<&Path>, environment: &Environment) -> Result<SocketAddr, Problems> {
+    let is_read = |name: &str| name.starts_with("SCM_GATEWAY__ADMIN__");
+    let admin =
+        read_part(file, environment, |section, _| section == "admin", is_read, |root| root.section("admin", admin));
+    Ok(admin?.listen)
+}
+
+/// Reads a part of the configuration: what `retain` leaves of the file, and these variables. Mistakes elsewhere do not matter.
+fn read_part<T>(
+    file: Option<&Path>,
+    environment: &Environment,
+    mut retain: impl FnMut(&str, &mut Value) -> bool,
+    is_variable: impl Fn(&str) -> bool,
+    read: impl FnOnce(&mut Section<'_>) -> T,
+) -> Result<T, Problems> {
+    let mut table = table(file)?;
+    table.retain(|section, value| retain(section, value));
+    let variables = environment.iter().filter(|(name, _)| is_variable(name));
+    let mut input = Input::new(&variables.map(|(name, value)| (name.clone(), value.clone())).collect());
+    let part = input.root(table, read);
     let problems = input.report.problems;
-    if problems.is_empty() { Ok(target) } else { Err(Problems::from(problems)) }
+    if problems.is_empty() { Ok(part) } else { Err(Problems::from(problems)) }
 }
 
 /// The content of a PEM file. Wiped when it is dropped, because it may be a private key.
