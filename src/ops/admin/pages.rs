@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use http::{
-    HeaderValue, Request, Response, StatusCode,
+    HeaderValue, Request, Response,
     header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS},
 };
 use sha2::{Digest as _, Sha256};
@@ -36,7 +36,7 @@ impl Pages {
 
     /// Returns the page of a request, or `None` if there is none at its path.
     pub(super) fn respond<B>(&self, request: &Request<B>) -> Option<Response<String>> {
-        let page = |kind, body| Some(response(StatusCode::OK, kind, body));
+        let page = |kind, body| Some(response(kind, body));
         match request.uri().path() {
             "/" | "/config" | "/status" if !has_local_host(request) => Some(misdirected()),
             "/" => page("text/html; charset=utf-8", page::html(&(self.status)())),
@@ -47,9 +47,8 @@ impl Pages {
     }
 }
 
-fn response(status: StatusCode, content_type: &'static str, body: String) -> Response<String> {
+fn response(content_type: &'static str, body: String) -> Response<String> {
     let mut response = Response::new(body);
-    *response.status_mut() = status;
     response.headers_mut().extend([
         (CONTENT_TYPE, HeaderValue::from_static(content_type)),
         (CONTENT_SECURITY_POLICY, CONTENT_POLICY.clone()),
