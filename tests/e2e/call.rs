@@ -506,18 +506,18 @@ async fn the_list_has_every_method_of_the_protos() {
 async fn the_trace_and_metadata_of_the_options_arrive() {
     let emulator = emulator().await;
     let sink = Sink::grpc().await;
-    let endpoint = format!("http://{}", sink.address);
     let variables = [
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
-        ("OTEL_METRICS_EXPORTER", "none"),
-        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
-        ("OTEL_TRACES_SAMPLER", "parentbased_always_off"),
-        ("OTEL_BSP_SCHEDULE_DELAY", "10"),
-        ("SCM_GATEWAY__SERVER__TRUST_XFCC", "true"),
-        ("SCM_GATEWAY__CALLERS__0__IDENTITY", "orders.example"),
-        ("SCM_GATEWAY__CALLERS__0__METHODS", "SaveInfo"),
-        ("SCM_GATEWAY__CALLERS__0__PROJECTS", "*"),
-    ];
+        &sink.variables()[..],
+        &[
+            ("OTEL_TRACES_SAMPLER", "parentbased_always_off"),
+            ("OTEL_BSP_SCHEDULE_DELAY", "10"),
+            ("SCM_GATEWAY__SERVER__TRUST_XFCC", "true"),
+            ("SCM_GATEWAY__CALLERS__0__IDENTITY", "orders.example"),
+            ("SCM_GATEWAY__CALLERS__0__METHODS", "SaveInfo"),
+            ("SCM_GATEWAY__CALLERS__0__PROJECTS", "*"),
+        ],
+    ]
+    .concat();
     let mut process = Process::start(&emulator.endpoint(), &variables).await;
     let arguments = ["SaveInfo", "-d", SAVE, "--trace", "-H", "X-Forwarded-Client-Cert: DNS=orders.example"];
     let (code, _, errors) = call(&process.address, &arguments).await;

@@ -241,13 +241,7 @@ async fn a_dry_run_does_not_depend_on_the_circuit() {
 async fn a_dry_run_is_visible_in_audit_line_span_and_metrics() {
     let emulator = emulator().await;
     let sink = Sink::grpc().await;
-    let endpoint = format!("http://{}", sink.address);
-    let variables = [
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
-        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
-        ("OTEL_METRICS_EXPORTER", "none"),
-        ("OTEL_BSP_SCHEDULE_DELAY", "10"),
-    ];
+    let variables = [&sink.variables()[..], &[("OTEL_BSP_SCHEDULE_DELAY", "10")]].concat();
     let mut process = Process::start(&emulator.endpoint(), &variables).await;
     let mut client = client(&process.address).await;
     let bad = scm_gateway::proto::SaveInfoRequest { cert_id: format!("{MARKER}/"), ..sample() };

@@ -196,12 +196,7 @@ async fn each_attempt_is_a_span_with_a_resend_count() {
     use crate::harness::otlp_sink::{Sink, attribute};
     let emulator = emulator().await;
     let sink = Sink::grpc().await;
-    let endpoint = format!("http://{}", sink.address);
-    let variables = [
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
-        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
-        ("OTEL_METRICS_EXPORTER", "none"),
-    ];
+    let variables = sink.variables();
     let mut gateway = Gateway::with(&emulator, &variables).await;
     emulator.scripts([unavailable(), Step::Close]);
     gateway.save(sample()).await.unwrap();

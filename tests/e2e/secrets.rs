@@ -31,13 +31,7 @@ const MARKERS: [&str; 5] = [
 async fn planted_markers_do_not_leak() {
     let emulator = emulator().await;
     let sink = Sink::grpc().await;
-    let endpoint = format!("http://{}", sink.address);
-    let variables = [
-        ("RUST_LOG", "trace"),
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
-        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
-        ("OTEL_METRICS_EXPORTER", "none"),
-    ];
+    let variables = [&sink.variables()[..], &[("RUST_LOG", "trace")]].concat();
     let process = Process::start(&emulator.endpoint(), &variables).await;
     let personal = |text: &str| CertificateInfo {
         applicant_name: "p1anted name".into(),

@@ -1,7 +1,7 @@
 //! Traces as a collector receives them, and metrics of calls and the runtime.
 
 use opentelemetry_proto::tonic::trace::v1::{Span, span::SpanKind, status::StatusCode};
-use scm_emulator::{Emulator, Reply, Step};
+use scm_emulator::{Reply, Step};
 use tonic::Request;
 
 use crate::harness::{
@@ -25,19 +25,6 @@ fn traced() -> Request<scm_gateway::proto::SaveInfoRequest> {
     request
 }
 
-async fn exporting(emulator: &Emulator, sink: &Sink, protocol: &str) -> Gateway {
-    let endpoint = format!("http://{}", sink.address);
-    Gateway::with(
-        emulator,
-        &[
-            ("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint),
-            ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol),
-            ("OTEL_METRICS_EXPORTER", "none"),
-        ],
-    )
-    .await
-}
-
 fn by_kind(spans: &[Span], kind: SpanKind) -> &Span {
     spans.iter().find(|span| span.kind() == kind).unwrap()
 }
@@ -53,17 +40,17 @@ fn assert_attributes(span: &Span, expected: &[(&str, &str)]) {
 async fn unlisted_caller_does_not_decide_sampling() {
     let emulator = emulator().await;
     let sink = Sink::grpc().await;
-    let endpoint = format!("http://{}", sink.address);
     let variables = [
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
-        ("OTEL_METRICS_EXPORTER", "none"),
-        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
-        ("OTEL_TRACES_SAMPLER", "parentbased_always_off"),
-        ("SCM_GATEWAY__SERVER__TRUST_XFCC", "true"),
-        ("SCM_GATEWAY__CALLERS__0__IDENTITY", "orders.example"),
-        ("SCM_GATEWAY__CALLERS__0__METHODS", "SaveInfo"),
-        ("SCM_GATEWAY__CALLERS__0__PROJECTS", "*"),
-    ];
+        &sink.variables()[..],
+        &[
+            ("OTEL_TRACES_SAMPLER", "parentbased_always_off"),
+            ("SCM_GATEWAY__SERVER__TRUST_XFCC", "true"),
+            ("SCM_GATEWAY__CALLERS__0__IDENTITY", "orders.example"),
+            ("SCM_GATEWAY__CALLERS__0__METHODS", "SaveInfo"),
+            ("SCM_GATEWAY__CALLERS__0__PROJECTS", "*"),
+        ],
+    ]
+    .concat();
     let mut gateway = Gateway::with(&emulator, &variables).await;
     let mut client = gateway.client.clone();
     let of = |name: &str| {
@@ -84,7 +71,7 @@ async fn unlisted_caller_does_not_decide_sampling() {
 async fn call_and_attempt_are_spans_of_the_callers_trace() {
     let emulator = emulator().await;
     let sink = Sink::grpc().await;
-    let mut gateway = exporting(&emulator, &sink, "grpc").await;
+    let mut gateway = Gateway::with(&emulator, &sink.variables()).await;
     let reply = gateway.client.clone().save_info(traced()).await.unwrap();
     let request_id = reply.metadata().get("x-upstream-request-id").unwrap().to_str().unwrap().to_owned();
     gateway.stop();
@@ -129,7 +116,7 @@ async fn call_and_attempt_are_spans_of_the_callers_trace() {
 async fn only_server_failures_are_error_spans() {
     let emulator = emulator().await;
     let sink = Sink::grpc().await;
-    let gateway = exporting(&emulator, &sink, "grpc").await;
+    let gateway = Gateway::with(&emulator, &sink.variables()).await;
     for (status, code, trace) in
         [(400, "SCM.0008", "11111111111111111111111111111111"), (500, "SCM.0007", "22222222222222222222222222222222")]
     {
@@ -175,7 +162,7 @@ async fn only_server_failures_are_error_spans() {
 async fn traces_are_exported_over_http() {
     let emulator = emulator().await;
     let sink = Sink::http().await;
-    let mut gateway = exporting(&emulator, &sink, "http/protobuf").await;
+    let mut gateway = Gateway::with(&emulator, &sink.variables()).await;
     gateway.client.clone().save_info(traced()).await.unwrap();
     gateway.stop();
     gateway.stopped().await;

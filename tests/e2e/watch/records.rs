@@ -77,14 +77,7 @@ async fn personal_data_does_not_leak() {
     });
     let emulator = emulator_with(Step::Reply(Reply::json(200, &certificate.to_string()))).await;
     let sink = Sink::grpc().await;
-    let endpoint = format!("http://{}", sink.address);
-    let variables = [
-        FAST,
-        ("RUST_LOG", "trace"),
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
-        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
-        ("OTEL_METRICS_EXPORTER", "none"),
-    ];
+    let variables = [&sink.variables()[..], &[FAST, ("RUST_LOG", "trace")]].concat();
     let process = Process::start(&emulator.endpoint(), &variables).await;
     let client = client(&process.address).await;
     let mut watch = watch(&client).await;

@@ -32,6 +32,8 @@ use tonic::{codec::CompressionEncoding, transport::Server};
 #[derive(Clone)]
 pub struct Sink {
     pub address: SocketAddr,
+    endpoint: String,
+    protocol: &'static str,
     received: watch::Sender<Received>,
     held: watch::Sender<bool>,
 }
@@ -60,7 +62,13 @@ impl Sink {
     pub async fn start(grpc: bool, tls: Option<ServerConfig>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let sink = Self { address, received: watch::Sender::default(), held: watch::Sender::default() };
+        let sink = Self {
+            address,
+            endpoint: format!("http://{address}"),
+            protocol: if grpc { "grpc" } else { "http/protobuf" },
+            received: watch::Sender::default(),
+            held: watch::Sender::default(),
+        };
         let receiver = sink.clone();
         let acceptor = tls.map(|mut config| {
             config.alpn_protocols = vec![if grpc { b"h2".to_vec() } else { b"http/1.1".to_vec() }];
@@ -82,6 +90,15 @@ impl Sink {
             }
         });
         sink
+    }
+
+    /// Returns the variables of a gateway that exports its traces here, without TLS.
+    pub fn variables(&self) -> [(&str, &str); 3] {
+        [
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", &self.endpoint),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", self.protocol),
+            ("OTEL_METRICS_EXPORTER", "none"),
+        ]
     }
 
     async fn serve<S>(self, grpc: bool, stream: S)
