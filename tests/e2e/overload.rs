@@ -8,7 +8,7 @@ use tonic::Code;
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tonic_types::StatusExt as _;
 
-use crate::harness::{Gateway, assert_status, client, emulator, in_flight, read, sample, value_of};
+use crate::harness::{Gateway, assert_status, client, emulator, in_flight, read, sample, until, value_of};
 
 mod memory_quota;
 
@@ -84,21 +84,28 @@ async fn cancelled_call_releases_its_permit() {
 #[tokio::test]
 async fn metrics_show_the_calls_in_flight() {
     let emulator = emulator().await;
-    let gateway = Gateway::with(&emulator, &[("SCM_GATEWAY__SERVER__MAX_IN_FLIGHT", "7")]).await;
+    let variables = [
+        ("SCM_GATEWAY__SERVER__MAX_IN_FLIGHT", "7"),
+        // Nothing but the cancellation ends the second call.
+        ("SCM_GATEWAY__UPSTREAM__TIMEOUT", "5m"),
+        ("SCM_GATEWAY__UPSTREAM__ATTEMPT_TIMEOUT", "5m"),
+    ];
+    let gateway = Gateway::with(&emulator, &variables).await;
+    gateway.save(sample()).await.unwrap(); // calls with unverified credentials wait for each other
     assert_eq!(calls_and_limit(&gateway).await, [0, 7]);
     let gate = Arc::new(Notify::new());
     emulator.scripts([Step::HangThenServe(gate.clone()), Step::Hang]);
     let mut one = gateway.client.clone();
     let mut other = gateway.client.clone();
     let served = tokio::spawn(async move { one.save_info(sample()).await });
-    emulator.wait_for_attempts(1).await;
-    let cancelled = tokio::spawn(async move { other.read_info(read()).await });
     emulator.wait_for_attempts(2).await;
+    let cancelled = tokio::spawn(async move { other.read_info(read()).await });
+    emulator.wait_for_attempts(3).await;
     assert_eq!(calls_and_limit(&gateway).await, [2, 7]);
     gate.notify_one();
     served.await.unwrap().unwrap();
     assert_eq!(calls_and_limit(&gateway).await, [1, 7]);
     cancelled.abort();
-    emulator.wait_for_open_connections(1).await;
-    assert_eq!(calls_and_limit(&gateway).await, [0, 7]);
+    until("the cancelled call to end", || async { calls_and_limit(&gateway).await == [0, 7] }).await;
+    assert_eq!(emulator.attempts(), 3);
 }
