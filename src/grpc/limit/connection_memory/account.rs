@@ -232,7 +232,10 @@ impl Account {
         let used = self.used.load(Relaxed);
         if self.eviction.set((eviction, used)).is_ok() {
             self.shared.closing.fetch_add(used, Relaxed);
-            self.shared.evictions.add(1, &[KeyValue::new("reason", eviction.reason())]);
+            // A connection that drained for too long has been counted.
+            if self.drained.get().is_none() {
+                self.shared.evictions.add(1, &[KeyValue::new("reason", eviction.reason())]);
+            }
             self.closing.cancel();
         }
     }
