@@ -213,7 +213,7 @@ fn table(file: Option<&Path>) -> Result<Table, Problems> {
 
 fn admin(section: &mut Section<'_>) -> Admin {
     let listen = section.take("listen", "127.0.0.1:9464", values::address);
-    let default = if listen.ip().is_loopback() { "true" } else { "false" };
+    let default = if listen.ip().to_canonical().is_loopback() { "true" } else { "false" };
     Admin { listen, pages: section.take("pages", default, values::boolean) }
 }
 
