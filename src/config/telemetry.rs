@@ -148,7 +148,7 @@ impl Telemetry {
         for (signal, otlp) in [(&TRACES, &self.traces), (&METRICS, &self.metrics)] {
             let Some(otlp) = otlp else { continue };
             let name = format!("OTEL_EXPORTER_OTLP_{}_ENDPOINT", signal.name);
-            report.setting(&name, &settings::shown_url(&otlp.endpoint), "environment");
+            report.setting(&name, &settings::shown_url_with_path(&otlp.endpoint, signal.path), "environment");
         }
     }
 }

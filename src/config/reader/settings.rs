@@ -68,6 +68,16 @@ pub(in crate::config) fn shown_url(url: &str) -> String {
     if url.contains('@') { "[REDACTED]".to_owned() } else { format!("{url:?}") }
 }
 
+/// Formats a URL like [`shown_url`], with its path and query redacted unless they are this path. Some services have a token
+/// in the path.
+pub(in crate::config) fn shown_url_with_path(url: &str, path: &str) -> String {
+    let start = url.find("://").map_or(0, |scheme| scheme + 3);
+    match url[start..].find(['/', '?']).map(|length| url.split_at(start + length)) {
+        Some((origin, rest)) if rest != "/" && rest != path => shown_url(&format!("{origin}/[REDACTED]")),
+        _ => shown_url(url),
+    }
+}
+
 fn toml(value: &Value) -> String {
     match value {
         Value::String(text) => format!("{text:?}"),
@@ -77,5 +87,26 @@ fn toml(value: &Value) -> String {
         Value::Datetime(date) => date.to_string(),
         Value::Array(values) => format!("[{}]", values.iter().map(toml).collect::<Vec<_>>().join(", ")),
         Value::Table(_) => "{…}".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shown_url_with_path;
+
+    #[test]
+    fn the_path_of_a_url_is_redacted_unless_it_is_known() {
+        for (url, expected) in [
+            ("http://collector:4318/v1/traces", "\"http://collector:4318/v1/traces\""),
+            ("http://collector:4317", "\"http://collector:4317\""),
+            ("http://collector:4317/", "\"http://collector:4317/\""),
+            ("https://collector/receiver/v1/otlp/s3cr3t", "\"https://collector/[REDACTED]\""),
+            ("https://collector/s3cr3t/v1/traces", "\"https://collector/[REDACTED]\""),
+            ("https://collector?key=s3cr3t", "\"https://collector/[REDACTED]\""),
+            ("https://collector/v1/traces?key=s3cr3t", "\"https://collector/[REDACTED]\""),
+            ("https://user:s3cr3t@collector/v1/traces", "[REDACTED]"),
+        ] {
+            assert_eq!(shown_url_with_path(url, "/v1/traces"), expected, "{url}");
+        }
     }
 }
