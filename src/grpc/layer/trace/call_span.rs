@@ -145,7 +145,10 @@ impl CallSpan {
             span.set_status(SpanStatus::error(""));
         }
         span.end();
-        self.durations.record(elapsed, outcome);
+        // A dry run succeeds while SCM is down, and would hide the calls that fail then.
+        if !self.is_dry_run() {
+            self.durations.record(elapsed, outcome);
+        }
         self.log(ending, elapsed);
     }
 
