@@ -102,7 +102,7 @@ impl Admin {
 
     /// Lists the paths that exist.
     fn not_found(&self) -> Response<String> {
-        let pages = if self.pages.is_some() { Pages::PATHS } else { "(admin.pages is off)" };
+        let pages = if self.pages.is_some() { &Pages::PATHS.join(" ") } else { "(admin.pages is off)" };
         text(StatusCode::NOT_FOUND, format!("/livez /readyz /metrics {pages}\n"))
     }
 

@@ -22,7 +22,7 @@ SCHEMA = json.loads(Path("docs/status.schema.json").read_text())
 OUTAGE = "fedcba9876543210fedcba9876543210"
 PHONE = {"width": 360, "height": 780}
 DESKTOP = {"width": 1180, "height": 900}
-LINKS = ["/", "/status", "/config", "/metrics"]
+LINKS = ["/", "/status", "/config", "/metrics", "/docs/status.md", "/docs/runbook.md"]
 TEXTS = ["scm-gateway", "ready", "Connections", "Calls and watches", "Telemetry", "verified", "open, opened", "UPSTREAM_UNAVAILABLE"]
 
 

@@ -16,15 +16,21 @@ use tokio::sync::Notify;
 
 use crate::{
     harness::{
-        CERT, Gateway, emulator, environment, folder::Folder, in_flight, metadata_service::MetadataService,
-        pki::Authority, process::binary, sample, until,
+        CERT, Gateway, emulator, environment,
+        folder::Folder,
+        in_flight,
+        metadata_service::MetadataService,
+        otlp_sink::Sink,
+        pki::{Authority, uri},
+        process::binary,
+        sample, until,
     },
     reload::account,
 };
 
 const SCHEMA: &str = include_str!("../../docs/status.schema.json");
 const CALLER: &str = "spiffe://example.org/ns/web/sa/p1anted";
-const PAGES: [&str; 3] = ["/", "/config", "/status"];
+const PAGES: [&str; 5] = ["/", "/config", "/docs/runbook.md", "/docs/status.md", "/status"];
 
 /// Compares an answer with its schema, and collects the fields that it has.
 struct Validator(BTreeSet<String>);
@@ -485,6 +491,7 @@ async fn pages_are_on_by_default_on_loopback_only() {
         ("127.0.0.1:0", None, true),
         ("127.0.0.1:0", Some("false"), false),
         ("0.0.0.0:0", None, false),
+        ("[::ffff:127.0.0.1]:0", None, true),
         ("0.0.0.0:0", Some("true"), true),
     ] {
         let pages = pages.map(|value| ("SCM_GATEWAY__ADMIN__PAGES", value));
@@ -496,7 +503,7 @@ async fn pages_are_on_by_default_on_loopback_only() {
         for path in ["/livez", "/readyz", "/metrics"] {
             assert_eq!(gateway.admin(path).await.0, 200, "{variables:?} {path}");
         }
-        let expected = if served { "/ /config /status" } else { "(admin.pages is off)" };
+        let expected = if served { PAGES.join(" ") } else { "(admin.pages is off)".to_owned() };
         assert_eq!(gateway.admin("/other").await, (404, format!("/livez /readyz /metrics {expected}\n")));
     }
 }
@@ -510,8 +517,83 @@ async fn page_needs_nothing_from_elsewhere() {
     let page = page.text().await.unwrap();
     assert!(page.starts_with("<!DOCTYPE html>") && page.contains("prefers-color-scheme: dark"), "{page}");
     let links: Vec<_> = page.split("href=\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
-    assert_eq!(links, ["/", "/status", "/config", "/metrics"]);
+    assert_eq!(links, ["/", "/status", "/config", "/metrics", "/docs/status.md", "/docs/runbook.md"]);
     for text in ["<script", "src=", "@import", "url("] {
         assert!(!page.contains(text), "{text} in {page}");
+    }
+}
+
+#[tokio::test]
+async fn limits_of_connections_and_the_client_ca_are_shown() {
+    let emulator = emulator().await;
+    let (authority, folder) = (Authority::new(), Folder::new());
+    let files = authority.variables(&folder, Some(&authority.pem));
+    let variables = [
+        ("SCM_GATEWAY__CALLERS__0__IDENTITY", CALLER),
+        ("SCM_GATEWAY__CALLERS__0__METHODS", "read"),
+        ("SCM_GATEWAY__CALLERS__0__PROJECTS", "*"),
+        ("SCM_GATEWAY__SERVER__MAX_CONNECTIONS", "80"),
+        ("SCM_GATEWAY__SERVER__MAX_CONNECTIONS_PER_CALLER", "33"),
+        ("SCM_GATEWAY__SERVER__CONNECTION_MEMORY_QUOTA", "7MiB"),
+        ("SCM_GATEWAY__SERVER__MAX_IN_FLIGHT", "12"),
+        ("SCM_GATEWAY__SERVER__MAX_IN_FLIGHT_PER_PROJECT", "11"),
+        ("SCM_GATEWAY__WATCH__MAX", "9"),
+    ];
+    let files = files.iter().map(|(name, value)| (*name, value.as_str()));
+    let gateway = Gateway::with(&emulator, &files.chain(variables).collect::<Vec<_>>()).await;
+    let address = &gateway.addresses.server;
+    let mut channels = Vec::new();
+    for name in [CALLER, "spiffe://example.org/x", "spiffe://example.org/y"] {
+        let issued = authority.client(vec![uri(name)]);
+        channels.push(authority.connect(address, Some(&issued)).await.unwrap());
+    }
+    until("three connections", || async { status(&gateway).await["connections"]["open"] == 3 }).await;
+    let shown = status(&gateway).await;
+    let connections = &shown["connections"];
+    for (field, value) in
+        [("max", 80), ("max_per_caller", 33), ("unlisted", 2), ("max_unlisted", 10), ("memory_quota_bytes", 7 << 20)]
+    {
+        assert_eq!(connections[field], value, "{field} of {connections}");
+    }
+    assert_eq!((&shown["calls"]["max"], &shown["projects"][0]["calls"]["max"]), (&json!(12), &json!(11)));
+    assert_eq!(shown["watches"]["max"], 9);
+    let tls = &shown["listeners"]["tls"];
+    assert!(seconds_until(&tls["client_ca_expires_at"]) > 0.0, "{tls}");
+}
+
+#[tokio::test]
+async fn exports_are_shown_as_the_metrics_count_them() {
+    let emulator = emulator().await;
+    let sink = Sink::http().await;
+    let working = format!("http://{}", sink.address);
+    let closed = format!("http://{}", std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap());
+    for (traces, metrics, spans, exports) in
+        [(&working, &closed, "exported", "failed"), (&closed, &working, "failed", "exported")]
+    {
+        let variables = [
+            ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", format!("{traces}/v1/traces")),
+            ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", format!("{metrics}/v1/metrics")),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf".to_owned()),
+            ("OTEL_BSP_SCHEDULE_DELAY", "10".to_owned()),
+            ("OTEL_METRIC_EXPORT_INTERVAL", "100".to_owned()),
+        ];
+        let variables = variables.iter().map(|(name, value)| (*name, value.as_str())).collect::<Vec<_>>();
+        let gateway = Gateway::with(&emulator, &variables).await;
+        gateway.save(sample()).await.unwrap();
+        // The span of the call and of its attempt.
+        let is_shown = |telemetry: &Value| {
+            telemetry["spans"][spans] == 2 && telemetry["metric_exports"][exports].as_u64().unwrap() > 0
+        };
+        until("the exports", || async { is_shown(&status(&gateway).await["telemetry"]) }).await;
+        let shown = status(&gateway).await["telemetry"].take();
+        assert_eq!((&shown["spans"]["ended"], &shown["spans"]["lost"]), (&json!(2), &json!(0)), "{shown}");
+        for state in ["exported", "failed"] {
+            let expected = if state == spans { 2 } else { 0 };
+            assert_eq!(shown["spans"][state], expected, "{state} in {shown}");
+            assert_eq!(shown["metric_exports"][state] != 0, state == exports, "{state} in {shown}");
+            let count: u64 = gateway.metric(&format!("scm_gateway_telemetry_spans_total{{state=\"{state}\"")).await;
+            assert_eq!(count, expected, "{state}");
+        }
+        assert_eq!(shown["log_lines_dropped"], 0);
     }
 }

@@ -1,4 +1,4 @@
-//! The pages for operators: `/`, `/status` and `/config`. `admin.pages` switches them on and off.
+//! The pages for operators: the status, the configuration, and what explains them. `admin.pages` switches them on and off.
 
 use std::sync::LazyLock;
 
@@ -19,6 +19,10 @@ static CONTENT_POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
     HeaderValue::try_from(format!("default-src 'none'; style-src 'sha256-{hash}'; {others}")).expect("ASCII")
 });
 
+/// The documents that the status page links to.
+const STATUS_MD: &str = include_str!("../../../docs/status.md");
+const RUNBOOK_MD: &str = include_str!("../../../docs/runbook.md");
+
 /// What the pages show.
 pub struct Pages {
     status: Box<dyn Fn() -> Status + Send + Sync>,
@@ -27,7 +31,7 @@ pub struct Pages {
 
 impl Pages {
     /// The paths of the pages.
-    pub(super) const PATHS: &str = "/ /config /status";
+    pub(super) const PATHS: [&str; 5] = ["/", "/config", "/docs/runbook.md", "/docs/status.md", "/status"];
 
     /// Creates the pages of a status and of a configuration.
     pub fn new(status: impl Fn() -> Status + Send + Sync + 'static, config: String) -> Self {
@@ -36,14 +40,17 @@ impl Pages {
 
     /// Returns the page of a request, or `None` if there is none at its path.
     pub(super) fn respond<B>(&self, request: &Request<B>) -> Option<Response<String>> {
-        let page = |kind, body| Some(response(kind, body));
-        match request.uri().path() {
-            "/" | "/config" | "/status" if !has_local_host(request) => Some(misdirected()),
-            "/" => page("text/html; charset=utf-8", page::html(&(self.status)())),
-            "/config" => page("text/plain; charset=utf-8", self.config.clone()),
-            "/status" => page("application/json", (self.status)().json()),
-            _ => None,
-        }
+        const TEXT: &str = "text/plain; charset=utf-8";
+        let (kind, body) = match request.uri().path() {
+            path if Self::PATHS.contains(&path) && !has_local_host(request) => return Some(misdirected()),
+            "/" => ("text/html; charset=utf-8", page::html(&(self.status)())),
+            "/config" => (TEXT, self.config.clone()),
+            "/docs/runbook.md" => (TEXT, RUNBOOK_MD.to_owned()),
+            "/docs/status.md" => (TEXT, STATUS_MD.to_owned()),
+            "/status" => ("application/json", (self.status)().json()),
+            _ => return None,
+        };
+        Some(response(kind, body))
     }
 }
 

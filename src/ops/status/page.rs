@@ -76,7 +76,8 @@ pub fn html(status: &Status) -> String {
                     a href="/status" { "status as JSON" }
                     a href="/config" { "configuration" }
                     a href="/metrics" { "metrics" }
-                    span { "docs/status.md explains each field" }
+                    a href="/docs/status.md" { "what the fields mean" }
+                    a href="/docs/runbook.md" { "runbook" }
                 }
                 main {
                     section {
