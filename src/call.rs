@@ -87,7 +87,7 @@ Deadline:
 
 Exit codes:
   0         OK
-  1         standard output is closed
+  1         the reply cannot be written to standard output; the call was made
   78        the command line, the configuration or the request is wrong; nothing was sent
   79        the gateway does not know --dry-run, and has made the call
   81 to 96  80 plus the number of the gRPC status, such as 83 for INVALID_ARGUMENT and 94 for UNAVAILABLE;
@@ -151,7 +151,13 @@ pub struct Arguments {
     #[arg(long)]
     trace: bool,
     /// List all methods
-    #[arg(long, exclusive = true)]
+    #[arg(
+        long,
+        conflicts_with_all = [
+            "method", "data", "address", "tls", "plaintext", "cacert", "cert", "key", "servername", "timeout", "headers",
+            "dry_run", "trace", "describe",
+        ]
+    )]
     list: bool,
     /// Print the request of the method with empty values
     #[arg(long, conflicts_with_all = ["data", "address"])]

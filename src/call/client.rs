@@ -1,8 +1,8 @@
-//! The call itself: tonic's channel, and a codec for messages that are known by their descriptors.
+//! The call itself, over tonic's channel.
 
 use std::{error::Error, future::pending, io, iter, sync::Arc, time::Duration};
 
-use http::HeaderMap;
+use http::{HeaderMap, header::CONTENT_TYPE};
 use hyper_util::rt::TokioIo;
 use prost_reflect::{DynamicMessage, MethodDescriptor};
 use rustls::CertificateError;
@@ -12,11 +12,12 @@ use tokio::{
 };
 use tonic::{
     Code, Request, Status,
+    body::Body,
     client::Grpc,
     metadata::MetadataMap,
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
 };
-use tower::service_fn;
+use tower::{ServiceBuilder, service_fn};
 
 use super::{address::Address, codec::DynamicCodec, failure::Failure};
 use crate::{clock, config::Pem, grpc::dry_run};
@@ -26,6 +27,9 @@ const MAX_REPLY: usize = 4 * 1024 * 1024;
 
 /// The longest time of connecting, TLS included. A stream without a deadline has no other limit.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long the end of a call is waited for that should be a dry run, and is not.
+const NO_DRY_RUN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The interval of PINGs, which end a stream whose gateway is gone. They are awaited for 20 s, hyper's default.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
@@ -125,7 +129,10 @@ impl Server {
         if let Some(name) = &tls.server_name {
             config = config.domain_name(name);
         }
-        endpoint.tls_config(config).map_err(|error| Failure::usage("TLS", &error))
+        let has_options = tls.ca.is_some() || tls.identity.is_some() || tls.server_name.is_some();
+        // Without options, only the system's CA certificates can be the problem.
+        let option = if has_options { "TLS" } else { "TLS (--cacert sets the CA of the gateway's certificate)" };
+        endpoint.tls_config(config).map_err(|error| Failure::usage(option, &error))
     }
 }
 
@@ -147,6 +154,13 @@ fn connect_hint(problem: &(dyn Error + 'static)) -> Option<&'static str> {
         }
     };
     iter::successors(Some(problem), |&error| error.source()).find_map(hint)
+}
+
+/// Drops the body of a response that is not gRPC, such as the error page of a proxy. tonic then maps the HTTP status.
+fn without_other_body(response: http::Response<Body>) -> http::Response<Body> {
+    let content_type = response.headers().get(CONTENT_TYPE);
+    let is_grpc = content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
+    if is_grpc { response } else { response.map(|_| Body::empty()) }
 }
 
 /// A call.
@@ -189,7 +203,8 @@ impl Call {
         deadline: Option<Instant>,
         mut print: impl AsyncFnMut(DynamicMessage) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
-        let mut client = Grpc::new(server.connect().await?).max_decoding_message_size(MAX_REPLY);
+        let channel = ServiceBuilder::new().map_response(without_other_body).service(server.connect().await?);
+        let mut client = Grpc::new(channel).max_decoding_message_size(MAX_REPLY);
         client
             .ready()
             .await
@@ -208,16 +223,20 @@ impl Call {
         let responses = responses.map_err(|status| server.failure(status, server.sent_hint()))?;
         let is_ignored = is_dry_run && responses.metadata().get(dry_run::KEY).is_none_or(|value| value != "true");
         let mut responses = responses.into_inner();
-        if is_ignored {
-            // A stream of the gateway would not end.
-            if let Ok(Some(response)) = responses.message().await {
-                print(response).await?;
-            }
-            return Err(Failure::NoDryRun);
-        }
-        while let Some(response) = responses.message().await.map_err(|status| server.failure(status, ""))? {
+        loop {
+            let response = responses.message();
+            let response = if is_ignored {
+                timeout(NO_DRY_RUN_TIMEOUT, response).await.unwrap_or(Ok(None))
+            } else {
+                response.await
+            };
+            // A status does not tell whether the gateway knows dry runs.
+            let Some(response) = response.map_err(|status| server.failure(status, ""))? else { break };
             print(response).await?;
+            if is_ignored && self.method.is_server_streaming() {
+                break; // it would not end
+            }
         }
-        Ok(())
+        if is_ignored { Err(Failure::NoDryRun) } else { Ok(()) }
     }
 }

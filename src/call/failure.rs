@@ -28,7 +28,7 @@ pub(super) enum Failure {
     Status(Status),
     /// The gateway does not know dry runs, and has made the call.
     NoDryRun,
-    /// Standard output is closed.
+    /// Standard output cannot be written to.
     Output(io::Error),
     /// A signal ended the call.
     Signal(SignalKind),

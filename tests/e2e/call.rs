@@ -196,7 +196,8 @@ async fn a_wrong_command_line_exits_with_78_and_calls_nothing() {
         (vec!["SaveInfo", "--config", "/nowhere"], "scm-gateway: /nowhere: cannot be read: "),
         (vec!["SaveInfo", "--adress", "a:1"], "error: unexpected argument '--adress' found\n\n  tip: a similar"),
         (vec!["SaveInfo", "--tls", "--plaintext"], "error: the argument '--tls' cannot be used with '--plaintext'"),
-        (vec!["--list", "SaveInfo"], "error: "),
+        (vec!["--list", "SaveInfo"], "error: the argument '--list' cannot be used with '[METHOD]'"),
+        (vec!["--list", "--trace"], "error: the argument '--list' cannot be used with '--trace'"),
         (vec![], "error: the following required arguments were not provided:\n  <METHOD>"),
     ] {
         let (code, text, errors) = call(&process.address, &arguments).await;
@@ -212,6 +213,16 @@ async fn a_wrong_command_line_exits_with_78_and_calls_nothing() {
     process.signal("TERM");
     let (_, log) = process.end().await;
     assert!(!log.iter().any(|line| line.contains("SaveInfo")), "{log:?}");
+}
+
+#[tokio::test]
+async fn without_ca_certificates_of_the_system_cacert_is_named() {
+    let variables = [("SSL_CERT_FILE", "/dev/null"), ("SSL_CERT_DIR", "/nowhere")];
+    let mut command = binary(&variables);
+    command.args(["call", "SaveInfo", "--tls"]);
+    let (code, text, errors) = ended(command).await;
+    assert_eq!((code, text.as_str()), (78, ""), "{errors}");
+    assert!(errors.starts_with("scm-gateway: TLS (--cacert sets the CA of the gateway's certificate): "), "{errors}");
 }
 
 #[tokio::test]
@@ -494,6 +505,8 @@ async fn a_refused_connection_is_unavailable() {
 async fn the_list_has_every_method_of_the_protos() {
     let (code, text, errors) = call("unread", &["--list"]).await;
     assert_eq!((code, errors.as_str()), (0, ""));
+    let with_file = call("unread", &["--list", "--config", "unread.toml"]).await;
+    assert_eq!(with_file, (0, text.clone(), String::new()));
     let names: Vec<_> = rpc::methods()
         .iter()
         .map(|method| format!("{}/{}", method.parent_service().full_name(), method.name()))
@@ -605,14 +618,21 @@ async fn a_dry_run_is_reported_as_such_and_makes_no_attempt() {
 #[tokio::test]
 async fn a_gateway_without_dry_runs_is_a_failure() {
     const METADATA: &str = "x-scm-gateway-dry-run";
-    for (method, options, metadata, is_failure) in [
-        ("ReadInfo", &["--dry-run"][..], None, true),
-        ("ReadInfo", &["--dry-run"], Some("false"), true),
-        ("ReadInfo", &["--dry-run"], Some("true"), false),
-        ("ReadInfo", &["-H", "x-scm-gateway-dry-run: true"], None, true),
-        ("ReadInfo", &["-H", "x-scm-gateway-dry-run: false"], None, false),
-        ("ReadInfo", &[], None, false),
-        ("WatchCertificate", &["--dry-run"], None, true), // and the stream does not end
+    const MADE: (i32, &str) = (79, "scm-gateway: the gateway does not know dry runs: the call was made\n");
+    const OK: (i32, &str) = (0, "");
+    let (message, ok) = (&[0_u8; 5][..], Some("0"));
+    for (method, options, metadata, data, status, expected) in [
+        ("ReadInfo", &["--dry-run"][..], None, message, ok, MADE),
+        ("ReadInfo", &["--dry-run"], Some("false"), message, ok, MADE),
+        ("ReadInfo", &["--dry-run"], Some("true"), message, ok, OK),
+        ("ReadInfo", &["-H", "x-scm-gateway-dry-run: true"], None, message, ok, MADE),
+        ("ReadInfo", &["-H", "x-scm-gateway-dry-run: false"], None, message, ok, OK),
+        ("ReadInfo", &[], None, message, ok, OK),
+        ("ReadInfo", &["--dry-run"], None, &[], Some("7"), (87, "PERMISSION_DENIED: \n")),
+        ("ReadInfo", &["--dry-run"], None, message, Some("14"), (94, "UNAVAILABLE: \n")),
+        ("WatchCertificate", &["--dry-run"], None, message, None, MADE), // and the stream does not end
+        ("WatchCertificate", &["--dry-run"], None, &[], None, MADE),
+        ("WatchCertificate", &["--dry-run"], None, &[], Some("12"), (92, "UNIMPLEMENTED: \n")),
     ] {
         let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = server.local_addr().unwrap().to_string();
@@ -625,26 +645,43 @@ async fn a_gateway_without_dry_runs_is_a_failure() {
                 response = response.header(METADATA, value);
             }
             let mut stream = respond.send_response(response.body(()).unwrap(), false).unwrap();
-            stream.send_data(vec![0; 5].into(), false).unwrap();
-            if method == "ReadInfo" {
-                stream
-                    .send_trailers(http::HeaderMap::from_iter([("grpc-status".parse().unwrap(), "0".parse().unwrap())]))
-                    .unwrap();
+            stream.send_data(data.into(), false).unwrap();
+            if let Some(status) = status {
+                let trailers = [("grpc-status".parse().unwrap(), status.parse().unwrap())];
+                stream.send_trailers(http::HeaderMap::from_iter(trailers)).unwrap();
             }
             while connection.accept().await.is_some() {}
         };
         let arguments = [&[method, "--address", &address], options].concat();
         let (code, text, errors) = tokio::join!(serve, call("127.0.0.1:1", &arguments)).1;
-        let (expected, message) = if is_failure {
-            (79, "scm-gateway: the gateway does not know dry runs: the call was made\n")
-        } else {
-            (0, "")
+        let reply = if data.is_empty() { "" } else { "{}\n" };
+        assert_eq!(((code, errors.as_str()), text.as_str()), (expected, reply), "{method} {options:?} {metadata:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_error_page_of_a_proxy_has_the_status_of_its_http_status() {
+    for (http_status, options, expected) in [
+        (503, &["ReadInfo"][..], 94),
+        (503, &["ReadInfo", "--dry-run"], 94),
+        (403, &["ReadInfo"], 87),
+        (404, &["WatchCertificate", "--dry-run"], 92),
+    ] {
+        let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = server.local_addr().unwrap().to_string();
+        let serve = async {
+            let (stream, _) = server.accept().await.unwrap();
+            let mut connection = h2::server::handshake(stream).await.unwrap();
+            let (_, mut respond) = connection.accept().await.unwrap().unwrap();
+            let response = http::Response::builder().status(http_status).header("content-type", "text/html");
+            let mut stream = respond.send_response(response.body(()).unwrap(), false).unwrap();
+            stream.send_data("<html>p1anted</html>".into(), true).unwrap();
+            while connection.accept().await.is_some() {}
         };
-        assert_eq!(
-            (code, errors.as_str(), text.as_str()),
-            (expected, message, "{}\n"),
-            "{method} {options:?} {metadata:?}"
-        );
+        let arguments = [options, &["--address", &address]].concat();
+        let (code, text, errors) = tokio::join!(serve, call("127.0.0.1:1", &arguments)).1;
+        assert_eq!((code, text.as_str()), (expected, ""), "{http_status} {options:?}: {errors}");
+        assert!(!errors.contains("p1anted"), "{errors}");
     }
 }
 
