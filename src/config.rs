@@ -39,7 +39,7 @@ use toml::Table;
 
 pub use callers::Caller;
 pub use client::{Pem, PemKind, Target, admin_address, pem, target};
-pub use credentials::{CredentialFiles, CredentialsSource};
+pub use credentials::{CredentialFiles, CredentialsSource, Oidc, PodIdentity, TemporarySource, TokenFile};
 pub use endpoint::{Endpoint, Proxy};
 pub use files::CaFile;
 pub use listen::{IdentitySource, Listen, XfccElements};
@@ -253,7 +253,9 @@ fn upstream(section: &mut Section<'_>) -> (Upstream, projects::ProjectDefaults) 
     };
     warn_of_timeouts(section, &upstream);
     let endpoint = endpoint::read(section).unwrap_or_else(|| endpoint::default(section));
-    let agency = section.origin("metadata_endpoint").is_some();
+    // After a problem the configuration is rejected anyway; any endpoint lets the reading continue.
+    let agency = section.origin("metadata_endpoint").map(|_| upstream.metadata_endpoint.as_ref().unwrap_or(&endpoint));
+    let agency = agency.cloned();
     (upstream, projects::ProjectDefaults { endpoint, agency })
 }
 

@@ -60,8 +60,8 @@ pub fn agency(
     clock: Clock,
     meter: &Meter,
 ) -> impl Future<Output = ()> + Send + 'static {
-    let projects =
-        config.projects.iter().filter(|project| matches!(project.credentials_source, CredentialsSource::Agency));
+    let is_agency = |source: &_| matches!(source, CredentialsSource::Temporary(config::TemporarySource::EcsAgency(_)));
+    let projects = config.projects.iter().filter(|project| is_agency(&project.credentials_source));
     let projects = projects.filter_map(|project| live.get(&project.id).cloned()).collect();
     refresher::refresh(config.upstream.metadata_endpoint.clone(), projects, clock, meter)
 }

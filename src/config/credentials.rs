@@ -4,6 +4,10 @@ use std::path::{Path, PathBuf};
 
 use secrecy::ExposeSecret as _;
 
+mod temporary;
+
+pub use temporary::{Oidc, PodIdentity, TemporarySource, TokenFile};
+
 use super::files::{self, Diagnostic, in_one_line};
 use super::reader::Problem;
 use super::secret::{Credentials, printable};
@@ -13,14 +17,13 @@ use super::{Environment, profile};
 #[derive(Debug, Clone)]
 pub enum CredentialsSource {
     /// The vendor's variables. These credentials never change.
-    Fixed,
+    Environment,
     /// One file for each part of the credentials.
     Files(CredentialFiles),
     /// The profile file of the vendor's SDKs.
     Profile(PathBuf),
-    /// The agency of the ECS, requested at `[upstream] metadata_endpoint`. There are no credentials before the first
-    /// response.
-    Agency,
+    /// A service that issues temporary credentials. There are none before its first response.
+    Temporary(TemporarySource),
 }
 
 impl CredentialsSource {
@@ -32,10 +35,10 @@ impl CredentialsSource {
     /// Returns the name of the source on the status page.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Fixed => "environment",
+            Self::Environment => "environment",
             Self::Files(_) => "files",
             Self::Profile(_) => "profile",
-            Self::Agency => "agency",
+            Self::Temporary(source) => source.name(),
         }
     }
 
@@ -46,7 +49,7 @@ impl CredentialsSource {
     /// Fails with a message that names the file and never its content. The previous credentials then stay valid.
     pub fn read(&self) -> Result<Option<Credentials>, String> {
         match self {
-            Self::Fixed | Self::Agency => Ok(None),
+            Self::Environment | Self::Temporary(_) => Ok(None),
             Self::Files(files) => files.read().map(Some),
             Self::Profile(path) => profile::read(path).map(|profile| Some(profile.credentials)),
         }

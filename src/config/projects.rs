@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use super::credentials::{self, CredentialFiles, CredentialsSource};
+use super::credentials::{self, CredentialFiles, CredentialsSource, TemporarySource};
 use super::endpoint::{self, Endpoint};
 use super::files::report_each;
 use super::reader::{Problem, Raw, Report, Section, copied, values};
@@ -24,7 +24,7 @@ pub struct Project {
     pub endpoint: Endpoint,
     /// The source of the credentials.
     pub credentials_source: CredentialsSource,
-    /// The credentials at startup, or `None` if they come from the agency.
+    /// The credentials at startup, or `None` if a service issues them.
     pub credentials: Option<Credentials>,
 }
 
@@ -32,8 +32,8 @@ pub struct Project {
 pub(super) struct ProjectDefaults {
     /// The endpoint of projects without an own one.
     pub(super) endpoint: Endpoint,
-    /// Whether credentials may come from the agency of the ECS.
-    pub(super) agency: bool,
+    /// The metadata service, if credentials may come from the agency of the ECS.
+    pub(super) agency: Option<Endpoint>,
 }
 
 /// The configured projects, at least one.
@@ -83,11 +83,17 @@ struct LoadedCredentials {
     credentials: Option<Credentials>,
 }
 
+impl LoadedCredentials {
+    fn temporary(source: TemporarySource) -> Self {
+        Self { source: CredentialsSource::Temporary(source), credentials: None }
+    }
+}
+
 fn entry(section: &mut Section<'_>, defaults: &ProjectDefaults) -> Entry {
     let id = section.required("id", "the project's id at the vendor", id);
     let domain_id = section.optional("domain_id", self::id);
     let endpoint = endpoint::read(section).unwrap_or_else(|| defaults.endpoint.clone());
-    let loaded = load(section, defaults.agency);
+    let loaded = load(section, defaults.agency.as_ref());
     (id.clone(), project(id, domain_id, endpoint, loaded))
 }
 
@@ -102,15 +108,17 @@ fn project(
 }
 
 /// Reads the credentials from an entry's files. Without files they come from the agency, if it is enabled.
-fn load(section: &mut Section<'_>, agency: bool) -> Option<LoadedCredentials> {
+fn load(section: &mut Section<'_>, agency: Option<&Endpoint>) -> Option<LoadedCredentials> {
     let files = CredentialFiles {
         access_key: section.optional("ak_file", values::path),
         secret_key: section.optional("sk_file", values::path),
         security_token: section.optional("security_token_file", values::path),
     };
     let is_missing = |key: &&str| section.origin(key).is_none();
-    if agency && ["ak_file", "sk_file", "security_token_file"].iter().all(is_missing) {
-        return Some(LoadedCredentials { source: CredentialsSource::Agency, credentials: None });
+    if let Some(agency) = agency
+        && ["ak_file", "sk_file", "security_token_file"].iter().all(is_missing)
+    {
+        return Some(LoadedCredentials::temporary(TemporarySource::EcsAgency(agency.clone())));
     }
     section.expect("ak_file", "the file with the access key id (AK)");
     section.expect("sk_file", "the file with the secret access key (SK)");
@@ -176,12 +184,12 @@ fn report_settings(
 ) {
     match loaded.map(|loaded| &loaded.source) {
         Some(CredentialsSource::Profile(path)) => report.setting("profile", &format!("{path:?}"), "the vendor's SDKs"),
-        Some(CredentialsSource::Fixed) => {
+        Some(CredentialsSource::Environment) => {
             for name in credentials::VARIABLES.iter().filter(|name| environment.contains_key(**name)) {
                 report.setting(name, "[REDACTED]", "environment");
             }
         }
-        Some(CredentialsSource::Agency | CredentialsSource::Files(_)) | None => {}
+        Some(CredentialsSource::Temporary(_) | CredentialsSource::Files(_)) | None => {}
     }
     let source = if environment.contains_key(PROJECT_ID) { "environment" } else { "profile" };
     if let Some(id) = id {
@@ -200,11 +208,9 @@ fn find(
         if let Some((name, path)) = profile::path(environment) {
             return from_profile(root, &name, path).map_err(|problem| vec![problem]);
         }
-        if defaults.agency {
-            return Ok(Discovered {
-                loaded: LoadedCredentials { source: CredentialsSource::Agency, credentials: None },
-                project: None,
-            });
+        if let Some(agency) = &defaults.agency {
+            let source = TemporarySource::EcsAgency(agency.clone());
+            return Ok(Discovered { loaded: LoadedCredentials::temporary(source), project: None });
         }
     }
     let credentials = credentials::from_environment(environment).map_err(|mut problems| {
@@ -213,7 +219,7 @@ fn find(
         problems
     })?;
     Ok(Discovered {
-        loaded: LoadedCredentials { source: CredentialsSource::Fixed, credentials: Some(credentials) },
+        loaded: LoadedCredentials { source: CredentialsSource::Environment, credentials: Some(credentials) },
         project: None,
     })
 }

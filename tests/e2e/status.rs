@@ -353,7 +353,7 @@ async fn age_and_expiry_of_temporary_credentials_are_shown() {
     let gateway = Gateway::start(environment, Clock::system()).await;
     until("the failure", || async { project(&gateway).await["credentials"]["reload_failing"] == true }).await;
     let none = project(&gateway).await;
-    let expected = json!({"source": "agency", "reload_failing": true, "in_use": null, "pending": null});
+    let expected = json!({"source": "ecs_agency", "reload_failing": true, "in_use": null, "pending": null});
     assert_eq!(none["credentials"], expected);
     let page = gateway.admin("/").await.1;
     for shown in ["<span class=\"bad\">failing</span>", "<span class=\"bad\">none</span>"] {

@@ -7,12 +7,7 @@ const AGENCY: (&str, &str) = ("SCM_GATEWAY__UPSTREAM__METADATA_ENDPOINT", "http:
 /// Returns the id of the only project, the source of its credentials, and the AK.
 fn only(config: &Config) -> (String, &'static str, String) {
     let project = config.projects.default_project();
-    let source = match project.credentials_source {
-        CredentialsSource::Fixed => "variables",
-        CredentialsSource::Files(_) => "files",
-        CredentialsSource::Profile(_) => "profile",
-        CredentialsSource::Agency => "agency",
-    };
+    let source = project.credentials_source.name();
     let key = project.credentials.as_ref().map(|key| key.access_key.clone()).unwrap_or_default();
     (project.id.clone(), source, key)
 }
@@ -30,13 +25,13 @@ fn sources_are_variables_then_profile_then_agency() {
     let file = ("HUAWEICLOUD_SDK_CREDENTIALS_FILE", named.as_str());
     let home = ("HOME", home.as_str());
     let table = [
-        (vec![ak, sk, id, file, home, AGENCY], ("env", "variables", "AK-env")),
+        (vec![ak, sk, id, file, home, AGENCY], ("env", "environment", "AK-env")),
         (vec![id, file, home, AGENCY], ("env", "profile", "AK-named")),
         (vec![file, home], ("named", "profile", "AK-named")),
         (vec![home, AGENCY], ("home", "profile", "AK-home")),
         (vec![home, id], ("env", "profile", "AK-home")),
-        (vec![id, ("HOME", "/nowhere"), AGENCY], ("env", "agency", "")),
-        (vec![id, ("HOME", ""), AGENCY], ("env", "agency", "")),
+        (vec![id, ("HOME", "/nowhere"), AGENCY], ("env", "ecs_agency", "")),
+        (vec![id, ("HOME", ""), AGENCY], ("env", "ecs_agency", "")),
     ];
     for (set, (id, source, key)) in table {
         let config = load(None, &variables(&set)).unwrap_or_else(|problems| panic!("{set:?}: {problems}"));
@@ -110,7 +105,10 @@ fn a_project_without_files_uses_the_enabled_agency() {
     assert!(
         matches!(project("a").credentials_source, CredentialsSource::Files(_)) && project("a").credentials.is_some()
     );
-    assert!(matches!(project("b").credentials_source, CredentialsSource::Agency) && project("b").credentials.is_none());
+    assert!(
+        matches!(project("b").credentials_source, CredentialsSource::Temporary(_))
+            && project("b").credentials.is_none()
+    );
     let missing = ["projects[1].ak_file: is missing; it is the file with the access key id (AK)", {
         "projects[1].sk_file: is missing; it is the file with the secret access key (SK)"
     }];

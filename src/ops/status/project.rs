@@ -34,7 +34,7 @@ pub struct Project {
 /// The credentials of a project.
 #[derive(Debug, Clone, Serialize)]
 pub struct Credentials {
-    /// `environment`, `files`, `profile` or `agency`.
+    /// `environment`, `files`, `profile`, `oidc`, `pod_identity` or `ecs_agency`.
     pub source: &'static str,
     /// Whether changed files cannot be read, or newer temporary credentials not be fetched.
     pub reload_failing: bool,

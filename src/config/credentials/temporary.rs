@@ -1,0 +1,86 @@
+//! The services that issue temporary credentials, and what they are asked with.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+use crate::config::{Endpoint, files};
+
+/// A service that issues temporary credentials. Projects with equal sources share one exchange.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TemporarySource {
+    /// The vendor's STS, which exchanges an OIDC token, such as a projected service account token of Kubernetes.
+    Oidc(Oidc),
+    /// The pod identity agent of CCE, which exchanges the token that it mounts into the pod.
+    PodIdentity(PodIdentity),
+    /// The metadata service of the ECS that the gateway runs on, which returns credentials of the ECS's agency.
+    EcsAgency(Endpoint),
+}
+
+impl TemporarySource {
+    /// Returns the name of the source in metrics and on the status page.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Oidc(_) => "oidc",
+            Self::PodIdentity(_) => "pod_identity",
+            Self::EcsAgency(_) => "ecs_agency",
+        }
+    }
+
+    /// Returns the file with the token that is exchanged, if there is one.
+    pub fn token_file(&self) -> Option<&TokenFile> {
+        match self {
+            Self::Oidc(oidc) => Some(&oidc.token_file),
+            Self::PodIdentity(pod) => Some(&pod.authorization_token_file),
+            Self::EcsAgency(_) => None,
+        }
+    }
+}
+
+/// `[projects.oidc]`, or the variables `HUAWEICLOUD_OIDC_*`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Oidc {
+    /// STS: the scheme and authority.
+    pub sts_endpoint: Endpoint,
+    /// The OIDC provider in IAM: `iam::ACCOUNT:oidcProvider:NAME`.
+    pub provider_urn: String,
+    /// The trust agency: `iam::ACCOUNT:agency:NAME`.
+    pub agency_urn: String,
+    /// The file with the OIDC token.
+    pub token_file: TokenFile,
+    /// The name in the vendor's audit log.
+    pub session_name: String,
+    /// The requested validity of the credentials: whole seconds.
+    pub duration: Duration,
+    /// A policy in JSON that narrows the rights of the agency.
+    pub policy: Option<String>,
+    /// The ids of policies that narrow the rights of the agency.
+    pub policy_ids: Vec<String>,
+}
+
+/// `[projects.pod_identity]`, or the variables `HC_CONTAINER_*`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PodIdentity {
+    /// The agent: the scheme and authority of `credentials_full_uri`.
+    pub endpoint: Endpoint,
+    /// The path and query of `credentials_full_uri`; begins with `/`.
+    pub path: String,
+    /// The file with the pod's token.
+    pub authorization_token_file: TokenFile,
+}
+
+/// A file with a token, which its owner replaces before the token expires.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenFile(pub PathBuf);
+
+impl TokenFile {
+    /// Reads the token, without whitespace at its ends.
+    ///
+    /// # Errors
+    ///
+    /// Fails with a message that names the file and never its content.
+    pub fn read(&self) -> Result<SecretString, String> {
+        files::read_secret(&self.0).map(|secret| secret.text)
+    }
+}
