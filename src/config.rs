@@ -22,6 +22,7 @@ mod projects;
 mod reader;
 pub mod secret;
 mod server;
+mod sts;
 mod system_roots;
 mod telemetry;
 #[cfg(test)]
@@ -51,6 +52,7 @@ pub use tls::{Tls, TlsFiles, TlsMaterial, expiry};
 pub use watch::Watch;
 
 use crate::clock::Clock;
+use credentials::oidc;
 use reader::{Input, Report, Section, values};
 
 /// The variables of the process environment. See [`environment`].
@@ -80,11 +82,13 @@ pub struct Config {
 }
 
 impl Config {
-    /// Returns what `--check` prints and `/config` serves: a line for each setting, with its source, and one for each caller,
-    /// which says which methods it may call for which projects.
+    /// Returns what `--check` prints and `/config` serves: a line for each setting, with its source; one for each project,
+    /// which says where its credentials come from; and one for each caller, which says which methods it may call for which
+    /// projects.
     pub fn listing(&self) -> String {
-        let lines =
-            std::iter::once(self.settings.to_string()).chain(callers::permissions(&self.callers, &self.server.methods));
+        let lines = std::iter::once(self.settings.to_string())
+            .chain(self.projects.sources())
+            .chain(callers::permissions(&self.callers, &self.server.methods));
         lines.map(|line| line + "\n").collect()
     }
 }
@@ -175,12 +179,17 @@ struct Parsed {
 ///
 /// Fails with all mistakes. If the file cannot be read or is not TOML, that is the only one.
 pub fn load(file: Option<&Path>, environment: &Environment, clock: &Clock) -> Result<Config, Problems> {
-    read(table(file)?, environment, clock)
+    read(table(file)?, environment, clock, &host_name())
 }
 
-fn read(table: Table, environment: &Environment, clock: &Clock) -> Result<Config, Problems> {
+/// Returns the name of the machine, in Kubernetes of the pod.
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+fn read(table: Table, environment: &Environment, clock: &Clock, host_name: &str) -> Result<Config, Problems> {
     let mut input = Input::new(environment);
-    let parsed = input.root(table, |root| parse(root, environment, clock));
+    let parsed = input.root(table, |root| parse(root, environment, clock, host_name));
     let mut report = input.report;
     let telemetry = telemetry::read(environment, &mut report);
     let Parsed { server, admin, upstream, watch, projects: Some(projects), callers } = parsed else {
@@ -194,13 +203,21 @@ fn read(table: Table, environment: &Environment, clock: &Clock) -> Result<Config
     Ok(Config { server, admin, upstream, watch, projects, callers, telemetry, settings, warnings })
 }
 
-fn parse(root: &mut Section<'_>, environment: &Environment, clock: &Clock) -> Parsed {
+fn parse(root: &mut Section<'_>, environment: &Environment, clock: &Clock, host_name: &str) -> Parsed {
     let counts = server::ShareCounts { callers: root.count("callers"), projects: root.count("projects") };
     let server = root.section("server", |section| server::read(section, counts, clock));
     let admin = root.section("admin", admin);
-    let (upstream, defaults) = root.section("upstream", upstream);
+    let session_name = oidc::default_session_name(host_name);
+    let (upstream, defaults) = root.section("upstream", |section| {
+        let upstream = upstream(section);
+        let defaults = project_defaults(section, &upstream, environment, clock, session_name);
+        (upstream, defaults)
+    });
     let watch = root.section("watch", |section| watch::read(section, counts.callers));
     let projects = projects::read(root, &defaults, environment);
+    if let Some(projects) = &projects {
+        defaults.sts.finish(root.report(), projects.have_oidc());
+    }
     reject_plain_proxy(root, &upstream, projects.as_ref());
     let callers = callers::read(root, &server, projects.as_ref());
     system_roots::check(environment, upstream.ca.is_some(), root.report());
@@ -230,8 +247,8 @@ fn timeout(section: &mut Section<'_>) -> Duration {
     section.take("timeout", "10s", values::duration(millis(50)..=secs(300)))
 }
 
-/// Reads `[upstream]`, which includes defaults for the projects.
-fn upstream(section: &mut Section<'_>) -> (Upstream, projects::ProjectDefaults) {
+/// Reads `[upstream]` except the defaults for the projects.
+fn upstream(section: &mut Section<'_>) -> Upstream {
     let upstream = Upstream {
         connect_timeout: section.take("connect_timeout", "3s", values::duration(millis(1)..=secs(60))),
         timeout: timeout(section),
@@ -252,11 +269,23 @@ fn upstream(section: &mut Section<'_>) -> (Upstream, projects::ProjectDefaults) 
         metadata_endpoint: section.optional("metadata_endpoint", endpoint::metadata),
     };
     warn_of_timeouts(section, &upstream);
-    let endpoint = endpoint::read(section).unwrap_or_else(|| endpoint::default(section));
+    upstream
+}
+
+/// Reads the keys of `[upstream]` for the projects.
+fn project_defaults<'d>(
+    section: &mut Section<'_>,
+    upstream: &Upstream,
+    environment: &Environment,
+    clock: &'d Clock,
+    session_name: &'d str,
+) -> projects::ProjectDefaults<'d> {
+    let site = endpoint::read(section).unwrap_or_else(|| endpoint::default(section));
     // After a problem the configuration is rejected anyway; any endpoint lets the reading continue.
-    let agency = section.origin("metadata_endpoint").map(|_| upstream.metadata_endpoint.as_ref().unwrap_or(&endpoint));
-    let agency = agency.cloned();
-    (upstream, projects::ProjectDefaults { endpoint, agency })
+    let agency = upstream.metadata_endpoint.as_ref().unwrap_or(&site.endpoint);
+    let agency = section.origin("metadata_endpoint").map(|_| agency.clone());
+    let sts = sts::Sts::read(section, environment);
+    projects::ProjectDefaults { site, agency, sts, session_name, clock }
 }
 
 /// Warns of an attempt timeout that makes another timeout or itself ineffective.

@@ -4,9 +4,15 @@ use std::path::{Path, PathBuf};
 
 use secrecy::ExposeSecret as _;
 
+pub(super) mod jwt;
+pub(super) mod oidc;
+pub(super) mod pod_identity;
 mod temporary;
+pub(super) mod token;
 
-pub use temporary::{Oidc, PodIdentity, TemporarySource, TokenFile};
+pub use temporary::{Oidc, PodIdentity, TemporarySource};
+pub(super) use token::Token;
+pub use token::TokenFile;
 
 use super::files::{self, Diagnostic, in_one_line};
 use super::reader::Problem;
@@ -77,7 +83,7 @@ pub(super) fn read(files: &CredentialFiles) -> Result<(Credentials, Vec<Diagnost
     let mut warnings = Vec::new();
     let mut problems = Vec::new();
     let mut part = |key: &'static str, path: Option<&Path>| {
-        let secret = files::read_secret(path?).map_err(|message| problems.push((key, message))).ok()?;
+        let secret = files::read_secret(path?, printable).map_err(|message| problems.push((key, message))).ok()?;
         warnings.extend(secret.warning.map(|message| (key, message)));
         Some(secret.text)
     };
@@ -100,10 +106,11 @@ const SECURITY_TOKEN: &str = "HUAWEICLOUD_SDK_SECURITY_TOKEN";
 /// The vendor's variables that hold credentials.
 pub(super) const VARIABLES: [&str; 3] = [ACCESS_KEY, SECRET_KEY, SECURITY_TOKEN];
 
-/// Returns whether one of the vendor's variables for AK and SK is set. One without the other is a mistake, and does not
-/// make the gateway try other sources.
+/// Returns whether one of the vendor's variables that hold credentials is set. One without the others is a mistake, and
+/// does not make the gateway try other sources.
 pub(super) fn is_in_environment(environment: &Environment) -> bool {
     [ACCESS_KEY, SECRET_KEY].iter().any(|name| environment.contains_key(*name))
+        || environment.get(SECURITY_TOKEN).is_some_and(|token| !token.is_empty())
 }
 
 /// Reads the credentials from `HUAWEICLOUD_SDK_AK`, `_SK` and `_SECURITY_TOKEN`.

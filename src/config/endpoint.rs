@@ -1,5 +1,5 @@
-//! The URLs of SCM, the proxy and the metadata service, parsed literally, so that the signed host is the host that is
-//! sent.
+//! The URLs of SCM, STS, the proxy and the metadata service, parsed literally, so that the signed host is the host that
+//! is sent.
 //!
 //! A general URL parser would rewrite hosts such as `0x7f.1`, `EXAMPLE.com` or `host:443`, but they must not differ
 //! between signature and request. This parser accepts plain hosts only.
@@ -57,8 +57,9 @@ impl Endpoint {
         (!region.contains('.')).then_some(region)
     }
 
-    fn of_region(region: &str) -> Self {
-        Self::new(true, format!("scm.{region}.myhuaweicloud.com"), None)
+    /// Returns the endpoint of a service in a region.
+    pub(super) fn of_region(service: &str, region: &str) -> Self {
+        Self::new(true, format!("{service}.{region}.myhuaweicloud.com"), None)
     }
 
     fn new(https: bool, host: String, port: Option<u16>) -> Self {
@@ -73,6 +74,26 @@ impl Endpoint {
         &*self.host == "localhost"
             || self.host.parse::<Ipv4Addr>().is_ok_and(|ip| ip.is_loopback())
             || self.host.parse::<Ipv6Addr>().is_ok_and(|ip| ip.is_loopback())
+    }
+
+    /// Returns whether the host is a loopback or link-local address.
+    pub(super) fn is_on_this_link(&self) -> bool {
+        self.is_loopback()
+            || self.host.parse::<Ipv4Addr>().is_ok_and(|ip| ip.is_link_local())
+            || self.host.parse::<Ipv6Addr>().is_ok_and(|ip| ip.is_unicast_link_local())
+    }
+}
+
+/// The endpoint of SCM, and the region if `region` selects it.
+#[derive(Debug, Clone)]
+pub(super) struct Site {
+    pub(super) endpoint: Endpoint,
+    pub(super) region: Option<&'static str>,
+}
+
+impl Site {
+    fn of_region(region: &'static str) -> Self {
+        Self { endpoint: Endpoint::of_region("scm", region), region: Some(region) }
     }
 }
 
@@ -93,9 +114,9 @@ impl fmt::Display for Endpoint {
 }
 
 /// Reads `region` or `endpoint`. Returns `None` if both are missing or invalid.
-pub(super) fn read(section: &mut Section<'_>) -> Option<Endpoint> {
+pub(super) fn read(section: &mut Section<'_>) -> Option<Site> {
     let from_region = section.optional("region", region);
-    let from_endpoint = section.optional("endpoint", endpoint);
+    let from_endpoint = section.optional("endpoint", endpoint).map(|endpoint| Site { endpoint, region: None });
     match (section.origin("region"), section.origin("endpoint")) {
         (Some(region), Some(endpoint)) if region == endpoint => {
             section.problem("endpoint", "is set in addition to `region`; set only one of the two");
@@ -114,10 +135,10 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<Endpoint> {
     }
 }
 
-/// Returns the endpoint of the default region.
-pub(super) fn default(section: &mut Section<'_>) -> Endpoint {
+/// Returns the default region and its endpoint.
+pub(super) fn default(section: &mut Section<'_>) -> Site {
     section.record_default("region", &Raw::Variable(REGIONS[0].to_owned()));
-    Endpoint::of_region(REGIONS[0])
+    Site::of_region(REGIONS[0])
 }
 
 /// Formats the proxy for the settings, without user and password.
@@ -151,20 +172,29 @@ fn basic_authorization(user_info: &str) -> Result<SecretString, String> {
     Ok(SecretString::from(format!("Basic {}", BASE64_STANDARD.encode(&*credentials))))
 }
 
-fn region(raw: &Raw) -> Result<Endpoint, String> {
+fn region(raw: &Raw) -> Result<Site, String> {
     let known = REGIONS.join(", ");
     let text = raw.text(&format!("one of {known}"))?;
     let region = REGIONS.iter().find(|region| **region == text);
     region
-        .map(|region| Endpoint::of_region(region))
+        .map(|region| Site::of_region(region))
         .ok_or_else(|| format!("expects one of {known}; for another region set `endpoint` instead"))
 }
 
 fn endpoint(raw: &Raw) -> Result<Endpoint, String> {
-    const EXPECTS: &str = "a URL such as \"https://scm.cn-north-4.myhuaweicloud.com\"";
-    let (user_info, endpoint) = split(raw.text(EXPECTS)?).map_err(|reason| format!("expects {EXPECTS}: {reason}"))?;
+    of_vendor(raw, "a URL such as \"https://scm.cn-north-4.myhuaweicloud.com\"")
+}
+
+/// Parses the URL of STS.
+pub(super) fn sts(raw: &Raw) -> Result<Endpoint, String> {
+    of_vendor(raw, "a URL such as \"https://sts.cn-north-4.myhuaweicloud.com\"")
+}
+
+/// Parses the URL of a service of the vendor, which gets secrets.
+fn of_vendor(raw: &Raw, expects: &str) -> Result<Endpoint, String> {
+    let (user_info, endpoint) = split(raw.text(expects)?).map_err(|reason| format!("expects {expects}: {reason}"))?;
     if user_info.is_some() {
-        return Err(format!("expects {EXPECTS}, without a user"));
+        return Err(format!("expects {expects}, without a user"));
     }
     if !endpoint.https && !endpoint.is_loopback() {
         return Err("expects https://; http:// is for loopback addresses only".to_owned());
@@ -176,15 +206,27 @@ fn endpoint(raw: &Raw) -> Result<Endpoint, String> {
 pub(super) fn metadata(raw: &Raw) -> Result<Endpoint, String> {
     const EXPECTS: &str = "a URL such as \"http://169.254.169.254\"";
     let (user_info, endpoint) = split(raw.text(EXPECTS)?).map_err(|reason| format!("expects {EXPECTS}: {reason}"))?;
-    let is_near = endpoint.is_loopback() || endpoint.host.parse::<Ipv4Addr>().is_ok_and(|ip| ip.is_link_local());
-    if user_info.is_some() || endpoint.https || !is_near {
+    if user_info.is_some() || endpoint.https || !endpoint.is_on_this_link() {
         return Err(format!("expects {EXPECTS}: http:// and a link-local or loopback address"));
     }
     Ok(endpoint)
 }
 
+/// Parses a host without a port: a DNS name or an IP address, an IPv6 address with or without brackets.
+pub(super) fn host(raw: &Raw) -> Result<String, String> {
+    const EXPECTS: &str = "a host such as \"agent.example\", without scheme, port and path";
+    let text = raw.text(EXPECTS)?;
+    let address = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
+    let host = match address {
+        Some(address) => ipv6(address),
+        None if text.matches(':').count() > 1 => ipv6(text),
+        None => name_or_ipv4(text),
+    };
+    host.map_err(|reason| format!("expects {EXPECTS}: {reason}"))
+}
+
 /// Parses `scheme://[user@]host[:port][/]` into user and endpoint. The error never contains the text.
-fn split(text: &str) -> Result<(Option<&str>, Endpoint), &'static str> {
+pub(super) fn split(text: &str) -> Result<(Option<&str>, Endpoint), &'static str> {
     let (scheme, rest) = text.split_once("://").ok_or("it begins with https:// or http://")?;
     let https = scheme.eq_ignore_ascii_case("https");
     if !https && !scheme.eq_ignore_ascii_case("http") {
@@ -353,13 +395,29 @@ mod tests {
     #[test]
     fn known_regions_have_an_endpoint() {
         for name in REGIONS {
-            let endpoint = region(&Raw::Variable(name.to_owned())).expect(name);
-            assert_eq!(endpoint.region(), Some(name));
+            let Site { endpoint, region } = region(&Raw::Variable(name.to_owned())).expect(name);
+            assert_eq!((endpoint.region(), region), (Some(name), Some(name)));
             assert_eq!(endpoint.to_string(), format!("https://scm.{name}.myhuaweicloud.com"));
             assert_eq!(parse(&endpoint.to_string()), Ok(endpoint));
         }
         let error = region(&Raw::Variable("eu-west-0".to_owned())).expect_err("the region is unknown");
         assert!(REGIONS.iter().all(|region| error.contains(region)) && error.contains("`endpoint`"));
+    }
+
+    #[test]
+    fn hosts_have_no_scheme_and_no_port() {
+        let parse = |text: &str| host(&Raw::Variable(text.to_owned()));
+        for (text, host) in [
+            ("Agent.Example", "agent.example"),
+            ("10.0.0.1", "10.0.0.1"),
+            ("FD00::1", "fd00::1"),
+            ("[fd00:0::1]", "fd00::1"),
+        ] {
+            assert_eq!(parse(text).as_deref(), Ok(host), "{text:?}");
+        }
+        for text in ["", "http://a", "a:80", "a/b", "u@a", "[::1", "[a]", "[::1]:80", "fe80::1%eth0", "a b", "*"] {
+            assert!(parse(text).is_err(), "{text:?}");
+        }
     }
 
     #[test]

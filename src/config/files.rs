@@ -15,7 +15,6 @@ use toml::Table;
 use zeroize::Zeroizing;
 
 use super::reader::{Problem, Raw, copied, values};
-use super::secret::printable;
 
 /// The largest configuration file or bundle of certificates in bytes.
 pub(super) const MAX_FILE: u64 = 1024 * 1024;
@@ -68,11 +67,14 @@ pub(super) struct SecretFile {
     pub(super) warning: Option<String>,
 }
 
-/// Reads a file with a secret.
-pub(super) fn read_secret(path: &Path) -> Result<SecretFile, String> {
+/// Reads a file with a secret, which `parse` checks.
+pub(super) fn read_secret(
+    path: &Path,
+    parse: impl FnOnce(&[u8]) -> Result<SecretString, String>,
+) -> Result<SecretFile, String> {
     let with_path = |message: String| format!("{} {message}", values::shown(path));
     let content = read(path, MAX_SECRET).map_err(with_path)?;
-    let text = printable(&content.bytes).map_err(with_path)?;
+    let text = parse(&content.bytes).map_err(with_path)?;
     Ok(SecretFile { text, warning: permission_warning(path, &content) })
 }
 

@@ -1,12 +1,13 @@
-//! Fuzzes what an operator writes: the configuration, the vendor's profile, certificates and keys.
+//! Fuzzes what an operator writes: the configuration, the vendor's profile, certificates and keys; and tokens.
 
 use std::time::SystemTime;
 
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 use rustls::{crypto::aws_lc_rs::default_provider, sign::CertifiedKey};
 use secrecy::ExposeSecret as _;
 use toml::{Table, Value};
 
-use super::{Environment, files, profile as vendor, tls};
+use super::{Environment, credentials::jwt, files, profile as vendor, tls};
 use crate::clock::Clock;
 
 /// A value that no message may show.
@@ -32,7 +33,7 @@ pub fn configuration(data: &[u8]) {
     let pairs = variables.lines().filter_map(|line| line.split_once('='));
     let environment: Environment = pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     let clock = Clock::from_fn(|| SystemTime::UNIX_EPOCH);
-    let read = |table: &Table, environment: &Environment| super::read(table.clone(), environment, &clock);
+    let read = |table: &Table, environment: &Environment| super::read(table.clone(), environment, &clock, "host");
     match (read(&table, &environment), read(&table, &environment)) {
         (Ok(config), Ok(again)) => {
             assert_eq!((config.settings, config.warnings), (again.settings, again.warnings));
@@ -103,4 +104,21 @@ pub fn pem_pair(data: &[u8]) {
             assert!(pair.keys_match().is_ok());
         }
     }
+}
+
+/// Fuzzes a token, and the payload of a token: a JWT is described in one short line, and every object is a payload.
+pub fn claims(data: &[u8]) {
+    const MAX: usize = 20_000;
+    let describe = |token: &str| {
+        let claims = jwt::parse(token)?;
+        let line = claims.identity();
+        assert!(line.len() < MAX && !line.chars().any(char::is_control), "{line:?}");
+        Some(claims)
+    };
+    if let Ok(text) = str::from_utf8(data) {
+        describe(text);
+    }
+    let is_object = serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(data).is_ok();
+    let claims = describe(&format!("e30.{}.", BASE64_URL_SAFE_NO_PAD.encode(data)));
+    assert_eq!(claims.is_some(), is_object);
 }

@@ -15,7 +15,7 @@ use super::secret::{Credentials, printable};
 use super::{Environment, files};
 
 /// The variable with the path of the file.
-const FILE: &str = "HUAWEICLOUD_SDK_CREDENTIALS_FILE";
+pub(super) const FILE: &str = "HUAWEICLOUD_SDK_CREDENTIALS_FILE";
 
 /// The default path of the file, relative to the home directory.
 const DEFAULT: &str = ".huaweicloud/credentials";

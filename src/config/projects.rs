@@ -1,17 +1,20 @@
 //! The vendor's projects: `[[projects]]`, or the one project of the vendor's variables and profile.
 
-use std::{collections::BTreeMap, path::PathBuf};
+mod sdk;
 
-use super::credentials::{self, CredentialFiles, CredentialsSource, TemporarySource};
-use super::endpoint::{self, Endpoint};
+use std::collections::BTreeMap;
+
+use super::Environment;
+use super::credentials::{
+    self, CredentialFiles, CredentialsSource, Oidc, PodIdentity, TemporarySource, Token, oidc, pod_identity,
+};
+use super::endpoint::{self, Endpoint, Site};
 use super::files::report_each;
-use super::reader::{Problem, Raw, Report, Section, copied, values};
+use super::reader::{Raw, Report, Section, values};
 use super::secret::Credentials;
-use super::{Environment, profile};
+use super::sts::Sts;
+use crate::clock::Clock;
 use crate::validate::text::is_id;
-
-const PROJECT_ID: &str = "HUAWEICLOUD_SDK_PROJECT_ID";
-const DOMAIN_ID: &str = "HUAWEICLOUD_SDK_DOMAIN_ID";
 
 /// A project at the vendor.
 #[derive(Debug, Clone)]
@@ -26,14 +29,42 @@ pub struct Project {
     pub credentials_source: CredentialsSource,
     /// The credentials at startup, or `None` if a service issues them.
     pub credentials: Option<Credentials>,
+    /// The token at startup, if a service exchanges it for the credentials.
+    pub(super) token: Option<Token>,
 }
 
-/// The settings of `[upstream]` for the projects.
-pub(super) struct ProjectDefaults {
+impl Project {
+    /// Describes the source of the credentials, and the token that is exchanged for them.
+    fn source(&self) -> String {
+        let Self { id, credentials_source: source, token, .. } = self;
+        let service = match source {
+            CredentialsSource::Temporary(source) => format!(" at {}", source.endpoint()),
+            _ => String::new(),
+        };
+        let token = token.as_ref().map(|token| format!("; the token {}", token.description())).unwrap_or_default();
+        format!("project {id} has credentials from {}{service}{token}", source.name())
+    }
+}
+
+/// What the projects have in common.
+pub(super) struct ProjectDefaults<'d> {
     /// The endpoint of projects without an own one.
-    pub(super) endpoint: Endpoint,
+    pub(super) site: Site,
     /// The metadata service, if credentials may come from the agency of the ECS.
     pub(super) agency: Option<Endpoint>,
+    /// The endpoint of STS.
+    pub(super) sts: Sts,
+    /// The session name of projects without an own one.
+    pub(super) session_name: &'d str,
+    pub(super) clock: &'d Clock,
+}
+
+impl ProjectDefaults<'_> {
+    /// Returns the defaults of a project that exchanges an OIDC token.
+    fn of_oidc(&self, site: &Site, report: &mut Report) -> oidc::Defaults<'_> {
+        let sts_endpoint = self.sts.endpoint(site.region, report);
+        oidc::Defaults { sts_endpoint, session_name: self.session_name, clock: self.clock }
+    }
 }
 
 /// The configured projects, at least one.
@@ -58,18 +89,35 @@ impl Projects {
     pub fn iter(&self) -> impl Iterator<Item = &Project> {
         self.by_id.values()
     }
+
+    /// Returns whether one of the projects exchanges an OIDC token.
+    pub(super) fn have_oidc(&self) -> bool {
+        let is_oidc = |source: &_| matches!(source, CredentialsSource::Temporary(TemporarySource::Oidc(_)));
+        self.iter().any(|project| is_oidc(&project.credentials_source))
+    }
+
+    /// Returns a line for each project that says where its credentials come from.
+    pub(super) fn sources(&self) -> impl Iterator<Item = String> {
+        self.iter().map(Project::source)
+    }
 }
 
 /// An entry of the list: its id and the project, each `None` if invalid.
 type Entry = (Option<String>, Option<Project>);
 
 /// Reads the projects and the default project. Returns `None` after a problem, which is reported.
-pub(super) fn read(root: &mut Section<'_>, defaults: &ProjectDefaults, environment: &Environment) -> Option<Projects> {
+pub(super) fn read(
+    root: &mut Section<'_>,
+    defaults: &ProjectDefaults<'_>,
+    environment: &Environment,
+) -> Option<Projects> {
     let default = root.optional("default_project", values::text);
     let mut entries = root.list("projects", |section| entry(section, defaults))?;
     reject_duplicates(root, &entries);
     if entries.is_empty() {
-        entries.push(from_sdk_env(root, defaults, environment));
+        entries.push(sdk::read(root, defaults, environment));
+    } else if defaults.agency.is_some() {
+        warn_of_unused_agency(root, &entries);
     }
     let default = default_id(root, default, &entries);
     let projects = entries.into_iter().map(|(_, project)| project);
@@ -77,161 +125,99 @@ pub(super) fn read(root: &mut Section<'_>, defaults: &ProjectDefaults, environme
     Some(Projects { by_id, default: default? })
 }
 
+fn warn_of_unused_agency(root: &mut Section<'_>, entries: &[Entry]) {
+    let uses_agency = |project: &Project| {
+        matches!(project.credentials_source, CredentialsSource::Temporary(TemporarySource::EcsAgency(_)))
+    };
+    if !entries.iter().any(|(_, project)| project.as_ref().is_some_and(uses_agency)) {
+        let message = "has no effect, because every project has another source of credentials";
+        root.report().warning("upstream.metadata_endpoint", message);
+    }
+}
+
 /// The credentials of a project and their source.
 struct LoadedCredentials {
     source: CredentialsSource,
     credentials: Option<Credentials>,
+    token: Option<Token>,
 }
 
 impl LoadedCredentials {
-    fn temporary(source: TemporarySource) -> Self {
-        Self { source: CredentialsSource::Temporary(source), credentials: None }
+    fn stored(source: CredentialsSource, credentials: Credentials) -> Self {
+        Self { source, credentials: Some(credentials), token: None }
+    }
+
+    fn temporary(source: TemporarySource, token: Option<Token>) -> Self {
+        Self { source: CredentialsSource::Temporary(source), credentials: None, token }
+    }
+
+    fn oidc((oidc, token): (Oidc, Token)) -> Self {
+        Self::temporary(TemporarySource::Oidc(oidc), Some(token))
+    }
+
+    fn pod_identity((pod, token): (PodIdentity, Token)) -> Self {
+        Self::temporary(TemporarySource::PodIdentity(pod), Some(token))
+    }
+
+    fn ecs_agency(endpoint: &Endpoint) -> Self {
+        Self::temporary(TemporarySource::EcsAgency(endpoint.clone()), None)
     }
 }
 
-fn entry(section: &mut Section<'_>, defaults: &ProjectDefaults) -> Entry {
+fn entry(section: &mut Section<'_>, defaults: &ProjectDefaults<'_>) -> Entry {
     let id = section.required("id", "the project's id at the vendor", id);
     let domain_id = section.optional("domain_id", self::id);
-    let endpoint = endpoint::read(section).unwrap_or_else(|| defaults.endpoint.clone());
-    let loaded = load(section, defaults.agency.as_ref());
-    (id.clone(), project(id, domain_id, endpoint, loaded))
+    let site = endpoint::read(section).unwrap_or_else(|| defaults.site.clone());
+    let loaded = load(section, &site, defaults);
+    (id.clone(), project(id, domain_id, site, loaded))
 }
 
 fn project(
     id: Option<String>,
     domain_id: Option<String>,
-    endpoint: Endpoint,
+    site: Site,
     loaded: Option<LoadedCredentials>,
 ) -> Option<Project> {
-    let (id, LoadedCredentials { source, credentials }) = id.zip(loaded)?;
-    Some(Project { id, domain_id, endpoint, credentials_source: source, credentials })
+    let (id, LoadedCredentials { source, credentials, token }) = id.zip(loaded)?;
+    Some(Project { id, domain_id, endpoint: site.endpoint, credentials_source: source, credentials, token })
 }
 
-/// Reads the credentials from an entry's files. Without files they come from the agency, if it is enabled.
-fn load(section: &mut Section<'_>, agency: Option<&Endpoint>) -> Option<LoadedCredentials> {
-    let files = CredentialFiles {
-        access_key: section.optional("ak_file", values::path),
-        secret_key: section.optional("sk_file", values::path),
-        security_token: section.optional("security_token_file", values::path),
-    };
-    let is_missing = |key: &&str| section.origin(key).is_none();
-    if let Some(agency) = agency
-        && ["ak_file", "sk_file", "security_token_file"].iter().all(is_missing)
-    {
-        return Some(LoadedCredentials::temporary(TemporarySource::EcsAgency(agency.clone())));
+const FILES: [&str; 3] = ["ak_file", "sk_file", "security_token_file"];
+
+/// Reads the credentials of an entry from the one source that it has. Without a source they come from the agency, if it is
+/// enabled.
+fn load(section: &mut Section<'_>, site: &Site, defaults: &ProjectDefaults<'_>) -> Option<LoadedCredentials> {
+    let [access_key, secret_key, security_token] = FILES.map(|key| section.optional(key, values::path));
+    let files = CredentialFiles { access_key, secret_key, security_token };
+    let oidc = section.optional_section("oidc", |section| {
+        let defaults = defaults.of_oidc(site, section.report());
+        oidc::table(section, defaults)
+    });
+    let pod_identity = section.optional_section("pod_identity", |section| pod_identity::table(section, defaults.clock));
+    let file = FILES.into_iter().find(|key| section.origin(key).is_some());
+    let tables = [oidc.is_some().then_some("oidc"), pod_identity.is_some().then_some("pod_identity")];
+    let sources: Vec<_> = file.into_iter().chain(tables.into_iter().flatten()).collect();
+    if let [source, others @ ..] = &sources[..] {
+        let message = format!("is set in addition to `{source}`; a project has one source of credentials");
+        others.iter().for_each(|other| section.problem(other, &message));
     }
+    match (&sources[..], &defaults.agency) {
+        (["oidc"], _) => oidc?.map(LoadedCredentials::oidc),
+        (["pod_identity"], _) => pod_identity?.map(LoadedCredentials::pod_identity),
+        ([], Some(agency)) => Some(LoadedCredentials::ecs_agency(agency)),
+        ([] | [_], _) => from_files(section, files),
+        _ => None,
+    }
+}
+
+fn from_files(section: &mut Section<'_>, files: CredentialFiles) -> Option<LoadedCredentials> {
     section.expect("ak_file", "the file with the access key id (AK)");
     section.expect("sk_file", "the file with the secret access key (SK)");
     let (credentials, warnings) = credentials::read(&files)
         .map_err(|problems| report_each(problems, |key, text| section.problem(key, text)))
         .ok()?;
     report_each(warnings, |key, text| section.warning(key, text));
-    Some(LoadedCredentials { source: CredentialsSource::Files(files), credentials: Some(credentials) })
-}
-
-/// The credentials and project in the vendor's variables and profile.
-struct Discovered {
-    loaded: LoadedCredentials,
-    /// The project id of the profile, with its location for messages.
-    project: Option<(String, String)>,
-}
-
-/// Reads the only project if there are no `[[projects]]`. The variable with its id overrides the profile.
-fn from_sdk_env(root: &mut Section<'_>, defaults: &ProjectDefaults, environment: &Environment) -> Entry {
-    let found = find(root, defaults, environment);
-    let id = match (environment.get(PROJECT_ID), &found) {
-        (Some(id), _) => id_in_variable(PROJECT_ID, id).map(Some),
-        (None, Ok(Discovered { project: Some((location, id)), .. })) => {
-            checked_id(id).map(Some).map_err(|message| Problem::new(location, message))
-        }
-        (None, Ok(_)) => Err(Problem::new(PROJECT_ID, credentials::unset())),
-        (None, Err(_)) => Ok(None), // the profile with the problem may contain the id
-    };
-    let (loaded, mut problems) = match found {
-        Ok(found) => (Some(found.loaded), Vec::new()),
-        Err(problems) => (None, problems),
-    };
-    let id = id.unwrap_or_else(|problem| {
-        problems.push(problem);
-        None
-    });
-    report_settings(root.report(), environment, loaded.as_ref(), id.as_deref());
-    let domain_id = domain_id(root.report(), environment);
-    root.report().problems.extend(problems);
-    (id.clone(), project(id, domain_id, defaults.endpoint.clone(), loaded))
-}
-
-fn domain_id(report: &mut Report, environment: &Environment) -> Option<String> {
-    let text = environment.get(DOMAIN_ID).filter(|text| !text.is_empty())?;
-    match id_in_variable(DOMAIN_ID, text) {
-        Ok(id) => {
-            report.setting(DOMAIN_ID, &format!("{id:?}"), "environment");
-            Some(id)
-        }
-        Err(problem) => {
-            report.problems.push(problem);
-            None
-        }
-    }
-}
-
-/// Reports the source of the credentials, and the project id.
-fn report_settings(
-    report: &mut Report,
-    environment: &Environment,
-    loaded: Option<&LoadedCredentials>,
-    id: Option<&str>,
-) {
-    match loaded.map(|loaded| &loaded.source) {
-        Some(CredentialsSource::Profile(path)) => report.setting("profile", &format!("{path:?}"), "the vendor's SDKs"),
-        Some(CredentialsSource::Environment) => {
-            for name in credentials::VARIABLES.iter().filter(|name| environment.contains_key(**name)) {
-                report.setting(name, "[REDACTED]", "environment");
-            }
-        }
-        Some(CredentialsSource::Temporary(_) | CredentialsSource::Files(_)) | None => {}
-    }
-    let source = if environment.contains_key(PROJECT_ID) { "environment" } else { "profile" };
-    if let Some(id) = id {
-        report.setting(PROJECT_ID, &format!("{id:?}"), source);
-    }
-}
-
-/// Finds credentials like the vendor's SDKs: in the variables, then in the profile, then from the agency if it is
-/// enabled.
-fn find(
-    root: &mut Section<'_>,
-    defaults: &ProjectDefaults,
-    environment: &Environment,
-) -> Result<Discovered, Vec<Problem>> {
-    if !credentials::is_in_environment(environment) {
-        if let Some((name, path)) = profile::path(environment) {
-            return from_profile(root, &name, path).map_err(|problem| vec![problem]);
-        }
-        if let Some(agency) = &defaults.agency {
-            let source = TemporarySource::EcsAgency(agency.clone());
-            return Ok(Discovered { loaded: LoadedCredentials::temporary(source), project: None });
-        }
-    }
-    let credentials = credentials::from_environment(environment).map_err(|mut problems| {
-        let unset = !environment.contains_key(PROJECT_ID);
-        problems.extend(unset.then(|| Problem::new(PROJECT_ID, credentials::unset())));
-        problems
-    })?;
-    Ok(Discovered {
-        loaded: LoadedCredentials { source: CredentialsSource::Environment, credentials: Some(credentials) },
-        project: None,
-    })
-}
-
-fn from_profile(root: &mut Section<'_>, name: &str, path: PathBuf) -> Result<Discovered, Problem> {
-    let profile = profile::read(&path).map_err(|message| Problem::new(name, message))?;
-    if let Some(warning) = &profile.warning {
-        root.report().warning(name, warning);
-    }
-    let loaded = LoadedCredentials { source: CredentialsSource::Profile(path), credentials: Some(profile.credentials) };
-    let project = profile.project_id.map(|id| (format!("{name}: `project_id`"), id));
-    Ok(Discovered { loaded, project })
+    Some(LoadedCredentials::stored(CredentialsSource::Files(files), credentials))
 }
 
 fn reject_duplicates(root: &mut Section<'_>, entries: &[Entry]) {
@@ -265,10 +251,6 @@ fn default_id(root: &mut Section<'_>, default: Option<String>, entries: &[Entry]
 
 fn id(raw: &Raw) -> Result<String, String> {
     checked_id(raw.text("an id at the vendor, as text")?)
-}
-
-fn id_in_variable(name: &str, text: &str) -> Result<String, Problem> {
-    checked_id(text).map_err(|message| Problem::new(name, message + &copied::hint(text)))
 }
 
 fn checked_id(text: &str) -> Result<String, String> {

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use toml::{Table, Value};
+use toml::Table;
 
 use super::Environment;
 
@@ -14,6 +14,7 @@ mod problems;
 mod raw;
 mod report;
 pub(super) mod settings;
+mod tables;
 pub(super) mod values;
 
 pub use problems::{Problem, Problems};
@@ -34,8 +35,8 @@ pub(super) struct Input {
 /// A table of the file together with the variables that set its keys.
 pub(super) struct Section<'i> {
     input: &'i mut Input,
-    /// The prefix of the keys in messages: empty, `server.` or `projects[0].`
-    path: String,
+    /// The prefix of the keys in messages: empty, `server.` or `projects[0].` `None` if the keys are only variables.
+    path: Option<String>,
     /// The prefix of the keys' variables.
     prefix: String,
     table: Table,
@@ -61,12 +62,12 @@ impl Input {
 
     /// Reads the root of the configuration. Keys and variables that `read` does not take become problems.
     pub(super) fn root<T>(&mut self, table: Table, read: impl FnOnce(&mut Section<'_>) -> T) -> T {
-        self.section(String::new(), PREFIX.to_owned(), table, read)
+        self.section(Some(String::new()), PREFIX.to_owned(), table, read)
     }
 
     fn section<T>(
         &mut self,
-        path: String,
+        path: Option<String>,
         prefix: String,
         table: Table,
         read: impl FnOnce(&mut Section<'_>) -> T,
@@ -124,7 +125,8 @@ impl Section<'_> {
 
     /// Reports the default as the value of a key.
     pub(super) fn record_default(&mut self, key: &'static str, default: &Raw) {
-        self.input.report.setting(&format!("{}{key}", self.path), &settings::shown(default), "default");
+        let name = self.name(key);
+        self.input.report.setting(&name, &settings::shown(default), "default");
     }
 
     /// Takes a key that may be absent. Returns `None` also for an invalid value, which is reported.
@@ -146,11 +148,13 @@ impl Section<'_> {
         let raw = self.raw(key)?;
         let source = match raw {
             Raw::File(_) => "file".to_owned(),
+            Raw::Variable(_) if self.path.is_none() => "environment".to_owned(),
             Raw::Variable(_) => self.variable(key),
         };
         match parse(&raw) {
             Ok(value) => {
-                self.input.report.setting(&format!("{}{key}", self.path), &shown(&raw), &source);
+                let name = self.name(key);
+                self.input.report.setting(&name, &shown(&raw), &source);
                 Some(value)
             }
             Err(message) => {
@@ -162,7 +166,7 @@ impl Section<'_> {
 
     /// Removes a key from the settings, because another key overrides it.
     pub(super) fn mark_overridden(&mut self, key: &str) {
-        let name = format!("{}{key}", self.path);
+        let name = self.name(key);
         self.input.report.settings.0.retain(|setting| !setting.is_of(&name));
     }
 
@@ -185,62 +189,6 @@ impl Section<'_> {
         }
     }
 
-    /// Reads a table below this one. An absent table is empty.
-    pub(super) fn section<T>(&mut self, key: &'static str, read: impl FnOnce(&mut Section<'_>) -> T) -> T {
-        let table = match self.raw(key) {
-            None => Table::new(),
-            Some(Raw::File(Value::Table(table))) => table,
-            Some(raw) => {
-                self.problem(key, raw.wrong_type("a table"));
-                Table::new()
-            }
-        };
-        let path = format!("{}{key}.", self.path);
-        let prefix = format!("{}__", self.variable(key));
-        self.input.section(path, prefix, table, read)
-    }
-
-    /// Reads an array of tables, continued by the variables with the indexes that follow. An absent array is empty.
-    /// Returns `None` after a wrong type, which is reported.
-    pub(super) fn list<T>(&mut self, key: &'static str, mut read: impl FnMut(&mut Section<'_>) -> T) -> Option<Vec<T>> {
-        let mut values = match self.raw(key) {
-            None => Vec::new(),
-            Some(Raw::File(Value::Array(values))) => values,
-            Some(raw) => {
-                self.problem(key, raw.wrong_type(&format!("[[{key}]] tables")));
-                return None;
-            }
-        }
-        .into_iter();
-        let list = format!("{}__", self.variable(key));
-        let mut entries = Vec::new();
-        for index in 0.. {
-            let path = format!("{}{key}[{index}]", self.path);
-            let prefix = format!("{list}{index}__");
-            let table = match values.next() {
-                Some(Value::Table(table)) => table,
-                Some(other) => {
-                    self.input.report.problem(path, Raw::File(other).wrong_type("a table"));
-                    continue;
-                }
-                None if self.input.has_variable(&prefix) => Table::new(),
-                None => break,
-            };
-            entries.push(self.input.section(format!("{path}."), prefix, table, &mut read));
-        }
-        let message =
-            format!("unknown variable; those of `{key}` are numbered from 0 without gaps, as in {list}0__KEY");
-        self.input.report_unknown(&list, &message);
-        Some(entries)
-    }
-
-    /// Returns the number of entries that [`Section::list`] will read.
-    pub(super) fn count(&self, key: &str) -> usize {
-        let in_file = self.table.get(key).and_then(Value::as_array).map_or(0, Vec::len);
-        let is_set = |index: &usize| self.input.has_variable(&format!("{}__{index}__", self.variable(key)));
-        in_file + (in_file..).take_while(is_set).count()
-    }
-
     /// Returns the origin of the value of a key that was taken, or `None` if it is missing.
     pub(super) fn origin(&self, key: &str) -> Option<Origin> {
         self.origins.get(key).copied()
@@ -250,8 +198,13 @@ impl Section<'_> {
     fn location(&self, key: &str) -> String {
         match self.origin(key) {
             Some(Origin::Variable) => self.variable(key),
-            _ => format!("{}{key}", self.path),
+            _ => self.name(key),
         }
+    }
+
+    /// Returns the name of a key among the settings.
+    fn name(&self, key: &str) -> String {
+        self.path.as_ref().map_or_else(|| self.variable(key), |path| format!("{path}{key}"))
     }
 
     /// Reports a mistake in the value of a key.
@@ -292,13 +245,26 @@ impl Section<'_> {
 
     /// Reports the keys and variables that were not taken.
     fn finish(self) {
+        let Some(path) = &self.path else { return self.finish_variables() };
         let known: Vec<_> = self.known.iter().map(|key| format!("`{key}`")).collect();
         let message = format!("unknown key; the keys here are {}", known.join(", "));
         for key in self.table.keys() {
-            let location = format!("{}{}", self.path, shown(key));
+            let location = format!("{path}{}", shown(key));
             self.input.report.problem(location, &message);
         }
         self.input.report_unknown(&self.prefix, &message.replacen("key", "variable", 1));
+    }
+
+    /// Warns of the vendor's variables that were not taken: another program may have a use for them.
+    fn finish_variables(self) {
+        let Input { variables, report } = self.input;
+        variables.retain(|name, _| {
+            let is_unknown = name.starts_with(&self.prefix);
+            if is_unknown {
+                report.warning(name, "is unknown and ignored");
+            }
+            !is_unknown
+        });
     }
 }
 

@@ -59,11 +59,40 @@ pub fn printable(bytes: &[u8]) -> Result<SecretString, String> {
     }
 }
 
+/// Returns a token without whitespace at both ends, as the vendor's SDKs send it. Rejects whitespace inside.
+pub fn token(bytes: &[u8], max_len: usize) -> Result<SecretString, String> {
+    let trimmed = bytes.trim_ascii();
+    let token = printable(if trimmed.is_empty() { bytes } else { trimmed })?;
+    if trimmed.len() > max_len {
+        return Err(format!("holds a token of more than {max_len} bytes"));
+    }
+    Ok(token)
+}
+
 #[cfg(test)]
 mod tests {
     use secrecy::ExposeSecret as _;
 
-    use super::printable;
+    use super::{printable, token};
+
+    #[test]
+    fn whitespace_around_a_token_is_ignored() {
+        for bytes in ["a.b.c", "a.b.c\n", " \t\r\na.b.c \n\n"] {
+            assert_eq!(token(bytes.as_bytes(), 5).expect("the token is valid").expose_secret(), "a.b.c");
+        }
+        let printable_only = "must hold printable ASCII only, without whitespace";
+        for (bytes, message) in [
+            ("", "is empty"),
+            ("\n", "is empty"),
+            (" \n ", "is only whitespace"),
+            ("a b", printable_only),
+            ("a\nb", "must hold printable ASCII only, without whitespace; it has a control character"),
+            ("\u{feff}a.b.c", "begins with a byte order mark: save it without one"),
+            ("a.b.cd\n", "holds a token of more than 5 bytes"),
+        ] {
+            assert_eq!(token(bytes.as_bytes(), 5).expect_err("the token is invalid"), message, "{bytes:?}");
+        }
+    }
 
     #[test]
     fn trailing_line_ends_are_ignored() {

@@ -6,6 +6,7 @@ mod documents;
 mod environment;
 mod projects;
 mod server;
+mod temporary;
 mod watch;
 
 use std::fs;
@@ -174,7 +175,7 @@ fn all_problems_are_reported_at_once() {
         "projects[1].ak_file: is missing; it is the file with the access key id (AK)",
         "projects[1].sk_file: is missing; it is the file with the secret access key (SK)",
         "projects[1].colour: unknown key; the keys here are `id`, `domain_id`, `region`, `endpoint`, `ak_file`, `sk_file`, \
-         `security_token_file`",
+         `security_token_file`, `oidc`, `pod_identity`",
         "colour: unknown key; the keys here are `server`, `admin`, `upstream`, `watch`, `default_project`, `projects`, `callers`",
     ];
     assert_eq!(problems(text, &environment), expected);

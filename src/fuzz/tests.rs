@@ -19,9 +19,10 @@ use crate::{
 type Target = fn(&[u8]);
 
 /// All targets by name.
-const TARGETS: [(&str, Target); 16] = [
+const TARGETS: [(&str, Target); 17] = [
     ("canonical_request", canonical_request),
     ("certificate", validate::fuzz::certificate),
+    ("claims", config::fuzz::claims),
     ("configuration", config::fuzz::configuration),
     ("csr", csr),
     ("error_body", responses::error_body),

@@ -1,11 +1,9 @@
 //! The services that issue temporary credentials, and what they are asked with.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
-use secrecy::SecretString;
-
-use crate::config::{Endpoint, files};
+use super::token::TokenFile;
+use crate::config::Endpoint;
 
 /// A service that issues temporary credentials. Projects with equal sources share one exchange.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +23,15 @@ impl TemporarySource {
             Self::Oidc(_) => "oidc",
             Self::PodIdentity(_) => "pod_identity",
             Self::EcsAgency(_) => "ecs_agency",
+        }
+    }
+
+    /// Returns the service that issues the credentials.
+    pub fn endpoint(&self) -> &Endpoint {
+        match self {
+            Self::Oidc(oidc) => &oidc.sts_endpoint,
+            Self::PodIdentity(pod) => &pod.endpoint,
+            Self::EcsAgency(endpoint) => endpoint,
         }
     }
 
@@ -68,19 +75,4 @@ pub struct PodIdentity {
     pub path: String,
     /// The file with the pod's token.
     pub authorization_token_file: TokenFile,
-}
-
-/// A file with a token, which its owner replaces before the token expires.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TokenFile(pub PathBuf);
-
-impl TokenFile {
-    /// Reads the token, without whitespace at its ends.
-    ///
-    /// # Errors
-    ///
-    /// Fails with a message that names the file and never its content.
-    pub fn read(&self) -> Result<SecretString, String> {
-        files::read_secret(&self.0).map(|secret| secret.text)
-    }
 }

@@ -24,19 +24,33 @@ fn sources_are_variables_then_profile_then_agency() {
     let id = ("HUAWEICLOUD_SDK_PROJECT_ID", "env");
     let file = ("HUAWEICLOUD_SDK_CREDENTIALS_FILE", named.as_str());
     let home = ("HOME", home.as_str());
+    let keys = "HUAWEICLOUD_SDK_AK and HUAWEICLOUD_SDK_SK";
     let table = [
-        (vec![ak, sk, id, file, home, AGENCY], ("env", "environment", "AK-env")),
-        (vec![id, file, home, AGENCY], ("env", "profile", "AK-named")),
-        (vec![file, home], ("named", "profile", "AK-named")),
-        (vec![home, AGENCY], ("home", "profile", "AK-home")),
-        (vec![home, id], ("env", "profile", "AK-home")),
-        (vec![id, ("HOME", "/nowhere"), AGENCY], ("env", "ecs_agency", "")),
-        (vec![id, ("HOME", ""), AGENCY], ("env", "ecs_agency", "")),
+        (vec![ak, sk, id], ("env", "environment", "AK-env"), None),
+        (
+            vec![ak, sk, id, file, home, AGENCY],
+            ("env", "environment", "AK-env"),
+            Some((keys, { "HUAWEICLOUD_SDK_CREDENTIALS_FILE, upstream.metadata_endpoint" })),
+        ),
+        (vec![ak, sk, id, home], ("env", "environment", "AK-env"), Some((keys, "~/.huaweicloud/credentials"))),
+        (vec![id, file, home, AGENCY], ("env", "profile", "AK-named"), {
+            Some(("HUAWEICLOUD_SDK_CREDENTIALS_FILE", "upstream.metadata_endpoint"))
+        }),
+        (vec![file, home], ("named", "profile", "AK-named"), None),
+        (vec![home, AGENCY], ("home", "profile", "AK-home"), {
+            Some(("~/.huaweicloud/credentials", "upstream.metadata_endpoint"))
+        }),
+        (vec![home, id], ("env", "profile", "AK-home"), None),
+        (vec![id, ("HOME", "/nowhere"), AGENCY], ("env", "ecs_agency", ""), None),
+        (vec![id, ("HOME", ""), AGENCY], ("env", "ecs_agency", ""), None),
     ];
-    for (set, (id, source, key)) in table {
+    for (set, (id, source, key), ignored) in table {
         let config = load(None, &variables(&set)).unwrap_or_else(|problems| panic!("{set:?}: {problems}"));
         assert_eq!(only(&config), (id.to_owned(), source, key.to_owned()), "{set:?}");
-        assert!(config.warnings.is_empty());
+        let warning = ignored.map(|(used, ignored)| {
+            format!("{used}: is the source of the credentials; other sources are set and ignored: {ignored}")
+        });
+        assert_eq!(config.warnings, Vec::from_iter(warning), "{set:?}");
     }
 }
 

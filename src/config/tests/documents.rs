@@ -12,8 +12,9 @@ const README: &str = include_str!("../../../README.md");
 const SAMPLE: &str = include_str!("../../../deploy/scm-gateway.toml");
 
 /// Keys whose default depends on the machine or on other keys. The page describes these defaults in words.
-const COMPUTED_DEFAULTS: [&str; 6] = [
+const COMPUTED_DEFAULTS: [&str; 7] = [
     "admin.pages",
+    "projects[].oidc.session_name",
     "server.worker_threads",
     "server.max_in_flight_per_caller",
     "server.max_in_flight_per_project",
@@ -44,10 +45,10 @@ fn documented() -> BTreeMap<&'static str, Row> {
 /// Returns all keys that the code accepts. The problem of an unknown key lists the keys of its section.
 fn known_keys() -> BTreeSet<String> {
     let text = "x = 1\n[server]\nx = 1\n[server.tls]\nx = 1\n[admin]\nx = 1\n[upstream]\nx = 1\n[watch]\nx = 1\n[[projects]]\nx = 1\n\
-                [[callers]]\nx = 1\n";
+                [projects.oidc]\nx = 1\n[projects.pod_identity]\nx = 1\n[[callers]]\nx = 1\n";
     let problems = problems(text, &Environment::new());
     let unknown: Vec<_> = problems.iter().filter_map(|line| line.split_once("x: unknown key; ")).collect();
-    assert_eq!(unknown.len(), 8, "{problems:#?}");
+    assert_eq!(unknown.len(), 10, "{problems:#?}");
     let mut keys = BTreeSet::new();
     for (section, known) in unknown {
         let section = section.replace("[0]", "[]");
@@ -69,7 +70,7 @@ fn sample_keys() -> BTreeSet<String> {
         if let Some(list) = line.strip_prefix("[[").and_then(|line| line.strip_suffix("]]")) {
             section = format!("{list}[].");
         } else if let Some(table) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
-            section = format!("{table}.");
+            section = format!("{table}.").replace("projects.", "projects[].");
         } else if let Some((key, _)) = line.split_once(" = ")
             && key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
         {
@@ -112,8 +113,10 @@ fn page_and_sample_have_exactly_the_known_keys() {
 
 #[test]
 fn documented_defaults_match_the_code() {
-    let config = load(None, &with_credentials(&[])).expect("the configuration is valid");
-    let assignments: Vec<_> = config.settings.iter().map(Setting::assignment).collect();
+    let dir = Dir::new();
+    let config = valid(&dir.oidc_project("a"), &Environment::new());
+    let assignments = config.settings.iter().map(|setting| setting.assignment().replace("[0]", "[]"));
+    let assignments: Vec<_> = assignments.filter(|line| !line.contains("[].") || line.contains("duration")).collect();
     let defaults: BTreeMap<_, _> = assignments.iter().filter_map(|line| line.split_once(" = ")).collect();
     for (key, Row { default, .. }) in documented() {
         match defaults.get(key).filter(|_| !COMPUTED_DEFAULTS.contains(&key)) {
@@ -140,6 +143,27 @@ fn documented_ranges_match_the_code() {
     assert!(compared > 20, "only {compared} keys have a range");
 }
 
+/// Returns the lines of the sample with all keys, without those of other sources of credentials.
+fn sample_with(source: &str) -> impl Iterator<Item = &'static str> {
+    let is_key = |line: &str| {
+        (line.starts_with("# [") && line.ends_with(']'))
+            || line.split_once(" = ").is_some_and(|(key, _)| {
+                key.trim_start_matches("# ").bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+            })
+    };
+    let lines = SAMPLE.lines().map(move |line| if is_key(line) { line.trim_start_matches("# ") } else { line });
+    let other_tables = ["oidc", "pod_identity"].map(|table| (table != source).then(|| format!("[projects.{table}]")));
+    let has_files = source == "files";
+    let mut table = "";
+    lines.filter(move |line| {
+        table = if line.starts_with('[') { line } else { table };
+        let is_file = table == "[[projects]]" && line.contains("_file = ");
+        !line.starts_with("endpoint")
+            && !other_tables.iter().flatten().any(|other| other == table)
+            && (has_files || !is_file)
+    })
+}
+
 #[test]
 fn the_sample_with_all_keys_is_valid() {
     let dir = Dir::new();
@@ -147,30 +171,36 @@ fn the_sample_with_all_keys_is_valid() {
     let certificate = rcgen::generate_simple_self_signed(["ca.example".to_owned()]).expect("a certificate");
     let ca = dir.file("ca.pem", certificate.cert.pem());
     let server_key = dir.file("server.key", certificate.signing_key.serialize_pem());
-    let is_key = |line: &&str| {
-        (line.starts_with("# [") && line.ends_with(']'))
-            || line.split_once(" = ").is_some_and(|(key, _)| {
-                key.trim_start_matches("# ").bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+    for source in ["files", "oidc", "pod_identity"] {
+        let text: String = sample_with(source)
+            .map(|line| match line.split_once(" = ") {
+                Some((ca_file @ ("ca_file" | "client_ca_file" | "cert_file"), _)) => format!("{ca_file} = {ca:?}\n"),
+                Some(("key_file", _)) => format!("key_file = {server_key:?}\n"),
+                Some((key_file, _)) if key_file.ends_with("_file") => format!("{key_file} = {key:?}\n"),
+                _ => format!("{line}\n"),
             })
-    };
-    let text: String = SAMPLE
-        .lines()
-        .map(|line| if is_key(&line) { line.trim_start_matches("# ") } else { line })
-        .filter(|line| !line.starts_with("endpoint"))
-        .map(|line| match line.split_once(" = ") {
-            Some((ca_file @ ("ca_file" | "client_ca_file" | "cert_file"), _)) => format!("{ca_file} = {ca:?}\n"),
-            Some(("key_file", _)) => format!("key_file = {server_key:?}\n"),
-            Some((key_file, _)) if key_file.ends_with("_file") => format!("{key_file} = {key:?}\n"),
-            _ => format!("{line}\n"),
-        })
-        .collect();
-    let config = valid(&text, &Environment::new());
-    assert!(config.upstream.ca.is_some_and(|ca| ca.certificates.len() == 1));
-    assert!(config.upstream.proxy.is_some());
-    assert!(config.server.tls.is_some_and(|tls| tls.material.client_ca.is_some()));
-    assert_eq!(config.callers.len(), 1);
-    let id = &config.projects.default_project().id;
-    assert!(config.projects.get(id).is_some_and(|project| credentials_of(project).security_token.is_some()));
+            .collect();
+        let config = valid(&text, &Environment::new());
+        assert!(config.upstream.ca.is_some_and(|ca| ca.certificates.len() == 1));
+        assert!(config.upstream.proxy.is_some());
+        assert!(config.server.tls.is_some_and(|tls| tls.material.client_ca.is_some()));
+        assert_eq!(config.callers.len(), 1);
+        let project = config.projects.default_project();
+        assert_eq!(project.credentials_source.name(), source);
+        assert!(source != "files" || credentials_of(project).security_token.is_some());
+    }
+}
+
+#[test]
+fn the_vendors_variables_are_documented() {
+    let dir = Dir::new();
+    for set in [dir.oidc_variables(), dir.pod_variables(), with_credentials(&[("HUAWEICLOUD_SDK_DOMAIN_ID", "d")])] {
+        let config = load(None, &set).unwrap_or_else(|problems| panic!("{problems}"));
+        let names = config.settings.iter().map(Setting::assignment).filter(|line| line.starts_with('H'));
+        let names: Vec<_> = names.filter_map(|line| Some(line.split_once(" = ")?.0.to_owned())).collect();
+        assert!(names.len() >= 3, "{names:?}");
+        assert!(names.iter().all(|name| PAGE.contains(&format!("`{name}`"))), "{names:?}");
+    }
 }
 
 #[test]
