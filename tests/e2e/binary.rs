@@ -175,6 +175,35 @@ async fn check_does_not_request_the_metadata_service() {
 }
 
 #[tokio::test]
+async fn check_shows_the_claims_of_a_token_without_sts() {
+    const PAYLOAD: &str = "eyJpc3MiOiJodHRwczovL2lzc3Vlci5leGFtcGxlIiwiYXVkIjpbInN0cyJdLCJzdWIiOiJzeXN0ZW06c2VydmljZWFjY291bnQ6c2NtOmdhdGV3YXkiLCJleHAiOjQxMDI0NDQ4MDB9";
+    let folder = Folder::new();
+    let sts = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    sts.set_nonblocking(true).unwrap();
+    let endpoint = format!("http://{}", sts.local_addr().unwrap());
+    let token = folder.file("token", &format!("e30.{PAYLOAD}.p1anted\n"));
+    let variables = [
+        ("HUAWEICLOUD_OIDC_PROVIDER_URN", "iam::account:oidcProvider:cluster"),
+        ("HUAWEICLOUD_OIDC_AGENCY_URN", "iam::account:agency:scm"),
+        ("HUAWEICLOUD_OIDC_TOKEN_FILE", &token),
+        ("HUAWEICLOUD_SDK_STS_ENDPOINT", &endpoint),
+    ];
+    let mut environment = environment("https://scm.example", &variables);
+    environment.retain(|name, _| name != "HUAWEICLOUD_SDK_AK" && name != "HUAWEICLOUD_SDK_SK");
+    let mut command = binary(&[]);
+    command.envs(environment).arg("--check");
+    let (code, text, errors) = output(command).await;
+    let line = format!(
+        "project {SAMPLE_PROJECT} has credentials from oidc at {endpoint}; the token has iss \"https://issuer.example\", aud \
+         \"sts\", sub \"system:serviceaccount:scm:gateway\", expires at 2100-01-01T00:00:00Z, "
+    );
+    assert!(text.lines().any(|shown| shown.starts_with(&line)), "{text}");
+    assert!(!text.contains("p1anted") && !text.contains(PAYLOAD), "{text}");
+    assert_check_passed((code, text, errors));
+    assert_eq!(sts.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+}
+
+#[tokio::test]
 async fn check_does_not_connect_to_the_collector() {
     let collector = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     collector.set_nonblocking(true).unwrap();

@@ -96,9 +96,9 @@ impl Token {
         let seconds = self.seconds_until(expires_at);
         let duration = humantime::format_duration(Duration::from_secs(seconds.unsigned_abs()));
         if seconds > 0 {
-            format!("{duration} left at the start, until {expires_at}")
+            format!("expires at {expires_at}, {duration} after it was read")
         } else {
-            format!("expired {duration} before the start, at {expires_at}")
+            format!("expired at {expires_at}, {duration} before it was read")
         }
     }
 }

@@ -673,11 +673,11 @@ fn the_listing_names_sources_and_tokens() {
         "project a has credentials from files".to_owned(),
         format!(
             "project b has credentials from oidc at {sts}; the token has iss \"https://issuer\", aud \"sts\", sub \
-             \"system:serviceaccount:scm:gateway\", 59m 50s left at the start, until 2027-01-15T08:59:50Z (not verified)"
+             \"system:serviceaccount:scm:gateway\", expires at 2027-01-15T08:59:50Z, 59m 50s after it was read (not verified)"
         ),
         format!(
-            "project c has credentials from oidc at {sts}; the token has iss none, aud \"a\", sub none, expired 5m before \
-             the start, at 2027-01-15T07:55:00Z (not verified)"
+            "project c has credentials from oidc at {sts}; the token has iss none, aud \"a\", sub none, expired at \
+             2027-01-15T07:55:00Z, 5m before it was read (not verified)"
         ),
         "project d has credentials from pod_identity at http://127.0.0.1:8080; the token has iss \"\\u{1b}[2J\\n\", aud \
          none, sub none, no expiry (not verified)"
