@@ -147,6 +147,7 @@ struct Operation {
     response: Vec<Fact>,
     success_status: Vec<u16>,
     safety: String,
+    iam: Option<String>,
     #[serde(default)]
     destructive: bool,
     #[serde(default)]
@@ -375,11 +376,15 @@ fn sent_fields(rpc: &Rpc) -> Vec<FieldDescriptor> {
     }
 }
 
+/// Returns the operations of the vendor by name.
+fn operations() -> BTreeMap<String, Operation> {
+    let operations: Vec<Operation> = serde_json::from_str(include_str!("operations.json")).unwrap();
+    operations.into_iter().map(|operation| (operation.name.clone(), operation)).collect()
+}
+
 #[test]
 fn annotations_follow_from_the_facts_about_scm() {
-    let operations: Vec<Operation> = serde_json::from_str(include_str!("operations.json")).unwrap();
-    let operations: BTreeMap<_, _> =
-        operations.into_iter().map(|operation| (operation.name.clone(), operation)).collect();
+    let operations = operations();
     let rpcs: BTreeMap<_, _> = rpcs().into_iter().map(|rpc| (rpc.name().to_owned(), rpc)).collect();
     let mut report = Report::default();
     let offered: BTreeSet<_> =
@@ -415,4 +420,41 @@ fn rpcs_stand_in_the_services_of_the_contract() {
         assert_eq!(count(service), expected, "{service}");
     }
     assert_eq!(rpcs().len(), 38);
+}
+
+/// Returns the actions of IAM in a text, such as `scm:cert:get` and `scm::listCsr`.
+fn actions(text: &str) -> Vec<&str> {
+    let words = text.split(|char: char| !char.is_ascii_alphanumeric() && char != ':');
+    words.filter(|word| word.split(':').count() == 3).collect()
+}
+
+/// The RPC that has no operation of its own, and the operation that it calls.
+const WATCH: (&str, &str) = ("WatchCertificate", "ShowCertificate");
+
+#[test]
+fn documented_iam_actions_are_those_of_the_facts() {
+    let operations = operations();
+    let page = include_str!("../docs/credentials.md");
+    let section = page.split("## Permissions in IAM").nth(1).unwrap().split("\n## ").next().unwrap();
+    let rows = section.lines().filter_map(|row| row.strip_prefix("| `")?.split_once('`'));
+    let documented: BTreeMap<_, _> = rows.map(|(rpc, row)| (rpc.to_owned(), row)).collect();
+
+    let rpcs = rpcs();
+    let called = rpcs.iter().map(|rpc| (rpc.name(), rpc.name())).chain([WATCH]);
+    let facts: BTreeMap<_, _> = called
+        .map(|(rpc, name)| (rpc.to_owned(), operations[name].iam.as_deref().unwrap_or("not documented")))
+        .collect();
+    assert_eq!(documented.keys().collect::<Vec<_>>(), facts.keys().collect::<Vec<_>>());
+    for (rpc, fact) in &facts {
+        assert_eq!(actions(documented[rpc]), actions(fact), "{rpc}");
+        assert_eq!(documented[rpc].contains("not documented"), actions(fact).is_empty(), "{rpc}");
+    }
+
+    let by_name: BTreeSet<_> = rpcs.iter().filter(|rpc| rpc.grant_by_name).map(Rpc::name).collect();
+    let default = facts.iter().filter(|(rpc, _)| !by_name.contains(rpc.as_str()));
+    let wanted: BTreeSet<_> = default.filter_map(|(_, fact)| actions(fact).first().copied()).collect();
+    let policy: Value = serde_json::from_str(section.split("```").nth(1).unwrap().trim_start_matches("json")).unwrap();
+    let granted: Vec<_> =
+        policy["Statement"][0]["Action"].as_array().unwrap().iter().map(|action| action.as_str().unwrap()).collect();
+    assert_eq!(granted, wanted.into_iter().collect::<Vec<_>>());
 }

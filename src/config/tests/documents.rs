@@ -8,6 +8,7 @@ use super::*;
 use crate::proto::{RPCS, Rpc};
 
 const PAGE: &str = include_str!("../../../docs/configuration.md");
+const CREDENTIALS_PAGE: &str = include_str!("../../../docs/credentials.md");
 const README: &str = include_str!("../../../README.md");
 const SAMPLE: &str = include_str!("../../../deploy/scm-gateway.toml");
 
@@ -188,6 +189,39 @@ fn the_sample_with_all_keys_is_valid() {
         let project = config.projects.default_project();
         assert_eq!(project.credentials_source.name(), source);
         assert!(source != "files" || credentials_of(project).security_token.is_some());
+    }
+}
+
+#[test]
+fn examples_of_the_credentials_page_are_valid() {
+    let dir = Dir::new();
+    let (key, token) = (dir.file("key", "key\n"), dir.token_file());
+    let blocks = |language: &str| {
+        let start = format!("```{language}\n");
+        let blocks: Vec<_> =
+            CREDENTIALS_PAGE.split(&start).skip(1).filter_map(|rest| rest.split("```").next()).collect();
+        assert!(!blocks.is_empty(), "{language}");
+        blocks
+    };
+    let source = |config: &Config| config.projects.default_project().credentials_source.name();
+    let sources = blocks("toml").into_iter().map(|block| {
+        let lines = block.lines().map(|line| match line.trim().split_once(" = ") {
+            Some((file, _)) if file.ends_with("token_file") => format!("{file} = {token:?}\n"),
+            Some((file, _)) if file.ends_with("_file") => format!("{file} = {key:?}\n"),
+            _ => format!("{line}\n"),
+        });
+        source(&valid(&lines.collect::<String>(), &Environment::new()))
+    });
+    assert_eq!(sources.collect::<Vec<_>>(), ["oidc", "pod_identity", "ecs_agency", "files"]);
+
+    for block in blocks("sh") {
+        let exported = block.lines().filter_map(|line| line.trim().strip_prefix("export ")?.split_once('='));
+        let environment: Environment = exported
+            .map(|(name, value)| {
+                (name.to_owned(), if name.ends_with("_FILE") { token.clone() } else { value.to_owned() })
+            })
+            .collect();
+        assert_eq!(source(&valid("", &environment)), "oidc");
     }
 }
 
