@@ -31,6 +31,9 @@ OWN_KEYS = {"server": {"listen", "plaintext", "trust_xfcc", "drain", "lame_duck"
 PROJECT = {"id": "one", "existingSecret": "one"}
 SPARE = {"projects": [PROJECT, {"id": "two", "existingSecret": "two"}]}
 CALLER = {"identity": "x.example.org", "methods": ["SaveInfo"], "projects": ["*"]}
+OIDC = {"providerUrn": "iam::1:oidcProvider:a", "agencyUrn": "iam::1:agency:b", "audience": "c"}
+POD = {"enabled": True}
+STS_NEEDED = "projects[0].oidc needs config.upstream.sts_endpoint, because the project has no region with STS"
 TLS = {"tls": {"enabled": True}, "callers": [CALLER]}
 BY_NAME = "has to be granted by name: add it to config.server.methods, too"
 REFUSED = [
@@ -39,7 +42,27 @@ REFUSED = [
     ({"projects": []}, "'/projects'"),
     ({"projects": [{**PROJECT, "id": "a b"}]}, "'/projects/0/id'"),
     ({"projects": [{**PROJECT, "domainId": "a b"}]}, "'/projects/0/domainId'"),
-    ({"projects": [{"id": "one"}]}, "missing property 'existingSecret'"),
+    ({"projects": [{"id": "one"}]}, "projects[0] has no source of credentials: set existingSecret, oidc, "),
+    ({"projects": [PROJECT, {"id": "two"}], "defaultProject": "one"}, "projects[1] has no source of credentials"),
+    ({"projects": [{**PROJECT, "oidc": OIDC}]}, "projects[0]: existingSecret and oidc exclude each other"),
+    ({"projects": [{**PROJECT, "podIdentity": POD}]}, "projects[0]: existingSecret and podIdentity exclude each other"),
+    ({"projects": [{"id": "one", "oidc": OIDC, "podIdentity": POD}]}, "projects[0]: oidc and podIdentity exclude each other"),
+    *[({"projects": [{"id": "one", "oidc": {**OIDC, key: ""}}]}, "projects[0].oidc needs providerUrn, agencyUrn and audience")
+      for key in OIDC],
+    ({"projects": [{"id": "one", "oidc": {**OIDC, "agencyUrn": OIDC["providerUrn"]}}]}, "'/projects/0/oidc/agencyUrn'"),
+    ({"projects": [{"id": "one", "oidc": {**OIDC, "expirationSeconds": 599}}]}, "'/projects/0/oidc/expirationSeconds'"),
+    ({"projects": [{"id": "one", "oidc": {**OIDC, "duration": 3600}}]}, "'/projects/0/oidc/duration'"),
+    ({"projects": [{"id": "one", "oidc": {**OIDC, "sessionName": "a b"}}]}, "'/projects/0/oidc/sessionName'"),
+    ({"projects": [{"id": "one", "oidc": {**OIDC, "policyIds": ["x"] * 21}}]}, "'/projects/0/oidc/policyIds'"),
+    ({"projects": [{"id": "one", "oidc": OIDC, "region": "my-kualalumpur-1"}]}, STS_NEEDED),
+    ({"projects": [{"id": "one", "oidc": OIDC, "endpoint": "https://scm.example.org"}]}, STS_NEEDED),
+    ({"projects": [{"id": "one", "oidc": OIDC}], "config": {"upstream": {"region": "my-kualalumpur-1"}}}, STS_NEEDED),
+    ({"config": {"upstream": {"sts_endpoint": "https://sts.example.org/v5"}}}, "'/config/upstream/sts_endpoint'"),
+    ({"projects": [{"id": "one", "podIdentity": {**POD, "credentialsFullUri": "http://127.0.0.1/v1"}}]}, "need each other"),
+    ({"projects": [{"id": "one", "podIdentity": {**POD, "authorizationTokenFile": "/token"}}]}, "need each other"),
+    ({"projects": [{"id": "one", "podIdentity": {**POD, "plainHttpHost": "agent"}}]}, "plainHttpHost needs credentialsFullUri"),
+    ({"projects": [PROJECT, {"id": "two", "podIdentity": POD}], "defaultProject": "one"},
+     "projects[1].podIdentity needs credentialsFullUri and authorizationTokenFile"),
     ({"projects": [{**PROJECT, "region": "eu-west-1"}]}, "'/projects/0/region'"),
     ({"projects": [{**PROJECT, "endpoint": "http://scm.example.org"}]}, "'/projects/0/endpoint'"),
     ({"projects": [{**PROJECT, "endpoint": "https://scm.example.org", "region": "cn-north-4"}]}, "'/projects/0'"),

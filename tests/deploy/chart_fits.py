@@ -4,11 +4,13 @@ Usage: chart_fits.py FOLDER GATEWAY, from the root of the repository, with the r
 the binary of the gateway.
 """
 
+import base64
 import json
 import re
 import subprocess
 import sys
 import tempfile
+import time
 import tomllib
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -17,6 +19,10 @@ import yaml
 
 FOLDER, GATEWAY = sys.argv[1:]
 FILES = Path("deploy/helm/scm-gateway/files")
+# Variables of a pod with pod identity. The address and the path are made up.
+CCE = {"HC_CONTAINER_CREDENTIALS_FULL_URI": "http://127.0.0.1/v1/credentials",
+       "HC_CONTAINER_AUTHORIZATION_TOKEN_FILE": "/run/secrets/cce/token"}
+STS_REGIONS = ("cn-north-4", "ap-southeast-1")
 
 
 class Render:
@@ -32,6 +38,7 @@ class Render:
         (text,) = [one["data"]["scm-gateway.toml"] for one in self.of("ConfigMap") if "scm-gateway.toml" in one["data"]]
         self.config_text = text
         self.config = tomllib.loads(text)
+        self.env = {one["name"]: one.get("value") for one in self.container["env"]}
 
     def of(self, kind):
         """Returns the objects of a kind."""
@@ -71,7 +78,7 @@ def check_names(render):
 
     there = {(one["kind"], one["metadata"]["name"]) for one in render.all}
     assert len(there) == len(render.all), "two objects have the same name"
-    refer = [("ServiceAccount", render.pod["spec"]["serviceAccountName"])]
+    refer = [("ServiceAccount", render.pod["spec"]["serviceAccountName"])] if render.of("ServiceAccount") else []
     refs = [one["spec"]["scaleTargetRef"] for one in render.of("HorizontalPodAutoscaler")]
     for one in render.of("AuthorizationPolicy"):
         refs += [one["spec"]["targetRef"], *one["spec"]["requiredAuthenticationRefs"]] if "targetRef" in one["spec"] else []
@@ -105,16 +112,26 @@ def check_end(render):
 def check_way_out(render):
     """The policies allow egress to every host and port of the configuration."""
     upstream = render.config.get("upstream", {})
+    from_env = {key.rpartition("__")[2].lower(): value for key, value in render.env.items() if key.startswith("SCM_GATEWAY__UPSTREAM__")}
+    projects = render.config.get("projects", [from_env])
+
+    def place(project):
+        return project if project.keys() & {"endpoint", "region"} else upstream
 
     def endpoint(project):
-        own = project if project.keys() & {"endpoint", "region"} else upstream
-        return own.get("endpoint") or f"https://scm.{own.get('region', 'cn-north-4')}.myhuaweicloud.com"
+        return place(project).get("endpoint") or f"https://scm.{place(project).get('region', 'cn-north-4')}.myhuaweicloud.com"
+
+    def sts(project):
+        region = None if "endpoint" in place(project) else place(project).get("region", "cn-north-4")
+        assert "sts_endpoint" in upstream or region in STS_REGIONS, project
+        return upstream.get("sts_endpoint") or f"https://sts.{region}.myhuaweicloud.com"
 
     port = lambda url: urlsplit(url).port or {"http": 80, "https": 443}[urlsplit(url).scheme]
-    endpoints = [endpoint(project) for project in render.config["projects"]]
+    endpoints = [endpoint(project) for project in projects] + [sts(project) for project in projects if "oidc" in project]
     urls = [upstream["proxy"]] if "proxy" in upstream else list(endpoints)
     urls += [upstream["metadata_endpoint"]] if "metadata_endpoint" in upstream else []
-    urls += [one["value"] for one in render.container["env"] if one["name"] == "OTEL_EXPORTER_OTLP_ENDPOINT"]
+    urls += [project["pod_identity"]["credentials_full_uri"] for project in projects if "pod_identity" in project]
+    urls += [render.env[name] for name in ["OTEL_EXPORTER_OTLP_ENDPOINT"] if name in render.env]
     for policy in render.of("NetworkPolicy"):
         out = {(end["protocol"], end["port"]) for rule in policy["spec"]["egress"] for end in rule["ports"]}
         assert {("UDP", 53), ("TCP", 53)} | {("TCP", port(url)) for url in urls} <= out, out
@@ -128,7 +145,7 @@ def check_way_out(render):
 
 
 def check_secrets(render):
-    """Secrets are mounted as a whole, none is in the release, and every file of the configuration is mounted."""
+    """Secrets are mounted as a whole, none is in the release, and every file of the chart is mounted."""
     assert not render.of("Secret")
     volumes = {volume["name"]: volume for volume in render.pod["spec"]["volumes"]}
     mounts = {mount["mountPath"]: mount for mount in render.container["volumeMounts"]}
@@ -137,9 +154,10 @@ def check_secrets(render):
         assert mount["readOnly"] is True
         secret = volumes[mount["name"]].get("secret")
         assert secret is None or (secret["optional"] is False and secret["defaultMode"] == 0o440)
-    for path in map(Path, re.findall(r'^\w+_file = "(.+)"$', render.config_text, re.MULTILINE)):
+    for path in map(Path, re.findall(r'^(?!authorization_)\w+_file = "(.+)"$', render.config_text, re.MULTILINE)):
         volume = volumes[mounts[str(path.parent)]["name"]]
         items = volume.get("secret", {}).get("items")
+        items = [one["serviceAccountToken"] for one in volume["projected"]["sources"]] if "projected" in volume else items
         assert items is None or path.name in {item["path"] for item in items}, path
     wanted = {volume["secret"]["secretName"]: volume["secret"] for volume in volumes.values() if "secret" in volume}
     for one in render.of("ExternalSecret"):
@@ -159,20 +177,33 @@ def check_monitoring(render):
             assert json.loads(one["data"]["scm-gateway.json"]) == json.loads((FILES / "dashboard.json").read_text())
 
 
+def made_up_token():
+    """Returns a JWT that is valid for an hour."""
+    part = lambda claims: base64.urlsafe_b64encode(json.dumps(claims).encode()).rstrip(b"=").decode()
+    claims = {"iss": "https://issuer.example.org", "aud": ["x"], "sub": "system:serviceaccount:scm:scm-gateway", "exp": int(time.time()) + 3600}
+    return f"{part({'alg': 'RS256'})}.{part(claims)}.c2lnbmF0dXJl"
+
+
 def check_configuration(render):
     """`scm-gateway --check` accepts the configuration, with local files instead of the mounted ones."""
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj",
                         "/CN=x", "-keyout", f"{folder}/key", "-out", f"{folder}/crt"], check=True, capture_output=True)
-        for name in re.findall(r'^\w+_file = "(.+)"$', render.config_text, re.MULTILINE):
+        files = re.findall(r'^\w+_file = "(.+)"$', render.config_text, re.MULTILINE)
+        env = {name: value for name, value in render.env.items() if name.startswith(("HUAWEICLOUD_", "SCM_GATEWAY__"))}
+        if "HUAWEICLOUD_SDK_PROJECT_ID" in env:
+            files.append(CCE["HC_CONTAINER_AUTHORIZATION_TOKEN_FILE"])
+            env |= CCE | {"HC_CONTAINER_AUTHORIZATION_TOKEN_FILE": folder + files[-1]}
+        for name in files:
             path = Path(folder + name)
             path.parent.mkdir(parents=True, exist_ok=True)
             made = {".crt": "crt", ".pem": "crt", ".key": "key"}.get(path.suffix)
-            path.write_text((Path(folder) / made).read_text() if made else "MADEUP")
+            is_token = path.name.startswith("token")
+            path.write_text((Path(folder) / made).read_text() if made else made_up_token() if is_token else "MADEUP")
             path.chmod(0o440)
         config = Path(folder) / "scm-gateway.toml"
         config.write_text(re.sub(r'^(\w+_file = ")', rf"\g<1>{folder}", render.config_text, flags=re.MULTILINE))
-        done = subprocess.run([GATEWAY, "--config", str(config), "--check"], env={}, capture_output=True, text=True, check=False)
+        done = subprocess.run([GATEWAY, "--config", str(config), "--check"], env=env, capture_output=True, text=True, check=False)
         assert done.returncode == 0 and not done.stderr, done.stderr
 
 
