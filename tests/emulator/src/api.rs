@@ -6,4 +6,5 @@ mod operations;
 mod route;
 
 pub(crate) use check::{Input, check};
+pub(crate) use json::parse as parse_json;
 pub(crate) use route::{Found, find};

@@ -12,10 +12,10 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::http::{self, Request, RequestError};
-use crate::iam::Rejection;
-use crate::journal::{Processed, Recorded, Rejected};
+use crate::journal::Processed;
 use crate::script::{Reply, Step, Then};
-use crate::{Account, Shared, scm};
+use crate::server::{Server, Service};
+use crate::time::imf_fixdate;
 
 /// How long the bytes of a client are read after its request was rejected, before the connection is dropped.
 const LINGER: Duration = Duration::from_secs(1);
@@ -47,28 +47,28 @@ enum Next {
 }
 
 /// Serves an accepted socket until it is closed.
-pub(crate) async fn run(socket: TcpStream, shared: Arc<Shared>) {
+pub(crate) async fn run<S: Service>(socket: TcpStream, server: Arc<Server<S>>) {
     let _ = socket.set_nodelay(true);
-    let tls = shared.certificates().next();
+    let tls = server.certificates().next();
     match tls {
-        None => serve(socket, &shared).await,
+        None => serve(socket, &server).await,
         Some(tls) => {
             let handshake = TlsAcceptor::from(tls).accept(socket);
             if let Ok(stream) = handshake.await {
-                serve(stream, &shared).await;
+                serve(stream, &server).await;
             }
         }
     }
 }
 
-async fn serve<S: Wire>(mut stream: S, shared: &Shared) {
+async fn serve<W: Wire, S: Service>(mut stream: W, server: &Server<S>) {
     let mut buffer = BytesMut::new();
     loop {
-        let next = match read(&mut stream, &mut buffer, shared).await {
-            Ok(request) => handle(&mut stream, shared, &request).await,
+        let next = match read(&mut stream, &mut buffer, server).await {
+            Ok(request) => handle(&mut stream, server, &request).await,
             Err((_, RequestError::Disconnected)) => return,
             Err((request, RequestError::Rejected(status, text))) => {
-                return reject(&mut stream, shared, request.as_ref(), status, text).await;
+                return reject(&mut stream, server, request.as_ref(), status, text).await;
             }
         };
         match next {
@@ -83,20 +83,20 @@ async fn serve<S: Wire>(mut stream: S, shared: &Shared) {
 }
 
 /// Reads the next complete request. On failure returns its head, if the head was complete.
-async fn read<S: Wire>(
-    stream: &mut S,
+async fn read<W: Wire, S: Service>(
+    stream: &mut W,
     buffer: &mut BytesMut,
-    shared: &Shared,
+    server: &Server<S>,
 ) -> Result<Request, (Option<Request>, RequestError)> {
     if buffer.is_empty() {
         http::fill(stream, buffer).await.map_err(|error| (None, error))?;
     }
-    if shared.script.closes_unread() {
+    if server.script.closes_unread() {
         return Err((None, RequestError::Disconnected));
     }
     let head = http::read_head(stream, buffer).await;
     if !matches!(head, Err(RequestError::Disconnected)) {
-        shared.journal.attempt();
+        server.counters.attempt();
     }
     let mut request = head.map_err(|error| (None, error))?;
     match http::read_body(stream, buffer, &mut request).await {
@@ -107,79 +107,57 @@ async fn read<S: Wire>(
 
 /// Answers a request that cannot be read. Closing a socket with unread bytes would reset the connection and could
 /// discard the response, so further bytes are read for a while.
-async fn reject<S: Wire>(stream: &mut S, shared: &Shared, request: Option<&Request>, status: u16, text: &str) {
-    let reply = scm::gateway_error(status, "APIG.0201", text).header("Connection", "close");
-    let bytes = http::encode(&scm::dated(reply, &shared.options), false);
-    observe(shared, request, Some(status), None);
+async fn reject<W: Wire, S: Service>(
+    stream: &mut W,
+    server: &Server<S>,
+    request: Option<&Request>,
+    status: u16,
+    text: &str,
+) {
+    let reply = server.service.unreadable(status, text).header("Connection", "close");
+    let bytes = http::encode(&dated(reply, server), false);
+    observe(server, request, Some(status), None);
     if stream.write_all(&bytes).await.is_ok() && stream.shutdown().await.is_ok() {
         let _ = tokio::time::timeout(LINGER, until_disconnected(stream)).await;
     }
 }
 
-/// Verifies and records a request, then applies the script's next step.
-async fn handle<S: Wire>(stream: &mut S, shared: &Shared, request: &Request) -> io::Result<Next> {
-    let accounts = shared.accounts();
-    let admitted = admit(shared, &accounts, request);
-    let rejection = admitted.as_ref().err().map(|rejection| rejection.reason);
-    let step = match shared.script.next() {
-        Step::Serve if admitted.is_ok() => scm::step(request, &shared.options, &shared.script),
+/// Admits a request, then applies the script's next step.
+async fn handle<W: Wire, S: Service>(stream: &mut W, server: &Server<S>, request: &Request) -> io::Result<Next> {
+    let service = &server.service;
+    let admitted = service.admit(request);
+    let rejection = S::rejection(&admitted);
+    if server.responding.subscribe().wait_for(|responding| *responding).await.is_err() {
+        return Ok(Next::Drop);
+    }
+    let step = match server.script.next() {
+        Step::Serve => service.step(request, &admitted, &server.script),
         step => step,
     };
     match &step {
         Step::HangThenServe(gate) => gate.notified().await,
-        Step::Serve if !shared.options.service_time.is_zero() => sleep(shared.options.service_time).await,
+        Step::Serve if !server.settings.service_time.is_zero() => sleep(server.settings.service_time).await,
         _ => {}
     }
     let reply = match step {
-        Step::Serve | Step::HangThenServe(_) => scm::dated(serve_request(shared, request, admitted), &shared.options),
+        Step::Serve | Step::HangThenServe(_) => dated(service.serve(request, admitted, None), server),
+        Step::Issue(issue) => dated(service.serve(request, admitted, Some(&issue)), server),
         Step::Reply(reply) => reply,
         other => {
-            observe(shared, Some(request), None, rejection);
+            observe(server, Some(request), None, rejection);
             return misbehave(stream, other).await;
         }
     };
-    observe(shared, Some(request), Some(reply.status), rejection);
+    observe(server, Some(request), Some(reply.status), rejection);
     send(stream, request, reply).await
 }
 
-/// Verifies a request. A rejected request is only counted.
-fn admit<'a>(shared: &Shared, accounts: &'a [Account], request: &Request) -> Result<&'a Account, Rejection> {
-    let now = (shared.options.now)();
-    match shared.authenticator.admit(request, accounts, now) {
-        Ok(account) => {
-            shared.journal.record(recorded(request, account));
-            Ok(account)
-        }
-        Err(rejection) => {
-            shared.journal.reject(Rejected { reason: rejection.reason, target: request.target.clone() });
-            Err(rejection)
-        }
-    }
+/// Adds the `Date` header of every unscripted response.
+fn dated<S>(reply: Reply, server: &Server<S>) -> Reply {
+    reply.header("Date", imf_fixdate((server.settings.now)()))
 }
 
-fn recorded(request: &Request, account: &Account) -> Recorded {
-    let headers = request.headers.iter();
-    Recorded {
-        method: request.method.clone(),
-        target: request.target.clone(),
-        headers: headers.map(|(name, value)| (name.clone(), String::from_utf8_lossy(value).into_owned())).collect(),
-        body: request.body.clone(),
-        access_key: account.access_key.clone(),
-    }
-}
-
-/// Serves an admitted request, and answers 401 to a rejected one.
-fn serve_request(shared: &Shared, request: &Request, admitted: Result<&Account, Rejection>) -> Reply {
-    match admitted {
-        Ok(account) => {
-            let throttled = shared.windows.count(request, account, &shared.options);
-            throttled.unwrap_or_else(|| shared.scm.serve(request, account, &shared.options))
-        }
-        Err(rejection) => scm::gateway_error(401, "APIG.0301", &rejection.message),
-    }
-}
-
-async fn send<S: Wire>(stream: &mut S, request: &Request, reply: Reply) -> io::Result<Next> {
+async fn send<W: Wire>(stream: &mut W, request: &Request, reply: Reply) -> io::Result<Next> {
     let is_close = |(name, value): &(String, String)| {
         name.eq_ignore_ascii_case("connection") && value.eq_ignore_ascii_case("close")
     };
@@ -192,7 +170,7 @@ async fn send<S: Wire>(stream: &mut S, request: &Request, reply: Reply) -> io::R
 }
 
 /// Applies a step that does not send a regular response.
-async fn misbehave<S: Wire>(stream: &mut S, step: Step) -> io::Result<Next> {
+async fn misbehave<W: Wire>(stream: &mut W, step: Step) -> io::Result<Next> {
     match step {
         Step::Raw(bytes) => {
             stream.write_all(&bytes).await?;
@@ -218,21 +196,23 @@ async fn misbehave<S: Wire>(stream: &mut S, step: Step) -> io::Result<Next> {
         }
         Step::Reset => reset(stream),
         Step::Hang => hang(stream).await,
-        Step::Close | Step::CloseUnread | Step::Serve | Step::Reply(_) | Step::HangThenServe(_) => Ok(Next::Drop),
+        Step::Close | Step::CloseUnread | Step::Serve | Step::Reply(_) | Step::Issue(_) | Step::HangThenServe(_) => {
+            Ok(Next::Drop)
+        }
     }
 }
 
-fn reset<S: Wire>(stream: &mut S) -> io::Result<Next> {
+fn reset<W: Wire>(stream: &mut W) -> io::Result<Next> {
     stream.socket().set_zero_linger()?;
     Ok(Next::Drop)
 }
 
-async fn hang<S: Wire>(stream: &mut S) -> io::Result<Next> {
+async fn hang<W: Wire>(stream: &mut W) -> io::Result<Next> {
     until_disconnected(stream).await;
     Ok(Next::Drop)
 }
 
-async fn drip<S: Wire>(stream: &mut S, head: &[u8], bytes: &[u8], every: Duration) -> io::Result<Next> {
+async fn drip<W: Wire>(stream: &mut W, head: &[u8], bytes: &[u8], every: Duration) -> io::Result<Next> {
     stream.write_all(head).await?;
     for byte in bytes {
         tokio::select! {
@@ -245,13 +225,13 @@ async fn drip<S: Wire>(stream: &mut S, head: &[u8], bytes: &[u8], every: Duratio
     Ok(Next::Close)
 }
 
-async fn until_disconnected<S: Wire>(stream: &mut S) {
+async fn until_disconnected<W: Wire>(stream: &mut W) {
     let mut discarded = [0; 4096];
     while matches!(stream.read(&mut discarded).await, Ok(1..)) {}
 }
 
-fn observe(shared: &Shared, request: Option<&Request>, status: Option<u16>, rejection: Option<&'static str>) {
-    if let Some(observer) = &shared.options.observer {
+fn observe<S>(server: &Server<S>, request: Option<&Request>, status: Option<u16>, rejection: Option<&'static str>) {
+    if let Some(observer) = &server.settings.observer {
         observer(&Processed {
             method: request.map_or("-", |request| &request.method).to_owned(),
             path: request.map_or("-", Request::path).to_owned(),

@@ -33,6 +33,12 @@ impl Request {
         self.headers.iter().filter(move |(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| trim(value))
     }
 
+    /// Returns the header lines, with replacements for bytes that are not UTF-8.
+    pub(crate) fn texts(&self) -> Vec<(String, String)> {
+        let lines = self.headers.iter();
+        lines.map(|(name, value)| (name.clone(), String::from_utf8_lossy(value).into_owned())).collect()
+    }
+
     pub(crate) fn is_json(&self) -> bool {
         let value = self.values("content-type").next().unwrap_or_default();
         let essence = value.split(|byte| *byte == b';').next().unwrap_or_default();
@@ -209,6 +215,7 @@ fn reason(status: u16) -> &'static str {
         201 => "Created",
         204 => "No Content",
         302 => "Found",
+        307 => "Temporary Redirect",
         400 => "Bad Request",
         401 => "Unauthorized",
         403 => "Forbidden",

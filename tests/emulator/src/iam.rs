@@ -1,15 +1,44 @@
 //! Authenticates requests, and locks an access key after too many rejections in a row.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, SystemTime};
 
 use crate::Account;
+use crate::credentials::Issuer;
 use crate::http::Request;
 use crate::signature::{self, Claim};
 
 const MAX_REJECTIONS: u32 = 5;
 const LOCK: Duration = Duration::from_secs(5 * 60);
+
+/// The accounts whose signatures are valid: configured ones, and temporary ones until they expire.
+pub(crate) struct Accounts {
+    configured: RwLock<Vec<Arc<Account>>>,
+    issuer: Issuer,
+}
+
+impl Accounts {
+    pub(crate) fn new(configured: &[Account], issuer: Issuer) -> Self {
+        let accounts = Self { configured: RwLock::default(), issuer };
+        accounts.set(configured);
+        accounts
+    }
+
+    /// Replaces the configured accounts.
+    pub(crate) fn set(&self, accounts: &[Account]) {
+        let accounts = accounts.iter().cloned().map(Arc::new).collect();
+        *self.configured.write().expect("no panic while the lock is held") = accounts;
+    }
+
+    fn find(&self, access_key: &str, now: SystemTime) -> Result<Arc<Account>, &'static str> {
+        let configured = self.configured.read().expect("no panic while the lock is held");
+        match configured.iter().find(|account| account.access_key == access_key) {
+            Some(account) => Ok(Arc::clone(account)),
+            None => self.issuer.account(access_key, now),
+        }
+    }
+}
 
 /// Why a request is rejected, and the vendor's message.
 #[derive(Debug)]
@@ -30,23 +59,23 @@ pub(crate) struct Authenticator(Mutex<HashMap<String, KeyState>>);
 
 impl Authenticator {
     /// Returns the account that signed a request.
-    pub(crate) fn admit<'a>(
+    pub(crate) fn admit(
         &self,
         request: &Request,
-        accounts: &'a [Account],
+        accounts: &Accounts,
         now: SystemTime,
-    ) -> Result<&'a Account, Rejection> {
+    ) -> Result<Arc<Account>, Rejection> {
         let claim = Claim::of(request).map_err(|reason| rejection(request, None, reason))?;
         self.verify(request, &claim, accounts, now).map_err(|reason| rejection(request, Some(&claim), reason))
     }
 
-    fn verify<'a>(
+    fn verify(
         &self,
         request: &Request,
         claim: &Claim<'_>,
-        accounts: &'a [Account],
+        accounts: &Accounts,
         now: SystemTime,
-    ) -> Result<&'a Account, &'static str> {
+    ) -> Result<Arc<Account>, &'static str> {
         let mut states = self.0.lock().expect("no panic while the lock is held");
         let rejections = match states.get(claim.access_key) {
             Some(KeyState::LockedUntil(end)) if now < *end => {
@@ -55,7 +84,9 @@ impl Authenticator {
             Some(KeyState::Rejected(count)) => *count,
             Some(KeyState::LockedUntil(_)) | None => 0,
         };
-        let result = signature::verify(request, claim, accounts, now);
+        let result = accounts
+            .find(claim.access_key, now)
+            .and_then(|account| signature::verify(request, claim, &account, now).map(|()| account));
         if result.is_ok() {
             states.remove(claim.access_key);
         } else {

@@ -50,13 +50,11 @@ pub struct Processed {
     pub rejection: Option<&'static str>,
 }
 
+/// The requests that SCM received.
 #[derive(Debug, Default)]
 pub(crate) struct Journal {
     recorded: Mutex<Vec<Recorded>>,
     rejected: Mutex<Vec<Rejected>>,
-    attempts: watch::Sender<usize>,
-    accepted: watch::Sender<usize>,
-    open: watch::Sender<usize>,
 }
 
 impl Journal {
@@ -66,17 +64,6 @@ impl Journal {
 
     pub(crate) fn reject(&self, rejected: Rejected) {
         lock(&self.rejected).push(rejected);
-    }
-
-    pub(crate) fn attempt(&self) {
-        self.attempts.send_modify(|count| *count += 1);
-    }
-
-    /// Counts a connection as accepted, and as open until the guard is dropped.
-    pub(crate) fn connection(&self) -> OpenConnection {
-        self.accepted.send_modify(|count| *count += 1);
-        self.open.send_modify(|count| *count += 1);
-        OpenConnection(self.open.clone())
     }
 
     pub(crate) fn recorded(&self) -> Vec<Recorded> {
@@ -89,6 +76,27 @@ impl Journal {
 
     pub(crate) fn rejected(&self) -> Vec<Rejected> {
         lock(&self.rejected).clone()
+    }
+}
+
+/// The requests and connections of a server.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    attempts: watch::Sender<usize>,
+    accepted: watch::Sender<usize>,
+    open: watch::Sender<usize>,
+}
+
+impl Counters {
+    pub(crate) fn attempt(&self) {
+        self.attempts.send_modify(|count| *count += 1);
+    }
+
+    /// Counts a connection as accepted, and as open until the guard is dropped.
+    pub(crate) fn connection(&self) -> OpenConnection {
+        self.accepted.send_modify(|count| *count += 1);
+        self.open.send_modify(|count| *count += 1);
+        OpenConnection(self.open.clone())
     }
 
     pub(crate) fn attempts(&self) -> usize {
@@ -126,6 +134,6 @@ async fn wait(counter: &watch::Sender<usize>, reached: impl Fn(usize) -> bool) {
     counter.subscribe().wait_for(|count| reached(*count)).await.expect("the sender is borrowed, so it is open");
 }
 
-fn lock<T>(list: &Mutex<Vec<T>>) -> MutexGuard<'_, Vec<T>> {
-    list.lock().expect("no panic while the lock is held")
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().expect("no panic while the lock is held")
 }

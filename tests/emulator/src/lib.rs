@@ -5,6 +5,8 @@
 //! holds certificates, which the operations and time move from state to state, and CSRs. A script makes it fail on
 //! purpose.
 //!
+//! [`CredentialService`] emulates the services that issue temporary credentials, which SCM then accepts.
+//!
 //! ```no_run
 //! # async fn example() -> std::io::Result<()> {
 //! use scm_emulator::{Emulator, Options, Reply, Step};
@@ -20,6 +22,8 @@
 
 mod api;
 mod connection;
+mod credentials;
+mod endpoint;
 mod http;
 mod iam;
 mod journal;
@@ -27,6 +31,7 @@ mod options;
 mod quota;
 mod scm;
 mod script;
+mod server;
 mod signature;
 mod time;
 mod tls;
@@ -34,13 +39,15 @@ mod tls;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::net::TcpListener;
-use tokio::task::{JoinHandle, JoinSet};
 
+pub use credentials::{
+    Agency, Association, Claims, CredentialService, Exchange, Field, Issue, Issued, Issuer, Kind, Metadata,
+    PodIdentity, Provider, Rights, ServiceOptions, Sts, TimeFormat, Version,
+};
 pub use journal::{Processed, Recorded, Rejected};
 pub use options::{
     Account, Clock, Observer, Options, Quota, SAMPLE_ACCESS_KEY, SAMPLE_DOMAIN, SAMPLE_PROJECT, SAMPLE_SECRET_KEY,
@@ -49,34 +56,12 @@ pub use scm::{Product, Seed, Status};
 pub use script::{Reply, Step, Then};
 pub use tls::Tls;
 
-/// The state that all connections share.
-struct Shared {
-    options: Options,
-    accounts: RwLock<Arc<[Account]>>,
-    certificates: Mutex<tls::Certificates>,
-    authenticator: iam::Authenticator,
-    journal: journal::Journal,
-    scm: scm::Scm,
-    windows: quota::Windows,
-    script: script::Script,
-}
+use endpoint::Endpoint;
+use script::Script;
+use server::{Listening, Settings};
 
-impl Shared {
-    fn accounts(&self) -> Arc<[Account]> {
-        Arc::clone(&self.accounts.read().expect("no panic while the lock is held"))
-    }
-
-    fn certificates(&self) -> MutexGuard<'_, tls::Certificates> {
-        self.certificates.lock().expect("no panic while the lock is held")
-    }
-}
-
-/// A running emulator. Dropping it closes its port and all its connections.
-pub struct Emulator {
-    shared: Arc<Shared>,
-    address: SocketAddr,
-    listener: JoinHandle<()>,
-}
+/// A running emulator of SCM. Dropping it closes its port and all its connections.
+pub struct Emulator(Listening<Endpoint>);
 
 impl Emulator {
     /// Starts an emulator.
@@ -84,35 +69,37 @@ impl Emulator {
     /// # Errors
     /// If the address cannot be bound.
     pub async fn start(options: Options) -> io::Result<Self> {
-        let listener = TcpListener::bind(options.listen).await?;
-        let address = listener.local_addr()?;
-        let shared = Arc::new(Shared {
-            accounts: RwLock::new(options.accounts.as_slice().into()),
-            certificates: Mutex::new(tls::Certificates::new(options.tls.clone())),
-            scm: scm::Scm::new(&options),
-            options,
-            authenticator: iam::Authenticator::default(),
-            journal: journal::Journal::default(),
-            windows: quota::Windows::default(),
-            script: script::Script::default(),
-        });
-        let listener = tokio::spawn(listen(listener, Arc::clone(&shared)));
-        Ok(Self { shared, address, listener })
+        let settings = Settings {
+            listen: options.listen,
+            tls: options.tls.clone(),
+            now: Arc::clone(&options.now),
+            service_time: options.service_time,
+            observer: options.observer.clone(),
+        };
+        let script = Script::new(options.steps.clone());
+        Listening::start(Endpoint::new(options), settings, script).await.map(Self)
     }
 
     /// Returns the URL to call, without a trailing slash.
     #[must_use]
     pub fn endpoint(&self) -> String {
-        match self.shared.options.tls {
-            None => format!("http://{}", self.address),
-            Some(_) => format!("https://localhost:{}", self.address.port()),
-        }
+        self.0.endpoint()
     }
 
     /// Returns the address that the emulator listens on.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.0.address
+    }
+
+    /// Returns the issuer of the temporary credentials that this emulator accepts.
+    #[must_use]
+    pub fn issuer(&self) -> Issuer {
+        self.scm_endpoint().options.issuer.clone()
+    }
+
+    fn scm_endpoint(&self) -> &Endpoint {
+        &self.0.server.service
     }
 
     /// Appends a step to the script.
@@ -122,152 +109,124 @@ impl Emulator {
 
     /// Appends steps to the script.
     pub fn scripts(&self, steps: impl IntoIterator<Item = Step>) {
-        self.shared.script.push(steps);
+        self.0.server.script.push(steps);
     }
 
     /// Returns the number of script steps that no request has used yet.
     #[must_use]
     pub fn steps_left(&self) -> usize {
-        self.shared.script.len()
+        self.0.server.script.len()
     }
 
     /// Sets the step of the next request that is signed correctly, has no other step, and has this key: an id in its
     /// path (of a certificate, a CSR or a product), or the name of its operation, such as `ListCsr`.
     pub fn script_for(&self, key: &str, step: Step) {
-        self.shared.script.insert(key, step);
+        self.0.server.script.insert(key, step);
     }
 
     /// Removes and returns the step of a key that no request has used.
     #[must_use]
     pub fn take_unused(&self, key: &str) -> Option<Step> {
-        self.shared.script.take(key)
+        self.0.server.script.take(key)
     }
 
     /// Puts a certificate in a state, whatever it was before.
     pub fn seed(&self, seed: &Seed) {
-        self.shared.scm.seed(seed, &self.shared.options);
+        self.scm_endpoint().scm.seed(seed, &self.scm_endpoint().options);
     }
 
     /// Puts a CSR for a domain in the store of the sample account. Its key is generated at its first use.
     pub fn seed_csr(&self, id: &str, domain: &str) {
-        self.shared.scm.seed_csr(id, SAMPLE_DOMAIN, domain, &self.shared.options);
+        self.scm_endpoint().scm.seed_csr(id, SAMPLE_DOMAIN, domain, &self.scm_endpoint().options);
     }
 
     /// Lets time pass in the life of the certificates. The clock that signatures are verified with stays.
     pub fn advance(&self, by: Duration) {
-        self.shared.scm.advance(by);
+        self.scm_endpoint().scm.advance(by);
     }
 
     /// Returns the state of a certificate, or `None` if nobody has used its id, or it was deleted.
     #[must_use]
     pub fn status(&self, certificate: &str) -> Option<Status> {
-        self.shared.scm.status(certificate, &self.shared.options)
+        self.scm_endpoint().scm.status(certificate, &self.scm_endpoint().options)
     }
 
     /// Returns the reminders that are turned on for a certificate, in alphabetical order.
     #[must_use]
     pub fn notices(&self, certificate: &str) -> Vec<String> {
-        self.shared.scm.notices(certificate)
+        self.scm_endpoint().scm.notices(certificate)
     }
 
     /// Replaces the accounts whose signatures are valid.
     pub fn set_accounts(&self, accounts: &[Account]) {
-        *self.shared.accounts.write().expect("no panic while the lock is held") = accounts.into();
+        self.scm_endpoint().accounts.set(accounts);
     }
 
     /// Replaces the certificate that new connections get. An emulator without TLS keeps using plain text.
     pub fn set_tls(&self, tls: Tls) {
-        self.shared.certificates().replace(tls);
+        self.0.server.certificates().replace(tls);
     }
 
     /// Sets the certificate of the next connection only.
     pub fn script_tls(&self, tls: Tls) {
-        self.shared.certificates().script(tls);
+        self.0.server.certificates().script(tls);
     }
 
     /// Removes and returns the requests with a valid signature, so that a long test does not keep them all.
     #[must_use]
     pub fn take_journal(&self) -> Vec<Recorded> {
-        self.shared.journal.take_recorded()
+        self.scm_endpoint().journal.take_recorded()
     }
 
     /// Returns the requests with a valid signature, in order of arrival.
     #[must_use]
     pub fn journal(&self) -> Vec<Recorded> {
-        self.shared.journal.recorded()
+        self.scm_endpoint().journal.recorded()
     }
 
     /// Returns the requests that were rejected because of their signature.
     #[must_use]
     pub fn rejections(&self) -> Vec<Rejected> {
-        self.shared.journal.rejected()
+        self.scm_endpoint().journal.rejected()
     }
 
     /// Returns the number of requests, each counted once its head is complete.
     #[must_use]
     pub fn attempts(&self) -> usize {
-        self.shared.journal.attempts()
+        self.0.server.counters.attempts()
     }
 
     /// Returns the number of accepted TCP connections.
     #[must_use]
     pub fn connections(&self) -> usize {
-        self.shared.journal.connections()
+        self.0.server.counters.connections()
     }
 
     /// Returns the number of open TCP connections.
     #[must_use]
     pub fn open_connections(&self) -> usize {
-        self.shared.journal.open_connections()
+        self.0.server.counters.open_connections()
     }
 
     /// Returns the draft of a certificate: the JSON object of its last save or application, as it was sent.
     #[must_use]
     pub fn saved(&self, project: &str, certificate: &str) -> Option<Value> {
-        self.shared.scm.saved(project, certificate)
+        self.scm_endpoint().scm.saved(project, certificate)
     }
 
     /// Waits until at least `count` requests have arrived, without a timeout.
     pub async fn wait_for_attempts(&self, count: usize) {
-        self.shared.journal.wait_for_attempts(count).await;
+        self.0.server.counters.wait_for_attempts(count).await;
     }
 
     /// Waits until exactly `count` connections are open, without a timeout.
     pub async fn wait_for_open_connections(&self, count: usize) {
-        self.shared.journal.wait_for_open_connections(count).await;
-    }
-}
-
-impl Drop for Emulator {
-    fn drop(&mut self) {
-        // The listener task owns the tasks of the connections.
-        self.listener.abort();
+        self.0.server.counters.wait_for_open_connections(count).await;
     }
 }
 
 impl fmt::Debug for Emulator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Emulator").field("address", &self.address).finish_non_exhaustive()
-    }
-}
-
-async fn listen(listener: TcpListener, shared: Arc<Shared>) {
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((socket, _)) => {
-                    let open = shared.journal.connection();
-                    let shared = Arc::clone(&shared);
-                    connections.spawn(async move {
-                        connection::run(socket, shared).await;
-                        drop(open);
-                    });
-                }
-                // For example no free file descriptors: an immediate retry would only use CPU.
-                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
-            },
-            Some(_) = connections.join_next() => {}
-        }
+        f.debug_struct("Emulator").field("address", &self.0.address).finish_non_exhaustive()
     }
 }

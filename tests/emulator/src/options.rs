@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use crate::credentials::Issuer;
 use crate::{Processed, Seed, Step, Tls};
 
 /// The invented access key of the sample account.
@@ -20,7 +21,7 @@ pub const SAMPLE_DOMAIN: &str = "fedcba9876543210fedcba9876543210";
 pub type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
 
 #[allow(clippy::disallowed_methods, reason = "the default of the injected clock")]
-fn system_time() -> SystemTime {
+pub(crate) fn system_time() -> SystemTime {
     SystemTime::now()
 }
 
@@ -82,6 +83,8 @@ pub struct Quota {
 pub struct Options {
     /// The accounts whose signatures are valid.
     pub accounts: Vec<Account>,
+    /// The issuer of temporary credentials, which are valid until they expire.
+    pub issuer: Issuer,
     /// Certificates that do not exist: SCM.0008. Also target projects and resources of other services to which a push
     /// or a deployment fails.
     pub unknown: Vec<String>,
@@ -114,6 +117,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             accounts: vec![Account::sample()],
+            issuer: Issuer::default(),
             unknown: Vec::new(),
             foreign: Vec::new(),
             issued: Vec::new(),

@@ -29,7 +29,6 @@ pub use seed::{Product, Seed};
 use crate::api::{self, Found, Input};
 use crate::http::Request;
 use crate::script::{Reply, Script, Step};
-use crate::time::imf_fixdate;
 use crate::{Account, Options};
 use csrs::Csr;
 use failure::Failure;
@@ -181,16 +180,14 @@ fn now(store: &Store, options: &Options) -> SystemTime {
     (options.now)() + store.ahead
 }
 
-/// Returns the step that the script or the options set for an id in the path of a request, or for its operation, or
+/// Returns the step that the script sets for an id in the path of a request, or for its operation, or
 /// [`Step::Serve`].
-pub(crate) fn step(request: &Request, options: &Options, script: &Script) -> Step {
+pub(crate) fn step(request: &Request, script: &Script) -> Step {
     let Found::Operation(operation, variables) = api::find(request) else {
         return Step::Serve;
     };
     let ids = variables.into_iter().filter(|(name, _)| *name != "project_id").map(|(_, id)| id);
-    let mut keys = ids.chain([operation.name.as_str()]);
-    let configured = |key: &str| options.steps.iter().find(|(id, _)| id == key).map(|(_, step)| step.clone());
-    keys.find_map(|key| script.take(key).or_else(|| configured(key))).unwrap_or(Step::Serve)
+    script.step_of(ids.chain([operation.name.as_str()]))
 }
 
 /// Returns SCM's own error body, which has no request id. The id is only in the header.
@@ -210,12 +207,7 @@ fn answer(status: u16, body: &Value) -> Reply {
 }
 
 /// Returns 32 hex digits. Every `RandomState` has its own keys, so each id is unique.
-fn request_id() -> String {
+pub(crate) fn request_id() -> String {
     let half = || RandomState::new().hash_one("request id");
     format!("{:016x}{:016x}", half(), half())
-}
-
-/// Adds the `Date` header of every unscripted response.
-pub(crate) fn dated(reply: Reply, options: &Options) -> Reply {
-    reply.header("Date", imf_fixdate((options.now)()))
 }

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
+use crate::credentials::Issue;
+
 /// What happens to one request. Each complete request uses one step. Its signature is verified and recorded
 /// whatever the step is. Only [`CloseUnread`](Self::CloseUnread) applies before the request is read.
 #[derive(Debug, Clone)]
@@ -15,6 +17,8 @@ pub enum Step {
     Serve,
     /// Send this response and store nothing.
     Reply(Reply),
+    /// Serve the request, but with other credentials than usual. SCM, which issues none, serves it regularly.
+    Issue(Issue),
     /// Write these bytes unchanged and close the connection.
     Raw(Vec<u8>),
     /// Write these bytes unchanged, then do this with the connection.
@@ -109,9 +113,16 @@ impl Reply {
 pub(crate) struct Script {
     steps: Mutex<VecDeque<Step>>,
     of_keys: Mutex<HashMap<String, Step>>,
+    /// The steps of keys that stay.
+    standing: Mutex<HashMap<String, Step>>,
 }
 
 impl Script {
+    /// Creates a script with the steps of keys that stay.
+    pub(crate) fn new(standing: impl IntoIterator<Item = (String, Step)>) -> Self {
+        Self { standing: Mutex::new(standing.into_iter().collect()), ..Self::default() }
+    }
+
     pub(crate) fn push(&self, steps: impl IntoIterator<Item = Step>) {
         self.steps().extend(steps);
     }
@@ -142,6 +153,20 @@ impl Script {
         self.of_keys().remove(key)
     }
 
+    /// Sets the step of every request with a key, or removes it.
+    pub(crate) fn always(&self, key: &str, step: Option<Step>) {
+        let mut standing = self.standing();
+        match step {
+            Some(step) => standing.insert(key.to_owned(), step),
+            None => standing.remove(key),
+        };
+    }
+
+    /// Returns the step of a request with these keys, or [`Step::Serve`].
+    pub(crate) fn step_of<'a>(&self, mut keys: impl Iterator<Item = &'a str>) -> Step {
+        keys.find_map(|key| self.take(key).or_else(|| self.standing().get(key).cloned())).unwrap_or(Step::Serve)
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.steps().len()
     }
@@ -152,6 +177,10 @@ impl Script {
 
     fn of_keys(&self) -> MutexGuard<'_, HashMap<String, Step>> {
         self.of_keys.lock().expect("no panic while the lock is held")
+    }
+
+    fn standing(&self) -> MutexGuard<'_, HashMap<String, Step>> {
+        self.standing.lock().expect("no panic while the lock is held")
     }
 }
 

@@ -86,11 +86,10 @@ fn canonical_vectors_are_accepted_and_others_rejected() {
             projects: Vec::new(),
             ..Account::sample()
         };
-        let accounts = [account];
         let date = request.values("x-sdk-date").next().unwrap();
         let now = parse_sdk_date(std::str::from_utf8(date).unwrap()).unwrap();
         let claim = Claim::of(&request).unwrap();
-        let verify = |request: &Request| verify(request, &claim, &accounts, now).map(|_| ());
+        let verify = |request: &Request| verify(request, &claim, &account, now);
         if !claim.signs("content-type") {
             let reason = Err("content-type is not signed");
             assert_eq!(verify(&request), reason, "{}", vector["name"]);
@@ -124,12 +123,8 @@ fn an_unsigned_payload_is_rejected() {
     let account = Account::sample();
     let signature = signature(&account.secret_key, &to_sign);
     let claim = Claim { access_key: &account.access_key, signed_headers, signature: &signature };
-    let accounts = [account.clone()];
     let now = parse_sdk_date("20220809T040506Z").unwrap();
-    assert_eq!(
-        verify(&request, &claim, &accounts, now).map(|_| ()),
-        Err("x-sdk-content-sha256 differs from the body's hash")
-    );
+    assert_eq!(verify(&request, &claim, &account, now), Err("x-sdk-content-sha256 differs from the body's hash"));
 }
 
 #[test]

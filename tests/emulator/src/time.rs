@@ -34,6 +34,31 @@ pub(crate) fn timestamp(at: SystemTime) -> String {
     format!("{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02}.0", rest / 3_600, rest / 60 % 60, rest % 60)
 }
 
+/// Returns a time in the format of RFC 3339, with up to nine digits after the second. The offset from UTC is in minutes;
+/// without one the zone is `Z`.
+pub(crate) fn rfc3339(at: SystemTime, digits: usize, offset: Option<i16>) -> String {
+    let shift = Duration::from_secs(60 * u64::from(offset.unwrap_or(0).unsigned_abs()));
+    let local = if offset.unwrap_or(0) < 0 { at - shift } else { at + shift };
+    let nanoseconds = at.duration_since(UNIX_EPOCH).map_or(0, |since| since.subsec_nanos());
+    let seconds = seconds(local);
+    let (year, month, day) = date_of(seconds / DAY);
+    let rest = seconds % DAY;
+    let mut text = format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}", rest / 3_600, rest / 60 % 60, rest % 60);
+    if digits > 0 {
+        text.push('.');
+        text.push_str(&format!("{nanoseconds:09}")[..digits.min(9)]);
+    }
+    match offset {
+        None => text.push('Z'),
+        Some(minutes) => {
+            let sign = if minutes < 0 { '-' } else { '+' };
+            let minutes = minutes.unsigned_abs();
+            text.push_str(&format!("{sign}{:02}:{:02}", minutes / 60, minutes % 60));
+        }
+    }
+    text
+}
+
 /// Returns the milliseconds since 1970.
 pub(crate) fn milliseconds(at: SystemTime) -> u64 {
     at.duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
@@ -116,6 +141,22 @@ mod tests {
             assert_eq!(milliseconds(at), seconds * 1_000);
         }
         assert_eq!(timestamp(UNIX_EPOCH + Duration::from_secs(1_622_133_985)), "2021-05-27 16:46:25.0");
+    }
+
+    #[test]
+    fn rfc3339_has_any_precision_and_offset() {
+        let at = UNIX_EPOCH + Duration::new(1_795_950_000, 158_123_456);
+        for (digits, offset, text) in [
+            (0, None, "2026-11-29T11:00:00Z"),
+            (1, None, "2026-11-29T11:00:00.1Z"),
+            (3, None, "2026-11-29T11:00:00.158Z"),
+            (9, None, "2026-11-29T11:00:00.158123456Z"),
+            (3, Some(0), "2026-11-29T11:00:00.158+00:00"),
+            (3, Some(480), "2026-11-29T19:00:00.158+08:00"),
+            (0, Some(-690), "2026-11-28T23:30:00-11:30"),
+        ] {
+            assert_eq!(rfc3339(at, digits, offset), text);
+        }
     }
 
     #[test]

@@ -68,9 +68,9 @@ async fn a_valid_request_is_recorded_and_stored() {
 
 #[tokio::test]
 async fn wrong_keys_are_rejected() {
-    let wrong = Call::save().with(|call| call.secret_key = "another");
+    let wrong = Call::save().with(|call| call.secret_key = "another".to_owned());
     rejects("the signature does not match", wrong.sign()).await;
-    let unknown = Call::save().with(|call| call.access_key = "NOBODY");
+    let unknown = Call::save().with(|call| call.access_key = "NOBODY".to_owned());
     rejects("unknown access key", unknown.sign()).await;
 }
 
@@ -207,7 +207,7 @@ async fn certificates_belong_to_the_account_that_used_them_first() {
     options.accounts.push(other);
     let emulator = Emulator::start(options).await.unwrap();
     assert_eq!(call(&emulator, &Call::save().sign()).await.status, 200);
-    let foreign = call(&emulator, &Call::save().with(|call| call.access_key = "OTHER").sign()).await;
+    let foreign = call(&emulator, &Call::save().with(|call| call.access_key = "OTHER".to_owned()).sign()).await;
     assert_eq!((foreign.status, &foreign.json()["error_code"]), (400, &"SCM.0003".into()));
 }
 
@@ -257,7 +257,7 @@ async fn the_sixth_rejection_locks_the_key_for_5_minutes() {
     assert_eq!(emulator.rejections().len(), 10);
     assert_nothing_stored(&emulator);
 
-    let unlocked = Call::save().with(|call| call.access_key = "OTHER").sign();
+    let unlocked = Call::save().with(|call| call.access_key = "OTHER".to_owned()).sign();
     assert_eq!(call(&emulator, &unlocked).await.status, 200);
     clock.advance(Duration::from_secs(1));
     assert_eq!(call(&emulator, &right).await.status, 200);
@@ -281,7 +281,7 @@ async fn a_success_resets_the_rejections() {
 #[tokio::test]
 async fn a_scripted_response_does_not_undo_a_rejection() {
     let emulator = start().await;
-    let wrong = Call::save().with(|call| call.secret_key = "another").sign();
+    let wrong = Call::save().with(|call| call.secret_key = "another".to_owned()).sign();
     for _ in 0..6 {
         emulator.script(Step::Reply(scm_emulator::Reply::json(200, "{}")));
         assert_eq!(call(&emulator, &wrong).await.status, 200);

@@ -1,11 +1,12 @@
 //! A client that signs requests, writes bytes and reads responses. It shares no code with the emulator.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hmac::{Hmac, KeyInit, Mac};
-use scm_emulator::{Emulator, Options, SAMPLE_ACCESS_KEY, SAMPLE_PROJECT, SAMPLE_SECRET_KEY};
+use scm_emulator::{Clock, Emulator, Options, SAMPLE_ACCESS_KEY, SAMPLE_PROJECT, SAMPLE_SECRET_KEY};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -24,13 +25,17 @@ impl ManualClock {
         *self.0.lock().unwrap() += by;
     }
 
-    pub(crate) fn options(&self) -> Options {
+    pub(crate) fn now(&self) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(NOW_SECONDS) + *self.0.lock().unwrap()
+    }
+
+    pub(crate) fn clock(&self) -> Clock {
         let clock = self.clone();
-        let now = move || {
-            let start: SystemTime = UNIX_EPOCH + Duration::from_secs(NOW_SECONDS);
-            start + *clock.0.lock().unwrap()
-        };
-        Options { now: Arc::new(now), ..Options::default() }
+        Arc::new(move || clock.now())
+    }
+
+    pub(crate) fn options(&self) -> Options {
+        Options { now: self.clock(), ..Options::default() }
     }
 }
 
@@ -57,8 +62,8 @@ pub(crate) struct Call {
     pub(crate) headers: Vec<(&'static str, String)>,
     pub(crate) signed: Vec<&'static str>,
     pub(crate) body: Vec<u8>,
-    pub(crate) access_key: &'static str,
-    pub(crate) secret_key: &'static str,
+    pub(crate) access_key: String,
+    pub(crate) secret_key: String,
     pub(crate) authorization: Option<String>,
 }
 
@@ -74,8 +79,8 @@ impl Call {
             ],
             signed: vec!["content-type", "host", "x-sdk-date"],
             body: body.to_vec(),
-            access_key: SAMPLE_ACCESS_KEY,
-            secret_key: SAMPLE_SECRET_KEY,
+            access_key: SAMPLE_ACCESS_KEY.to_owned(),
+            secret_key: SAMPLE_SECRET_KEY.to_owned(),
             authorization: None,
         }
     }
@@ -188,7 +193,11 @@ pub(crate) async fn connect(emulator: &Emulator) -> BufReader<TcpStream> {
 
 /// Sends bytes on a new connection and reads the response.
 pub(crate) async fn send(emulator: &Emulator, bytes: &[u8]) -> Option<Answer> {
-    let mut stream = connect(emulator).await;
+    send_to(emulator.address(), bytes).await
+}
+
+pub(crate) async fn send_to(address: SocketAddr, bytes: &[u8]) -> Option<Answer> {
+    let mut stream = BufReader::new(TcpStream::connect(address).await.unwrap());
     stream.write_all(bytes).await.unwrap();
     read_answer(&mut stream).await
 }
