@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use scm_emulator::{
-    Account, Agency, CredentialService, Emulator, Issued, Metadata, Options, PodIdentity, Rights, ServiceOptions, Sts,
-    Version,
+    Account, Agency, Claims, CredentialService, Emulator, Issued, Metadata, Options, PodIdentity, Rights,
+    ServiceOptions, Sts, Version,
 };
 
-use crate::client::{Call, ManualClock, call, send_to};
+use crate::client::{Call, ManualClock, call};
 use crate::services::{Ask, sts_body};
 
 /// Returns the time in the format of `X-Sdk-Date`.
@@ -37,7 +37,7 @@ async fn assert_rejected(emulator: &Emulator, request: &Call, reason: &str) {
 }
 
 async fn issue(service: &CredentialService, emulator: &Emulator, request: &Ask) -> Issued {
-    assert_eq!(send_to(service.address(), &request.bytes()).await.unwrap().status, 200);
+    assert_eq!(request.send(service).await.unwrap().status, 200);
     emulator.issuer().issued().pop().unwrap()
 }
 
@@ -47,7 +47,7 @@ async fn temporary_credentials_are_valid_with_their_token_until_they_expire() {
     let emulator = Emulator::start(clock.options()).await.unwrap();
     let options = ServiceOptions { now: clock.clock(), ..ServiceOptions::default() };
     let sts = CredentialService::start(Sts::default(), options, &emulator.issuer()).await.unwrap();
-    let token = scm_emulator::Claims::oidc(clock.now()).encode();
+    let token = Claims::oidc(clock.now()).encode();
     let account = issue(&sts, &emulator, &Ask::sts(&sts_body(&token))).await.account;
     assert_eq!(call(&emulator, &signed(&account, &sdk_date(0, 0))).await.status, 200);
     assert_eq!(emulator.journal().pop().unwrap().access_key, account.access_key);
@@ -94,13 +94,13 @@ async fn credentials_have_the_rights_of_their_agency() {
     let rights = Rights { projects: vec!["another".to_owned()], ..Rights::default() };
     let sts = Sts { agencies: vec![Agency { rights, ..Agency::default() }], ..Sts::default() };
     let options = ServiceOptions { now: clock.clock(), ..ServiceOptions::default() };
-    let token = scm_emulator::Claims::oidc(clock.now()).encode();
+    let token = Claims::oidc(clock.now()).encode();
     let sts = CredentialService::start(sts, options.clone(), &emulator.issuer()).await.unwrap();
     let narrow = issue(&sts, &emulator, &Ask::sts(&sts_body(&token))).await.account;
     assert_eq!(call(&emulator, &signed(&narrow, &sdk_date(0, 0))).await.status, 403);
 
     let agent = CredentialService::start(PodIdentity::default(), options, &emulator.issuer()).await.unwrap();
-    let token = scm_emulator::Claims::pod_identity(clock.now()).encode();
+    let token = Claims::pod_identity(clock.now()).encode();
     let account = issue(&agent, &emulator, &Ask::pod(&token)).await.account;
     assert_eq!(call(&emulator, &signed(&account, &sdk_date(0, 0))).await.status, 200);
     assert_rejected(&elsewhere, &signed(&account, &sdk_date(0, 0)), "unknown access key").await;

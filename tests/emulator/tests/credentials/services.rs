@@ -2,8 +2,10 @@
 
 use scm_emulator::{Claims, CredentialService, Issuer, Kind, ServiceOptions};
 use serde_json::{Value, json};
+use tokio::io::BufReader;
+use tokio::net::TcpStream;
 
-use crate::client::{Answer, ManualClock, send_to};
+use crate::client::{Answer, ManualClock, exchange};
 
 pub(crate) const STS_PATH: &str = "/v5/agencies/assume-with-oidc";
 pub(crate) const POD_PATH: &str = "/v1/credentials";
@@ -31,7 +33,7 @@ impl Lab {
 
     /// Sends a request and reads the response. Returns `None` if the connection is closed first.
     pub(crate) async fn send(&self, request: &Ask) -> Option<Answer> {
-        send_to(self.service.address(), &request.bytes()).await
+        request.send(&self.service).await
     }
 
     pub(crate) async fn answer(&self, request: &Ask) -> Answer {
@@ -114,7 +116,12 @@ impl Ask {
         self
     }
 
-    pub(crate) fn bytes(&self) -> Vec<u8> {
+    pub(crate) async fn send(&self, service: &CredentialService) -> Option<Answer> {
+        let stream = TcpStream::connect(service.address()).await.unwrap();
+        exchange(BufReader::new(stream), &self.bytes()).await
+    }
+
+    fn bytes(&self) -> Vec<u8> {
         let mut text = format!("{} {} HTTP/1.1\r\n", self.method, self.target);
         for (name, value) in &self.headers {
             text.push_str(&format!("{name}: {value}\r\n"));

@@ -2,6 +2,7 @@
 //! is a copy of the project's collection of facts, unchanged.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use scm_emulator::{
@@ -266,14 +267,14 @@ async fn every_form_of_a_time_of_the_vendors_cases_exists() {
         };
         let now = whole(&clock, fraction);
         let options = ServiceOptions {
-            now: std::sync::Arc::new(move || now),
+            now: Arc::new(move || now),
             format: Some(format),
             validity: Some(Duration::from_secs(3600)),
             ..ServiceOptions::default()
         };
         let metadata = Metadata { version: Version::One(404), ..Metadata::default() };
         let service = CredentialService::start(metadata, options, &Issuer::default()).await.unwrap();
-        let answer = crate::client::send_to(service.address(), &Ask::key(None).bytes()).await.unwrap();
+        let answer = Ask::key(None).send(&service).await.unwrap();
         assert_eq!(answer.json()["credential"]["expires_at"], *expected);
     }
 }

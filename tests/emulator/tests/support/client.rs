@@ -1,7 +1,6 @@
 //! A client that signs requests, writes bytes and reads responses. It shares no code with the emulator.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -193,11 +192,10 @@ pub(crate) async fn connect(emulator: &Emulator) -> BufReader<TcpStream> {
 
 /// Sends bytes on a new connection and reads the response.
 pub(crate) async fn send(emulator: &Emulator, bytes: &[u8]) -> Option<Answer> {
-    send_to(emulator.address(), bytes).await
+    exchange(connect(emulator).await, bytes).await
 }
 
-pub(crate) async fn send_to(address: SocketAddr, bytes: &[u8]) -> Option<Answer> {
-    let mut stream = BufReader::new(TcpStream::connect(address).await.unwrap());
+pub(crate) async fn exchange(mut stream: BufReader<TcpStream>, bytes: &[u8]) -> Option<Answer> {
     stream.write_all(bytes).await.unwrap();
     read_answer(&mut stream).await
 }
