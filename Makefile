@@ -92,7 +92,7 @@ programs: ## run the programs that README.md and docs/clients show
 programs-write: ## copy the programs into README.md and docs/clients
 	python3 tests/clients/readme.py --write
 
-sdk: ## call every v3 operation of the emulator with the vendor's Python SDK
+sdk: ## call the emulator with the vendor's Python SDK: every v3 operation, and with temporary credentials
 	tests/emulator/sdk.sh
 
 fuzz: ## fuzz every parser of outside bytes, 30 seconds each; one: tests/fuzz.sh csr

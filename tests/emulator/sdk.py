@@ -15,6 +15,7 @@ from huaweicloudsdkcore.exceptions.exceptions import ServiceResponseException
 from huaweicloudsdkscm.v3 import ScmClient
 
 from lab import Lab, until
+from sdk_models import compare, only_loopback
 
 MODELS = importlib.import_module("huaweicloudsdkscm.v3")
 OPERATIONS = {operation["name"]: operation for operation in json.loads(Path("tests/operations.json").read_text())
@@ -29,13 +30,6 @@ REJECTED = {("ApplyCertificate", "full, non-ASCII"): "SCM.0005", ("ImportCertifi
 # The keys that a response may lack.
 OPTIONAL = {"ExportCertificate": {"private_key", "enc_certificate", "enc_private_key"}, "UpdateCsr": {"csr"},
             "ListCertificatesByTag": {"resources"}}
-TYPES = {"str": str, "int": int, "bool": bool}
-
-
-def only_loopback(event, arguments):
-    """Stops the test if the SDK connects to anything but the emulator."""
-    if event == "socket.connect":
-        assert arguments[1][0] == "127.0.0.1", arguments[1]
 
 
 def snake(name):
@@ -59,34 +53,8 @@ def call(client, name, arguments):
     if response.status_code == 204:
         assert not response.raw_content, name
     elif response.raw_content:
-        compare(name, response, json.loads(response.raw_content))
+        compare(name, response, json.loads(response.raw_content), OPTIONAL.get(name, set()))
     return response
-
-
-def compare(where, model, sent):
-    """Asserts that the model's keys were sent and no others, with its values and its declared types."""
-    names = {wire: name for name, wire in model.attribute_map.items()}
-    missing = names.keys() - sent.keys() - OPTIONAL.get(where, set())
-    assert not missing, f"{where} lacks {missing}"
-    for key, value in sent.items():
-        assert key in names, f"{where}.{key} is not the vendor's"
-        declared = model.openapi_types[names[key]]
-        read = getattr(model, names[key])
-        if isinstance(value, dict):
-            compare(f"{where}.{key}", read, value)
-        elif isinstance(value, list):
-            assert declared.startswith("list[") and len(read) == len(value), f"{where}.{key}"
-            for element, item in zip(value, read):
-                if isinstance(element, dict):
-                    compare(f"{where}.{key}[]", item, element)
-                else:
-                    check(f"{where}.{key}", element, item, declared[5:-1])
-        elif value is not None:
-            check(f"{where}.{key}", value, read, declared)
-
-
-def check(where, sent, read, declared):
-    assert type(sent) is TYPES[declared] and read == sent, f"{where}: {declared}, but {type(sent)}"
 
 
 def rejected(client, name, arguments):

@@ -4,6 +4,8 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 . tests/tools.sh
 
-venv sdk huaweicloudsdkscm==3.1.219 huaweicloudsdkcore==3.1.219
+venv sdk huaweicloudsdkscm==3.1.219 huaweicloudsdksts==3.1.219 huaweicloudsdkcore==3.1.219
 cargo build --locked --quiet --example scm-emulator
-PYTHONPATH=tests/deploy "$tools/bin/python" tests/emulator/sdk.py "${CARGO_TARGET_DIR:-target}"
+for script in sdk sdk_credentials; do
+  PYTHONPATH=tests/deploy "$tools/bin/python" "tests/emulator/$script.py" "${CARGO_TARGET_DIR:-target}"
+done
