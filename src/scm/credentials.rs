@@ -152,7 +152,7 @@ impl LiveCredentials {
     pub(super) fn remove(&self, credentials: &Credentials) {
         if self.change(|versions| versions.remove(credentials)) {
             let project_id = &*self.0.project_id;
-            tracing::error!(project_id, "credentials expired, and SCM has not accepted the new ones");
+            tracing::error!(project_id, "credentials expired, and SCM has rejected the new ones");
         }
     }
 

@@ -190,6 +190,16 @@ async fn expired_credentials_are_not_used_beside_pending_ones() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn only_rejected_pending_credentials_are_reported_at_an_expiry() {
+    for (outcome, expected) in [(AuthOutcome::Unknown, false), (AuthOutcome::Rejected, true)] {
+        let live = accepted().await;
+        live.install(second());
+        attempt(&live, outcome).await;
+        assert_eq!(live.change(|versions| versions.remove(&credentials())), expected, "{outcome:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_second_rejection_in_a_row_suspends_until_a_probe() {
     let live = live(Some(credentials()));
     for outcome in [AuthOutcome::Rejected, AuthOutcome::Accepted, AuthOutcome::Rejected, AuthOutcome::Unknown] {

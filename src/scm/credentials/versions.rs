@@ -131,11 +131,11 @@ impl Versions {
         self.pending = Some(Pending { version, rejections: 0, state: State::Untried });
     }
 
-    /// Removes these credentials. Returns whether only pending ones are left in place of them.
+    /// Removes these credentials. Returns whether only ones that SCM has rejected are left in place of them.
     pub(super) fn remove(&mut self, credentials: &Credentials) -> bool {
         let removed = self.current.take_if(|current| *current.credentials == *credentials);
         self.pending.take_if(|pending| *pending.version.credentials == *credentials);
-        removed.is_some() && self.pending.is_some()
+        removed.is_some() && self.pending.as_ref().is_some_and(|pending| pending.rejections > 0)
     }
 
     /// Returns whether SCM has rejected the pending credentials, so that the current ones stay in use. `None` without
