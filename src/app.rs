@@ -157,7 +157,7 @@ impl App {
         let pages = config.admin.pages.then(|| Pages::new(move || sources.status(), config.listing()));
         tasks.spawn(Admin::new(telemetry.clone(), readiness, admin_address.ip(), pages).serve(admin_listener));
         tasks.spawn(reload::credentials(config.projects.clone(), projects.clone(), meter.clone()));
-        tasks.spawn(reload::agency(config, &projects, clock.clone(), meter));
+        tasks.spawn(reload::temporary_credentials(config, &projects, &transport, &clock, meter));
         if let Some(ca) = config.upstream.ca.clone() {
             tasks.spawn(reload::trust_roots(ca, transport, meter.clone()));
         }
@@ -200,7 +200,8 @@ pub async fn check(config: &Config) -> Result<(), StartError> {
     let clock = Clock::system();
     let upstream = upstream(config, &telemetry, &clock, 1, CancellationToken::new())?;
     config.server.tls.as_ref().map(|tls| Tls::new(&tls.material)).transpose()?;
-    drop(reload::agency(config, upstream.projects(), clock, &telemetry.meter)); // never polled, so it sends nothing
+    // Never polled, so nothing is sent.
+    drop(reload::temporary_credentials(config, upstream.projects(), upstream.transport(), &clock, &telemetry.meter));
     Ok(())
 }
 

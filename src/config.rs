@@ -40,7 +40,9 @@ use toml::Table;
 
 pub use callers::Caller;
 pub use client::{Pem, PemKind, Target, admin_address, pem, target};
-pub use credentials::{CredentialFiles, CredentialsSource, Oidc, PodIdentity, TemporarySource, TokenFile};
+pub use credentials::{
+    CredentialFiles, CredentialsSource, Oidc, PodIdentity, TemporarySource, TokenFile, read_profile,
+};
 pub use endpoint::{Endpoint, Proxy};
 pub use files::CaFile;
 pub use listen::{IdentitySource, Listen, XfccElements};

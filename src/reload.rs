@@ -4,7 +4,7 @@
 //! place, a rename. A change is applied once two polls in a row read the same, so that no file is used while it is being
 //! written. While a file cannot be read, the previous content stays in use.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use futures_util::future::join_all;
 use opentelemetry::metrics::Meter;
@@ -12,28 +12,28 @@ use tokio::{task::spawn_blocking, time::sleep};
 
 use crate::{
     clock::Clock,
-    config::{self, Config, CredentialsSource, secret::Credentials},
+    config::{self, Config, secret::Credentials},
     grpc::connection::tls::Tls,
     ops::telemetry::reload_metrics::{ReloadMetrics, ReloadState},
     scm::{
         client::{project, transport::Transport},
-        credentials::refresher,
+        credentials::{
+            refresher,
+            source::{self, DynSource, POLL_INTERVAL},
+        },
     },
 };
 
-/// The time between two polls.
-const POLL_INTERVAL: Duration = Duration::from_millis(500);
-
-/// Reloads the credential files of all projects until dropped.
+/// Reloads the permanent credentials of all projects until dropped.
 pub async fn credentials(projects: config::Projects, live: Arc<project::Projects>, meter: Meter) {
-    let in_files = projects.iter().filter(|project| project.credentials_source.is_in_files());
-    let watchers = in_files.filter_map(|config| {
+    let watchers = projects.iter().filter_map(|config| {
         let project = live.get(&config.id)?.clone();
-        let source = config.credentials_source.clone();
+        let current = config.credentials.clone()?;
+        let source = source::permanent(&config.credentials_source, &current)?;
         let metrics = ReloadMetrics::of_credentials(&meter, project.id.clone(), project.reload_state.clone());
         let id = project.id.clone();
-        let replace = move |credentials: &Option<Credentials>| {
-            credentials.iter().for_each(|credentials| project.install_credentials(credentials.clone(), None));
+        let replace = move |credentials: &Credentials| {
+            project.install_credentials(credentials.clone(), None);
             Ok(())
         };
         let on_event = move |event: ReloadEvent<'_>| {
@@ -47,23 +47,27 @@ pub async fn credentials(projects: config::Projects, live: Arc<project::Projects
             }
             event.count(&metrics);
         };
-        Some(watch_files(move || source.read(), config.credentials.clone(), replace, on_event))
+        Some(watch(move || poll(source.clone()), current, replace, on_event))
     });
     // Each project has a watcher of its own, so that files on a hanging network share delay only their own project.
     join_all(watchers).await;
 }
 
-/// Refreshes the temporary credentials of the projects that get theirs from the agency, until dropped.
-pub fn agency(
+/// Refreshes the temporary credentials of all projects until dropped.
+pub fn temporary_credentials(
     config: &Config,
     live: &project::Projects,
-    clock: Clock,
+    transport: &Arc<Transport>,
+    clock: &Clock,
     meter: &Meter,
 ) -> impl Future<Output = ()> + Send + 'static {
-    let is_agency = |source: &_| matches!(source, CredentialsSource::Temporary(config::TemporarySource::EcsAgency(_)));
-    let projects = config.projects.iter().filter(|project| is_agency(&project.credentials_source));
-    let projects = projects.filter_map(|project| live.get(&project.id).cloned()).collect();
-    refresher::refresh(config.upstream.metadata_endpoint.clone(), projects, clock, meter)
+    refresher::refresh(&config.projects, live, transport, clock, meter)
+}
+
+/// Gets the credentials of a source after its next change.
+async fn poll(source: Arc<DynSource<Credentials>>) -> Result<Credentials, String> {
+    source.changed().await;
+    source.get().await.map_err(|failure| failure.problem)
 }
 
 /// Reloads the listener's certificate, its key and the client CAs until dropped.
@@ -148,9 +152,27 @@ impl<T: Clone + PartialEq> TwoPolls<T> {
     }
 }
 
-/// Polls `read` until dropped, and applies what differs from `current`. Each failure is reported once.
+/// Polls files until dropped, as [`watch`] does. They are read on a thread that may block.
 async fn watch_files<T: Clone + PartialEq + Send + 'static>(
     read: impl Fn() -> Result<T, String> + Clone + Send + 'static,
+    current: T,
+    apply: impl FnMut(&T) -> Result<(), String>,
+    on_event: impl FnMut(ReloadEvent<'_>),
+) {
+    let poll = move || {
+        let read = read.clone();
+        async move {
+            sleep(POLL_INTERVAL).await;
+            spawn_blocking(read).await.unwrap_or_else(|_| Err("the read was aborted".to_owned()))
+        }
+    };
+    watch(poll, current, apply, on_event).await;
+}
+
+/// Polls until dropped, and applies what differs from `current`. `poll` waits until it is worthwhile to read. Each failure is
+/// reported once.
+async fn watch<T: Clone + PartialEq, P: Future<Output = Result<T, String>>>(
+    poll: impl Fn() -> P,
     mut current: T,
     mut apply: impl FnMut(&T) -> Result<(), String>,
     mut on_event: impl FnMut(ReloadEvent<'_>),
@@ -158,9 +180,7 @@ async fn watch_files<T: Clone + PartialEq + Send + 'static>(
     let mut polls = TwoPolls { last: None };
     let mut failure: Option<String> = None;
     loop {
-        sleep(POLL_INTERVAL).await;
-        let Ok(read) = spawn_blocking(read.clone()).await else { return };
-        let failed = match polls.poll(read, &current) {
+        let failed = match polls.poll(poll().await, &current) {
             Seen::Nothing => continue,
             Seen::Current => {
                 if failure.take().is_some() {

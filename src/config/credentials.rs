@@ -33,11 +33,6 @@ pub enum CredentialsSource {
 }
 
 impl CredentialsSource {
-    /// Returns whether the credentials are in files, which may change.
-    pub fn is_in_files(&self) -> bool {
-        matches!(self, Self::Files(_) | Self::Profile(_))
-    }
-
     /// Returns the name of the source on the status page.
     pub fn name(&self) -> &'static str {
         match self {
@@ -45,19 +40,6 @@ impl CredentialsSource {
             Self::Files(_) => "files",
             Self::Profile(_) => "profile",
             Self::Temporary(source) => source.name(),
-        }
-    }
-
-    /// Reads the credentials again. Returns `None` if they are not in files.
-    ///
-    /// # Errors
-    ///
-    /// Fails with a message that names the file and never its content. The previous credentials then stay valid.
-    pub fn read(&self) -> Result<Option<Credentials>, String> {
-        match self {
-            Self::Environment | Self::Temporary(_) => Ok(None),
-            Self::Files(files) => files.read().map(Some),
-            Self::Profile(path) => profile::read(path).map(|profile| Some(profile.credentials)),
         }
     }
 }
@@ -71,9 +53,23 @@ pub struct CredentialFiles {
 }
 
 impl CredentialFiles {
-    fn read(&self) -> Result<Credentials, String> {
+    /// Reads the credentials again.
+    ///
+    /// # Errors
+    ///
+    /// Fails with a message that names the files and never their content.
+    pub fn read(&self) -> Result<Credentials, String> {
         read(self).map(|(credentials, _)| credentials).map_err(in_one_line)
     }
+}
+
+/// Reads the credentials in a profile again.
+///
+/// # Errors
+///
+/// Fails with a message that names the file and never its content.
+pub fn read_profile(path: &Path) -> Result<Credentials, String> {
+    profile::read(path).map(|profile| profile.credentials)
 }
 
 /// Reads all files of a project's credentials, even if the first is invalid.

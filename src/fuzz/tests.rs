@@ -29,13 +29,13 @@ const TARGETS: [(&str, Target); 17] = [
     ("forwarded_client_cert", grpc::fuzz::forwarded_client_cert),
     ("grpc_timeout", grpc::fuzz::grpc_timeout),
     ("http2_frames", grpc::fuzz::http2_frames),
-    ("metadata_service", credentials::fuzz::metadata_service),
     ("pem_pair", config::fuzz::pem_pair),
     ("private_key", validate::fuzz::private_key),
     ("profile", config::fuzz::profile),
     ("proxy_response", transport::fuzz::proxy_response),
     ("reply", responses::reply),
     ("request_message", grpc::fuzz::request_message),
+    ("temporary_credentials", credentials::fuzz::temporary_credentials),
     ("traceparent", traceparent),
 ];
 

@@ -13,8 +13,8 @@ pub mod page;
 mod project;
 
 pub use project::{
-    Circuit, CircuitState, Circuits, ClockSkew, Cooldown, CooldownState, Credentials, CredentialsVersion, LastError,
-    LastPolls, Project, ProjectWatches, Trust,
+    Circuit, CircuitState, Circuits, ClockSkew, Cooldown, CooldownState, Credentials, CredentialsVersion, Exchange,
+    ExchangeOutcome, LastError, LastPolls, Project, ProjectWatches, Trust,
 };
 
 /// The last second that RFC 3339 can write.

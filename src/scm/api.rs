@@ -175,7 +175,7 @@ fn json_body<T: Serialize + ?Sized>(message: &T) -> Vec<u8> {
 
 /// Returns the JSON body of a message with a secret. The buffer never grows, because that would leave a copy behind that
 /// is not wiped.
-fn secret_json_body<T: Serialize + ?Sized>(message: &T) -> Vec<u8> {
+pub(super) fn secret_json_body<T: Serialize + ?Sized>(message: &T) -> Vec<u8> {
     let mut length = Length(0);
     write_json(&mut length, message);
     let mut body = Vec::with_capacity(length.0);

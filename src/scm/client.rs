@@ -22,7 +22,7 @@ use crate::{
 
 mod attempt;
 mod breaker;
-mod clock_skew;
+pub(super) mod clock_skew;
 mod last_error;
 mod metrics;
 pub mod project;

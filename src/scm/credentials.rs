@@ -2,12 +2,10 @@
 //!
 //! SCM locks an access key for five minutes, for everybody who uses it, after more than five rejected signatures in a
 //! row. `lockout.rs` limits the requests in flight while an access key is not verified and suspends it after two
-//! rejections in a row. `versions.rs` keeps accepted credentials in use until SCM has accepted newer ones.
+//! rejections in a row. `versions.rs` keeps accepted credentials in use until SCM has accepted newer ones. `source.rs` says
+//! where credentials come from, and `refresher.rs` refreshes temporary ones.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, time::Duration};
 
 use futures_util::future::OptionFuture;
 use tokio::time::{Instant, timeout_at};
@@ -20,16 +18,19 @@ use crate::{
     sync::{Mutex, MutexGuard, Notify},
 };
 
+mod exchange_metrics;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 mod lockout;
-pub(crate) mod metadata_service;
 pub mod refresher;
+mod schedule;
+pub(crate) mod source;
 mod versions;
 
 use lockout::{Admit, Grant};
 pub(super) use lockout::{AuthOutcome, LockoutGuards};
-use versions::{Permit, TrialEnd, Version, Versions};
+pub(super) use versions::Lease;
+use versions::{Loaded, Permit, TrialEnd, Version, Versions};
 
 /// A project's credentials, which can be replaced while calls use them. Clones share them.
 #[derive(Debug, Clone)]
@@ -60,7 +61,7 @@ impl LiveCredentials {
         let inner = Inner { project_id, guards, versions: Mutex::default(), changed: Notify::new() };
         let live = Self(Arc::new(inner));
         if let Some(credentials) = credentials {
-            live.install(credentials);
+            live.install(credentials, None);
         }
         live
     }
@@ -122,8 +123,8 @@ impl LiveCredentials {
         }
     }
 
-    fn end_trial(&self, credentials: &Arc<Credentials>, outcome: AuthOutcome, now: Instant) {
-        let end = self.change(|versions| versions.end_trial(credentials, outcome, now));
+    fn end_trial(&self, loaded: &Arc<Loaded>, outcome: AuthOutcome, now: Instant) {
+        let end = self.change(|versions| versions.end_trial(loaded, outcome, now));
         let project_id = &*self.0.project_id;
         match end {
             Some(TrialEnd::Accepted) => tracing::info!(project_id, "new credentials accepted"),
@@ -135,16 +136,10 @@ impl LiveCredentials {
     }
 
     /// Installs new credentials. The ones in use stay in use until SCM has accepted the new ones, if it has accepted the
-    /// ones in use.
-    pub(super) fn install(&self, credentials: Credentials) {
-        self.install_expiring(credentials, None);
-    }
-
-    /// Installs new credentials that expire at this time, if they are temporary.
-    pub(super) fn install_expiring(&self, credentials: Credentials, expires_at: Option<SystemTime>) {
+    /// ones in use. Temporary credentials have a lease.
+    pub(super) fn install(&self, credentials: Credentials, lease: Option<Lease>) {
         let guard = self.0.guards.get(&credentials.access_key);
-        let loaded_at = clock::monotonic();
-        let version = Version { credentials: Arc::new(credentials), guard, loaded_at, expires_at };
+        let version = Version { loaded: Arc::new(Loaded { credentials, at: clock::monotonic(), lease }), guard };
         self.change(|versions| versions.install(version));
     }
 
@@ -204,7 +199,7 @@ impl LiveCredentials {
 impl SigningPermit {
     /// Returns the credentials that sign the attempt.
     pub(super) fn credentials(&self) -> &Credentials {
-        &self.version.credentials
+        &self.version.loaded.credentials
     }
 
     /// Returns whether the trust in the credentials depends on this attempt: its outcome must not be missed, even if the
@@ -224,7 +219,12 @@ impl Drop for SigningPermit {
         let now = clock::monotonic();
         self.version.guard.record(self.outcome, self.grant, now);
         if let Some(live) = &self.trial_of {
-            live.end_trial(&self.version.credentials, self.outcome, now);
+            live.end_trial(&self.version.loaded, self.outcome, now);
+        }
+        if self.outcome == AuthOutcome::Rejected
+            && let Some(lease) = &self.version.loaded.lease
+        {
+            lease.rejected.notify_one();
         }
     }
 }

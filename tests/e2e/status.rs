@@ -139,6 +139,9 @@ async fn every_documented_field_occurs() {
     emulator.script(Step::Close);
     gateway.save(sample()).await.unwrap_err();
     validator.check(&schema, &serde_json::from_str(&gateway.admin("/status").await.1).unwrap(), "");
+    let service = MetadataService::start().await;
+    let without_credentials = gateway_of_the_agency(&emulator, &service).await;
+    validator.check(&schema, &serde_json::from_str(&without_credentials.admin("/status").await.1).unwrap(), "");
     assert_eq!(validator.0, described(&schema, ""));
 }
 
@@ -342,18 +345,32 @@ async fn accepted_and_rejected_credentials_are_shown() {
     assert_eq!((&status["ready"], &status["not_ready_reason"]), (&json!(false), &json!("no usable credentials")));
 }
 
+/// Starts a gateway whose only source of credentials is the metadata service.
+async fn gateway_of_the_agency(emulator: &Emulator, service: &MetadataService) -> Gateway {
+    let mut environment = environment(&emulator.endpoint(), &[service.variable()]);
+    environment.retain(|name, _| name != "HUAWEICLOUD_SDK_AK" && name != "HUAWEICLOUD_SDK_SK");
+    Gateway::start(environment, Clock::system()).await
+}
+
 #[tokio::test]
 async fn age_and_expiry_of_temporary_credentials_are_shown() {
     let emulator = Emulator::start(Options { accounts: vec![account("1")], ..Options::default() }).await.unwrap();
     let service = MetadataService::start().await;
     service.issue("1", Duration::from_secs(3600));
     service.open(false);
-    let mut environment = environment(&emulator.endpoint(), &[service.variable()]);
-    environment.retain(|name, _| name != "HUAWEICLOUD_SDK_AK" && name != "HUAWEICLOUD_SDK_SK");
-    let gateway = Gateway::start(environment, Clock::system()).await;
+    let gateway = gateway_of_the_agency(&emulator, &service).await;
     until("the failure", || async { project(&gateway).await["credentials"]["reload_failing"] == true }).await;
     let none = project(&gateway).await;
-    let expected = json!({"source": "ecs_agency", "reload_failing": true, "in_use": null, "pending": null});
+    let exchange = &none["credentials"]["exchange"];
+    assert_eq!(exchange["last_outcome"], "failed");
+    assert!((-30.0..=0.0).contains(&seconds_until(&exchange["last_at"])), "{none}");
+    let expected = json!({
+        "source": "ecs_agency",
+        "reload_failing": true,
+        "exchange": exchange,
+        "in_use": null,
+        "pending": null,
+    });
     assert_eq!(none["credentials"], expected);
     let page = gateway.admin("/").await.1;
     for shown in ["<span class=\"bad\">failing</span>", "<span class=\"bad\">none</span>"] {
@@ -366,6 +383,9 @@ async fn age_and_expiry_of_temporary_credentials_are_shown() {
     gateway.save(sample()).await.unwrap();
     let loaded = project(&gateway).await;
     assert_eq!(loaded["credentials"]["reload_failing"], false);
+    let exchange = &loaded["credentials"]["exchange"];
+    assert_eq!(exchange["last_outcome"], "issued");
+    assert!((2200.0..=2600.0).contains(&seconds_until(&exchange["next_at"])), "two thirds of the life: {loaded}");
     let in_use = &loaded["credentials"]["in_use"];
     assert!((3500.0..=3600.0).contains(&seconds_until(&in_use["expires_at"])), "{loaded}");
     assert!((-30.0..=0.0).contains(&seconds_until(&in_use["loaded_at"])), "{loaded}");

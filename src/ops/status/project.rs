@@ -36,12 +36,59 @@ pub struct Project {
 pub struct Credentials {
     /// `environment`, `files`, `profile`, `oidc`, `pod_identity` or `ecs_agency`.
     pub source: &'static str,
-    /// Whether changed files cannot be read, or newer temporary credentials not be fetched.
+    /// Whether changed files cannot be read, or the last exchange has failed.
     pub reload_failing: bool,
+    /// The exchanges for temporary credentials, if the source is a service.
+    pub exchange: Option<Exchange>,
     /// The credentials that SCM has accepted.
     pub in_use: Option<CredentialsVersion>,
     /// Newer credentials, which SCM has not accepted yet.
     pub pending: Option<CredentialsVersion>,
+}
+
+/// The last exchange for temporary credentials.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Exchange {
+    /// When it ended.
+    pub last_at: Option<Time>,
+    /// What it brought.
+    pub last_outcome: Option<ExchangeOutcome>,
+    /// When the next one is due, unless it is in flight.
+    pub next_at: Option<Time>,
+}
+
+/// What an exchange for temporary credentials brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExchangeOutcome {
+    /// New credentials.
+    Issued,
+    /// The current credentials again.
+    Unchanged,
+    /// The service rejected the request.
+    Rejected,
+    /// Any other failure.
+    Failed,
+}
+
+impl ExchangeOutcome {
+    /// All outcomes.
+    pub const ALL: [Self; 4] = [Self::Issued, Self::Unchanged, Self::Rejected, Self::Failed];
+
+    /// Returns whether the exchange brought no credentials.
+    pub const fn is_failure(self) -> bool {
+        matches!(self, Self::Rejected | Self::Failed)
+    }
+
+    /// Returns the name in metrics, which is that in the JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Issued => "issued",
+            Self::Unchanged => "unchanged",
+            Self::Rejected => "rejected",
+            Self::Failed => "failed",
+        }
+    }
 }
 
 /// One version of credentials.

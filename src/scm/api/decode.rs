@@ -43,10 +43,7 @@ pub fn decode<M: RestMethod>(raw: &RawReply, now: SystemTime) -> Result<Decoded,
             Ok(Response { error, .. }) => Some(error),
             Err(_) => ErrorBody::read(text),
         },
-        None => match text {
-            Some(text) => ErrorBody::read(text),
-            None => ErrorBody::read_other_encoding(&raw.body),
-        },
+        None => ErrorBody::of(&raw.body),
     };
     Err(error(raw, M::METHOD, error_body, now))
 }
@@ -85,6 +82,11 @@ fn error(raw: &RawReply, method: &Method, body: Option<ErrorBody>, now: SystemTi
 /// Returns what is known of a response whose body was not read completely.
 pub fn head(status: u16, headers: &http::HeaderMap) -> Answer {
     Answer { http_status: status, request_id: request_id(headers, None), ..Answer::default() }
+}
+
+/// Returns the vendor's code of an error body, if it has the format of a code.
+pub fn error_code(body: &[u8]) -> Option<String> {
+    ErrorBody::of(body).and_then(ErrorBody::into_code)
 }
 
 /// The JSON of a response with a success status: the reply, and the keys of an error body.
@@ -174,7 +176,7 @@ pub fn skew_seconds(headers: &http::HeaderMap, now: SystemTime) -> Option<i64> {
 }
 
 /// Returns `Retry-After`, given in seconds or as a date. Past and invalid values are ignored.
-fn retry_after(headers: &http::HeaderMap, now: SystemTime) -> Option<Duration> {
+pub fn retry_after(headers: &http::HeaderMap, now: SystemTime) -> Option<Duration> {
     let value = headers.get(http::header::RETRY_AFTER)?.to_str().ok()?.trim();
     let wait = if !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit()) {
         Duration::from_secs(value.parse().unwrap_or(u64::MAX)) // parsing fails only on overflow

@@ -80,6 +80,11 @@ impl ReadJson for ErrorBody {
 }
 
 impl ErrorBody {
+    /// Returns the error body of a response. Returns `None` if the response is not an error body.
+    pub(super) fn of(body: &[u8]) -> Option<Self> {
+        str::from_utf8(body).map_or_else(|_| Self::read_other_encoding(body), Self::read)
+    }
+
     /// Returns the error body of a response that is not UTF-8. Only the message can be in another encoding, and the message
     /// does not matter.
     pub(super) fn read_other_encoding(body: &[u8]) -> Option<Self> {

@@ -85,6 +85,12 @@ pub(super) fn corrected(now: SystemTime, offset: i64) -> SystemTime {
     corrected.unwrap_or(now)
 }
 
+/// Converts a time that a server has sent to the local clock, if the `Date` of its response shows that the clocks differ.
+pub(in crate::scm) fn local_time(time: SystemTime, headers: &HeaderMap, now: SystemTime) -> SystemTime {
+    let skew = skew_seconds(headers, now).filter(|seconds| exceeds_tolerance(*seconds));
+    corrected(time, skew.unwrap_or_default().saturating_neg())
+}
+
 /// Returns whether the measured offset differs enough from the one that a rejected request was signed with for signing again
 /// to help.
 pub(super) fn is_correctable(measured: i64, signed_with: i64) -> bool {
@@ -101,7 +107,7 @@ mod tests {
 
     use http::{HeaderMap, HeaderValue, header};
 
-    use super::{ClockSkew, corrected, is_correctable};
+    use super::{ClockSkew, corrected, is_correctable, local_time};
     use crate::{clock::monotonic, scm::api::decode::skew_seconds};
 
     const NOW: Duration = Duration::from_secs(1_660_017_906);
@@ -134,6 +140,17 @@ mod tests {
         assert!(!is_correctable(60, 0));
         assert_eq!(skew_seconds(&dated("today"), now), None);
         assert_eq!(skew_seconds(&HeaderMap::new(), now), None);
+    }
+
+    #[test]
+    fn a_time_of_the_server_is_converted_by_its_date() {
+        let now = SystemTime::UNIX_EPOCH + NOW;
+        let time = now + Duration::from_secs(3600);
+        for (ahead, expected) in [(0, 3600), (60, 3600), (-60, 3600), (61, 3539), (7200, -3600), (-7200, 10_800)] {
+            let headers = dated(&httpdate::fmt_http_date(corrected(now, ahead)));
+            assert_eq!(local_time(time, &headers, now), corrected(now, expected), "{ahead}");
+        }
+        assert_eq!(local_time(time, &HeaderMap::new(), now), time);
     }
 
     #[tokio::test(start_paused = true)]

@@ -2,8 +2,8 @@
 
 use std::{
     collections::BTreeMap,
-    sync::Arc,
-    time::{Duration, SystemTime},
+    sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use tokio::time::Instant;
@@ -15,12 +15,12 @@ use super::{
 };
 use crate::{
     clock::Moment,
-    config::{self, Endpoint, secret::Credentials},
+    config::{self, CredentialsSource, Endpoint, secret::Credentials},
     error::{Error, Reason},
     ops::{status, telemetry::reload_metrics::ReloadState},
     scm::{
         api::Method,
-        credentials::{LiveCredentials, LockoutGuards},
+        credentials::{Lease, LiveCredentials, LockoutGuards},
     },
 };
 
@@ -33,6 +33,8 @@ pub struct Project {
     pub(super) endpoint: Endpoint,
     credentials_source: &'static str,
     pub(crate) reload_state: ReloadState,
+    /// The last exchange for temporary credentials; `None` if the credentials are permanent.
+    exchange: Mutex<Option<status::Exchange>>,
     pub(super) credentials: LiveCredentials,
     pub(super) breaker: Breaker,
     pub(super) throttle: Throttle,
@@ -42,12 +44,14 @@ pub struct Project {
 impl Project {
     fn new(project: &config::Project, breaker: &config::Breaker, guards: &Arc<LockoutGuards>) -> Self {
         let id: Arc<str> = project.id.as_str().into();
+        let is_temporary = matches!(project.credentials_source, CredentialsSource::Temporary(_));
         Self {
             id: id.clone(),
             domain_id: project.domain_id.as_deref().map(Arc::from),
             endpoint: project.endpoint.clone(),
             credentials_source: project.credentials_source.name(),
             reload_state: ReloadState::default(),
+            exchange: Mutex::new(is_temporary.then(status::Exchange::default)),
             credentials: LiveCredentials::new(id, project.credentials.clone(), guards.clone()),
             breaker: Breaker::new(project.id.clone(), breaker.clone()),
             throttle: Throttle::default(),
@@ -63,10 +67,15 @@ impl Project {
         }
     }
 
-    /// Installs new credentials, with their expiry if they are temporary. Accepted ones stay in use until SCM has accepted
-    /// the new ones.
-    pub fn install_credentials(&self, credentials: Credentials, expires_at: Option<SystemTime>) {
-        self.credentials.install_expiring(credentials, expires_at);
+    /// Installs new credentials, with a lease if they are temporary. Accepted ones stay in use until SCM has accepted the
+    /// new ones.
+    pub(crate) fn install_credentials(&self, credentials: Credentials, lease: Option<Lease>) {
+        self.credentials.install(credentials, lease);
+    }
+
+    /// Stores the last exchange for temporary credentials, for the status page.
+    pub(crate) fn set_exchange(&self, exchange: status::Exchange) {
+        *self.exchange.lock().expect("no panic while the lock is held") = Some(exchange);
     }
 
     /// Removes expired credentials. Without credentials, calls wait for the next ones.
@@ -89,11 +98,18 @@ impl Project {
     ) -> status::Project {
         let (in_use, pending, credentials_circuit) = self.credentials.status(moment);
         let reload_failing = self.reload_state.is_failing();
+        let exchange = *self.exchange.lock().expect("no panic while the lock is held");
         status::Project {
             id: self.id.to_string(),
             region: self.endpoint.region().map(str::to_owned),
             endpoint: self.endpoint.to_string(),
-            credentials: status::Credentials { source: self.credentials_source, reload_failing, in_use, pending },
+            credentials: status::Credentials {
+                source: self.credentials_source,
+                reload_failing,
+                exchange,
+                in_use,
+                pending,
+            },
             circuits: status::Circuits { upstream: self.breaker.status(moment), credentials: credentials_circuit },
             cooldown: self.throttle.status(moment),
             clock: self.clock_skew.status(),

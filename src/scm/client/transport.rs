@@ -22,16 +22,15 @@ use hyper::body::{Body as _, Incoming};
 use hyper_util::{
     client::legacy::{
         self,
-        connect::{CaptureConnection, HttpConnector, capture_connection},
+        connect::{CaptureConnection, capture_connection},
     },
     rt::{TokioExecutor, TokioTimer},
 };
 use rustls::pki_types::CertificateDer;
 use tokio::{
     sync::watch,
-    time::{Instant, timeout, timeout_at},
+    time::{Instant, timeout_at},
 };
-use zeroize::Zeroizing;
 
 use crate::{
     clock, config,
@@ -40,12 +39,14 @@ use crate::{
 };
 
 mod connector;
+mod exchange;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 mod send_error;
 mod tunnel;
 
 use connector::{Connector, Resolver};
+pub(in crate::scm) use exchange::{ExchangeReply, ExchangeRequest};
 pub(in crate::scm) use send_error::{SendError, SendErrorKind};
 use send_error::{classify, classify_body};
 
@@ -54,12 +55,6 @@ const ANYTHING: HeaderValue = HeaderValue::from_static("*/*");
 
 /// The largest response body of SCM.
 const MAX_BODY: usize = 1024 * 1024;
-
-/// The largest response body of the metadata service.
-const MAX_METADATA: usize = 64 * 1024;
-
-/// The timeout of a request to the metadata service.
-const METADATA_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long the body of an error response is waited for. The status alone gives a reason; the body may give a more exact
 /// one.
@@ -249,39 +244,6 @@ impl Transport {
             }
             Err(error) => Err(error),
         }
-    }
-}
-
-/// A client of the metadata service: plain HTTP, without a proxy, one connection a request.
-pub(in crate::scm) struct MetadataTransport(Client<HttpConnector>);
-
-impl MetadataTransport {
-    /// Creates the client.
-    pub(in crate::scm) fn new() -> Self {
-        Self(legacy::Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build_http())
-    }
-
-    /// Sends a request without a body. Returns the status and the body of the response, which holds secrets.
-    pub(in crate::scm) async fn send(
-        &self,
-        method: Method,
-        url: String,
-        headers: HeaderMap,
-    ) -> Result<(u16, Zeroizing<Vec<u8>>), SendError> {
-        let mut request = request(method, url, headers, Bytes::new()).map_err(invalid_url)?;
-        let write_started = WriteStarted(capture_connection(&mut request));
-        let response = async {
-            let response = self.0.request(request).await.map_err(|error| classify(&error))?;
-            let status = response.status().as_u16();
-            match read(response.into_body(), MAX_METADATA).await? {
-                Some(body) => Ok((status, Zeroizing::new(body.into()))),
-                None => {
-                    let kind = SendErrorKind::TooLarge(Box::new((status, HeaderMap::new())));
-                    Err(SendError { kind, cause: "response larger than 64 KiB" })
-                }
-            }
-        };
-        timeout(METADATA_TIMEOUT, response).await.unwrap_or_else(|_| Err(write_started.timeout_error()))
     }
 }
 

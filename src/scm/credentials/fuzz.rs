@@ -1,33 +1,39 @@
-//! Fuzzes the responses of the metadata service.
+//! Fuzzes the responses of the services that issue temporary credentials.
 
 use secrecy::ExposeSecret as _;
 
-use super::metadata_service::{parse, token};
+use super::source::{ecs_agency, issuer, oidc, pod_identity};
 
 /// Replaces each `$`: text of a response that no error may show.
 const MARKER: &str = "p1anted";
 
-/// Fuzzes a response as a token and as credentials: they are printable, and no error shows the response.
-pub fn metadata_service(data: &[u8]) {
+/// Fuzzes a response as a token and as the credentials of each service: they are printable, and no error shows the response.
+pub fn temporary_credentials(data: &[u8]) {
     let body: Vec<u8> = match str::from_utf8(data) {
         Ok(text) => text.replace('$', MARKER).into_bytes(),
         Err(_) => data.to_vec(),
     };
     let is_printable = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
-    match token(&body) {
+    match ecs_agency::token(&body) {
         Ok(token) => {
             assert!(token.is_sensitive() && token.to_str().is_ok_and(is_printable));
             assert_eq!(token.as_bytes(), body.trim_ascii_end());
         }
         Err(message) => assert!(!message.contains(MARKER), "{message}"),
     }
-    match parse(&body) {
-        Ok(temporary) => {
-            let credentials = &temporary.credentials;
-            assert!(is_printable(&credentials.access_key) && is_printable(credentials.secret_key.expose_secret()));
-            assert!(credentials.security_token.as_ref().is_some_and(|token| is_printable(token.expose_secret())));
-            assert!(!format!("{temporary:?}").contains(MARKER));
+    for parsed in [
+        issuer::parse::<oidc::Response<'_>>("STS", &body),
+        issuer::parse::<pod_identity::Response<'_>>("the pod identity agent", &body),
+        issuer::parse::<ecs_agency::Response<'_>>("the metadata service", &body),
+    ] {
+        match parsed {
+            Ok(temporary) => {
+                let credentials = &temporary.credentials;
+                assert!(is_printable(&credentials.access_key) && is_printable(credentials.secret_key.expose_secret()));
+                assert!(credentials.security_token.as_ref().is_some_and(|token| is_printable(token.expose_secret())));
+                assert!(!format!("{temporary:?}").contains(MARKER));
+            }
+            Err(message) => assert!(!message.contains(MARKER), "{message}"),
         }
-        Err(message) => assert!(!message.contains(MARKER), "{message}"),
     }
 }

@@ -1,119 +1,190 @@
-//! Refreshes temporary credentials from the agency of the ECS that the gateway runs on.
+//! Refreshes temporary credentials in the background.
 //!
-//! One task fetches for all projects: at the start, and again once less than `REFRESH_MARGIN` is left. Calls wait for the
-//! first credentials in [`Project`], not here. Credentials stay in use until they expire, even if the metadata service is
-//! unavailable; then calls wait again.
+//! One task for each distinct source asks its service, and projects with equal sources share the task. `schedule.rs` says
+//! when. Calls wait for the first credentials in [`Project`], not here. Credentials stay in use until they expire, even if
+//! the service is unavailable; then calls wait again.
 
-use std::{
-    sync::{Arc, Mutex},
-    time::{Duration, SystemTime},
+use std::{sync::Arc, time::Duration};
+
+use futures_util::future::join_all;
+use opentelemetry::metrics::Meter;
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep, sleep_until},
 };
 
-use futures_util::future::Either;
-use opentelemetry::{KeyValue, metrics::Meter};
-use tokio::time::sleep;
-
-use super::metadata_service::{FetchError, MetadataService, TemporaryCredentials};
+use super::{
+    exchange_metrics::{ExchangeMetrics, Expiry, labels, register_time_to_expiry},
+    schedule::{Exchanged, MIN_INTERVAL, MIN_REJECTION_INTERVAL, Schedule},
+    source::{self, DynSource, Failure, FailureKind, TemporaryCredentials},
+    versions::Lease,
+};
 use crate::{
-    clock::Clock,
-    config::{Endpoint, secret::Credentials},
+    clock::{self, Clock},
+    config::{self, CredentialsSource, secret::Credentials},
     jitter,
-    ops::telemetry::reload_metrics::{ReloadMetrics, ReloadState},
-    scm::client::project::Project,
+    ops::{
+        status::{self, ExchangeOutcome},
+        telemetry::reload_metrics::FailingGauge,
+    },
+    scm::client::{
+        project::{Project, Projects},
+        transport::Transport,
+    },
 };
 
-/// Credentials are refreshed when less than this is left.
-const REFRESH_MARGIN: Duration = Duration::from_secs(40 * 60);
+#[cfg(test)]
+mod tests;
+mod wait;
 
-/// The longest sleep, because the wall clock may jump while the monotonic clock does not, as after a suspend. Also the poll
-/// interval while the metadata service still returns the current credentials, which it renews only shortly before their
-/// expiry.
-const MAX_SLEEP: Duration = Duration::from_secs(60);
+use wait::{MAX_SLEEP, Wait, WaitEnd, remaining};
 
-/// The first and the longest backoff after a failure.
-const INITIAL_BACKOFF: Duration = Duration::from_secs(1);
-const MAX_BACKOFF: Duration = Duration::from_secs(60);
-
-/// Refreshes the credentials of these projects until dropped. Without projects or without an endpoint, nothing is sent.
+/// Refreshes the credentials of all projects whose source is a service, until dropped.
 pub(crate) fn refresh(
-    endpoint: Option<Endpoint>,
-    projects: Vec<Arc<Project>>,
-    clock: Clock,
+    config: &config::Projects,
+    live: &Projects,
+    transport: &Arc<Transport>,
+    clock: &Clock,
     meter: &Meter,
 ) -> impl Future<Output = ()> + Send + 'static {
-    let Some(endpoint) = endpoint.filter(|_| !projects.is_empty()) else {
-        return Either::Left(std::future::ready(()));
-    };
-    let service = Arc::new(MetadataService::new(endpoint));
-    let fetch = move || {
-        let service = service.clone();
-        async move { service.fetch().await }
-    };
-    let reloads = projects.iter().map(|project| (project.id.clone(), project.reload_state.clone())).collect();
-    let publish = move |change: Change<'_>| {
-        for project in &projects {
-            match change {
-                Change::Fetched(TemporaryCredentials { credentials, expires_at }) => {
-                    project.install_credentials(credentials.clone(), Some(*expires_at));
-                }
-                Change::Expired(credentials) => project.remove_credentials(credentials),
-            }
-        }
-    };
-    Either::Right(Refresher::new(fetch, publish, reloads, clock, meter).run())
+    let mut time_to_expiry = Vec::new();
+    let refreshers = by_source(config, live).into_iter().map(|(config, projects)| {
+        let expiry = Expiry::default();
+        time_to_expiry
+            .extend(projects.iter().map(|project| (labels(project.id.clone(), config.name()), expiry.clone())));
+        let origin = Origin {
+            source: config.name(),
+            project_ids: projects.iter().map(|project| &*project.id).collect::<Vec<_>>().join(", "),
+        };
+        let source = source::temporary(config, transport, clock);
+        let failing: Vec<_> = projects
+            .iter()
+            .map(|project| FailingGauge::of_credentials(meter, project.id.clone(), project.reload_state.clone()))
+            .collect();
+        let publish = move |change: Change<'_>| {
+            projects.iter().zip(&failing).for_each(|(project, failing)| apply(project, failing, change));
+        };
+        let metrics = ExchangeMetrics::new(meter, config.name());
+        let schedule = Schedule::new(jitter::spread);
+        Refresher::new(origin, source, schedule, publish, clock.clone(), metrics, expiry).run()
+    });
+    let refreshers: Vec<_> = refreshers.collect();
+    if !time_to_expiry.is_empty() {
+        register_time_to_expiry(meter, clock.clone(), time_to_expiry);
+    }
+    async { drop(join_all(refreshers).await) }
 }
 
-/// A change of the credentials that projects may use.
+/// Returns the distinct sources of temporary credentials, each with its projects.
+fn by_source<'a>(
+    config: &'a config::Projects,
+    live: &Projects,
+) -> Vec<(&'a config::TemporarySource, Vec<Arc<Project>>)> {
+    let mut sources: Vec<(&config::TemporarySource, Vec<Arc<Project>>)> = Vec::new();
+    for project in config.iter() {
+        let CredentialsSource::Temporary(source) = &project.credentials_source else { continue };
+        let Some(live) = live.get(&project.id).cloned() else { continue };
+        match sources.iter_mut().find(|(known, _)| *known == source) {
+            Some((_, projects)) => projects.push(live),
+            None => sources.push((source, vec![live])),
+        }
+    }
+    sources
+}
+
+fn apply(project: &Project, failing: &FailingGauge, change: Change<'_>) {
+    match change {
+        Change::Issued(credentials, lease) => project.install_credentials(credentials.clone(), Some(lease.clone())),
+        Change::Expired(credentials) => project.remove_credentials(credentials),
+        Change::Exchange(exchange) => {
+            failing.set(exchange.last_outcome.is_some_and(ExchangeOutcome::is_failure));
+            project.set_exchange(exchange);
+        }
+    }
+}
+
+/// What projects learn from the task.
 #[derive(Debug, Clone, Copy)]
 enum Change<'a> {
     /// There are new credentials. The previous ones may be used until they expire.
-    Fetched(&'a TemporaryCredentials),
+    Issued(&'a Credentials, &'a Lease),
     /// These credentials must not be used any more.
     Expired(&'a Credentials),
+    /// An exchange has started or ended.
+    Exchange(status::Exchange),
 }
 
-/// The refresh task. `F` fetches credentials, `P` publishes changes.
-struct Refresher<F, P> {
-    fetch: F,
+/// The source and its projects, for the log.
+struct Origin {
+    source: &'static str,
+    project_ids: String,
+}
+
+/// Credentials that the service has issued.
+struct Issued {
+    credentials: Credentials,
+    lease: Lease,
+}
+
+/// The task of one source. `P` publishes changes to its projects.
+struct Refresher<P> {
+    origin: Origin,
+    source: Arc<DynSource<TemporaryCredentials>>,
+    schedule: Schedule,
     publish: P,
     clock: Clock,
-    current: Option<TemporaryCredentials>,
+    current: Option<Issued>,
     /// Credentials from before the current ones that have not expired.
-    previous: Vec<TemporaryCredentials>,
-    failures: u32,
-    /// One for each project.
-    metrics: Vec<ReloadMetrics>,
-    expiry: Arc<Expiry>,
+    previous: Vec<Issued>,
+    exchange: status::Exchange,
+    /// The problem of the last exchange, if it failed.
+    problem: Option<String>,
+    /// When credentials that SCM rejects may cause an exchange again.
+    next_after_rejection: Instant,
+    metrics: ExchangeMetrics,
+    expiry: Expiry,
 }
 
-impl<F, R, P> Refresher<F, P>
-where
-    F: Fn() -> R,
-    R: Future<Output = Result<TemporaryCredentials, FetchError>>,
-    P: Fn(Change<'_>),
-{
-    /// Creates the task of the projects with these ids.
-    fn new(fetch: F, publish: P, reloads: Vec<(Arc<str>, ReloadState)>, clock: Clock, meter: &Meter) -> Self {
-        let expiry = Arc::<Expiry>::default();
-        register_metrics(meter, reloads.iter().map(|(id, _)| id), &clock, &expiry);
-        let metrics = reloads.into_iter().map(|(id, state)| ReloadMetrics::of_credentials(meter, id, state)).collect();
-        Self { fetch, publish, clock, current: None, previous: Vec::new(), failures: 0, metrics, expiry }
+impl<P: Fn(Change<'_>)> Refresher<P> {
+    fn new(
+        origin: Origin,
+        source: Arc<DynSource<TemporaryCredentials>>,
+        schedule: Schedule,
+        publish: P,
+        clock: Clock,
+        metrics: ExchangeMetrics,
+        expiry: Expiry,
+    ) -> Self {
+        Self {
+            origin,
+            source,
+            schedule,
+            publish,
+            clock,
+            current: None,
+            previous: Vec::new(),
+            exchange: status::Exchange::default(),
+            problem: None,
+            next_after_rejection: clock::monotonic(),
+            metrics,
+            expiry,
+        }
     }
 
     async fn run(mut self) {
         loop {
-            let fetched = (self.fetch)();
-            let pause = match self.until_expiry(fetched).await {
-                Ok(fetched) if fetched.expires_at > self.clock.now() => self.install(fetched),
-                Ok(_) => self.fail(&"the metadata service returned expired credentials: check the clock".to_owned()),
-                Err(error) => self.fail(&error),
-            };
-            self.until_expiry(sleep(pause)).await;
-            while let Some(wait) = self.remaining().and_then(|left| left.checked_sub(REFRESH_MARGIN))
-                && !wait.is_zero()
-            {
-                self.until_expiry(sleep(wait.min(MAX_SLEEP))).await;
+            let started = clock::monotonic();
+            self.exchange.next_at = None;
+            (self.publish)(Change::Exchange(self.exchange));
+            let source = self.source.clone();
+            let result = self.until_expiry(source.get()).await;
+            let wait = self.record(result);
+            if self.until_expiry(wait.end()).await == WaitEnd::RejectedByScm {
+                self.next_after_rejection = clock::monotonic() + MIN_REJECTION_INTERVAL;
+                let Origin { source, project_ids } = &self.origin;
+                tracing::warn!(source, project_ids, "SCM rejected temporary credentials, refreshing them");
             }
+            self.until_expiry(sleep_until(started + MIN_INTERVAL)).await;
         }
     }
 
@@ -121,259 +192,91 @@ where
     async fn until_expiry<T>(&mut self, work: impl Future<Output = T>) -> T {
         tokio::pin!(work);
         loop {
-            let remaining =
-                self.previous.iter().chain(&self.current).map(|credentials| self.validity(credentials)).min();
+            let issued = self.previous.iter().chain(&self.current);
+            let remaining = issued.map(|issued| remaining(issued.lease.expires_at, &self.clock)).min();
             tokio::select! {
+                biased;
                 done = &mut work => return done,
                 () = sleep(remaining.unwrap_or_default().min(MAX_SLEEP)), if remaining.is_some() => self.expire(),
             }
         }
     }
 
-    /// Returns how long the current credentials are valid.
-    fn remaining(&self) -> Option<Duration> {
-        self.current.as_ref().map(|current| self.validity(current))
-    }
-
-    fn validity(&self, credentials: &TemporaryCredentials) -> Duration {
-        credentials.expires_at.duration_since(self.clock.now()).unwrap_or_default()
-    }
-
-    /// Installs credentials and returns the pause before the next check. The same credentials are not published again,
-    /// because verified credentials would become unverified.
-    fn install(&mut self, fetched: TemporaryCredentials) -> Duration {
-        if std::mem::take(&mut self.failures) > 0 {
-            self.metrics.iter().for_each(ReloadMetrics::recovered);
+    /// Records the result of an exchange, and returns the wait for the next one.
+    fn record(&mut self, result: Result<TemporaryCredentials, Failure>) -> Wait {
+        let now = self.clock.now();
+        let result = result.and_then(|fetched| match fetched.expires_at.duration_since(now) {
+            Ok(left) if !left.is_zero() => Ok((fetched, left)),
+            _ => Err(Failure::failed("the service returned expired credentials: check the clock")),
+        });
+        let (outcome, exchanged) = match result {
+            Ok((fetched, left)) => self.install(fetched, left),
+            Err(failure) => self.fail(failure),
+        };
+        self.metrics.count(outcome);
+        let duration = self.schedule.next(exchanged);
+        let next = now + duration;
+        self.exchange =
+            status::Exchange { last_at: Some(now.into()), last_outcome: Some(outcome), next_at: Some(next.into()) };
+        (self.publish)(Change::Exchange(self.exchange));
+        Wait {
+            until: clock::monotonic() + duration,
+            wall_until: next,
+            clock: self.clock.clone(),
+            changeable: (outcome == ExchangeOutcome::Rejected).then(|| self.source.clone()),
+            lease: self.current.as_ref().map(|current| current.lease.clone()),
+            next_after_rejection: self.next_after_rejection,
         }
-        self.expiry.set(Some(fetched.expires_at));
-        if self.current.as_ref().is_none_or(|current| current.credentials != fetched.credentials) {
-            tracing::info!("temporary credentials refreshed");
-            self.metrics.iter().for_each(ReloadMetrics::applied);
-            self.previous.extend(self.current.take());
-            (self.publish)(Change::Fetched(&fetched));
-        }
-        self.current = Some(fetched);
-        (self.remaining().unwrap_or_default() / 2).clamp(INITIAL_BACKOFF, MAX_SLEEP)
     }
 
-    /// Records a failure and returns the backoff before the next try. Only the first of several is logged and counted.
-    fn fail(&mut self, problem: &FetchError) -> Duration {
-        if self.failures == 0 {
-            let in_use = self.current.is_some();
+    /// Makes credentials the current ones. The same credentials are not published again, because verified credentials would
+    /// become unverified.
+    fn install(&mut self, fetched: TemporaryCredentials, left: Duration) -> (ExchangeOutcome, Exchanged) {
+        let TemporaryCredentials { credentials, expires_at } = fetched;
+        self.problem = None;
+        self.expiry.set(Some(expires_at));
+        if let Some(current) = self.current.as_mut().filter(|current| current.credentials == credentials) {
+            current.lease.expires_at = expires_at;
+            return (ExchangeOutcome::Unchanged, Exchanged::Unchanged(left));
+        }
+        let Origin { source, project_ids } = &self.origin;
+        tracing::info!(source, project_ids, valid_for_seconds = left.as_secs(), "temporary credentials refreshed");
+        let lease = Lease { expires_at, rejected: Arc::new(Notify::new()) };
+        (self.publish)(Change::Issued(&credentials, &lease));
+        self.previous.extend(self.current.replace(Issued { credentials, lease }));
+        (ExchangeOutcome::Issued, Exchanged::Issued(left))
+    }
+
+    /// Logs a failure, once if the next ones have the same problem.
+    fn fail(&mut self, Failure { kind, problem }: Failure) -> (ExchangeOutcome, Exchanged) {
+        if self.problem.as_ref() != Some(&problem) {
+            let Origin { source, project_ids } = &self.origin;
             tracing::warn!(
+                source,
+                project_ids,
                 problem,
-                in_use,
+                in_use = self.current.is_some(),
                 "temporary credentials refresh failed, using the current ones until they expire"
             );
-            self.metrics.iter().for_each(ReloadMetrics::failed);
+            self.problem = Some(problem);
         }
-        let doubled = INITIAL_BACKOFF.saturating_mul(1 << self.failures.min(16));
-        self.failures = self.failures.saturating_add(1);
-        jitter::spread(doubled.min(MAX_BACKOFF))
+        match kind {
+            FailureKind::Rejected => (ExchangeOutcome::Rejected, Exchanged::Rejected),
+            FailureKind::Failed { retry_after } => (ExchangeOutcome::Failed, Exchanged::Failed { retry_after }),
+        }
     }
 
     fn expire(&mut self) {
         let now = self.clock.now();
-        let is_expired = |credentials: &mut TemporaryCredentials| credentials.expires_at <= now;
+        let is_expired = |issued: &mut Issued| issued.lease.expires_at <= now;
         for expired in self.previous.extract_if(.., is_expired) {
             (self.publish)(Change::Expired(&expired.credentials));
         }
         if let Some(expired) = self.current.take_if(is_expired) {
-            tracing::warn!("temporary credentials expired, calls wait for new ones");
+            let Origin { source, project_ids } = &self.origin;
+            tracing::warn!(source, project_ids, "temporary credentials expired, calls wait for new ones");
             self.expiry.set(None);
             (self.publish)(Change::Expired(&expired.credentials));
-        }
-    }
-}
-
-/// The expiry of the current credentials, for the gauge.
-#[derive(Debug, Default)]
-struct Expiry(Mutex<Option<SystemTime>>);
-
-impl Expiry {
-    fn set(&self, time: Option<SystemTime>) {
-        *self.0.lock().expect("no panic while the lock is held") = time;
-    }
-
-    fn remaining(&self, now: SystemTime) -> Duration {
-        let time = *self.0.lock().expect("no panic while the lock is held");
-        time.and_then(|time| time.duration_since(now).ok()).unwrap_or_default()
-    }
-}
-
-fn register_metrics<'a>(meter: &Meter, ids: impl Iterator<Item = &'a Arc<str>>, clock: &Clock, expiry: &Arc<Expiry>) {
-    let labels: Vec<_> = ids.map(|id| [KeyValue::new("scm.project_id", id.clone())]).collect();
-    let clock = clock.clone();
-    let expiry = expiry.clone();
-    meter
-        .f64_observable_gauge("scm_gateway.credentials.time_to_expiry")
-        .with_unit("s")
-        .with_description("Time until the temporary credentials expire; 0 without credentials")
-        .with_callback(move |gauge| {
-            let remaining = expiry.remaining(clock.now()).as_secs_f64();
-            labels.iter().for_each(|labels| gauge.observe(remaining, labels));
-        })
-        .build();
-}
-
-#[cfg(test)]
-mod tests {
-    use opentelemetry::metrics::MeterProvider as _;
-    use opentelemetry_sdk::metrics::SdkMeterProvider;
-    use tokio::time::Instant;
-
-    use super::*;
-    use crate::clock::monotonic;
-
-    const MINUTE: u64 = 60;
-    const HOUR: u64 = 60 * MINUTE;
-
-    /// The access key that the service returns and the second of its expiry, by the second since the start.
-    type Service = fn(u64) -> Option<(&'static str, u64)>;
-
-    /// The fetches and the published changes, by the second since the start: the access key, after a `-` if it expired.
-    #[derive(Default)]
-    struct Seen {
-        fetches: Mutex<Vec<u64>>,
-        changes: Mutex<Vec<(u64, String)>>,
-    }
-
-    impl Seen {
-        fn changes(&self) -> Vec<(u64, String)> {
-            self.changes.lock().unwrap().clone()
-        }
-
-        fn fetches(&self) -> Vec<u64> {
-            self.fetches.lock().unwrap().clone()
-        }
-    }
-
-    /// Seconds since the start, rounded: sleeps are a millisecond long or short.
-    fn since(start: Instant) -> u64 {
-        (monotonic() - start).as_secs_f64().round() as u64
-    }
-
-    fn at(second: u64) -> SystemTime {
-        SystemTime::UNIX_EPOCH + Duration::from_secs(1_660_017_906 + second)
-    }
-
-    fn temporary(name: &str, expires_at: u64) -> TemporaryCredentials {
-        let credentials = Credentials { access_key: name.to_owned(), secret_key: "SK".into(), security_token: None };
-        TemporaryCredentials { credentials, expires_at: at(expires_at) }
-    }
-
-    /// Runs for so many seconds against a service that responds at once, or, without credentials, with `otherwise`.
-    async fn run_with<R>(seconds: u64, service: Service, jump: fn(u64) -> u64, otherwise: fn() -> R) -> Arc<Seen>
-    where
-        R: Future<Output = FetchError>,
-    {
-        let (start, seen) = (monotonic(), Arc::new(Seen::default()));
-        let fetch = {
-            let seen = seen.clone();
-            move || {
-                seen.fetches.lock().unwrap().push(since(start));
-                async move {
-                    match service(since(start)) {
-                        Some((name, expires_at)) => Ok(temporary(name, expires_at)),
-                        None => Err(otherwise().await),
-                    }
-                }
-            }
-        };
-        let publish = {
-            let seen = seen.clone();
-            move |change: Change<'_>| {
-                let text = match change {
-                    Change::Fetched(fetched) => fetched.credentials.access_key.clone(),
-                    Change::Expired(credentials) => format!("-{}", credentials.access_key),
-                };
-                seen.changes.lock().unwrap().push((since(start), text));
-            }
-        };
-        let clock = Clock::from_fn(move || at(0) + (monotonic() - start) + Duration::from_secs(jump(since(start))));
-        let meter = SdkMeterProvider::default().meter("test");
-        let refresher = Refresher::new(fetch, publish, vec![("p".into(), ReloadState::default())], clock, &meter);
-        let _ = tokio::time::timeout(Duration::from_secs(seconds), refresher.run()).await;
-        seen
-    }
-
-    async fn run(seconds: u64, service: Service) -> Arc<Seen> {
-        run_with(seconds, service, |_| 0, || std::future::ready("unavailable".to_owned())).await
-    }
-
-    fn change(second: u64, text: &str) -> (u64, String) {
-        (second, text.to_owned())
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn credentials_are_refreshed_forty_minutes_early() {
-        let seen = run(40 * HOUR, |now| Some(if now < HOUR { ("A", 24 * HOUR) } else { ("B", 48 * HOUR) })).await;
-        let due = 24 * HOUR - 40 * MINUTE;
-        assert_eq!(seen.fetches(), [0, due]);
-        assert_eq!(seen.changes(), [change(0, "A"), change(due, "B"), change(24 * HOUR, "-A")]);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn late_renewal_is_polled_every_minute() {
-        let renews = |now| Some(if now < 50 * MINUTE { ("A", HOUR) } else { ("B", 24 * HOUR) });
-        let seen = run(2 * HOUR, renews).await;
-        let fetches: Vec<_> = std::iter::once(0).chain((20..=50).map(|minute| minute * MINUTE)).collect();
-        assert_eq!(seen.fetches(), fetches);
-        assert_eq!(seen.changes(), [change(0, "A"), change(50 * MINUTE, "B"), change(HOUR, "-A")]);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn failures_are_retried_with_backoff() {
-        let seen = run(10 * MINUTE, |_| None).await;
-        assert_eq!(seen.changes(), []);
-        let pauses: Vec<_> = seen.fetches().windows(2).map(|pair| pair[1] - pair[0]).collect();
-        for (pause, expected) in pauses.iter().zip([1_u64, 2, 4, 8, 16, 32, 60, 60, 60]) {
-            assert!(pause.abs_diff(expected) <= 1 + expected / 10, "{pauses:?}");
-        }
-        assert!((13..=18).contains(&pauses.len()), "{pauses:?}");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn credentials_are_used_until_expiry_during_an_outage() {
-        let away = |now| match now {
-            0 => Some(("A", HOUR)),
-            1..7200 => None,
-            _ => Some(("B", 24 * HOUR)),
-        };
-        let seen = run(3 * HOUR, away).await;
-        let changes = seen.changes();
-        assert_eq!(changes[..2], [change(0, "A"), change(HOUR, "-A")]);
-        let (second, text) = &changes[2];
-        assert!((2 * HOUR..2 * HOUR + 70).contains(second) && text == "B", "{changes:?}");
-        assert_eq!(changes.len(), 3);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn credentials_expire_while_the_service_hangs() {
-        let service = |now| (now == 0).then_some(("A", HOUR));
-        let seen = run_with(2 * HOUR, service, |_| 0, std::future::pending).await;
-        assert_eq!(seen.changes(), [change(0, "A"), change(HOUR, "-A")]);
-        assert_eq!(seen.fetches(), [0, 20 * MINUTE]);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn expired_credentials_are_not_used() {
-        let seen = run(10, |now| Some(if now < 5 { ("A", 0) } else { ("B", HOUR) })).await;
-        let changes = seen.changes();
-        assert_eq!((changes.len(), changes[0].1.as_str()), (1, "B"), "{changes:?}");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_clock_jump_is_noticed_within_a_minute() {
-        let suspended = |now| if now < 5 * MINUTE { 0 } else { 30 * HOUR };
-        let service = |now| Some(if now < 5 * MINUTE { ("A", 24 * HOUR) } else { ("B", 90 * HOUR) });
-        let seen = run_with(HOUR, service, suspended, || std::future::ready("unavailable".to_owned())).await;
-        let changes = seen.changes();
-        assert_eq!((changes.len(), &changes[0]), (3, &change(0, "A")), "{changes:?}");
-        // Which comes first depends on whether the old ones expire before the new ones are fetched.
-        for text in ["B", "-A"] {
-            let found = changes.iter().find(|change| change.1 == text);
-            assert!(found.is_some_and(|(second, _)| (5 * MINUTE..=6 * MINUTE).contains(second)), "{changes:?}");
         }
     }
 }

@@ -1,10 +1,14 @@
 //! Tests of the trust states, on a paused clock.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
+use futures_util::FutureExt as _;
 use tokio::time::advance;
 
-use super::{AuthOutcome, LiveCredentials, LockoutGuards, SigningPermit};
+use super::{AuthOutcome, Lease, LiveCredentials, LockoutGuards, SigningPermit};
 use crate::{
     clock::{Clock, Moment, monotonic},
     config::secret::Credentials,
@@ -82,7 +86,7 @@ async fn unverified_credentials_have_one_request_in_flight() {
 #[tokio::test(start_paused = true)]
 async fn current_credentials_stay_in_use_until_new_ones_are_accepted() {
     let live = accepted().await;
-    live.install(second());
+    live.install(second(), None);
     assert_eq!(live.is_pending_rejected(), Some(false));
     assert_eq!(signers(&live, 4).await, ["AK2", "AK", "AK", "AK"], "one call tries the new credentials");
     assert_eq!(signers(&live, 2).await, ["AK2", "AK"], "an unknown outcome decides nothing");
@@ -95,7 +99,7 @@ async fn current_credentials_stay_in_use_until_new_ones_are_accepted() {
 #[tokio::test(start_paused = true)]
 async fn rejected_new_credentials_are_tried_again_after_five_minutes() {
     let live = accepted().await;
-    live.install(second());
+    live.install(second(), None);
     attempt(&live, AuthOutcome::Rejected).await;
     assert_eq!((live.is_pending_rejected(), live.is_usable(), live.is_suspended()), (Some(true), true, false));
     advance(Duration::from_millis(299_999)).await;
@@ -109,11 +113,11 @@ async fn rejected_new_credentials_are_tried_again_after_five_minutes() {
 #[tokio::test(start_paused = true)]
 async fn changed_files_end_the_wait_of_rejected_credentials() {
     let live = accepted().await;
-    live.install(second());
+    live.install(second(), None);
     attempt(&live, AuthOutcome::Rejected).await;
-    live.install(Credentials { access_key: "AK3".to_owned(), ..credentials() });
+    live.install(Credentials { access_key: "AK3".to_owned(), ..credentials() }, None);
     assert_eq!(signers(&live, 2).await, ["AK3", "AK"]);
-    live.install(credentials());
+    live.install(credentials(), None);
     assert_eq!((live.is_pending_rejected(), signers(&live, 2).await), (None, vec!["AK".to_owned(); 2]), "rolled back");
 }
 
@@ -122,11 +126,11 @@ async fn changed_files_end_the_wait_of_rejected_credentials() {
 async fn rejected_secrets_of_an_accepted_access_key_never_follow_each_other() {
     let live = accepted().await;
     for secret in ["SK2", "SK3", "SK4"] {
-        live.install(other_secret(secret));
+        live.install(other_secret(secret), None);
         let trial = try_acquire(&live).await.unwrap();
         assert!(trial.credentials() == &other_secret(secret) && trial.is_unverified());
         trial.record(AuthOutcome::Rejected);
-        live.install(other_secret("another"));
+        live.install(other_secret("another"), None);
         let permits = [try_acquire(&live).await.unwrap(), try_acquire(&live).await.unwrap()];
         assert!(permits.iter().all(|permit| *permit.credentials() == credentials() && !permit.is_unverified()));
         permits.into_iter().for_each(|permit| permit.record(AuthOutcome::Accepted));
@@ -137,7 +141,7 @@ async fn rejected_secrets_of_an_accepted_access_key_never_follow_each_other() {
 #[tokio::test(start_paused = true)]
 async fn calls_wait_for_the_trial_if_the_current_credentials_are_suspended() {
     let live = Arc::new(accepted().await);
-    live.install(second());
+    live.install(second(), None);
     let trial = try_acquire(&live).await.unwrap();
     attempt(&live, AuthOutcome::Rejected).await;
     attempt(&live, AuthOutcome::Rejected).await;
@@ -150,7 +154,7 @@ async fn calls_wait_for_the_trial_if_the_current_credentials_are_suspended() {
     tokio::task::yield_now().await;
     trial.record(AuthOutcome::Accepted);
     assert_eq!(waiting.await.unwrap().credentials().access_key, "AK2");
-    live.install(credentials());
+    live.install(credentials(), None);
     attempt(&live, AuthOutcome::Rejected).await;
     assert_eq!(signers(&live, 2).await, ["AK2", "AK2"]);
 }
@@ -160,7 +164,7 @@ async fn credentials_that_are_not_accepted_are_replaced_at_once() {
     for outcome in [AuthOutcome::Unknown, AuthOutcome::Rejected] {
         let live = live(Some(credentials()));
         attempt(&live, outcome).await;
-        live.install(second());
+        live.install(second(), None);
         let first = try_acquire(&live).await.unwrap();
         assert_eq!(first.credentials().access_key, "AK2");
         assert_eq!(try_acquire(&live).await.unwrap_err(), Reason::Deadline, "the first credentials are gone");
@@ -171,7 +175,7 @@ async fn credentials_that_are_not_accepted_are_replaced_at_once() {
 async fn a_clock_jump_does_not_make_new_credentials_the_only_ones() {
     let live = accepted().await;
     live.reverify();
-    live.install(second());
+    live.install(second(), None);
     attempt(&live, AuthOutcome::Rejected).await;
     assert_eq!(signers(&live, 1).await, ["AK"]);
 }
@@ -179,7 +183,7 @@ async fn a_clock_jump_does_not_make_new_credentials_the_only_ones() {
 #[tokio::test(start_paused = true)]
 async fn expired_credentials_are_not_used_beside_pending_ones() {
     let live = accepted().await;
-    live.install(second());
+    live.install(second(), None);
     live.remove(&credentials());
     let first = try_acquire(&live).await.unwrap();
     assert_eq!(first.credentials().access_key, "AK2");
@@ -193,9 +197,25 @@ async fn expired_credentials_are_not_used_beside_pending_ones() {
 async fn only_rejected_pending_credentials_are_reported_at_an_expiry() {
     for (outcome, expected) in [(AuthOutcome::Unknown, false), (AuthOutcome::Rejected, true)] {
         let live = accepted().await;
-        live.install(second());
+        live.install(second(), None);
         attempt(&live, outcome).await;
         assert_eq!(live.change(|versions| versions.remove(&credentials())), expected, "{outcome:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rejection_of_temporary_credentials_is_notified() {
+    for (outcome, expected) in [
+        (AuthOutcome::Accepted, false),
+        (AuthOutcome::ClockSkewed, false),
+        (AuthOutcome::Unknown, false),
+        (AuthOutcome::Rejected, true),
+    ] {
+        let lease = Lease { expires_at: SystemTime::UNIX_EPOCH, rejected: Arc::default() };
+        let live = live(None);
+        live.install(credentials(), Some(lease.clone()));
+        attempt(&live, outcome).await;
+        assert_eq!(lease.rejected.notified().now_or_never().is_some(), expected, "{outcome:?}");
     }
 }
 
@@ -232,7 +252,7 @@ async fn another_access_key_has_its_own_rejection_count() {
     let last = try_acquire(&live).await.unwrap();
     old.into_iter().for_each(|permit| permit.record(AuthOutcome::Rejected));
     assert!(live.is_suspended() && !live.is_usable());
-    live.install(second());
+    live.install(second(), None);
     assert!(!live.is_suspended() && live.is_usable());
     last.record(AuthOutcome::Rejected);
     attempt(&live, AuthOutcome::Rejected).await;
@@ -244,12 +264,12 @@ async fn another_secret_for_a_rejected_access_key_is_tried() {
     let live = live(Some(credentials()));
     attempt(&live, AuthOutcome::Rejected).await;
     attempt(&live, AuthOutcome::Rejected).await;
-    live.install(other_secret("SK2"));
+    live.install(other_secret("SK2"), None);
     let first = try_acquire(&live).await.unwrap();
     assert_eq!(try_acquire(&live).await.unwrap_err(), Reason::Deadline, "one at a time");
     first.record(AuthOutcome::Rejected);
     assert!(live.is_suspended(), "the third in a row");
-    live.install(other_secret("SK3"));
+    live.install(other_secret("SK3"), None);
     attempt(&live, AuthOutcome::Accepted).await;
     assert_eq!(signers(&live, 4).await.len(), 4, "verified");
 }
@@ -259,10 +279,10 @@ async fn after_four_rejected_secrets_another_one_waits_for_the_suspension() {
     let live = live(Some(credentials()));
     attempt(&live, AuthOutcome::Rejected).await;
     for secret in ["SK2", "SK3", "SK4"] {
-        live.install(other_secret(secret));
+        live.install(other_secret(secret), None);
         attempt(&live, AuthOutcome::Rejected).await;
     }
-    live.install(other_secret("SK5"));
+    live.install(other_secret("SK5"), None);
     assert_eq!(try_acquire(&live).await.unwrap_err(), Reason::UpstreamCredentials);
     advance(Duration::from_secs(300)).await;
     attempt(&live, AuthOutcome::Accepted).await;
@@ -408,7 +428,7 @@ async fn calls_wait_for_credentials_and_then_for_a_permit() {
         .collect();
     tokio::time::sleep(Duration::from_secs(9)).await;
     assert!(calls.iter().all(|call| !call.is_finished()));
-    live.install(credentials());
+    live.install(credentials(), None);
     for call in calls {
         call.await.unwrap();
     }
@@ -431,17 +451,17 @@ async fn status_shows_the_trust_in_both_credentials() {
     use Trust::{ProbeDue, Probing, Suspect, Suspended, Unverified, Verified};
     let live = live(None);
     assert_eq!(shown(&live), (None, None, Closed));
-    live.install(credentials());
+    live.install(credentials(), None);
     assert_eq!(shown(&live), (None, Some(Unverified), Closed));
     attempt(&live, AuthOutcome::Accepted).await;
     assert_eq!(shown(&live), (Some(Verified), None, Closed));
     for newer in [second(), other_secret("SK2")] {
-        live.install(newer);
+        live.install(newer, None);
         assert_eq!(shown(&live), (Some(Verified), Some(Unverified), Closed), "not tried yet");
         attempt(&live, AuthOutcome::Rejected).await;
         assert_eq!(shown(&live), (Some(Verified), Some(Suspended), Closed), "the accepted ones stay in use");
         attempt(&live, AuthOutcome::Accepted).await;
-        live.install(credentials());
+        live.install(credentials(), None);
         assert_eq!(shown(&live), (Some(Verified), None, Closed), "rolled back");
     }
     attempt(&live, AuthOutcome::Rejected).await;

@@ -4,7 +4,10 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use tokio::{sync::futures::Notified, time::Instant};
+use tokio::{
+    sync::{Notify, futures::Notified},
+    time::Instant,
+};
 
 use super::lockout::{Admit, AuthOutcome, Grant, LockoutGuard, MAX_REJECTIONS, SUSPENSION};
 use crate::{
@@ -16,20 +19,34 @@ use crate::{
 /// Credentials and the guard of their access key.
 #[derive(Debug, Clone)]
 pub(super) struct Version {
-    pub(super) credentials: Arc<Credentials>,
+    pub(super) loaded: Arc<Loaded>,
     pub(super) guard: Arc<LockoutGuard>,
-    pub(super) loaded_at: Instant,
+}
+
+/// Credentials as they were loaded.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    pub(super) credentials: Credentials,
+    pub(super) at: Instant,
     /// Set for temporary credentials.
-    pub(super) expires_at: Option<SystemTime>,
+    pub(super) lease: Option<Lease>,
+}
+
+/// What temporary credentials have in addition.
+#[derive(Debug, Clone)]
+pub(crate) struct Lease {
+    pub(super) expires_at: SystemTime,
+    /// Notified when SCM rejects the credentials, because it may accept new ones.
+    pub(super) rejected: Arc<Notify>,
 }
 
 impl Version {
     /// Returns the state for the status page, with this trust in the credentials.
     fn status(&self, (trust, until): (Trust, Option<Instant>), moment: &Moment) -> CredentialsVersion {
         CredentialsVersion {
-            loaded_at: moment.wall_time(self.loaded_at).into(),
-            age_seconds: moment.monotonic.saturating_duration_since(self.loaded_at).as_secs(),
-            expires_at: self.expires_at.map(Into::into),
+            loaded_at: moment.wall_time(self.loaded.at).into(),
+            age_seconds: moment.monotonic.saturating_duration_since(self.loaded.at).as_secs(),
+            expires_at: self.loaded.lease.as_ref().map(|lease| lease.expires_at.into()),
             trust,
             suspended_until: until.map(|until| moment.wall_time(until).into()),
             last_rejected_at: self.guard.rejected_at().map(|at| moment.wall_time(at).into()),
@@ -116,14 +133,14 @@ impl Versions {
     }
 
     /// Returns the pending credentials if they still are these.
-    fn pending_of(&mut self, credentials: &Arc<Credentials>) -> Option<&mut Pending> {
-        self.pending.as_mut().filter(|pending| Arc::ptr_eq(&pending.version.credentials, credentials))
+    fn pending_of(&mut self, loaded: &Arc<Loaded>) -> Option<&mut Pending> {
+        self.pending.as_mut().filter(|pending| Arc::ptr_eq(&pending.version.loaded, loaded))
     }
 
     /// Makes new credentials the pending ones. The current ones are kept only if SCM has accepted their last signature.
     pub(super) fn install(&mut self, version: Version) {
         self.current.take_if(|current| !current.guard.is_accepted());
-        if self.current.as_ref().is_some_and(|current| current.credentials == version.credentials) {
+        if self.current.as_ref().is_some_and(|current| current.loaded.credentials == version.loaded.credentials) {
             self.pending = None; // rolled back
             return;
         }
@@ -133,8 +150,8 @@ impl Versions {
 
     /// Removes these credentials. Returns whether only ones that SCM has rejected are left in place of them.
     pub(super) fn remove(&mut self, credentials: &Credentials) -> bool {
-        let removed = self.current.take_if(|current| *current.credentials == *credentials);
-        self.pending.take_if(|pending| *pending.version.credentials == *credentials);
+        let removed = self.current.take_if(|current| current.loaded.credentials == *credentials);
+        self.pending.take_if(|pending| pending.version.loaded.credentials == *credentials);
         removed.is_some() && self.pending.as_ref().is_some_and(|pending| pending.rejections > 0)
     }
 
@@ -145,14 +162,9 @@ impl Versions {
     }
 
     /// Records the outcome of a trial. Credentials that are no longer the pending ones are ignored.
-    pub(super) fn end_trial(
-        &mut self,
-        credentials: &Arc<Credentials>,
-        outcome: AuthOutcome,
-        now: Instant,
-    ) -> Option<TrialEnd> {
+    pub(super) fn end_trial(&mut self, loaded: &Arc<Loaded>, outcome: AuthOutcome, now: Instant) -> Option<TrialEnd> {
         let replaces_others = self.current.is_some();
-        let pending = self.pending_of(credentials)?;
+        let pending = self.pending_of(loaded)?;
         match outcome {
             AuthOutcome::Accepted => {
                 self.current = Some(pending.version.clone());
@@ -179,7 +191,7 @@ impl Versions {
 
     /// Returns when the credentials were loaded that calls are signed with.
     pub(super) fn loaded_at(&self) -> Option<Instant> {
-        self.current.as_ref().or(self.pending.as_ref().map(|pending| &pending.version)).map(|version| version.loaded_at)
+        self.current.as_ref().or(self.pending.as_ref().map(|pending| &pending.version)).map(|version| version.loaded.at)
     }
 
     /// Returns the state of the current and the pending credentials for the status page.

@@ -16,7 +16,7 @@ const X_SECURITY_TOKEN: &str = "x-security-token";
 const JSON: &str = "application/json";
 
 /// Shorter substrings match by coincidence and are not redacted.
-const MIN_REDACTED_LEN: usize = 12;
+pub(in crate::scm) const MIN_REDACTED_LEN: usize = 12;
 
 /// A signed request. The transport sets `Host` from the same endpoint.
 pub(in crate::scm) struct SignedRequest {

@@ -40,7 +40,7 @@ impl MetadataService {
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let state = State {
             token: (200, TOKEN.to_owned()),
-            credentials: (404, String::new()),
+            credentials: (503, String::new()),
             requests: Vec::new(),
             open: watch::Sender::new(true),
         };
@@ -150,7 +150,7 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) {
             }
             "PUT /meta-data/latest/api/token" => state.token.clone(),
             "GET /openstack/latest/securitykey" => match (state.token.0, token) {
-                (404 | 405, None) => state.credentials.clone(),
+                (404 | 405 | 503, None) => state.credentials.clone(),
                 (200, Some(token)) if token == state.token.1 => state.credentials.clone(),
                 _ => (401, "no token".to_owned()),
             },

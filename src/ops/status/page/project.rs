@@ -5,8 +5,8 @@ use serde::Serialize;
 
 use super::{Mood, at, reload, shown, span};
 use crate::ops::status::{
-    Circuit, CircuitState, Circuits, ClockSkew, Cooldown, CooldownState, Credentials, CredentialsVersion, LastError,
-    LastPolls, Project, ProjectWatches, Time, Trust,
+    Circuit, CircuitState, Circuits, ClockSkew, Cooldown, CooldownState, Credentials, CredentialsVersion, Exchange,
+    ExchangeOutcome, LastError, LastPolls, Project, ProjectWatches, Time, Trust,
 };
 
 /// Returns the section of a project.
@@ -73,7 +73,7 @@ fn watches(watches: &ProjectWatches) -> Markup {
 }
 
 fn credentials(credentials: &Credentials, circuit: &Circuit, now: Time) -> Markup {
-    let Credentials { source, reload_failing, in_use, pending } = credentials;
+    let Credentials { source, reload_failing, exchange, in_use, pending } = credentials;
     let mood = if in_use.is_none() && pending.is_none() { Mood::Bad } else { Mood::Plain };
     html! {
         div {
@@ -82,6 +82,7 @@ fn credentials(credentials: &Credentials, circuit: &Circuit, now: Time) -> Marku
                 dt { "source" }
                 dd { (source) }
                 (reload(*reload_failing))
+                (self::exchange(exchange.as_ref(), now))
                 dt { "circuit" }
                 dd { (self::circuit(circuit, now)) }
                 dt { "in use" }
@@ -89,6 +90,23 @@ fn credentials(credentials: &Credentials, circuit: &Circuit, now: Time) -> Marku
                 dt { "pending" }
                 dd { (version(pending.as_ref(), Mood::Plain, now)) }
             }
+        }
+    }
+}
+
+/// Shows the last exchange for temporary credentials. Shows nothing for permanent ones.
+fn exchange(exchange: Option<&Exchange>, now: Time) -> Markup {
+    let Some(Exchange { last_at, last_outcome, next_at }) = exchange else { return html! {} };
+    let mood = match last_outcome {
+        None => Mood::Plain,
+        Some(outcome) if outcome.is_failure() => Mood::Bad,
+        Some(_) => Mood::Good,
+    };
+    html! {
+        dt { "last exchange" }
+        dd {
+            (shown(mood, last_outcome.map_or("none", ExchangeOutcome::name)))
+            (at(",", *last_at, now)) (at(", next", *next_at, now))
         }
     }
 }

@@ -69,6 +69,11 @@ impl Connector {
         Ok(Self { direct, proxy, timeout })
     }
 
+    /// Returns a connector with the same trust roots that uses no proxy.
+    pub(super) fn without_proxy(self) -> Self {
+        Self { proxy: None, ..self }
+    }
+
     /// Returns the `Proxy-Authorization` of plain-text requests, which the proxy reads. Those in a tunnel have none.
     pub(super) fn proxy_authorization(&self) -> Option<&HeaderValue> {
         self.proxy.as_ref()?.authorization.as_ref()

@@ -102,7 +102,7 @@ fn accepted() -> World {
 fn waiting_calls_are_woken_once_credentials_are_installed_and_accepted() {
     explore(|| {
         let world = World::new(live(None));
-        let results = world.run(3, 2, |world| world.live.install(Pair(1, 1).credentials()));
+        let results = world.run(3, 2, |world| world.live.install(Pair(1, 1).credentials(), None));
         assert!(results.iter().all(|result| matches!(result, Ok(AuthOutcome::Accepted | AuthOutcome::Unknown))));
         world.assert_verified("AK1");
     });
@@ -122,7 +122,7 @@ fn a_wrong_key_at_the_start_is_rejected_twice() {
 fn new_credentials_replace_accepted_ones_without_a_failed_call() {
     explore(|| {
         let world = accepted();
-        let results = world.run(3, 3, |world| world.live.install(Pair(2, 2).credentials()));
+        let results = world.run(3, 3, |world| world.live.install(Pair(2, 2).credentials(), None));
         assert!(results.iter().all(|result| matches!(result, Ok(AuthOutcome::Accepted | AuthOutcome::Unknown))));
         world.assert_verified("AK2");
     });
@@ -133,7 +133,7 @@ fn wrong_new_credentials_fail_one_call() {
     for wrong in [Pair(1, 2), Pair(2, 1)] {
         explore(move || {
             let world = accepted();
-            let results = world.run(3, 3, move |world| world.live.install(wrong.credentials()));
+            let results = world.run(3, 3, move |world| world.live.install(wrong.credentials(), None));
             let failed: Vec<_> = results
                 .iter()
                 .filter(|result| !matches!(result, Ok(AuthOutcome::Accepted | AuthOutcome::Unknown)))
@@ -142,7 +142,7 @@ fn wrong_new_credentials_fail_one_call() {
                 failed.len() <= 1 && failed.iter().all(|result| **result == Ok(AuthOutcome::Rejected)),
                 "{results:?}"
             );
-            world.live.install(Pair(1, 1).credentials());
+            world.live.install(Pair(1, 1).credentials(), None);
             world.assert_verified("AK1");
         });
     }
@@ -154,7 +154,7 @@ fn changes_during_a_trial_lose_no_permit() {
         let world = accepted();
         let results = world.run(3, 3, |world| {
             for pair in [Pair(1, 2), Pair(2, 1), Pair(2, 2), Pair(1, 3), Pair(2, 2)] {
-                world.live.install(pair.credentials());
+                world.live.install(pair.credentials(), None);
                 thread::yield_now();
             }
         });
@@ -177,7 +177,7 @@ fn projects_share_the_trust_in_their_access_key() {
         thread.join().unwrap();
         assert!(first.rejections() <= 2, "one rejection count for both");
         for world in [&first, &second] {
-            world.live.install(Pair(1, 1).credentials());
+            world.live.install(Pair(1, 1).credentials(), None);
             world.assert_verified("AK1");
         }
     });

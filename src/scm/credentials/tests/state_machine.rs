@@ -125,7 +125,7 @@ impl Gateway {
         let version = permit.version.clone();
         permit.record(outcome);
         let current = self.live.lock().current.clone();
-        let is_current = current.is_some_and(|current| current.credentials == version.credentials);
+        let is_current = current.is_some_and(|current| current.loaded.credentials == version.loaded.credentials);
         self.clock_is_settled |= outcome == AuthOutcome::Accepted && jumps == self.jumps && is_current;
     }
 
@@ -151,7 +151,7 @@ impl Gateway {
         );
         let current = self.live.lock().current.clone();
         if let Some(current) = current {
-            let access_key = &current.credentials.access_key;
+            let access_key = &current.loaded.credentials.access_key;
             assert!(!self.vendor.is_locked(access_key, monotonic()), "an accepted access key is locked");
             assert!(self.live.is_usable() && !self.live.is_suspended(), "accepted credentials are not usable");
         }
@@ -162,7 +162,7 @@ impl Gateway {
         while !self.in_flight.is_empty() {
             self.end(0, Fate::Delivered);
         }
-        self.live.install(Pair(1, 1).credentials());
+        self.live.install(Pair(1, 1).credentials(), None);
         for _ in 0..20 {
             if self.call() == Ok(true) {
                 self.end(0, Fate::Delivered);
@@ -200,7 +200,7 @@ impl StateMachineTest for Gateway {
             Event::Call => drop(gateway.call()),
             Event::End(_, _) if gateway.in_flight.is_empty() => {}
             Event::End(index, fate) => gateway.end(index.index(gateway.in_flight.len()), fate),
-            Event::Install(pair) => gateway.live.install(pair.credentials()),
+            Event::Install(pair) => gateway.live.install(pair.credentials(), None),
             Event::ClockJump => gateway.jump(),
             Event::Pause(seconds) => gateway.pause(seconds),
         }
