@@ -51,5 +51,6 @@ mod validation;
 mod vendor_replies;
 mod vendor_requests;
 mod watch;
+mod workload_identity;
 
 use scm_harness as harness;

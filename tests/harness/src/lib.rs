@@ -20,7 +20,10 @@ use hyper_util::{
     rt::TokioExecutor,
 };
 use prost_reflect::{DynamicMessage, MethodDescriptor};
-use scm_emulator::{Emulator, Options, SAMPLE_ACCESS_KEY, SAMPLE_PROJECT, SAMPLE_SECRET_KEY, Step};
+use scm_emulator::{
+    CredentialService, Emulator, Issuer, Metadata, Options, SAMPLE_ACCESS_KEY, SAMPLE_PROJECT, SAMPLE_SECRET_KEY,
+    ServiceOptions, Step,
+};
 use scm_gateway::{
     app::{Addresses, StartError, run},
     clock::Clock,
@@ -70,6 +73,11 @@ impl Gateway {
     /// Starts a gateway in front of the emulator, with these variables.
     pub async fn with(emulator: &Emulator, variables: &[(&str, &str)]) -> Self {
         Self::start(environment(&emulator.endpoint(), variables), Clock::system()).await
+    }
+
+    /// Starts a gateway in front of the emulator that has no access key of its own.
+    pub async fn without_access_key(emulator: &Emulator, variables: &[(&str, &str)]) -> Self {
+        Self::start(environment_without_access_key(&emulator.endpoint(), variables), Clock::system()).await
     }
 
     /// Starts a gateway that serves every method, also those that have to be named.
@@ -208,6 +216,21 @@ pub fn environment(endpoint: &str, variables: &[(&str, &str)]) -> Environment {
     );
     environment.extend(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
     environment
+}
+
+/// Returns an environment like [`environment`], but without the access key.
+pub fn environment_without_access_key(endpoint: &str, variables: &[(&str, &str)]) -> Environment {
+    let mut environment = environment(endpoint, variables);
+    environment.retain(|name, _| name != "HUAWEICLOUD_SDK_AK" && name != "HUAWEICLOUD_SDK_SK");
+    environment
+}
+
+/// The variable with the endpoint of a metadata service.
+pub const METADATA_ENDPOINT: &str = "SCM_GATEWAY__UPSTREAM__METADATA_ENDPOINT";
+
+/// Starts a metadata service whose credentials the emulator of the issuer accepts.
+pub async fn metadata_service(issuer: &Issuer) -> CredentialService {
+    CredentialService::start(Metadata::default(), ServiceOptions::default(), issuer).await.unwrap()
 }
 
 /// Returns a length-prefixed message, whose flag is 1 if it is compressed (gRPC over HTTP/2).
