@@ -7,7 +7,7 @@ use std::{
 };
 
 use nix::sys::signal::{SigSet, Signal};
-use scm_emulator::{SAMPLE_PROJECT, SAMPLE_SECRET_KEY, Step, Then, Tls};
+use scm_emulator::{Issuer, SAMPLE_PROJECT, SAMPLE_SECRET_KEY, Step, Then, Tls};
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
     process::Command,
@@ -15,10 +15,9 @@ use tokio::{
 use tonic::Code;
 
 use crate::harness::{
-    assert_status, client, emulator, environment,
+    METADATA_ENDPOINT, assert_status, client, emulator, environment, environment_without_access_key,
     folder::Folder,
-    in_flight,
-    metadata_service::MetadataService,
+    in_flight, metadata_service,
     process::{Process, binary},
     sample, value_of,
 };
@@ -164,14 +163,13 @@ async fn log_on_a_terminal_is_human_readable() {
 
 #[tokio::test]
 async fn check_does_not_request_the_metadata_service() {
-    let service = MetadataService::start().await;
-    let mut environment =
-        environment("https://scm.example", &[("SCM_GATEWAY__UPSTREAM__METADATA_ENDPOINT", &service.endpoint)]);
-    environment.retain(|name, _| name != "HUAWEICLOUD_SDK_AK" && name != "HUAWEICLOUD_SDK_SK");
+    let service = metadata_service(&Issuer::default()).await;
+    let endpoint = service.endpoint();
+    let environment = environment_without_access_key("https://scm.example", &[(METADATA_ENDPOINT, &endpoint)]);
     let mut command = binary(&[]);
     command.envs(environment).arg("--check");
     assert_check_passed(output(command).await);
-    assert!(service.requests().is_empty());
+    assert_eq!(service.connections(), 0);
 }
 
 #[tokio::test]

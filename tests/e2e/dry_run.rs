@@ -2,13 +2,12 @@
 
 use prost_reflect::{DynamicMessage, Kind, MethodDescriptor, Value};
 use scm_emulator::{Emulator, Reply, SAMPLE_PROJECT, Step};
-use scm_gateway::{clock::Clock, proto::WatchCertificateRequest};
+use scm_gateway::proto::WatchCertificateRequest;
 use tonic::{Code, Request, Response, Status};
 use tonic_types::StatusExt as _;
 
 use crate::harness::{
-    CERT, Gateway, assert_status, client, emulator, environment, fields, in_flight,
-    metadata_service::MetadataService,
+    CERT, Gateway, METADATA_ENDPOINT, assert_status, client, emulator, fields, in_flight, metadata_service,
     otlp_sink::{Sink, attribute},
     process::Process,
     rpc::{methods, rpcs},
@@ -202,10 +201,10 @@ async fn assert_succeed(gateway: &Gateway) {
 #[tokio::test]
 async fn a_dry_run_needs_no_credentials() {
     let emulator = emulator().await;
-    let service = MetadataService::start().await; // has no credentials
-    let mut environment = environment(&emulator.endpoint(), &[service.variable()]);
-    environment.retain(|name, _| name != "HUAWEICLOUD_SDK_AK" && name != "HUAWEICLOUD_SDK_SK");
-    assert_succeed(&Gateway::start(environment, Clock::system()).await).await;
+    let service = metadata_service(&emulator.issuer()).await;
+    service.pause();
+    let gateway = Gateway::without_access_key(&emulator, &[(METADATA_ENDPOINT, &service.endpoint())]).await;
+    assert_succeed(&gateway).await;
     assert_eq!(emulator.attempts(), 0);
 }
 

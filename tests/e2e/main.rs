@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs, unreachable_pub, reason = "tests")]
 
 mod admin;
-mod agency;
 mod audit;
 mod binary;
 mod call;

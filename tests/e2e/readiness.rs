@@ -1,6 +1,6 @@
 //! Readiness, by `/readyz` and by `grpc.health.v1`.
 
-use std::{fs, time::Duration};
+use std::fs;
 
 use scm_emulator::{Account, Emulator, Options, Reply, Step};
 use scm_gateway::{clock::Clock, proto::SaveInfoRequest};
@@ -10,7 +10,7 @@ use tonic_health::pb::{
 };
 
 use crate::harness::{
-    Gateway, assert_status, emulator, environment, folder::Folder, metadata_service::MetadataService, sample, seen,
+    Gateway, METADATA_ENDPOINT, assert_status, emulator, environment, folder::Folder, metadata_service, sample, seen,
 };
 
 const SERVICES: [&str; 2] = ["", "huaweicloud.scm.v1.CertificateService"];
@@ -51,17 +51,15 @@ async fn assert_no_usable_credentials(gateway: &Gateway) {
 #[tokio::test]
 async fn gateway_is_ready_after_the_first_credentials() {
     let emulator = emulator().await;
-    let service = MetadataService::start().await;
-    service.issue("1", Duration::from_secs(24 * 3600));
-    service.open(false);
-    let mut environment = environment(&emulator.endpoint(), &[service.variable()]);
-    environment.retain(|name, _| name != "HUAWEICLOUD_SDK_AK" && name != "HUAWEICLOUD_SDK_SK");
-    let mut gateway = Gateway::start(environment, Clock::system()).await;
+    let service = metadata_service(&emulator.issuer()).await;
+    service.pause();
+    let variables = [(METADATA_ENDPOINT, &*service.endpoint())];
+    let mut gateway = Gateway::without_access_key(&emulator, &variables).await;
     let mut watch = Watch::of(&gateway).await;
     assert_eq!(watch.next().await, ServingStatus::NotServing);
     assert_no_usable_credentials(&gateway).await;
 
-    service.open(true);
+    service.resume();
 
     assert_eq!(watch.next().await, ServingStatus::Serving);
     assert_ready(&gateway).await;

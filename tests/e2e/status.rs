@@ -14,18 +14,14 @@ use scm_gateway::{
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
-use crate::{
-    harness::{
-        CERT, Gateway, emulator, environment,
-        folder::Folder,
-        in_flight,
-        metadata_service::MetadataService,
-        otlp_sink::Sink,
-        pki::{Authority, uri},
-        process::binary,
-        sample, until,
-    },
-    reload::account,
+use crate::harness::{
+    CERT, Gateway, METADATA_ENDPOINT, emulator, environment,
+    folder::Folder,
+    in_flight, metadata_service,
+    otlp_sink::Sink,
+    pki::{Authority, uri},
+    process::binary,
+    sample, until,
 };
 
 const SCHEMA: &str = include_str!("../../docs/status.schema.json");
@@ -139,8 +135,10 @@ async fn every_documented_field_occurs() {
     emulator.script(Step::Close);
     gateway.save(sample()).await.unwrap_err();
     validator.check(&schema, &serde_json::from_str(&gateway.admin("/status").await.1).unwrap(), "");
-    let service = MetadataService::start().await;
-    let without_credentials = gateway_of_the_agency(&emulator, &service).await;
+    let service = metadata_service(&emulator.issuer()).await;
+    service.always(Step::Close);
+    let variables = [(METADATA_ENDPOINT, &*service.endpoint())];
+    let without_credentials = Gateway::without_access_key(&emulator, &variables).await;
     validator.check(&schema, &serde_json::from_str(&without_credentials.admin("/status").await.1).unwrap(), "");
     assert_eq!(validator.0, described(&schema, ""));
 }
@@ -346,19 +344,14 @@ async fn accepted_and_rejected_credentials_are_shown() {
 }
 
 /// Starts a gateway whose only source of credentials is the metadata service.
-async fn gateway_of_the_agency(emulator: &Emulator, service: &MetadataService) -> Gateway {
-    let mut environment = environment(&emulator.endpoint(), &[service.variable()]);
-    environment.retain(|name, _| name != "HUAWEICLOUD_SDK_AK" && name != "HUAWEICLOUD_SDK_SK");
-    Gateway::start(environment, Clock::system()).await
-}
-
 #[tokio::test]
 async fn age_and_expiry_of_temporary_credentials_are_shown() {
-    let emulator = Emulator::start(Options { accounts: vec![account("1")], ..Options::default() }).await.unwrap();
-    let service = MetadataService::start().await;
-    service.issue("1", Duration::from_secs(3600));
-    service.open(false);
-    let gateway = gateway_of_the_agency(&emulator, &service).await;
+    let emulator = emulator().await;
+    let service = metadata_service(&emulator.issuer()).await;
+    service.set_validity(Some(Duration::from_secs(3600)));
+    service.always(Step::Close);
+    let variables = [(METADATA_ENDPOINT, &*service.endpoint())];
+    let gateway = Gateway::without_access_key(&emulator, &variables).await;
     until("the failure", || async { project(&gateway).await["credentials"]["reload_failing"] == true }).await;
     let none = project(&gateway).await;
     let exchange = &none["credentials"]["exchange"];
@@ -379,7 +372,7 @@ async fn age_and_expiry_of_temporary_credentials_are_shown() {
     assert_eq!(none["circuits"]["credentials"]["state"], "closed");
     const AGE: &str = "scm_gateway_credentials_age_seconds{";
     assert!(!gateway.admin("/metrics").await.1.contains(AGE), "no series without credentials");
-    service.open(true);
+    service.always(Step::Serve);
     gateway.save(sample()).await.unwrap();
     let loaded = project(&gateway).await;
     assert_eq!(loaded["credentials"]["reload_failing"], false);

@@ -1,5 +1,6 @@
-//! Workload identity: temporary credentials of STS and the pod identity agent, in exchange for a token.
+//! Workload identity: temporary credentials of STS and the pod identity agent, in exchange for a token, and of an ECS.
 
+mod ecs_agency;
 mod faults;
 mod leaks;
 mod outages;
@@ -10,8 +11,8 @@ mod start;
 use std::time::{Duration, SystemTime};
 
 use scm_emulator::{
-    Agency, Claims, CredentialService, Emulator, Issued, Kind, PodIdentity, Provider, SAMPLE_PROJECT, ServiceOptions,
-    Sts,
+    Agency, Claims, CredentialService, Emulator, Issued, Kind, Metadata, PodIdentity, Provider, SAMPLE_PROJECT,
+    ServiceOptions, Sts,
 };
 use serde_json::Value;
 use tonic::{Code, Request, Status};
@@ -40,6 +41,10 @@ impl Lab {
 
     async fn pod_identity() -> Self {
         Self::start(emulator().await, "pod_identity", PodIdentity::default(), ServiceOptions::default()).await
+    }
+
+    async fn ecs_agency(metadata: Metadata) -> Self {
+        Self::start(emulator().await, "ecs_agency", metadata, ServiceOptions::default()).await
     }
 
     /// Starts a service, with a valid token if it needs one.

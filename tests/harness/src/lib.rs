@@ -41,7 +41,6 @@ use tonic_types::StatusExt as _;
 
 pub mod facts;
 pub mod folder;
-pub mod metadata_service;
 pub mod otlp_sink;
 pub mod pki;
 pub mod process;
