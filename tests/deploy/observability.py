@@ -130,8 +130,6 @@ def status_fields():
     def walk(node, path):
         if "$ref" in node:
             node = schema["$defs"][node["$ref"].rpartition("/")[2]]
-        for other in node.get("anyOf", []) + node.get("oneOf", []):
-            walk(other, path)
         if "items" in node:
             walk(node["items"], f"{path}[]")
         for name, field in node.get("properties", {}).items():

@@ -28,6 +28,15 @@ const SCHEMA: &str = include_str!("../../docs/status.schema.json");
 const CALLER: &str = "spiffe://example.org/ns/web/sa/p1anted";
 const PAGES: [&str; 5] = ["/", "/config", "/docs/runbook.md", "/docs/status.md", "/status"];
 
+/// Returns the schema of a field: what it refers to, if that is elsewhere.
+fn resolved(schema: &Value) -> Value {
+    let whole = || serde_json::from_str::<Value>(SCHEMA).unwrap();
+    match schema["$ref"].as_str().and_then(|target| target.strip_prefix('#')) {
+        Some(pointer) => whole().pointer(pointer).unwrap().clone(),
+        None => schema.clone(),
+    }
+}
+
 /// Compares an answer with its schema, and collects the fields that it has.
 struct Validator(BTreeSet<String>);
 
@@ -45,10 +54,11 @@ impl Validator {
             Value::Array(_) => "array",
             Value::Object(_) => "object",
         };
+        assert!(schema["description"].as_str().is_some_and(|text| text.ends_with('.')), "{path} has no description");
+        let schema = resolved(schema);
         let kinds = &schema["type"];
         let is_allowed = kinds == kind || kinds.as_array().is_some_and(|kinds| kinds.contains(&json!(kind)));
         assert!(is_allowed, "{path} is {value}, and the schema expects {kinds}");
-        assert!(schema["description"].as_str().is_some_and(|text| text.ends_with('.')), "{path} has no description");
         if let Some(words) = schema["enum"].as_array() {
             assert!(words.contains(value), "{path} is {value}, and the schema expects one of {words:?}");
         }
@@ -81,6 +91,7 @@ impl Validator {
 
 /// Returns all fields that a schema describes.
 fn described(schema: &Value, path: &str) -> BTreeSet<String> {
+    let schema = resolved(schema);
     let fields = schema["properties"].as_object().into_iter().flatten();
     let mut all: BTreeSet<_> = fields
         .flat_map(|(name, field)| {
