@@ -9,7 +9,7 @@ use super::{
     Environment, admin, files,
     listen::Listen,
     reader::{Input, Problems, Section},
-    server, table, timeout, tls,
+    server, table, tls, upstream,
 };
 
 /// The variables that [`target`] reads, and the prefix of further ones.
@@ -48,7 +48,7 @@ pub fn target(file: Option<&Path>, environment: &Environment) -> Result<Target, 
     read_part(file, environment, keys, is_read, |root| {
         let (listen, tls) =
             root.section("server", |section| (server::listen(section), section.section("tls", tls::is_set)));
-        Target { listen, tls, timeout: root.section("upstream", timeout) }
+        Target { listen, tls, timeout: root.section("upstream", upstream::timeout) }
     })
 }
 
