@@ -153,7 +153,10 @@ impl Service<Name> for Resolver {
             let permit = lookups.acquire_owned().await.expect("the semaphore is never closed");
             let resolve = move || {
                 let _permit = permit; // held until the system responds, even if the caller has gone
-                (name.as_str(), 0).to_socket_addrs()
+                let addresses = (name.as_str(), 0).to_socket_addrs()?;
+                // Plain text may go to localhost, so a hosts file or DNS must not lead it elsewhere.
+                let is_local = name.as_str().eq_ignore_ascii_case("localhost");
+                Ok(addresses.filter(|address| !is_local || address.ip().is_loopback()).collect::<Vec<_>>().into_iter())
             };
             spawn_blocking(resolve).await.map_err(io::Error::from).flatten().map_err(NotResolved)
         })
