@@ -2,7 +2,7 @@
 
 use secrecy::ExposeSecret as _;
 
-use super::source::{ecs_agency, issuer, oidc, pod_identity};
+use super::source::{ecs_agency, oidc, pod_identity, service};
 
 /// Replaces each `$`: text of a response that no error may show.
 const MARKER: &str = "p1anted";
@@ -16,15 +16,15 @@ pub fn temporary_credentials(data: &[u8]) {
     let is_printable = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
     match ecs_agency::token(&body) {
         Ok(token) => {
-            assert!(token.is_sensitive() && token.to_str().is_ok_and(is_printable));
-            assert_eq!(token.as_bytes(), body.trim_ascii_end());
+            assert!(is_printable(token.expose_secret()));
+            assert_eq!(token.expose_secret().as_bytes(), body.trim_ascii_end());
         }
         Err(message) => assert!(!message.contains(MARKER), "{message}"),
     }
     for parsed in [
-        issuer::parse::<oidc::Response<'_>>("STS", &body),
-        issuer::parse::<pod_identity::Response<'_>>("the pod identity agent", &body),
-        issuer::parse::<ecs_agency::Response<'_>>("the metadata service", &body),
+        service::parse::<oidc::Response<'_>>("STS", &body),
+        service::parse::<pod_identity::Response<'_>>("the pod identity agent", &body),
+        service::parse::<ecs_agency::Response<'_>>("the metadata service", &body),
     ] {
         match parsed {
             Ok(temporary) => {

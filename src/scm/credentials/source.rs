@@ -21,15 +21,15 @@ pub(super) mod ecs_agency;
 mod environment;
 mod expiration;
 mod files;
-pub(super) mod issuer;
 pub(super) mod oidc;
 pub(super) mod pod_identity;
 mod profile;
+pub(super) mod service;
 #[cfg(test)]
 mod tests;
 mod token;
 
-use issuer::Issuer;
+use service::Service;
 
 /// The time between two polls of files.
 pub(crate) const POLL_INTERVAL: Duration = Duration::from_millis(500);
@@ -102,14 +102,14 @@ pub(super) fn temporary(
     transport: &Arc<Transport>,
     clock: &Clock,
 ) -> Arc<DynSource<TemporaryCredentials>> {
-    let issuer = |name| Issuer::new(name, transport.clone(), clock.clone());
+    let service = |name| Service::new(name, transport.clone(), clock.clone());
     match source {
-        config::TemporarySource::Oidc(oidc) => Arc::new(oidc::OidcFederation::new(oidc.clone(), issuer("STS"))),
+        config::TemporarySource::Oidc(oidc) => Arc::new(oidc::OidcFederation::new(oidc.clone(), service("STS"))),
         config::TemporarySource::PodIdentity(pod) => {
-            Arc::new(pod_identity::PodIdentityAgent::new(pod.clone(), issuer("the pod identity agent")))
+            Arc::new(pod_identity::PodIdentityAgent::new(pod.clone(), service("the pod identity agent")))
         }
         config::TemporarySource::EcsAgency(endpoint) => {
-            Arc::new(ecs_agency::MetadataService::new(endpoint.clone(), issuer("the metadata service")))
+            Arc::new(ecs_agency::MetadataService::new(endpoint.clone(), service("the metadata service")))
         }
     }
 }

@@ -1,9 +1,7 @@
 //! Requests to the services that issue credentials: one connection a request, a small response that holds secrets.
 
-use std::net::IpAddr;
-
 use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode, Uri};
+use http::{HeaderMap, Method, StatusCode};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper_util::{
@@ -17,7 +15,7 @@ use super::{
     Client, Connector, ERROR_BODY_TIMEOUT, HEAD_MARGIN, SendError, SendErrorKind, Transport, WriteStarted, classify,
     classify_body, invalid_url, request,
 };
-use crate::clock;
+use crate::{clock, config::Endpoint};
 
 /// The largest response body.
 const MAX_BODY: usize = 64 * 1024;
@@ -25,7 +23,9 @@ const MAX_BODY: usize = 64 * 1024;
 /// A request to a service that issues credentials.
 pub(in crate::scm) struct ExchangeRequest {
     pub(in crate::scm) method: Method,
-    pub(in crate::scm) url: String,
+    pub(in crate::scm) endpoint: Endpoint,
+    /// The path with the query; begins with `/`.
+    pub(in crate::scm) path: String,
     pub(in crate::scm) headers: HeaderMap,
     pub(in crate::scm) body: Bytes,
     /// Whether the request goes through the proxy, if there is one. Those to this machine or link never do.
@@ -48,10 +48,10 @@ impl Transport {
         exchange: ExchangeRequest,
         deadline: Instant,
     ) -> Result<ExchangeReply, SendError> {
-        let ExchangeRequest { method, url, headers, body, via_proxy } = exchange;
-        let mut request = request(method, url, headers, body).map_err(invalid_url)?;
+        let ExchangeRequest { method, endpoint, path, headers, body, via_proxy } = exchange;
+        let mut request = request(method, format!("{endpoint}{path}"), headers, body).map_err(invalid_url)?;
         let connector = self.pool.borrow().connector.clone();
-        let is_direct = !via_proxy || is_local(request.uri());
+        let is_direct = !via_proxy || endpoint.is_on_this_link();
         let connector = if is_direct { connector.without_proxy() } else { connector };
         let write_started = WriteStarted(capture_connection(&mut request));
         let response = async {
@@ -77,16 +77,6 @@ fn client(connector: Connector) -> Client<Connector> {
         .build(connector)
 }
 
-/// Returns whether a URL names this machine or its link, where no proxy leads.
-fn is_local(url: &Uri) -> bool {
-    let host = url.host().unwrap_or_default().trim_matches(['[', ']']);
-    match host.parse() {
-        Ok(IpAddr::V4(ip)) => ip.is_loopback() || ip.is_link_local(),
-        Ok(IpAddr::V6(ip)) => ip.is_loopback() || ip.is_unicast_link_local(),
-        Err(_) => host.eq_ignore_ascii_case("localhost"),
-    }
-}
-
 /// Reads a body. The buffer never grows, because that would leave a copy behind that is not wiped.
 async fn read(mut body: Incoming, headers: &HeaderMap) -> Result<Zeroizing<Vec<u8>>, SendError> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_BODY));
@@ -100,28 +90,4 @@ async fn read(mut body: Incoming, headers: &HeaderMap) -> Result<Zeroizing<Vec<u
         bytes.extend_from_slice(data);
     }
     Ok(bytes)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_local;
-
-    #[test]
-    fn only_loopback_and_link_local_hosts_are_local() {
-        for (url, expected) in [
-            ("http://localhost:80/", true),
-            ("http://LOCALHOST/", true),
-            ("http://127.1.2.3:80/x", true),
-            ("https://[::1]:8443/", true),
-            ("http://169.254.169.254/", true),
-            ("http://[fe80::1]/", true),
-            ("https://sts.cn-north-4.myhuaweicloud.com/", false),
-            ("https://localhost.example/", false),
-            ("https://10.0.0.1/", false),
-            ("https://[fd00:ec2::254]/", false),
-            ("https://[2001:db8::1]/", false),
-        ] {
-            assert_eq!(is_local(&url.parse().unwrap()), expected, "{url}");
-        }
-    }
 }

@@ -8,13 +8,13 @@ use std::{borrow::Cow, time::Duration};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
-use secrecy::ExposeSecret as _;
+use secrecy::SecretString;
 use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::{
     Failure, Source, TemporaryCredentials,
-    issuer::{Fields, Issuer},
+    service::{Fields, Service, sensitive_header},
 };
 use crate::{
     clock,
@@ -38,38 +38,38 @@ const NO_AGENCY: &[u8] = b"Please configure Cloud Service Agency first";
 
 pub(super) struct MetadataService {
     endpoint: Endpoint,
-    issuer: Issuer,
+    service: Service,
 }
 
 impl MetadataService {
-    pub(super) fn new(endpoint: Endpoint, issuer: Issuer) -> Self {
-        Self { endpoint, issuer }
+    pub(super) fn new(endpoint: Endpoint, service: Service) -> Self {
+        Self { endpoint, service }
     }
 
     async fn exchange(&self) -> Result<TemporaryCredentials, Failure> {
         let deadline = clock::monotonic() + TIMEOUT;
-        let token = self.token(deadline).await?;
-        let has_token = token.is_some();
-        let mut reply = self.key(token, deadline).await?;
-        if has_token && reply.status == StatusCode::UNAUTHORIZED && !has_no_agency(&reply) {
-            let token = self.token(deadline).await?;
-            reply = self.key(token, deadline).await?;
+        let mut token = self.token(deadline).await?;
+        let mut reply = self.key(token.as_ref(), deadline).await?;
+        if token.is_some() && reply.status == StatusCode::UNAUTHORIZED && !has_no_agency(&reply) {
+            token = self.token(deadline).await?;
+            reply = self.key(token.as_ref(), deadline).await?;
         }
-        self.issuer.credentials::<Response<'_>>(&reply, None, |_, _| "check that the ECS has an agency")
+        self.service.credentials::<Response<'_>>(&reply, token.as_ref(), hint)
     }
 
     /// Gets a token. Returns `None` if the service has no tokens.
-    async fn token(&self, deadline: Instant) -> Result<Option<HeaderValue>, Failure> {
+    async fn token(&self, deadline: Instant) -> Result<Option<SecretString>, Failure> {
         let reply = self.send(Method::PUT, TOKEN_PATH, Some((TOKEN_TTL, TTL)), deadline).await?;
         match reply.status {
             StatusCode::OK => token(&reply.body).map(Some).map_err(Failure::failed),
             StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::SERVICE_UNAVAILABLE => Ok(None),
-            _ => Err(self.issuer.failure(&reply, None, |_, _| "no token was issued")),
+            _ => Err(self.service.failure(&reply, None, |_, _| "no token was issued")),
         }
     }
 
-    async fn key(&self, token: Option<HeaderValue>, deadline: Instant) -> Result<ExchangeReply, Failure> {
-        self.send(Method::GET, KEY_PATH, token.map(|token| (TOKEN, token)), deadline).await
+    async fn key(&self, token: Option<&SecretString>, deadline: Instant) -> Result<ExchangeReply, Failure> {
+        let header = token.map(|token| Ok((TOKEN, sensitive_header(token)?))).transpose()?;
+        self.send(Method::GET, KEY_PATH, header, deadline).await
     }
 
     async fn send(
@@ -79,10 +79,16 @@ impl MetadataService {
         header: Option<(HeaderName, HeaderValue)>,
         deadline: Instant,
     ) -> Result<ExchangeReply, Failure> {
-        let url = format!("{}{path}", self.endpoint);
         let headers = HeaderMap::from_iter(header);
-        let request = ExchangeRequest { method, url, headers, body: Bytes::new(), via_proxy: false };
-        self.issuer.send(request, deadline).await
+        let request = ExchangeRequest {
+            method,
+            endpoint: self.endpoint.clone(),
+            path: path.to_owned(),
+            headers,
+            body: Bytes::new(),
+            via_proxy: false,
+        };
+        self.service.send(request, deadline).await
     }
 }
 
@@ -94,16 +100,22 @@ impl Source for MetadataService {
     }
 }
 
+/// Says what to check after a rejection.
+fn hint(status: StatusCode, _: &str) -> &'static str {
+    if status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS {
+        "check that the ECS has an agency"
+    } else {
+        ""
+    }
+}
+
 fn has_no_agency(reply: &ExchangeReply) -> bool {
     reply.body.windows(NO_AGENCY.len()).any(|window| window == NO_AGENCY)
 }
 
 /// Parses a token.
-pub(crate) fn token(body: &[u8]) -> Result<HeaderValue, String> {
-    let token = printable(body).map_err(|message| format!("the token of the metadata service {message}"))?;
-    let mut value = HeaderValue::from_str(token.expose_secret()).map_err(|_| "the token is invalid".to_owned())?;
-    value.set_sensitive(true);
-    Ok(value)
+pub(crate) fn token(body: &[u8]) -> Result<SecretString, String> {
+    printable(body).map_err(|message| format!("the token of the metadata service {message}"))
 }
 
 #[derive(Deserialize)]

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use super::{
     Failure, Source, TemporaryCredentials,
-    issuer::{Fields, Issuer},
+    service::{Fields, Service},
     token::Token,
 };
 use crate::{
@@ -30,12 +30,12 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) struct OidcFederation {
     config: config::Oidc,
     token: Token,
-    issuer: Issuer,
+    service: Service,
 }
 
 impl OidcFederation {
-    pub(super) fn new(config: config::Oidc, issuer: Issuer) -> Self {
-        Self { token: Token::new(config.token_file.clone()), config, issuer }
+    pub(super) fn new(config: config::Oidc, service: Service) -> Self {
+        Self { token: Token::new(config.token_file.clone()), config, service }
     }
 
     async fn exchange(&self) -> Result<TemporaryCredentials, Failure> {
@@ -43,13 +43,14 @@ impl OidcFederation {
         let token = self.token.read(deadline).await?;
         let request = ExchangeRequest {
             method: Method::POST,
-            url: format!("{}{PATH}", self.config.sts_endpoint),
+            endpoint: self.config.sts_endpoint.clone(),
+            path: PATH.to_owned(),
             headers: HeaderMap::from_iter([(CONTENT_TYPE, JSON)]),
             body: body(&self.config, &token),
             via_proxy: true,
         };
-        let reply = self.issuer.send(request, deadline).await?;
-        self.issuer.credentials::<Response<'_>>(&reply, Some(&token), hint)
+        let reply = self.service.send(request, deadline).await?;
+        self.service.credentials::<Response<'_>>(&reply, Some(&token), hint)
     }
 }
 
@@ -130,7 +131,9 @@ fn hint(status: StatusCode, code: &str) -> &'static str {
         (_, "STS5.2001") => {
             "aud of the token, which `scm-gateway --check` shows, is not a client id of the OIDC provider in IAM"
         }
-        (StatusCode::BAD_REQUEST, _) => "check the token with `scm-gateway --check`: it may have expired",
+        (StatusCode::BAD_REQUEST, _) => {
+            "the token may have expired, or `duration` may exceed the limit of the agency: `scm-gateway --check` shows both"
+        }
         (StatusCode::NOT_FOUND, _) => "check provider_urn and agency_urn",
         _ => "",
     }

@@ -8,12 +8,11 @@ use http::{
     HeaderMap, HeaderValue, Method, StatusCode,
     header::{AUTHORIZATION, CONTENT_TYPE},
 };
-use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 
 use super::{
     Failure, Source, TemporaryCredentials,
-    issuer::{Fields, Issuer},
+    service::{Fields, Service, sensitive_header},
     token::Token,
 };
 use crate::{clock, config, scm::client::transport::ExchangeRequest};
@@ -26,12 +25,12 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) struct PodIdentityAgent {
     config: config::PodIdentity,
     token: Token,
-    issuer: Issuer,
+    service: Service,
 }
 
 impl PodIdentityAgent {
-    pub(super) fn new(config: config::PodIdentity, issuer: Issuer) -> Self {
-        Self { token: Token::new(config.authorization_token_file.clone()), config, issuer }
+    pub(super) fn new(config: config::PodIdentity, service: Service) -> Self {
+        Self { token: Token::new(config.authorization_token_file.clone()), config, service }
     }
 
     async fn exchange(&self) -> Result<TemporaryCredentials, Failure> {
@@ -39,13 +38,14 @@ impl PodIdentityAgent {
         let token = self.token.read(deadline).await?;
         let request = ExchangeRequest {
             method: Method::POST,
-            url: format!("{}{}", self.config.endpoint, self.config.path),
-            headers: HeaderMap::from_iter([(AUTHORIZATION, authorization(&token)?), (CONTENT_TYPE, JSON)]),
+            endpoint: self.config.endpoint.clone(),
+            path: self.config.path.clone(),
+            headers: HeaderMap::from_iter([(AUTHORIZATION, sensitive_header(&token)?), (CONTENT_TYPE, JSON)]),
             body: Bytes::from_static(b"{}"),
             via_proxy: false, // the agent is on the node or in the cluster
         };
-        let reply = self.issuer.send(request, deadline).await?;
-        self.issuer.credentials::<Response<'_>>(&reply, Some(&token), hint)
+        let reply = self.service.send(request, deadline).await?;
+        self.service.credentials::<Response<'_>>(&reply, Some(&token), hint)
     }
 }
 
@@ -59,14 +59,6 @@ impl Source for PodIdentityAgent {
     fn changed(&self) -> BoxFuture<'_, ()> {
         Box::pin(self.token.changed())
     }
-}
-
-/// Returns the value of `Authorization`: the token as it is.
-fn authorization(token: &SecretString) -> Result<HeaderValue, Failure> {
-    let value = HeaderValue::from_str(token.expose_secret());
-    let mut value = value.map_err(|_| Failure::failed("the token of the pod is not printable"))?;
-    value.set_sensitive(true);
-    Ok(value)
 }
 
 #[derive(Deserialize)]

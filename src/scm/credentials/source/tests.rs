@@ -10,8 +10,8 @@ use scm_harness::{folder::Folder, pki::Authority};
 use tokio::time::Instant;
 
 use super::{
-    Failure, FailureKind, Source as _, ecs_agency::MetadataService, issuer::Issuer, oidc::OidcFederation,
-    pod_identity::PodIdentityAgent,
+    Failure, FailureKind, Source as _, ecs_agency::MetadataService, oidc::OidcFederation,
+    pod_identity::PodIdentityAgent, service::Service,
 };
 use crate::{
     clock::{Clock, monotonic},
@@ -57,8 +57,8 @@ impl World {
         TokenFile::new(self.folder.file("token", &format!("{token}\n")).into())
     }
 
-    fn issuer(&self, name: &'static str) -> Issuer {
-        Issuer::new(name, self.transport.clone(), Clock::from_fn(now))
+    fn service(&self, name: &'static str) -> Service {
+        Service::new(name, self.transport.clone(), Clock::from_fn(now))
     }
 
     fn oidc(&self) -> OidcFederation {
@@ -72,7 +72,7 @@ impl World {
             policy: None,
             policy_ids: Vec::new(),
         };
-        OidcFederation::new(config, self.issuer("STS"))
+        OidcFederation::new(config, self.service("STS"))
     }
 
     fn pod_identity(&self) -> PodIdentityAgent {
@@ -81,11 +81,11 @@ impl World {
             path: "/v1/credentials?a=b".to_owned(),
             authorization_token_file: self.token(TOKEN),
         };
-        PodIdentityAgent::new(config, self.issuer("the pod identity agent"))
+        PodIdentityAgent::new(config, self.service("the pod identity agent"))
     }
 
     fn metadata(&self) -> MetadataService {
-        MetadataService::new(self.endpoint.clone(), self.issuer("the metadata service"))
+        MetadataService::new(self.endpoint.clone(), self.service("the metadata service"))
     }
 }
 
@@ -189,6 +189,7 @@ async fn error_codes_are_shown_unless_they_may_echo_the_token() {
         ("p1anted-token", "STS responded 403"),
         (TOKEN, "STS responded 403"),
         ("x.p1anted-token-of-the-pod", "STS responded 403"),
+        ("x.P1ANTED-TOKEN-OF-T", "STS responded 403"),
         ("no code", "STS responded 403"),
         ("403", "STS responded 403"),
     ] {
@@ -196,6 +197,10 @@ async fn error_codes_are_shown_unless_they_may_echo_the_token() {
         let failure = World::new(&local(&server), &[]).oidc().get().await;
         assert_eq!(failure, Err(rejected(problem)), "{code}");
     }
+    let token = response(200, "", TOKEN);
+    let server = Server::start(vec![token, response(400, "", &body(&TOKEN[1..]))]).await;
+    let failure = World::new(&local(&server), &[]).metadata().get().await;
+    assert_eq!(failure, Err(rejected("the metadata service responded 400: check that the ECS has an agency")));
 }
 
 #[tokio::test]
@@ -210,7 +215,7 @@ async fn the_status_decides_whether_the_request_was_rejected() {
         (418, "", FailureKind::Rejected),
         (429, "", FAILED),
         (429, "Retry-After: 7\r\n", after(7)),
-        (429, "Retry-After: 600\r\n", after(60)),
+        (429, "Retry-After: 600\r\n", after(600)),
         (429, "Retry-After: Sun, 29 Nov 2026 10:00:30 GMT\r\n", after(30)),
         (429, "Retry-After: soon\r\n", FAILED),
         (500, "", FAILED),

@@ -22,7 +22,7 @@ const PROBLEMS: [(&str, &str, FailureKind, &str); 27] = [
         "oidc",
         "empty session name variable",
         FailureKind::Rejected,
-        "STS responded 400 (STS5.XXXX): check the token with `scm-gateway --check`: it may have expired",
+        "STS responded 400 (STS5.XXXX): the token may have expired, or `duration` may exceed the limit of the agency: `scm-gateway --check` shows both",
     ),
     (
         "oidc",
@@ -34,7 +34,7 @@ const PROBLEMS: [(&str, &str, FailureKind, &str); 27] = [
         "oidc",
         "expired token refused",
         FailureKind::Rejected,
-        "STS responded 400 (STS5.XXXX): check the token with `scm-gateway --check`: it may have expired",
+        "STS responded 400 (STS5.XXXX): the token may have expired, or `duration` may exceed the limit of the agency: `scm-gateway --check` shows both",
     ),
     (
         "oidc",
@@ -165,7 +165,7 @@ async fn play(provider: &str, exchanges: &[Value]) -> (Result<TemporaryCredentia
                 policy: body.get("policy").map(|policy| policy.as_str().unwrap().to_owned()),
                 policy_ids: ids.map(|id| id.as_str().unwrap().to_owned()).collect(),
             };
-            OidcFederation::new(config, world.issuer("STS")).get().await
+            OidcFederation::new(config, world.service("STS")).get().await
         }
         "pod identity" => {
             let config = config::PodIdentity {
@@ -173,9 +173,9 @@ async fn play(provider: &str, exchanges: &[Value]) -> (Result<TemporaryCredentia
                 path: text(request, "path").to_owned(),
                 authorization_token_file: world.token(text(&request["headers"], "authorization")),
             };
-            PodIdentityAgent::new(config, world.issuer("the pod identity agent")).get().await
+            PodIdentityAgent::new(config, world.service("the pod identity agent")).get().await
         }
-        _ => MetadataService::new(world.endpoint.clone(), world.issuer("the metadata service")).get().await,
+        _ => MetadataService::new(world.endpoint.clone(), world.service("the metadata service")).get().await,
     };
     (result, server.received())
 }

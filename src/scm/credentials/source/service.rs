@@ -1,8 +1,8 @@
 //! A service that issues temporary credentials by HTTP: what the requests and responses of all of them have in common.
 
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc};
 
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use tokio::time::Instant;
@@ -17,15 +17,12 @@ use crate::{
             clock_skew,
             transport::{ExchangeReply, ExchangeRequest, Transport},
         },
-        sign::signed_request::MIN_REDACTED_LEN,
+        sign::signed_request::repeats,
     },
 };
 
-/// The longest wait that a service can ask for.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
-
 /// A service that issues credentials.
-pub(super) struct Issuer {
+pub(super) struct Service {
     /// The name in messages.
     name: &'static str,
     transport: Arc<Transport>,
@@ -40,7 +37,7 @@ pub(crate) struct Fields<'a> {
     pub(super) expiration: Cow<'a, str>,
 }
 
-impl Issuer {
+impl Service {
     pub(super) fn new(name: &'static str, transport: Arc<Transport>, clock: Clock) -> Self {
         Self { name, transport, clock }
     }
@@ -75,9 +72,8 @@ impl Issuer {
         hint: impl FnOnce(StatusCode, &str) -> &'static str,
     ) -> Failure {
         let status = reply.status;
-        let is_useful = |code: &String| {
-            code != status.as_str() && !token.is_some_and(|token| overlaps(token.expose_secret(), code))
-        };
+        let is_useful =
+            |code: &String| code != status.as_str() && !token.is_some_and(|token| repeats(code, token.expose_secret()));
         let code = decode::error_code(&reply.body).filter(is_useful).unwrap_or_default();
         let hint = if status.is_redirection() { "redirects are not followed" } else { hint(status, &code) };
         let mut problem = format!("{} responded {}", self.name, status.as_str());
@@ -93,8 +89,7 @@ impl Issuer {
     fn kind(&self, status: StatusCode, headers: &HeaderMap) -> FailureKind {
         match status {
             StatusCode::TOO_MANY_REQUESTS => {
-                let retry_after = decode::retry_after(headers, self.clock.now());
-                FailureKind::Failed { retry_after: retry_after.map(|wait| wait.min(MAX_RETRY_AFTER)) }
+                FailureKind::Failed { retry_after: decode::retry_after(headers, self.clock.now()) }
             }
             status if status.is_client_error() => FailureKind::Rejected,
             _ => FailureKind::Failed { retry_after: None },
@@ -102,10 +97,12 @@ impl Issuer {
     }
 }
 
-/// Returns whether an error code may be a part of the token, which the service then echoes.
-fn overlaps(token: &str, code: &str) -> bool {
-    let contains = |whole: &str, part: &str| part.len() >= MIN_REDACTED_LEN && whole.contains(part);
-    token == code || contains(token, code) || contains(code, token)
+/// Returns a token as the value of a header, as it is.
+pub(super) fn sensitive_header(token: &SecretString) -> Result<HeaderValue, Failure> {
+    let value = HeaderValue::from_str(token.expose_secret());
+    let mut value = value.map_err(|_| Failure::failed("the token is not printable"))?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 /// Parses the credentials in a response of this service. All fields are required.
