@@ -39,6 +39,8 @@ Minimal start:
 
 Configuration, from three sources that can be combined:
   HUAWEICLOUD_SDK_*          one project and its credentials, if no file lists projects; or the vendor's profile file
+  HUAWEICLOUD_OIDC_*         that project without a stored key: OIDC federation; HC_CONTAINER_* for the pod identity of
+                             CCE. docs/credentials.md has every source
   --config FILE              every key; needed for several projects, credential files, and lists of callers
   SCM_GATEWAY__SECTION__KEY  any key of the file, such as SCM_GATEWAY__UPSTREAM__TIMEOUT=5s; overrides the file
   deploy/scm-gateway.toml has every key with its default, and docs/configuration.md explains them. --check reads

@@ -117,7 +117,7 @@ pub(super) fn from_environment(environment: &Environment) -> Result<Credentials,
             // Many deployments set an empty token for permanent credentials.
             None | Some("") if !required => return None,
             Some(value) => printable(value.as_bytes()),
-            None => Err(unset()),
+            None => Err(format!("is not set; set it or {OTHER_SOURCES}")),
         };
         value.map_err(|message| problems.push(Problem::new(name, message))).ok()
     };
@@ -132,6 +132,10 @@ pub(super) fn from_environment(environment: &Environment) -> Result<Credentials,
         _ => Err(problems),
     }
 }
+
+/// What can be set in place of the access key.
+const OTHER_SOURCES: &str = "another source of credentials (HUAWEICLOUD_OIDC_*, the profile, HC_CONTAINER_* or \
+                             upstream.metadata_endpoint), or list the projects and their files under [[projects]]";
 
 /// Returns the message about a variable that is required if there are no `[[projects]]`.
 pub(super) fn unset() -> String {

@@ -191,22 +191,24 @@ fn load(section: &mut Section<'_>, site: &Site, defaults: &ProjectDefaults<'_>) 
     let files = CredentialFiles { access_key, secret_key, security_token };
     let oidc = section.optional_section("oidc", |section| {
         let defaults = defaults.of_oidc(site, section.report());
-        oidc::table(section, defaults)
+        oidc::table(section, defaults).map(LoadedCredentials::oidc)
     });
-    let pod_identity = section.optional_section("pod_identity", |section| pod_identity::table(section, defaults.clock));
+    let pod_identity = section.optional_section("pod_identity", |section| {
+        pod_identity::table(section, defaults.clock).map(LoadedCredentials::pod_identity)
+    });
     let file = FILES.into_iter().find(|key| section.origin(key).is_some());
-    let tables = [oidc.is_some().then_some("oidc"), pod_identity.is_some().then_some("pod_identity")];
-    let sources: Vec<_> = file.into_iter().chain(tables.into_iter().flatten()).collect();
-    if let [source, others @ ..] = &sources[..] {
-        let message = format!("is set in addition to `{source}`; a project has one source of credentials");
+    let tables = [("oidc", oidc), ("pod_identity", pod_identity)];
+    let names = tables.iter().filter(|(_, table)| table.is_some()).map(|(name, _)| *name);
+    let names: Vec<_> = file.into_iter().chain(names).collect();
+    if let [first, others @ ..] = &names[..] {
+        let message = format!("is set in addition to `{first}`; a project has one source of credentials");
         others.iter().for_each(|other| section.problem(other, &message));
     }
-    match (&sources[..], &defaults.agency) {
-        (["oidc"], _) => oidc?.map(LoadedCredentials::oidc),
-        (["pod_identity"], _) => pod_identity?.map(LoadedCredentials::pod_identity),
-        ([], Some(agency)) => Some(LoadedCredentials::ecs_agency(agency)),
-        ([] | [_], _) => from_files(section, files),
-        _ => None,
+    let table = tables.into_iter().find_map(|(_, table)| table);
+    match (table, file, &defaults.agency) {
+        (Some(loaded), ..) => loaded,
+        (None, None, Some(agency)) => Some(LoadedCredentials::ecs_agency(agency)),
+        (None, ..) => from_files(section, files),
     }
 }
 

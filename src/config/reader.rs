@@ -243,6 +243,13 @@ impl Section<'_> {
         format!("{}{}", self.prefix, key.to_ascii_uppercase())
     }
 
+    /// Rejects the vendor's variables that were not taken.
+    pub(super) fn reject_unknown(&mut self) {
+        let known: Vec<_> = self.known.iter().map(|key| self.variable(key)).collect();
+        let message = format!("unknown variable; the variables here are {}", known.join(", "));
+        self.input.report_unknown(&self.prefix, &message);
+    }
+
     /// Reports the keys and variables that were not taken.
     fn finish(self) {
         let Some(path) = &self.path else { return self.finish_variables() };

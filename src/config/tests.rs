@@ -364,10 +364,12 @@ fn problems_name_the_variable_of_a_value() {
 
 #[test]
 fn missing_variables_are_named_without_projects() {
-    let message = "is not set; set it, or list the projects and their files under [[projects]]";
-    let names = ["HUAWEICLOUD_SDK_AK", "HUAWEICLOUD_SDK_SK", "HUAWEICLOUD_SDK_PROJECT_ID"];
+    let source = "is not set; set it or another source of credentials (HUAWEICLOUD_OIDC_*, the profile, HC_CONTAINER_* or \
+                  upstream.metadata_endpoint), or list the projects and their files under [[projects]]";
+    let id = "is not set; set it, or list the projects and their files under [[projects]]";
+    let missing = [("HUAWEICLOUD_SDK_AK", source), ("HUAWEICLOUD_SDK_SK", source), ("HUAWEICLOUD_SDK_PROJECT_ID", id)];
     for text in ["", "projects = []"] {
-        assert_eq!(problems(text, &Environment::new()), names.map(|name| format!("{name}: {message}")));
+        assert_eq!(problems(text, &Environment::new()), missing.map(|(name, message)| format!("{name}: {message}")));
     }
 }
 

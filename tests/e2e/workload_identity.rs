@@ -85,7 +85,8 @@ impl Lab {
         match self.source {
             "oidc" => self.oidc_variables(),
             "pod_identity" => self.pod_identity_variables(),
-            _ => vec![(METADATA_ENDPOINT, self.service.endpoint())],
+            "ecs_agency" => vec![(METADATA_ENDPOINT, self.service.endpoint())],
+            other => panic!("no variables for {other}"),
         }
     }
 
@@ -110,7 +111,8 @@ impl Lab {
                 ("SCM_GATEWAY__PROJECTS__0__POD_IDENTITY__CREDENTIALS_FULL_URI", self.service.full_uri()),
                 ("SCM_GATEWAY__PROJECTS__0__POD_IDENTITY__AUTHORIZATION_TOKEN_FILE", token_file),
             ]),
-            _ => keys.extend(self.variables()),
+            "ecs_agency" => keys.extend(self.variables()),
+            other => panic!("no keys for {other}"),
         }
         keys
     }

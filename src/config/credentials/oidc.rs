@@ -52,7 +52,9 @@ pub(in crate::config) fn variables(section: &mut Section<'_>, defaults: Defaults
         Err("cannot be renewed; unset it, and set HUAWEICLOUD_OIDC_TOKEN_FILE to the path of a file with the token"
             .to_owned())
     });
-    read(section, seconds(duration), defaults)
+    let read = read(section, seconds(duration), defaults);
+    section.reject_unknown(); // a misspelt policy would leave all rights of the agency
+    read
 }
 
 /// Reads the keys that are also variables.
@@ -151,10 +153,12 @@ fn policy_shown(raw: &Raw) -> String {
 
 fn policy_ids(raw: &Raw) -> Result<Vec<String>, String> {
     let ids = values::texts(raw)?;
+    // A template may have put nothing between the commas; without ids the credentials have all rights of the agency.
+    let is_lost = ids.is_empty() && matches!(raw, Raw::Variable(_));
     let is_id = |id: &String| (1..=MAX_POLICY_ID).contains(&id.len()) && id.bytes().all(is_word_or_hyphen);
     let message =
         || format!("expects at most {MAX_POLICY_IDS} ids of 1 to {MAX_POLICY_ID} letters, digits, `_` and `-`");
-    if ids.len() <= MAX_POLICY_IDS && ids.iter().all(is_id) { Ok(ids) } else { Err(message()) }
+    if !is_lost && ids.len() <= MAX_POLICY_IDS && ids.iter().all(is_id) { Ok(ids) } else { Err(message()) }
 }
 
 fn is_word_or_hyphen(byte: u8) -> bool {

@@ -1,5 +1,6 @@
 //! The services that issue temporary credentials, and what they are asked with.
 
+use std::fmt;
 use std::time::Duration;
 
 use super::token::TokenFile;
@@ -34,15 +35,6 @@ impl TemporarySource {
             Self::EcsAgency(endpoint) => endpoint,
         }
     }
-
-    /// Returns the file with the token that is exchanged, if there is one.
-    pub fn token_file(&self) -> Option<&TokenFile> {
-        match self {
-            Self::Oidc(oidc) => Some(&oidc.token_file),
-            Self::PodIdentity(pod) => Some(&pod.authorization_token_file),
-            Self::EcsAgency(_) => None,
-        }
-    }
 }
 
 /// `[projects.oidc]`, or the variables `HUAWEICLOUD_OIDC_*`.
@@ -67,7 +59,7 @@ pub struct Oidc {
 }
 
 /// `[projects.pod_identity]`, or the variables `HC_CONTAINER_*`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct PodIdentity {
     /// The agent: the scheme and authority of `credentials_full_uri`.
     pub endpoint: Endpoint,
@@ -75,4 +67,14 @@ pub struct PodIdentity {
     pub path: String,
     /// The file with the pod's token.
     pub authorization_token_file: TokenFile,
+}
+
+impl fmt::Debug for PodIdentity {
+    /// Omits the path, whose query may hold a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { endpoint, path: _, authorization_token_file } = self;
+        let mut shown = f.debug_struct("PodIdentity");
+        shown.field("endpoint", endpoint).field("authorization_token_file", authorization_token_file);
+        shown.finish_non_exhaustive()
+    }
 }

@@ -34,6 +34,7 @@ pub(super) fn read(root: &mut Section<'_>, defaults: &ProjectDefaults<'_>, envir
     let (source, ignored) = sources.split_first().unwrap_or((&Source::Keys, &[])); // whose variables are then missing
     let (loaded, profile_id) = load(source, root, defaults, environment);
     report_ignored(root.report(), source, ignored, environment);
+    report_old_federation(root.report(), environment, sources.is_empty());
     let report = root.report();
     let id = match (environment.get(PROJECT_ID), profile_id) {
         (Some(id), _) => reported(report, id_in_variable(PROJECT_ID, id)),
@@ -75,18 +76,18 @@ impl Source {
         }
     }
 
-    /// Returns what is missing or unusable in a source that is not used. A profile at the default path is not read.
+    /// Returns what is missing or unusable in a source that is not used.
     fn problems(&self, environment: &Environment) -> Vec<Problem> {
         match self {
             Self::Keys => credentials::from_environment(environment).err().unwrap_or_default(),
-            Self::Profile { name, path } if name == profile::FILE => {
+            Self::Profile { name, path } => {
                 profile::read(path).err().into_iter().map(|message| Problem::new(name, message)).collect()
             }
             Self::PodIdentity => {
                 let missing = pod_identity::missing(environment);
                 missing.map(|(name, meaning)| Problem::new(name, format!("is missing; it is {meaning}"))).collect()
             }
-            Self::Oidc | Self::Profile { .. } | Self::EcsAgency(_) => Vec::new(),
+            Self::Oidc | Self::EcsAgency(_) => Vec::new(),
         }
     }
 }
@@ -99,9 +100,18 @@ fn report_ignored(report: &mut Report, used: &Source, ignored: &[Source], enviro
         let message = format!("is the source of the credentials; other sources are set and ignored: {names}");
         report.warning(used.location(), &message);
     }
-    if environment.get(IDP_ID).is_some_and(|id| !id.is_empty()) {
-        let message = "is ignored, although the vendor's SDKs use it before AK and SK; the gateway knows OIDC by \
-                       HUAWEICLOUD_OIDC_* instead";
+}
+
+/// Reports the variables of the federation of the old IAM: as a problem, if no other source is set.
+fn report_old_federation(report: &mut Report, environment: &Environment, is_only_source: bool) {
+    if environment.get(IDP_ID).is_none_or(String::is_empty) {
+        return;
+    }
+    let message = "is ignored, although the vendor's SDKs use it before AK and SK; the gateway knows OIDC by \
+                   HUAWEICLOUD_OIDC_* instead";
+    if is_only_source {
+        report.problem(IDP_ID, message);
+    } else {
         report.warning(IDP_ID, message);
     }
 }

@@ -188,7 +188,9 @@ fn half_a_source_is_an_error_whichever_source_counts() {
     let profile = dir.file("profile", "[basic]\nak = AK\n");
     let (oidc, pod) = (dir.oidc_variables(), dir.pod_variables());
     let keys = with_credentials(&[]);
-    let unset = "is not set; set it, or list the projects and their files under [[projects]]";
+    let no_id = "is not set; set it, or list the projects and their files under [[projects]]";
+    let unset = "is not set; set it or another source of credentials (HUAWEICLOUD_OIDC_*, the profile, HC_CONTAINER_* or \
+                 upstream.metadata_endpoint), or list the projects and their files under [[projects]]";
     let agent = "HC_CONTAINER_CREDENTIALS_FULL_URI: is missing; it is the URL of the pod identity agent";
     let pod_token = "HC_CONTAINER_AUTHORIZATION_TOKEN_FILE: is missing; it is the file with the token of the pod";
     let cases: Vec<(Environment, Vec<String>)> = vec![
@@ -206,7 +208,7 @@ fn half_a_source_is_an_error_whichever_source_counts() {
         ),
         (
             with(oidc.clone(), &[("HUAWEICLOUD_SDK_PROJECT_ID", None)]),
-            vec![format!("HUAWEICLOUD_SDK_PROJECT_ID: {unset}")],
+            vec![format!("HUAWEICLOUD_SDK_PROJECT_ID: {no_id}")],
         ),
         (with(oidc.clone(), &[("HUAWEICLOUD_SDK_AK", Some("AK"))]), vec![format!("HUAWEICLOUD_SDK_SK: {unset}")]),
         (
@@ -231,7 +233,7 @@ fn half_a_source_is_an_error_whichever_source_counts() {
         (with(pod.clone(), &[("HUAWEICLOUD_SDK_SK", Some("SK"))]), vec![format!("HUAWEICLOUD_SDK_AK: {unset}")]),
         (
             with(pod.clone(), &[("HUAWEICLOUD_SDK_PROJECT_ID", None)]),
-            vec![format!("HUAWEICLOUD_SDK_PROJECT_ID: {unset}")],
+            vec![format!("HUAWEICLOUD_SDK_PROJECT_ID: {no_id}")],
         ),
         (
             with(pod, &[(METADATA.0, Some("http://192.0.2.1"))]),
@@ -269,20 +271,21 @@ fn other_variables_of_the_vendor_are_reported() {
     assert!(!problems.concat().contains(MARKER));
     let set = with(
         dir.oidc_variables(),
-        &[
-            ("HUAWEICLOUD_OIDC_ID_TOKEN", Some("")),
-            ("HUAWEICLOUD_OIDC_EXTERNAL_ID", Some(MARKER)),
-            ("HUAWEICLOUD_SDK_IDP_ID", Some(MARKER)),
-        ],
+        &[("HUAWEICLOUD_OIDC_ID_TOKEN", Some("")), ("HUAWEICLOUD_SDK_IDP_ID", Some(MARKER))],
     );
-    let warnings = read_valid("", &set).warnings;
-    assert_eq!(
-        warnings,
-        ["HUAWEICLOUD_OIDC_EXTERNAL_ID: is unknown and ignored", {
-            "HUAWEICLOUD_SDK_IDP_ID: is ignored, although the vendor's SDKs use it before AK and SK; the gateway knows OIDC by \
-         HUAWEICLOUD_OIDC_* instead"
-        }]
+    let old = "HUAWEICLOUD_SDK_IDP_ID: is ignored, although the vendor's SDKs use it before AK and SK; the gateway knows OIDC by \
+               HUAWEICLOUD_OIDC_* instead";
+    assert_eq!(read_valid("", &set).warnings, [old]);
+    let alone = variables(&[("HUAWEICLOUD_SDK_PROJECT_ID", "env"), ("HUAWEICLOUD_SDK_IDP_ID", MARKER)]);
+    assert!(read_invalid("", &alone).contains(&old.to_owned()), "without another source it is the problem");
+    let misspelt = read_invalid("", &with(dir.oidc_variables(), &[("HUAWEICLOUD_OIDC_POLICYIDS", Some(MARKER))]));
+    assert!(
+        misspelt.len() == 1 && misspelt[0].starts_with("HUAWEICLOUD_OIDC_POLICYIDS: unknown variable; "),
+        "{misspelt:?}"
     );
+    assert!(misspelt[0].contains("HUAWEICLOUD_OIDC_POLICY_IDS") && !misspelt[0].contains(MARKER), "{misspelt:?}");
+    let other = with(dir.pod_variables(), &[("HC_CONTAINER_X", Some(MARKER))]);
+    assert_eq!(read_valid("", &other).warnings, ["HC_CONTAINER_X: is unknown and ignored"]);
     let unset = with(dir.pod_variables(), &[("HUAWEICLOUD_SDK_IDP_ID", Some("")), ("HC_CONTAINER_X", Some(""))]);
     assert!(read_valid("", &unset).warnings.is_empty());
 }
@@ -715,8 +718,7 @@ fn settings_of_temporary_sources_hold_no_secret() {
         let source = config.projects.default_project().credentials_source.clone();
         let outputs =
             [config.listing(), config.warnings.concat(), format!("{:?}", config.projects.default_project().token)];
-        let token_file = temporary(config.projects.default_project()).token_file().map(|file| format!("{file:?}"));
-        let all = outputs.concat() + &token_file.expect("a file");
+        let all = outputs.concat() + &format!("{source:?}");
         assert!(!all.contains(MARKER), "{source:?}: {all}");
     }
 }
