@@ -33,6 +33,7 @@ SPARE = {"projects": [PROJECT, {"id": "two", "existingSecret": "two"}]}
 CALLER = {"identity": "x.example.org", "methods": ["SaveInfo"], "projects": ["*"]}
 OIDC = {"providerUrn": "iam::1:oidcProvider:a", "agencyUrn": "iam::1:agency:b", "audience": "c"}
 POD = {"enabled": True}
+METADATA = {"metadata_endpoint": "http://169.254.169.254"}
 STS_NEEDED = "projects[0].oidc needs config.upstream.sts_endpoint, because the project has no region with STS"
 TLS = {"tls": {"enabled": True}, "callers": [CALLER]}
 BY_NAME = "has to be granted by name: add it to config.server.methods, too"
@@ -61,6 +62,9 @@ REFUSED = [
     ({"projects": [{"id": "one", "podIdentity": {**POD, "credentialsFullUri": "http://127.0.0.1/v1"}}]}, "need each other"),
     ({"projects": [{"id": "one", "podIdentity": {**POD, "authorizationTokenFile": "/token"}}]}, "need each other"),
     ({"projects": [{"id": "one", "podIdentity": {**POD, "plainHttpHost": "agent"}}]}, "plainHttpHost needs credentialsFullUri"),
+    ({"projects": [{"id": "one", "oidc": {"duration": "2h"}}], "config": {"upstream": METADATA}}, "projects[0].oidc needs providerUrn, agencyUrn and audience"),
+    ({"projects": [{"id": "one", "podIdentity": {"plainHttpHost": "agent"}}], "config": {"upstream": METADATA}}, "projects[0].podIdentity needs enabled: true"),
+    ({"projects": [{"id": "one", "podIdentity": POD}], "config": {"upstream": METADATA}}, "projects[0].podIdentity excludes config.upstream.metadata_endpoint"),
     ({"projects": [PROJECT, {"id": "two", "podIdentity": POD}], "defaultProject": "one"},
      "projects[1].podIdentity needs credentialsFullUri and authorizationTokenFile"),
     ({"projects": [{**PROJECT, "region": "eu-west-1"}]}, "'/projects/0/region'"),

@@ -63,7 +63,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- $pod := $project.podIdentity | default dict -}}
 {{- $sources := list -}}
 {{- if $project.existingSecret }}{{ $sources = append $sources "existingSecret" }}{{ end -}}
-{{- if or $oidc.providerUrn $oidc.agencyUrn $oidc.audience }}{{ $sources = append $sources "oidc" }}{{ end -}}
+{{- if or $oidc.providerUrn $oidc.agencyUrn $oidc.audience $oidc.sessionName $oidc.duration $oidc.policy $oidc.policyIds }}{{ $sources = append $sources "oidc" }}{{ end -}}
 {{- if $pod.enabled }}{{ $sources = append $sources "podIdentity" }}{{ end -}}
 {{- if gt (len $sources) 1 -}}
 {{ fail (printf "%s: %s exclude each other, because a project has one source of credentials" $here (join " and " $sources)) }}
@@ -78,6 +78,12 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- if not (include "scm-gateway.stsEndpoint" (list $ $project)) -}}
 {{ fail (printf "%s.oidc needs config.upstream.sts_endpoint, because the project has no region with STS" $here) }}
 {{- end -}}
+{{- end -}}
+{{- if and (not $pod.enabled) (or $pod.credentialsFullUri $pod.authorizationTokenFile $pod.plainHttpHost) -}}
+{{ fail (printf "%s.podIdentity needs enabled: true" $here) }}
+{{- end -}}
+{{- if and $pod.enabled (not $pod.credentialsFullUri) $.Values.config.upstream.metadata_endpoint -}}
+{{ fail (printf "%s.podIdentity excludes config.upstream.metadata_endpoint, because a pod without HC_CONTAINER_* variables would get the agency of its node" $here) }}
 {{- end -}}
 {{- if $pod.enabled -}}
 {{- if ne (empty $pod.credentialsFullUri) (empty $pod.authorizationTokenFile) -}}
