@@ -26,7 +26,7 @@ Usage: scm-emulator [--listen ADDR] [--tls FILE] [--key AK:SK] [--delay MS] [--r
   --metadata ADDR         also emulate the metadata service of an ECS with an agency
   --token-folder FOLDER   write the tokens for STS and the agent to this folder [default: the temporary folder]
   --token-validity S      how long a token is valid, in seconds; it is replaced after 80 % [default: 3600]
-  --validity S            how long temporary credentials are valid, in seconds [default: as requested]
+  --validity S            how long temporary credentials are valid, in seconds [default: as requested, 1 h or 24 h]
   --help                  show this text
 
 There are four certificates to begin with:
@@ -97,7 +97,11 @@ pub(crate) fn parse(mut args: impl Iterator<Item = String>) -> Result<Option<Arg
             validity: None,
         },
     };
+    let mut of_services = None;
     while let Some(argument) = args.next() {
+        if ["--token-folder", "--token-validity", "--validity"].contains(&argument.as_str()) {
+            of_services = Some(argument.clone());
+        }
         let mut value = || args.next().ok_or(format!("{argument} needs a value"));
         match argument.as_str() {
             "--help" | "-h" => return Ok(None),
@@ -125,7 +129,10 @@ pub(crate) fn parse(mut args: impl Iterator<Item = String>) -> Result<Option<Arg
             _ => return Err(format!("unknown argument {argument}")),
         }
     }
-    Ok(Some(parsed))
+    match of_services.filter(|_| !parsed.temporary.is_any()) {
+        Some(argument) => Err(format!("{argument} needs --sts, --pod-identity or --metadata")),
+        None => Ok(Some(parsed)),
+    }
 }
 
 fn address(argument: &str, value: &str) -> Result<SocketAddr, String> {

@@ -68,7 +68,11 @@ async fn run(arguments: Arguments) -> std::io::Result<()> {
     let endpoint = emulator.endpoint();
     println!("listening on {endpoint}; the gateway's environment:");
     if arguments.temporary.is_any() {
+        // Another source would precede the one that is started now.
         println!("unset HUAWEICLOUD_SDK_AK HUAWEICLOUD_SDK_SK");
+        println!("unset HUAWEICLOUD_OIDC_PROVIDER_URN HUAWEICLOUD_OIDC_AGENCY_URN HUAWEICLOUD_OIDC_TOKEN_FILE");
+        println!("unset HC_CONTAINER_CREDENTIALS_FULL_URI HC_CONTAINER_AUTHORIZATION_TOKEN_FILE");
+        println!("unset SCM_GATEWAY__UPSTREAM__METADATA_ENDPOINT");
     } else {
         println!("export HUAWEICLOUD_SDK_AK='{access_key}'");
         println!("export HUAWEICLOUD_SDK_SK='{secret_key}'");

@@ -31,7 +31,7 @@ struct Issuing {
 }
 
 impl Issuing {
-    /// Checks a request. Returns the key of its steps, too.
+    /// Checks a request, and returns what it is entitled to.
     fn check(&self, request: &Request, now: SystemTime) -> Result<Grant, Refusal> {
         match &self.kind {
             Kind::Sts(sts) => sts.check(request, now).map(Grant::Credentials),
