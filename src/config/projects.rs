@@ -119,10 +119,25 @@ pub(super) fn read(
     } else if defaults.agency.is_some() {
         warn_of_unused_agency(root, &entries);
     }
+    share_sts(&mut entries);
     let default = default_id(root, default, &entries);
     let projects = entries.into_iter().map(|(_, project)| project);
     let by_id = projects.map(|project| project.map(|project| (project.id.clone(), project))).collect::<Option<_>>()?;
     Some(Projects { by_id, default: default? })
+}
+
+/// Lets projects of several regions whose tables are equal ask the same STS, which serves all regions: then they share
+/// one exchange.
+fn share_sts(entries: &mut [Entry]) {
+    let mut seen: Vec<Oidc> = Vec::new();
+    let sources = entries.iter_mut().filter_map(|(_, project)| Some(&mut project.as_mut()?.credentials_source));
+    for source in sources {
+        let CredentialsSource::Temporary(TemporarySource::Oidc(oidc)) = source else { continue };
+        match seen.iter().find(|first| Oidc { sts_endpoint: first.sts_endpoint.clone(), ..oidc.clone() } == **first) {
+            Some(first) => oidc.sts_endpoint = first.sts_endpoint.clone(),
+            None => seen.push(oidc.clone()),
+        }
+    }
 }
 
 fn warn_of_unused_agency(root: &mut Section<'_>, entries: &[Entry]) {

@@ -141,6 +141,11 @@ fn projects_with_equal_tables_have_equal_sources() {
     let config = read_valid(&other, &Environment::new());
     let sources: Vec<_> = config.projects.iter().map(temporary).collect();
     assert_ne!(sources[0], sources[1]);
+    let regions = text.replace("id = \"a\"", "id = \"a\"\nregion = \"ap-southeast-1\"");
+    let config = read_valid(&regions, &Environment::new());
+    let sources: Vec<_> = config.projects.iter().map(temporary).collect();
+    assert_eq!(sources[0], sources[1], "STS of any region serves all");
+    assert_eq!(sources[0].endpoint().to_string(), "https://sts.ap-southeast-1.myhuaweicloud.com");
 }
 
 #[test]
