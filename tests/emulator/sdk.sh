@@ -5,7 +5,7 @@ cd "$(dirname "$0")/../.."
 . tests/tools.sh
 
 venv sdk huaweicloudsdkscm==3.1.219 huaweicloudsdksts==3.1.219 huaweicloudsdkcore==3.1.219
-cargo build --locked --quiet --example scm-emulator
+cargo build --locked --quiet --bin scm-gateway --example scm-emulator
 for script in sdk sdk_credentials; do
   PYTHONPATH=tests/deploy "$tools/bin/python" "tests/emulator/$script.py" "${CARGO_TARGET_DIR:-target}"
 done

@@ -1,12 +1,14 @@
 """Gets temporary credentials from the emulator with the vendor's SDK, by OIDC, pod identity and the metadata service, and
-calls SCM with them.
+calls SCM with them. Then the gateway does the same in front of the same services.
 
 Usage: sdk_credentials.py TARGET_DIRECTORY, from the root of the repository. `sdk.sh` installs the SDK.
 """
 
 import json
 import os
+import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 from huaweicloudsdkcore.auth.credentials import GlobalCredentials
@@ -52,6 +54,21 @@ def service_client(variables):
         raise AssertionError("an unknown agency was not rejected")
 
 
+def call_gateway(lab, variables):
+    """Lists the certificates through a gateway for each service, with the variables that the SDK reads."""
+    sources = {"oidc": ("HUAWEICLOUD_OIDC_", "HUAWEICLOUD_SDK_STS_"), "pod_identity": ("HC_CONTAINER_",),
+               "ecs_agency": ("SCM_GATEWAY__UPSTREAM__METADATA_",)}
+    common = ("HUAWEICLOUD_SDK_PROJECT_ID", "HUAWEICLOUD_SDK_DOMAIN_ID", "SCM_GATEWAY__UPSTREAM__ENDPOINT")
+    for source, prefixes in sources.items():
+        chosen = {name: value for name, value in variables.items() if name.startswith((*prefixes, *common))}
+        address, admin, _ = lab.gateway(chosen)
+        command = [lab.target / "debug/scm-gateway", "call", "ListCertificates", "--address", address]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        status = json.load(urllib.request.urlopen(f"http://{admin}/status"))
+        credentials = status["projects"][0]["credentials"]
+        assert credentials["source"] == source and credentials["in_use"]["trust"] == "verified", credentials
+
+
 def main():
     with Lab(sys.argv[1]) as lab:
         services = [part for name in ("--sts", "--pod-identity", "--metadata") for part in (name, "127.0.0.1:0")]
@@ -65,7 +82,8 @@ def main():
                 call(MetadataCredentialProvider.get_basic().get_credentials(), variables)]
         assert len(set(keys)) == 3 and call(oidc, variables) == keys[0], keys
         service_client(variables)
-        print(f"the vendor's SDK called SCM with temporary credentials of {len(keys)} services")
+        call_gateway(lab, variables)
+        print(f"the vendor's SDK and the gateway called SCM with temporary credentials of {len(keys)} services")
 
 
 main()
