@@ -204,6 +204,35 @@ async fn only_rejected_pending_credentials_are_reported_at_an_expiry() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn after_an_expiry_credentials_that_were_rejected_once_are_tried_at_once() {
+    for newer in [second(), other_secret("SK2")] {
+        let live = accepted().await;
+        live.install(newer.clone(), None);
+        attempt(&live, AuthOutcome::Rejected).await;
+        live.remove(&credentials());
+        assert!(live.is_usable() && !live.is_suspended());
+        let trial = try_acquire(&live).await.unwrap();
+        assert!(*trial.credentials() == newer);
+        assert_eq!(try_acquire(&live).await.unwrap_err(), Reason::Deadline, "one at a time");
+        trial.record(AuthOutcome::Rejected);
+        assert_eq!(try_acquire(&live).await.unwrap_err(), Reason::UpstreamCredentials, "the second rejection in a row");
+        advance(Duration::from_secs(300)).await;
+        attempt(&live, AuthOutcome::Accepted).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_expiry_does_not_end_the_wait_after_two_rejections() {
+    let live = accepted().await;
+    live.install(second(), None);
+    attempt(&live, AuthOutcome::Rejected).await;
+    advance(Duration::from_secs(300)).await;
+    attempt(&live, AuthOutcome::Rejected).await;
+    live.remove(&credentials());
+    assert_eq!(try_acquire(&live).await.unwrap_err(), Reason::UpstreamCredentials);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_rejection_of_temporary_credentials_is_notified() {
     for (outcome, expected) in [
         (AuthOutcome::Accepted, false),

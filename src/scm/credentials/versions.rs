@@ -152,7 +152,13 @@ impl Versions {
     pub(super) fn remove(&mut self, credentials: &Credentials) -> bool {
         let removed = self.current.take_if(|current| current.loaded.credentials == *credentials);
         self.pending.take_if(|pending| pending.version.loaded.credentials == *credentials);
-        removed.is_some() && self.pending.as_ref().is_some_and(|pending| pending.rejections > 0)
+        match &mut self.pending {
+            Some(pending) if removed.is_some() => {
+                pending.end_backoff_beside_accepted();
+                pending.rejections > 0
+            }
+            _ => false,
+        }
     }
 
     /// Returns whether SCM has rejected the pending credentials, so that the current ones stay in use. `None` without
@@ -252,6 +258,13 @@ impl Pending {
                 }
                 admit.map(|grant| Permit { version: self.version.clone(), grant, is_trial: true })
             }
+        }
+    }
+
+    /// Allows the next trial at once, because there are no accepted credentials to use meanwhile. Two rejections suspend.
+    fn end_backoff_beside_accepted(&mut self) {
+        if matches!(self.state, State::RejectedUntil(_)) && self.rejections < MAX_REJECTIONS {
+            self.state = State::Untried;
         }
     }
 

@@ -33,6 +33,8 @@ enum Event {
     End(prop::sample::Index, Fate),
     /// The files change.
     Install(Pair),
+    /// The accepted credentials expire.
+    Expire,
     /// The clock jumps. Requests are signed with a wrong date until SCM has said so.
     ClockJump,
     Pause(u64),
@@ -62,6 +64,7 @@ impl ReferenceStateMachine for Reference {
             5 => Just(Event::Call),
             5 => (any::<prop::sample::Index>(), fate).prop_map(|(index, fate)| Event::End(index, fate)),
             2 => (1..=2_u8, 1..=4_u8).prop_map(|(access_key, secret_key)| Event::Install(Pair(access_key, secret_key))),
+            1 => Just(Event::Expire),
             1 => Just(Event::ClockJump),
             1 => prop_oneof![Just(1), Just(299), Just(300)].prop_map(Event::Pause),
         ]
@@ -127,6 +130,14 @@ impl Gateway {
         let current = self.live.lock().current.clone();
         let is_current = current.is_some_and(|current| current.loaded.credentials == version.loaded.credentials);
         self.clock_is_settled |= outcome == AuthOutcome::Accepted && jumps == self.jumps && is_current;
+    }
+
+    fn expire(&mut self) {
+        let _time = self.runtime.enter();
+        let current = self.live.lock().current.clone();
+        if let Some(current) = current {
+            self.live.remove(&current.loaded.credentials);
+        }
     }
 
     fn jump(&mut self) {
@@ -201,6 +212,7 @@ impl StateMachineTest for Gateway {
             Event::End(_, _) if gateway.in_flight.is_empty() => {}
             Event::End(index, fate) => gateway.end(index.index(gateway.in_flight.len()), fate),
             Event::Install(pair) => gateway.live.install(pair.credentials(), None),
+            Event::Expire => gateway.expire(),
             Event::ClockJump => gateway.jump(),
             Event::Pause(seconds) => gateway.pause(seconds),
         }
