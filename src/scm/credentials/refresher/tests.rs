@@ -188,6 +188,12 @@ async fn credentials_are_refreshed_once_the_margin_is_left() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn credentials_without_an_end_are_used() {
+    let seen = run(24 * HOUR, Script::of(|_| Issue("A", 250_000_000_000))).await; // the year 9944
+    assert_eq!((seen.exchanges(), seen.changes()), (vec![0], vec![change(0, "A")]));
+}
+
+#[tokio::test(start_paused = true)]
 async fn unchanged_credentials_are_asked_for_after_a_third_of_what_is_left() {
     let service = |now| if now < 55 * MINUTE { Issue("A", HOUR) } else { Issue("B", 24 * HOUR) };
     let seen = run(2 * HOUR, Script::of(service)).await;

@@ -2,12 +2,13 @@
 
 use std::time::SystemTime;
 
-use jiff::Timestamp;
+use jiff::{Timestamp, fmt::temporal::Pieces};
 
 /// The digits of a fraction that [`Timestamp`] can hold. Further ones are cut off.
 const MAX_DIGITS: usize = 9;
 
-/// Returns `None` if the text is not a time of RFC 3339. jiff alone also accepts other formats.
+/// Returns `None` if the text is not a time of RFC 3339. jiff alone also accepts other formats. The last hours of the year
+/// 9999, which [`Timestamp`] does not have, become its maximum.
 pub(super) fn parse(text: &str) -> Option<SystemTime> {
     let (seconds, rest) = text.split_at_checked("0000-00-00T00:00:00".len())?;
     let (fraction, zone) = match rest.strip_prefix('.') {
@@ -21,7 +22,11 @@ pub(super) fn parse(text: &str) -> Option<SystemTime> {
         return None;
     }
     let fraction = &fraction[..fraction.len().min(MAX_DIGITS)];
-    let time = format!("{seconds}.{fraction}{zone}").to_ascii_uppercase().parse::<Timestamp>().ok()?;
+    let text = format!("{seconds}.{fraction}{zone}").to_ascii_uppercase();
+    let pieces = Pieces::parse(&text).ok()?;
+    let date_time = pieces.date().to_datetime(pieces.time()?);
+    // Four digits of the year cannot exceed the minimum.
+    let time = pieces.to_numeric_offset()?.to_timestamp(date_time).unwrap_or(Timestamp::MAX);
     SystemTime::try_from(time).ok()
 }
 
@@ -38,6 +43,8 @@ fn has_format(text: &str, format: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use std::time::{Duration, SystemTime};
+
+    use jiff::Timestamp;
 
     use super::parse;
 
@@ -66,6 +73,24 @@ mod tests {
     }
 
     #[test]
+    fn times_beyond_the_last_timestamp_are_cut() {
+        let last = Timestamp::MAX;
+        for (text, expected) in [
+            ("9999-12-31T23:59:59Z", last),
+            ("9999-12-31T23:59:59.999999999Z", last),
+            ("9999-12-31T23:59:59+08:00", last),
+            ("9999-12-31T23:59:59-23:59", last),
+            ("9999-12-30T22:00:00.999999999Z", last),
+            ("9999-12-30T22:00:00Z", last - jiff::SignedDuration::from_nanos(999_999_999)),
+        ] {
+            assert_eq!(parse(text), Some(SystemTime::try_from(expected).unwrap()), "{text}");
+        }
+        for text in ["0000-01-01T00:00:00Z", "0000-01-01T00:00:00+23:59"] {
+            assert!(parse(text).unwrap() < SystemTime::UNIX_EPOCH, "{text}");
+        }
+    }
+
+    #[test]
     fn anything_but_rfc_3339_is_rejected() {
         for text in [
             "",
@@ -86,6 +111,8 @@ mod tests {
             "2026-11-29T11:00:00.158+08:00[Asia/Shanghai]",
             "2026-11-29T25:00:00Z",
             "2026-02-30T11:00:00Z",
+            "9999-12-32T11:00:00Z",
+            "9999-12-31T23:59:59+00:60",
             "+002026-11-29T11:00:00Z",
             "Sun, 29 Nov 2026 11:00:00 GMT",
             " 2026-11-29T11:00:00Z",
