@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use crate::{
+    clock,
     error::{Error, Reason},
     ops::status,
     sync::{Mutex, MutexGuard, Notify},
@@ -20,6 +21,9 @@ const MAX_REJECTIONS_OF_ALL_SECRETS: u32 = 4;
 
 /// How long an access key is suspended: as long as SCM's own lock.
 pub(super) const SUSPENSION: Duration = Duration::from_secs(300);
+
+/// How long the guard of an access key that is no longer used keeps its rejections, in case it is used again.
+const REJECTIONS_KEPT: Duration = Duration::from_secs(60 * 60);
 
 /// What an attempt says about the credentials.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,17 +57,18 @@ impl AuthOutcome {
     }
 }
 
-/// The guards of all access keys in use.
+/// The guards of all access keys that are in use, or were rejected in the last hour.
 #[derive(Debug, Default)]
 pub(in crate::scm) struct LockoutGuards(Mutex<BTreeMap<String, Arc<LockoutGuard>>>);
 
 impl LockoutGuards {
     /// Returns the guard of an access key. All users of the access key share it.
     pub(super) fn get(&self, access_key: &str) -> Arc<LockoutGuard> {
+        let now = clock::monotonic();
         let mut guards = self.0.lock().expect("no panic while the lock is held");
-        // Drops guards without a user, except those whose rejections SCM still counts. Access keys change rarely, so
+        // Drops guards without a user, except those whose rejections SCM may still count. Access keys change rarely, so
         // that this list is always short, and the count of users is exact under the lock.
-        guards.retain(|_, guard| Arc::strong_count(guard) > 1 || guard.lock().has_rejections());
+        guards.retain(|_, guard| Arc::strong_count(guard) > 1 || guard.lock().has_recent_rejections(now));
         guards.entry(access_key.to_owned()).or_default().clone()
     }
 }
@@ -273,6 +278,11 @@ impl State {
 
     fn has_rejections(&self) -> bool {
         self.rejections + self.rejected_trials > 0
+    }
+
+    fn has_recent_rejections(&self, now: Instant) -> bool {
+        let is_recent = |at| now.saturating_duration_since(at) < REJECTIONS_KEPT;
+        self.has_rejections() && self.rejected_at.is_some_and(is_recent)
     }
 
     fn lift_suspension(&mut self) {

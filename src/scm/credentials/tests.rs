@@ -329,6 +329,21 @@ async fn projects_with_one_access_key_share_its_rejections() {
     assert!(projects.iter().all(LiveCredentials::is_suspended));
 }
 
+#[tokio::test(start_paused = true)]
+async fn rejections_of_unused_access_keys_are_forgotten_after_an_hour() {
+    let guards = Arc::<LockoutGuards>::default();
+    let used = LiveCredentials::new("used".into(), Some(second()), guards.clone());
+    attempt(&used, AuthOutcome::Rejected).await;
+    let unused = LiveCredentials::new("unused".into(), Some(credentials()), guards.clone());
+    attempt(&unused, AuthOutcome::Rejected).await;
+    drop(unused);
+    advance(Duration::from_secs(3599)).await;
+    assert!(guards.get("AK").rejected_at().is_some());
+    advance(Duration::from_secs(1)).await;
+    assert!(guards.get("AK").rejected_at().is_none());
+    assert!(guards.get("AK2").rejected_at().is_some(), "in use");
+}
+
 /// One project has the secret of the access key, the other one a wrong one.
 #[tokio::test(start_paused = true)]
 async fn a_wrong_secret_of_one_project_does_not_suspend_another() {
