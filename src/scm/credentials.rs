@@ -137,7 +137,7 @@ impl LiveCredentials {
 
     /// Installs new credentials. The ones in use stay in use until SCM has accepted the new ones, if it has accepted the
     /// ones in use. Temporary credentials have a lease.
-    pub(super) fn install(&self, credentials: Credentials, lease: Option<Lease>) {
+    pub(super) fn install(&self, credentials: Credentials, lease: Option<Arc<Lease>>) {
         let guard = self.0.guards.get(&credentials.access_key);
         let version = Version { loaded: Arc::new(Loaded { credentials, at: clock::monotonic(), lease }), guard };
         self.change(|versions| versions.install(version));

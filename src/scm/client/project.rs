@@ -69,7 +69,7 @@ impl Project {
 
     /// Installs new credentials, with a lease if they are temporary. Accepted ones stay in use until SCM has accepted the
     /// new ones.
-    pub(crate) fn install_credentials(&self, credentials: Credentials, lease: Option<Lease>) {
+    pub(crate) fn install_credentials(&self, credentials: Credentials, lease: Option<Arc<Lease>>) {
         self.credentials.install(credentials, lease);
     }
 

@@ -8,10 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use opentelemetry::metrics::Meter;
-use tokio::{
-    sync::Notify,
-    time::{Instant, sleep, sleep_until},
-};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{
     exchange_metrics::{ExchangeMetrics, Expiry, labels, register_time_to_expiry},
@@ -107,7 +104,7 @@ fn apply(project: &Project, failing: &FailingGauge, change: Change<'_>) {
 #[derive(Debug, Clone, Copy)]
 enum Change<'a> {
     /// There are new credentials. The previous ones may be used until they expire.
-    Issued(&'a Credentials, &'a Lease),
+    Issued(&'a Credentials, &'a Arc<Lease>),
     /// These credentials must not be used any more.
     Expired(&'a Credentials),
     /// An exchange has started or ended.
@@ -123,7 +120,7 @@ struct Origin {
 /// Credentials that the service has issued.
 struct Issued {
     credentials: Credentials,
-    lease: Lease,
+    lease: Arc<Lease>,
 }
 
 /// The task of one source. `P` publishes changes to its projects.
@@ -193,7 +190,7 @@ impl<P: Fn(Change<'_>)> Refresher<P> {
         tokio::pin!(work);
         loop {
             let issued = self.previous.iter().chain(&self.current);
-            let remaining = issued.map(|issued| remaining(issued.lease.expires_at, &self.clock)).min();
+            let remaining = issued.map(|issued| remaining(issued.lease.expires_at(), &self.clock)).min();
             tokio::select! {
                 biased;
                 done = &mut work => return done,
@@ -230,18 +227,21 @@ impl<P: Fn(Change<'_>)> Refresher<P> {
     }
 
     /// Makes credentials the current ones. The same credentials are not published again, because verified credentials would
-    /// become unverified.
+    /// become unverified. Earlier ones may come back, from a service with replicas or caches: they keep their lease, which
+    /// projects may still use.
     fn install(&mut self, fetched: TemporaryCredentials, left: Duration) -> (ExchangeOutcome, Exchanged) {
         let TemporaryCredentials { credentials, expires_at } = fetched;
         self.problem = None;
         self.expiry.set(Some(expires_at));
-        if let Some(current) = self.current.as_mut().filter(|current| current.credentials == credentials) {
-            current.lease.expires_at = expires_at;
+        if let Some(current) = self.current.as_ref().filter(|current| current.credentials == credentials) {
+            current.lease.renew(expires_at);
             return (ExchangeOutcome::Unchanged, Exchanged::Unchanged(left));
         }
         let Origin { source, project_ids } = &self.origin;
         tracing::info!(source, project_ids, valid_for_seconds = left.as_secs(), "temporary credentials refreshed");
-        let lease = Lease { expires_at, rejected: Arc::new(Notify::new()) };
+        let known = self.previous.extract_if(.., |previous| previous.credentials == credentials).next();
+        let lease = known.map_or_else(|| Arc::new(Lease::new(expires_at)), |known| known.lease);
+        lease.renew(expires_at);
         (self.publish)(Change::Issued(&credentials, &lease));
         self.previous.extend(self.current.replace(Issued { credentials, lease }));
         (ExchangeOutcome::Issued, Exchanged::Issued(left))
@@ -268,7 +268,7 @@ impl<P: Fn(Change<'_>)> Refresher<P> {
 
     fn expire(&mut self) {
         let now = self.clock.now();
-        let is_expired = |issued: &mut Issued| issued.lease.expires_at <= now;
+        let is_expired = |issued: &mut Issued| issued.lease.expires_at() <= now;
         for expired in self.previous.extract_if(.., is_expired) {
             (self.publish)(Change::Expired(&expired.credentials));
         }

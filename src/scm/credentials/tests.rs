@@ -240,12 +240,30 @@ async fn a_rejection_of_temporary_credentials_is_notified() {
         (AuthOutcome::Unknown, false),
         (AuthOutcome::Rejected, true),
     ] {
-        let lease = Lease { expires_at: SystemTime::UNIX_EPOCH, rejected: Arc::default() };
+        let lease = Arc::new(Lease::new(SystemTime::UNIX_EPOCH));
         let live = live(None);
         live.install(credentials(), Some(lease.clone()));
         attempt(&live, outcome).await;
         assert_eq!(lease.rejected.notified().now_or_never().is_some(), expected, "{outcome:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn credentials_that_come_back_keep_their_lease() {
+    let leases =
+        [3600, 7200].map(|seconds| Arc::new(Lease::new(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))));
+    let live = live(None);
+    live.install(credentials(), Some(leases[0].clone()));
+    attempt(&live, AuthOutcome::Accepted).await;
+    live.install(second(), Some(leases[1].clone()));
+    leases[0].renew(SystemTime::UNIX_EPOCH + Duration::from_secs(9000));
+    live.install(credentials(), Some(leases[0].clone()));
+    let (current, pending, _) = live.status(&Moment::now(&Clock::system()));
+    let expires_at = current.and_then(|current| current.expires_at);
+    assert_eq!(expires_at, Some((SystemTime::UNIX_EPOCH + Duration::from_secs(9000)).into()));
+    assert!(pending.is_none());
+    attempt(&live, AuthOutcome::Rejected).await;
+    assert!(leases[0].rejected.notified().now_or_never().is_some());
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,7 +2,10 @@
 //!
 //! One call at a time tries the pending credentials. All others use the current ones until SCM accepts the pending ones.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::{Arc, Mutex},
+    time::SystemTime,
+};
 
 use tokio::{
     sync::{Notify, futures::Notified},
@@ -29,15 +32,32 @@ pub(super) struct Loaded {
     pub(super) credentials: Credentials,
     pub(super) at: Instant,
     /// Set for temporary credentials.
-    pub(super) lease: Option<Lease>,
+    pub(super) lease: Option<Arc<Lease>>,
 }
 
-/// What temporary credentials have in addition.
-#[derive(Debug, Clone)]
+/// What temporary credentials have in addition. The refresher shares it with all projects of the source.
+#[derive(Debug)]
 pub(crate) struct Lease {
-    pub(super) expires_at: SystemTime,
+    expires_at: Mutex<SystemTime>,
     /// Notified when SCM rejects the credentials, because it may accept new ones.
-    pub(super) rejected: Arc<Notify>,
+    pub(super) rejected: Notify,
+}
+
+impl Lease {
+    /// Creates the lease of credentials that expire at this time.
+    pub(super) fn new(expires_at: SystemTime) -> Self {
+        Self { expires_at: Mutex::new(expires_at), rejected: Notify::new() }
+    }
+
+    /// Returns when the credentials expire.
+    pub(super) fn expires_at(&self) -> SystemTime {
+        *self.expires_at.lock().expect("no panic while the lock is held")
+    }
+
+    /// Changes when the credentials expire: the service has issued them again.
+    pub(super) fn renew(&self, expires_at: SystemTime) {
+        *self.expires_at.lock().expect("no panic while the lock is held") = expires_at;
+    }
 }
 
 impl Version {
@@ -46,7 +66,7 @@ impl Version {
         CredentialsVersion {
             loaded_at: moment.wall_time(self.loaded.at).into(),
             age_seconds: moment.monotonic.saturating_duration_since(self.loaded.at).as_secs(),
-            expires_at: self.loaded.lease.as_ref().map(|lease| lease.expires_at.into()),
+            expires_at: self.loaded.lease.as_ref().map(|lease| lease.expires_at().into()),
             trust,
             suspended_until: until.map(|until| moment.wall_time(until).into()),
             last_rejected_at: self.guard.rejected_at().map(|at| moment.wall_time(at).into()),

@@ -47,7 +47,7 @@ struct Seen {
     exchanges: Mutex<Vec<u64>>,
     /// The access key, after a `-` if the credentials expired.
     changes: Mutex<Vec<(u64, String)>>,
-    leases: Mutex<Vec<(String, Lease)>>,
+    leases: Mutex<Vec<(String, Arc<Lease>)>>,
     states: Mutex<Vec<status::Exchange>>,
 }
 
@@ -199,6 +199,28 @@ async fn unchanged_credentials_are_asked_for_after_a_third_of_what_is_left() {
     let seen = run(2 * HOUR, Script::of(service)).await;
     assert_eq!(seen.exchanges(), [0, 2400, 2800, 3067, 3244, 3363]);
     assert_eq!(seen.changes(), [change(0, "A"), change(3363, "B"), change(HOUR, "-A")]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn credentials_that_come_back_live_until_their_new_expiry() {
+    let service = |now| match now {
+        0 => Issue("A", HOUR),
+        2400 => Issue("B", 45 * MINUTE),
+        2600 => Issue("A", 2 * HOUR),
+        _ => Issue("C", 24 * HOUR),
+    };
+    let seen = run(3 * HOUR, Script::of(service)).await;
+    let changes = [(0, "A"), (2400, "B"), (2600, "A"), (2700, "-B"), (5667, "C"), (2 * HOUR, "-A")];
+    assert_eq!(seen.changes(), changes.map(|(second, text)| change(second, text)));
+    let leases = seen.leases.lock().unwrap();
+    assert!(Arc::ptr_eq(&leases[0].1, &leases[2].1), "projects may still use the first one");
+}
+
+#[tokio::test(start_paused = true)]
+async fn projects_learn_the_new_expiry_of_unchanged_credentials() {
+    let seen = run(HOUR, Script::of(|now| Issue("A", if now == 0 { HOUR } else { 24 * HOUR }))).await;
+    assert_eq!((seen.exchanges(), seen.changes()), (vec![0, 2400], vec![change(0, "A")]));
+    assert_eq!(seen.leases.lock().unwrap()[0].1.expires_at(), at(24 * HOUR));
 }
 
 #[tokio::test(start_paused = true)]

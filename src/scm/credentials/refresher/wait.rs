@@ -28,7 +28,7 @@ pub(super) struct Wait {
     /// The source, if a change of its token ends the wait.
     pub(super) changeable: Option<Arc<DynSource<TemporaryCredentials>>>,
     /// The lease of the current credentials, whose rejection by SCM ends the wait, but not before `next_after_rejection`.
-    pub(super) lease: Option<Lease>,
+    pub(super) lease: Option<Arc<Lease>>,
     pub(super) next_after_rejection: Instant,
 }
 
@@ -75,7 +75,7 @@ impl Wait {
         let Some(lease) = &self.lease else { return pending().await };
         loop {
             lease.rejected.notified().await;
-            if !remaining(lease.expires_at, &self.clock).is_zero() {
+            if !remaining(lease.expires_at(), &self.clock).is_zero() {
                 sleep_until(self.next_after_rejection).await;
                 return;
             }
