@@ -211,6 +211,7 @@ impl<P: Fn(Change<'_>)> Refresher<P> {
             Err(failure) => self.fail(failure),
         };
         self.metrics.count(outcome);
+        let is_imposed = exchanged.imposes_wait();
         let duration = self.schedule.next(exchanged);
         let next = now + duration;
         self.exchange =
@@ -221,7 +222,7 @@ impl<P: Fn(Change<'_>)> Refresher<P> {
             wall_until: next,
             clock: self.clock.clone(),
             changeable: (outcome == ExchangeOutcome::Rejected).then(|| self.source.clone()),
-            lease: self.current.as_ref().map(|current| current.lease.clone()),
+            lease: self.current.as_ref().filter(|_| !is_imposed).map(|current| current.lease.clone()),
             next_after_rejection: self.next_after_rejection,
         }
     }

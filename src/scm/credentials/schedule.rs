@@ -35,6 +35,13 @@ pub(super) enum Exchanged {
     },
 }
 
+impl Exchanged {
+    /// Returns whether the service does not want to be asked again earlier, whatever SCM says about the credentials.
+    pub(super) fn imposes_wait(self) -> bool {
+        matches!(self, Self::Rejected | Self::Failed { retry_after: Some(_) })
+    }
+}
+
 /// The schedule of one source.
 #[derive(Debug)]
 pub(super) struct Schedule {

@@ -23,10 +23,13 @@ enum Reply {
 
 use Reply::{Fail, Hang, Issue, Reject};
 
+/// What a service replies at a second since the start.
+type Service = fn(u64) -> Reply;
+
 /// A service and what happens around it, by the second since the start.
 #[derive(Clone, Copy)]
 struct Script {
-    service: fn(u64) -> Reply,
+    service: Service,
     /// How far the wall clock is ahead.
     jump: fn(u64) -> u64,
     /// When the token changes.
@@ -36,7 +39,7 @@ struct Script {
 }
 
 impl Script {
-    fn of(service: fn(u64) -> Reply) -> Self {
+    fn of(service: Service) -> Self {
         Self { service, jump: |_| 0, token_changes: &[], rejections: &[] }
     }
 }
@@ -225,7 +228,7 @@ async fn projects_learn_the_new_expiry_of_unchanged_credentials() {
 
 #[tokio::test(start_paused = true)]
 async fn there_is_at_most_one_exchange_a_second() {
-    let services: [fn(u64) -> Reply; 3] =
+    let services: [Service; 3] =
         [|now| Issue("A", now + 1), |_| Issue("A", 20), |now| Issue(if now % 2 == 0 { "A" } else { "B" }, now + 2)];
     for service in services {
         let seen = run(30, Script::of(service)).await;
@@ -331,6 +334,22 @@ async fn a_rejection_of_expired_credentials_causes_no_exchange() {
         Script { rejections: &[(HOUR + 1, "A")], ..Script::of(|now| if now == 0 { Issue("A", HOUR) } else { Reject }) };
     let seen = run(HOUR + 2 * MINUTE, script).await;
     assert_eq!(seen.exchanges(), [0, 40 * MINUTE, 45 * MINUTE, 50 * MINUTE, 55 * MINUTE, HOUR]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rejection_by_scm_does_not_shorten_a_wait_that_the_service_wants() {
+    let services: [(Service, u64); 2] = [
+        (|now| if now == 0 { Issue("A", HOUR) } else { Reject }, 2400 + 5 * MINUTE),
+        (|now| if now == 0 { Issue("A", HOUR) } else { Fail(Some(30)) }, 2430),
+    ];
+    for (service, next) in services {
+        let script = Script { rejections: &[(2400, "A"), (2402, "A")], ..Script::of(service) };
+        assert_eq!(run(next + 1, script).await.exchanges(), [0, 2400, next]);
+    }
+    // Unlike the backoff.
+    let failing = |now| if now == 0 { Issue("A", HOUR) } else { Fail(None) };
+    let script = Script { rejections: &[(2420, "A")], ..Script::of(failing) };
+    assert_eq!(run(2422, script).await.exchanges(), [0, 2400, 2401, 2403, 2407, 2415, 2420]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -27,7 +27,7 @@ pub(super) struct Wait {
     pub(super) clock: Clock,
     /// The source, if a change of its token ends the wait.
     pub(super) changeable: Option<Arc<DynSource<TemporaryCredentials>>>,
-    /// The lease of the current credentials, whose rejection by SCM ends the wait, but not before `next_after_rejection`.
+    /// The lease of the current credentials, if their rejection by SCM ends the wait, but not before `next_after_rejection`.
     pub(super) lease: Option<Arc<Lease>>,
     pub(super) next_after_rejection: Instant,
 }
