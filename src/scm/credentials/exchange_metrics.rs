@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, Mutex},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use opentelemetry::{
@@ -10,6 +10,7 @@ use opentelemetry::{
     metrics::{Counter, Meter},
 };
 
+use super::Lease;
 use crate::{clock::Clock, ops::status::ExchangeOutcome};
 
 const SOURCE: &str = "source";
@@ -42,18 +43,18 @@ impl ExchangeMetrics {
     }
 }
 
-/// When the newest credentials of a source expire, for the gauge.
+/// The lease of the newest credentials of a source, for the gauge.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Expiry(Arc<Mutex<Option<SystemTime>>>);
+pub(super) struct NewestLease(Arc<Mutex<Option<Arc<Lease>>>>);
 
-impl Expiry {
-    pub(super) fn set(&self, time: Option<SystemTime>) {
-        *self.0.lock().expect("no panic while the lock is held") = time;
+impl NewestLease {
+    pub(super) fn set(&self, lease: Option<Arc<Lease>>) {
+        *self.0.lock().expect("no panic while the lock is held") = lease;
     }
 
-    fn remaining(&self, now: SystemTime) -> Duration {
-        let time = *self.0.lock().expect("no panic while the lock is held");
-        time.and_then(|time| time.duration_since(now).ok()).unwrap_or_default()
+    fn remaining(&self, clock: &Clock) -> Duration {
+        let lease = self.0.lock().expect("no panic while the lock is held");
+        lease.as_ref().map(|lease| lease.remaining(clock)).unwrap_or_default()
     }
 }
 
@@ -63,14 +64,16 @@ pub(super) fn labels(project_id: Arc<str>, source: &'static str) -> [KeyValue; 2
 }
 
 /// Registers the gauge. It is read at each collection.
-pub(super) fn register_time_to_expiry(meter: &Meter, clock: Clock, projects: Vec<([KeyValue; 2], Expiry)>) {
+pub(super) fn register_time_to_expiry(meter: &Meter, clock: Clock, projects: Vec<([KeyValue; 2], NewestLease)>) {
     meter
         .f64_observable_gauge("scm_gateway.credentials.time_to_expiry")
         .with_unit("s")
         .with_description("Time until the temporary credentials expire; 0 without credentials")
         .with_callback(move |gauge| {
-            let now = clock.now();
-            projects.iter().for_each(|(labels, expiry)| gauge.observe(expiry.remaining(now).as_secs_f64(), labels));
+            let observe = |(labels, lease): &([KeyValue; 2], NewestLease)| {
+                gauge.observe(lease.remaining(&clock).as_secs_f64(), labels);
+            };
+            projects.iter().for_each(observe);
         })
         .build();
 }

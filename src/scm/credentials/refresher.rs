@@ -11,7 +11,7 @@ use opentelemetry::metrics::Meter;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{
-    exchange_metrics::{ExchangeMetrics, Expiry, labels, register_time_to_expiry},
+    exchange_metrics::{ExchangeMetrics, NewestLease, labels, register_time_to_expiry},
     schedule::{Exchanged, MIN_INTERVAL, MIN_REJECTION_INTERVAL, Schedule},
     source::{self, DynSource, Failure, FailureKind, TemporaryCredentials},
     versions::Lease,
@@ -34,7 +34,7 @@ use crate::{
 mod tests;
 mod wait;
 
-use wait::{MAX_SLEEP, Wait, WaitEnd, remaining};
+use wait::{MAX_SLEEP, Wait, WaitEnd};
 
 /// Refreshes the credentials of all projects whose source is a service, until dropped.
 pub(crate) fn refresh(
@@ -46,9 +46,9 @@ pub(crate) fn refresh(
 ) -> impl Future<Output = ()> + Send + 'static {
     let mut time_to_expiry = Vec::new();
     let refreshers = by_source(config, live).into_iter().map(|(config, projects)| {
-        let expiry = Expiry::default();
+        let newest = NewestLease::default();
         time_to_expiry
-            .extend(projects.iter().map(|project| (labels(project.id.clone(), config.name()), expiry.clone())));
+            .extend(projects.iter().map(|project| (labels(project.id.clone(), config.name()), newest.clone())));
         let origin = Origin {
             source: config.name(),
             project_ids: projects.iter().map(|project| &*project.id).collect::<Vec<_>>().join(", "),
@@ -63,7 +63,7 @@ pub(crate) fn refresh(
         };
         let metrics = ExchangeMetrics::new(meter, config.name());
         let schedule = Schedule::new(jitter::spread);
-        Refresher::new(origin, source, schedule, publish, clock.clone(), metrics, expiry).run()
+        Refresher::new(origin, source, schedule, publish, clock.clone(), metrics, newest).run()
     });
     let refreshers: Vec<_> = refreshers.collect();
     if !time_to_expiry.is_empty() {
@@ -139,7 +139,7 @@ struct Refresher<P> {
     /// When credentials that SCM rejects may cause an exchange again.
     next_after_rejection: Instant,
     metrics: ExchangeMetrics,
-    expiry: Expiry,
+    newest: NewestLease,
 }
 
 impl<P: Fn(Change<'_>)> Refresher<P> {
@@ -150,7 +150,7 @@ impl<P: Fn(Change<'_>)> Refresher<P> {
         publish: P,
         clock: Clock,
         metrics: ExchangeMetrics,
-        expiry: Expiry,
+        newest: NewestLease,
     ) -> Self {
         Self {
             origin,
@@ -164,7 +164,7 @@ impl<P: Fn(Change<'_>)> Refresher<P> {
             problem: None,
             next_after_rejection: clock::monotonic(),
             metrics,
-            expiry,
+            newest,
         }
     }
 
@@ -190,7 +190,7 @@ impl<P: Fn(Change<'_>)> Refresher<P> {
         tokio::pin!(work);
         loop {
             let issued = self.previous.iter().chain(&self.current);
-            let remaining = issued.map(|issued| remaining(issued.lease.expires_at(), &self.clock)).min();
+            let remaining = issued.map(|issued| issued.lease.remaining(&self.clock)).min();
             tokio::select! {
                 biased;
                 done = &mut work => return done,
@@ -232,17 +232,22 @@ impl<P: Fn(Change<'_>)> Refresher<P> {
     /// projects may still use.
     fn install(&mut self, fetched: TemporaryCredentials, left: Duration) -> (ExchangeOutcome, Exchanged) {
         let TemporaryCredentials { credentials, expires_at } = fetched;
-        self.problem = None;
-        self.expiry.set(Some(expires_at));
-        if let Some(current) = self.current.as_ref().filter(|current| current.credentials == credentials) {
-            current.lease.renew(expires_at);
-            return (ExchangeOutcome::Unchanged, Exchanged::Unchanged(left));
-        }
+        let has_recovered = self.problem.take().is_some();
         let Origin { source, project_ids } = &self.origin;
+        if let Some(current) = self.current.as_ref().filter(|current| current.credentials == credentials) {
+            let is_longer = expires_at > current.lease.expires_at();
+            current.lease.renew(expires_at, left);
+            if has_recovered {
+                tracing::info!(source, project_ids, "temporary credentials refresh recovered");
+            }
+            let exchanged = if is_longer { Exchanged::Issued(left) } else { Exchanged::Unchanged(left) };
+            return (ExchangeOutcome::Unchanged, exchanged);
+        }
         tracing::info!(source, project_ids, valid_for_seconds = left.as_secs(), "temporary credentials refreshed");
         let known = self.previous.extract_if(.., |previous| previous.credentials == credentials).next();
-        let lease = known.map_or_else(|| Arc::new(Lease::new(expires_at)), |known| known.lease);
-        lease.renew(expires_at);
+        let lease = known.map_or_else(|| Arc::new(Lease::new(expires_at, left)), |known| known.lease);
+        lease.renew(expires_at, left);
+        self.newest.set(Some(lease.clone()));
         (self.publish)(Change::Issued(&credentials, &lease));
         self.previous.extend(self.current.replace(Issued { credentials, lease }));
         (ExchangeOutcome::Issued, Exchanged::Issued(left))
@@ -252,13 +257,21 @@ impl<P: Fn(Change<'_>)> Refresher<P> {
     fn fail(&mut self, Failure { kind, problem }: Failure) -> (ExchangeOutcome, Exchanged) {
         if self.problem.as_ref() != Some(&problem) {
             let Origin { source, project_ids } = &self.origin;
-            tracing::warn!(
-                source,
-                project_ids,
-                problem,
-                in_use = self.current.is_some(),
-                "temporary credentials refresh failed, using the current ones until they expire"
-            );
+            if self.current.is_some() {
+                tracing::warn!(
+                    source,
+                    project_ids,
+                    problem,
+                    "temporary credentials refresh failed, using the current ones until they expire"
+                );
+            } else {
+                tracing::warn!(
+                    source,
+                    project_ids,
+                    problem,
+                    "temporary credentials refresh failed, calls wait for them"
+                );
+            }
             self.problem = Some(problem);
         }
         match kind {
@@ -268,15 +281,15 @@ impl<P: Fn(Change<'_>)> Refresher<P> {
     }
 
     fn expire(&mut self) {
-        let now = self.clock.now();
-        let is_expired = |issued: &mut Issued| issued.lease.expires_at() <= now;
+        let clock = self.clock.clone();
+        let is_expired = |issued: &mut Issued| issued.lease.remaining(&clock).is_zero();
         for expired in self.previous.extract_if(.., is_expired) {
             (self.publish)(Change::Expired(&expired.credentials));
         }
         if let Some(expired) = self.current.take_if(is_expired) {
             let Origin { source, project_ids } = &self.origin;
             tracing::warn!(source, project_ids, "temporary credentials expired, calls wait for new ones");
-            self.expiry.set(None);
+            self.newest.set(None);
             (self.publish)(Change::Expired(&expired.credentials));
         }
     }

@@ -22,7 +22,7 @@ pub(super) const MIN_REJECTION_INTERVAL: Duration = Duration::from_secs(5 * 60);
 /// The result of an exchange, as far as the next one depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Exchanged {
-    /// New credentials, with the time that is left until their expiry.
+    /// New credentials, or a later expiry of the current ones, with the time that is left.
     Issued(Duration),
     /// The current credentials again, with the time that is left.
     Unchanged(Duration),

@@ -240,7 +240,7 @@ async fn a_rejection_of_temporary_credentials_is_notified() {
         (AuthOutcome::Unknown, false),
         (AuthOutcome::Rejected, true),
     ] {
-        let lease = Arc::new(Lease::new(SystemTime::UNIX_EPOCH));
+        let lease = Arc::new(Lease::new(SystemTime::UNIX_EPOCH, Duration::ZERO));
         let live = live(None);
         live.install(credentials(), Some(lease.clone()));
         attempt(&live, outcome).await;
@@ -250,13 +250,15 @@ async fn a_rejection_of_temporary_credentials_is_notified() {
 
 #[tokio::test(start_paused = true)]
 async fn credentials_that_come_back_keep_their_lease() {
-    let leases =
-        [3600, 7200].map(|seconds| Arc::new(Lease::new(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))));
+    let leases = [3600, 7200].map(|seconds| {
+        let left = Duration::from_secs(seconds);
+        Arc::new(Lease::new(SystemTime::UNIX_EPOCH + left, left))
+    });
     let live = live(None);
     live.install(credentials(), Some(leases[0].clone()));
     attempt(&live, AuthOutcome::Accepted).await;
     live.install(second(), Some(leases[1].clone()));
-    leases[0].renew(SystemTime::UNIX_EPOCH + Duration::from_secs(9000));
+    leases[0].renew(SystemTime::UNIX_EPOCH + Duration::from_secs(9000), Duration::from_secs(9000));
     live.install(credentials(), Some(leases[0].clone()));
     let (current, pending, _) = live.status(&Moment::now(&Clock::system()));
     let expires_at = current.and_then(|current| current.expires_at);

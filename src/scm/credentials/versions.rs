@@ -3,8 +3,8 @@
 //! One call at a time tries the pending credentials. All others use the current ones until SCM accepts the pending ones.
 
 use std::{
-    sync::{Arc, Mutex},
-    time::SystemTime,
+    sync::{Arc, Mutex, MutexGuard},
+    time::{Duration, SystemTime},
 };
 
 use tokio::{
@@ -14,7 +14,7 @@ use tokio::{
 
 use super::lockout::{Admit, AuthOutcome, Grant, LockoutGuard, MAX_REJECTIONS, SUSPENSION};
 use crate::{
-    clock::Moment,
+    clock::{self, Clock, Moment},
     config::secret::Credentials,
     ops::status::{Circuit, CircuitState, CredentialsVersion, Trust},
 };
@@ -38,25 +38,50 @@ pub(super) struct Loaded {
 /// What temporary credentials have in addition. The refresher shares it with all projects of the source.
 #[derive(Debug)]
 pub(crate) struct Lease {
-    expires_at: Mutex<SystemTime>,
+    expiry: Mutex<Expiry>,
     /// Notified when SCM rejects the credentials, because it may accept new ones.
     pub(super) rejected: Notify,
 }
 
+/// When credentials expire, on both clocks: the wall clock may be set, and the monotonic clock may stand still, as in a
+/// suspend. The first to reach its time counts.
+#[derive(Debug, Clone, Copy)]
+struct Expiry {
+    wall: SystemTime,
+    monotonic: Instant,
+}
+
+impl Expiry {
+    fn new(wall: SystemTime, left: Duration) -> Self {
+        Self { wall, monotonic: clock::monotonic() + left }
+    }
+}
+
 impl Lease {
-    /// Creates the lease of credentials that expire at this time.
-    pub(super) fn new(expires_at: SystemTime) -> Self {
-        Self { expires_at: Mutex::new(expires_at), rejected: Notify::new() }
+    /// Creates the lease of credentials that expire at this time, so long from now.
+    pub(super) fn new(expires_at: SystemTime, left: Duration) -> Self {
+        Self { expiry: Mutex::new(Expiry::new(expires_at, left)), rejected: Notify::new() }
     }
 
-    /// Returns when the credentials expire.
+    /// Returns when the credentials expire, by the wall clock.
     pub(super) fn expires_at(&self) -> SystemTime {
-        *self.expires_at.lock().expect("no panic while the lock is held")
+        self.lock().wall
+    }
+
+    /// Returns the time until the credentials expire.
+    pub(super) fn remaining(&self, clock: &Clock) -> Duration {
+        let Expiry { wall, monotonic } = *self.lock();
+        let by_wall = wall.duration_since(clock.now()).unwrap_or_default();
+        by_wall.min(monotonic.saturating_duration_since(clock::monotonic()))
     }
 
     /// Changes when the credentials expire: the service has issued them again.
-    pub(super) fn renew(&self, expires_at: SystemTime) {
-        *self.expires_at.lock().expect("no panic while the lock is held") = expires_at;
+    pub(super) fn renew(&self, expires_at: SystemTime, left: Duration) {
+        *self.lock() = Expiry::new(expires_at, left);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Expiry> {
+        self.expiry.lock().expect("no panic while the lock is held")
     }
 }
 

@@ -155,7 +155,7 @@ async fn run(seconds: u64, script: Script) -> Arc<Seen> {
         publish,
         clock,
         metrics,
-        Expiry::default(),
+        NewestLease::default(),
     );
     let reject = async {
         for (second, access_key) in script.rejections {
@@ -304,6 +304,27 @@ async fn a_clock_jump_is_noticed_within_a_minute() {
         let found = changes.iter().find(|change| change.1 == text);
         assert!(found.is_some_and(|(second, _)| (5 * MINUTE..=6 * MINUTE).contains(second)), "{changes:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn credentials_expire_in_time_though_the_clock_is_set_back() {
+    let script = Script {
+        jump: |now| if now < 10 { 2 * HOUR } else { 0 },
+        ..Script::of(|now| if now == 0 { Issue("A", 2 * HOUR + 30) } else { Fail(None) })
+    };
+    assert_eq!(run(HOUR, script).await.changes(), [change(0, "A"), change(30, "-A")]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_later_expiry_of_the_same_credentials_is_a_new_life() {
+    let service = |now| match now {
+        0 => Issue("A", HOUR),
+        _ => Issue("A", 24 * HOUR),
+    };
+    let seen = run(24 * HOUR - MINUTE, Script::of(service)).await;
+    assert_eq!(seen.exchanges()[..2], [0, 40 * MINUTE]);
+    assert_eq!(seen.exchanges()[2], 24 * HOUR - 40 * MINUTE);
+    assert_eq!(seen.changes(), [change(0, "A")]);
 }
 
 #[tokio::test(start_paused = true)]

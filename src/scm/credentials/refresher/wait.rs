@@ -55,7 +55,7 @@ impl Wait {
     async fn due(&self) {
         loop {
             let left = self.until.saturating_duration_since(clock::monotonic());
-            let left = left.min(remaining(self.wall_until, &self.clock));
+            let left = left.min(self.wall_until.duration_since(self.clock.now()).unwrap_or_default());
             if left.is_zero() {
                 return;
             }
@@ -75,15 +75,10 @@ impl Wait {
         let Some(lease) = &self.lease else { return pending().await };
         loop {
             lease.rejected.notified().await;
-            if !remaining(lease.expires_at(), &self.clock).is_zero() {
+            if !lease.remaining(&self.clock).is_zero() {
                 sleep_until(self.next_after_rejection).await;
                 return;
             }
         }
     }
-}
-
-/// Returns the time until `time` by the wall clock.
-pub(super) fn remaining(time: SystemTime, clock: &Clock) -> Duration {
-    time.duration_since(clock.now()).unwrap_or_default()
 }
