@@ -1,4 +1,4 @@
-//! The failures that no fault of the call itself implies: those of a rotation, and of the cooldown after a 429.
+//! The failures that no fault of the call itself implies: those of connections, and of the cooldown after a 429.
 
 use std::{collections::BTreeMap, sync::Mutex, time::Duration};
 
@@ -6,7 +6,6 @@ use tokio::time::Instant;
 
 use crate::harness::Seen;
 
-pub const REJECTED: &str = "UPSTREAM_CREDENTIALS";
 pub const UNTRUSTED: &str = "UPSTREAM_TLS";
 pub const LOST: &str = "UPSTREAM_UNAVAILABLE";
 
@@ -17,24 +16,19 @@ const COOLDOWN: Duration = Duration::from_secs(5);
 pub struct Implied {
     /// The last scripted 429.
     throttled: Mutex<Option<Instant>>,
-    /// For each reason, the most calls that may fail, and those that did.
-    calls: Mutex<BTreeMap<&'static str, (usize, usize)>>,
+    /// For each reason, how many more calls may fail.
+    calls: Mutex<BTreeMap<&'static str, usize>>,
 }
 
 impl Implied {
     /// Allows further calls to fail with this reason.
     pub fn expect(&self, reason: &'static str, calls: usize) {
-        self.calls.lock().unwrap().entry(reason).or_default().0 += calls;
+        *self.calls.lock().unwrap().entry(reason).or_default() += calls;
     }
 
     /// Starts or extends the cooldown.
     pub fn throttled(&self) {
         *self.throttled.lock().unwrap() = Some(Instant::now());
-    }
-
-    /// Returns how many calls were expected to fail with this reason, and how many did.
-    pub fn calls(&self, reason: &str) -> (usize, usize) {
-        self.calls.lock().unwrap().get(reason).copied().unwrap_or_default()
     }
 
     /// Returns whether the failure of a call is implied, and counts it.
@@ -53,7 +47,7 @@ impl Implied {
 
     fn take(&self, reason: &str) -> bool {
         let mut calls = self.calls.lock().unwrap();
-        let further = calls.get_mut(reason).filter(|(expected, seen)| seen < expected);
-        further.map(|(_, seen)| *seen += 1).is_some()
+        let further = calls.get_mut(reason).filter(|further| **further > 0);
+        further.map(|further| *further -= 1).is_some()
     }
 }

@@ -35,7 +35,7 @@ use attempt::{Attempt, AttemptOutcome};
 use breaker::{BreakerPermit, HandOver};
 use metrics::RetryMetrics;
 use project::{Project, Projects};
-use retry::{Budget, Decision, RetryState};
+use retry::{Budget, Decision, RetryState, Signature};
 use transport::Transport;
 
 /// The client of SCM. All calls share one.
@@ -133,11 +133,15 @@ impl Upstream {
         breaker: &mut BreakerPermit<'_>,
     ) -> Result<Decoded, Error> {
         let mut previous = None;
+        let mut accepted = None;
         loop {
             let now = self.clock.now();
             project.clock_skew.check_for_jump(now, clock::monotonic(), || project.credentials.reverify());
             let on_wait = || breaker.start_attempt(clock::monotonic(), None); // SCM does not answer the other request
-            let permit = project.credentials.permit(options.deadline, on_wait).await;
+            let permit = match accepted.take() {
+                Some(permit) => Ok(permit),
+                None => project.credentials.permit(options.deadline, on_wait).await,
+            };
             let permit = permit.map_err(|error| retry.give_up(error)).inspect_err(|error| breaker.end_wait(error))?;
             // A cooldown may have started during the wait. The failure of a previous attempt says more than the cooldown.
             project.try_send().map_err(|throttled| retry.previous_or(throttled))?;
@@ -146,6 +150,7 @@ impl Upstream {
                 self.retries.count(project, reason);
             }
             let clock_offset = project.clock_skew.offset();
+            let signature = Signature { clock_offset, is_trial: permit.is_trial() };
             let started = clock::monotonic();
             let is_probe = breaker.is_probe();
             let hand_over = (is_probe || permit.is_unverified()).then(HandOver::default);
@@ -167,9 +172,13 @@ impl Upstream {
                 Err(error) => error,
             };
             previous = Some(error.reason);
-            match retry.fail(error, clock_offset) {
+            match retry.fail(error, signature) {
                 Decision::Retry(backoff) => sleep(backoff).await,
                 Decision::Resign => {}
+                Decision::SignWithAccepted(error) => {
+                    previous = Some(Reason::UpstreamCredentials);
+                    accepted = Some(project.credentials.try_acquire_accepted(options.deadline).ok_or(error)?);
+                }
                 Decision::GiveUp(error) => return Err(error),
             }
         }

@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::{
     clock::{self, Moment},
     config::secret::Credentials,
-    error::{Error, Progress, Reason},
+    error::{Answer, Error, Progress, Reason},
     ops::status::{Circuit, CredentialsVersion},
     sync::{Mutex, MutexGuard, Notify},
 };
@@ -52,7 +52,15 @@ pub(super) struct SigningPermit {
     grant: Grant,
     outcome: AuthOutcome,
     /// Set if the attempt is the trial of pending credentials.
-    trial_of: Option<LiveCredentials>,
+    trial: Option<Trial>,
+}
+
+/// The trial of pending credentials.
+#[derive(Debug)]
+struct Trial {
+    of: LiveCredentials,
+    /// The response of SCM that rejects the credentials, for the log.
+    rejection: Option<Box<Answer>>,
 }
 
 impl LiveCredentials {
@@ -106,12 +114,22 @@ impl LiveCredentials {
         }
         match self.lock().try_acquire(now) {
             Admit::Granted(Permit { version, grant, is_trial }) => {
-                let trial_of = is_trial.then(|| self.clone());
-                Ok(Some(SigningPermit { version, grant, outcome: AuthOutcome::Unknown, trial_of }))
+                let trial = is_trial.then(|| Trial { of: self.clone(), rejection: None });
+                Ok(Some(SigningPermit { version, grant, outcome: AuthOutcome::Unknown, trial }))
             }
             Admit::Wait => Ok(None),
             Admit::Suspended(wait) => Err(Error::retry_later(Reason::UpstreamCredentials, wait)),
         }
+    }
+
+    /// Returns a permit for the credentials that SCM has accepted, if one is free.
+    pub(super) fn try_acquire_accepted(&self, deadline: Instant) -> Option<SigningPermit> {
+        let now = clock::monotonic();
+        if now > deadline {
+            return None;
+        }
+        let (version, grant) = self.lock().try_acquire_accepted(now)?;
+        Some(SigningPermit { version, grant, outcome: AuthOutcome::Unknown, trial: None })
     }
 
     /// Returns the error of a call that has waited until its deadline.
@@ -123,13 +141,20 @@ impl LiveCredentials {
         }
     }
 
-    fn end_trial(&self, loaded: &Arc<Loaded>, outcome: AuthOutcome, now: Instant) {
+    fn end_trial(&self, loaded: &Arc<Loaded>, outcome: AuthOutcome, rejection: Option<&Answer>, now: Instant) {
         let end = self.change(|versions| versions.end_trial(loaded, outcome, now));
         let project_id = &*self.0.project_id;
         match end {
             Some(TrialEnd::Accepted) => tracing::info!(project_id, "new credentials accepted"),
             Some(TrialEnd::Rejected) => {
-                tracing::error!(project_id, "new credentials rejected, keeping the previous ones");
+                let upstream_code = rejection.and_then(|answer| answer.code.as_deref());
+                let upstream_request_id = rejection.and_then(|answer| answer.request_id.as_deref());
+                tracing::error!(
+                    project_id,
+                    upstream_code,
+                    upstream_request_id,
+                    "new credentials rejected, keeping the previous ones"
+                );
             }
             None => {}
         }
@@ -205,11 +230,24 @@ impl SigningPermit {
     /// Returns whether the trust in the credentials depends on this attempt: its outcome must not be missed, even if the
     /// caller has gone.
     pub(super) fn is_unverified(&self) -> bool {
-        self.trial_of.is_some() || self.grant.is_probe() || self.version.guard.is_unverified()
+        self.is_trial() || self.grant.is_probe() || self.version.guard.is_unverified()
+    }
+
+    /// Returns whether the attempt is the trial of credentials that SCM has not accepted yet.
+    pub(super) fn is_trial(&self) -> bool {
+        self.trial.is_some()
+    }
+
+    /// Records what the result of the attempt says about the credentials, and releases the permit.
+    pub(super) fn record_result<R>(mut self, result: &Result<R, Error>) {
+        if let (Some(trial), Err(error)) = (&mut self.trial, result) {
+            trial.rejection.clone_from(&error.answer);
+        }
+        self.record(AuthOutcome::of(result));
     }
 
     /// Records the outcome of the attempt and releases the permit.
-    pub(super) fn record(mut self, outcome: AuthOutcome) {
+    fn record(mut self, outcome: AuthOutcome) {
         self.outcome = outcome; // recorded on drop
     }
 }
@@ -218,8 +256,8 @@ impl Drop for SigningPermit {
     fn drop(&mut self) {
         let now = clock::monotonic();
         self.version.guard.record(self.outcome, self.grant, now);
-        if let Some(live) = &self.trial_of {
-            live.end_trial(&self.version.loaded, self.outcome, now);
+        if let Some(Trial { of, rejection }) = &self.trial {
+            of.end_trial(&self.version.loaded, self.outcome, rejection.as_deref(), now);
         }
         if self.outcome == AuthOutcome::Rejected
             && let Some(lease) = &self.version.loaded.lease

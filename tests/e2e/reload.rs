@@ -2,12 +2,19 @@
 
 use std::{fs, os::unix::fs::symlink, path::Path};
 
-use scm_emulator::{Account, Emulator, Options, SAMPLE_PROJECT};
+use scm_emulator::{Account, Emulator, Options, Reply, SAMPLE_PROJECT, Step};
 use scm_gateway::clock::Clock;
 use tokio::task::JoinSet;
 use tonic::{Code, Status};
 
-use crate::harness::{Gateway, assert_status, environment, folder::Folder, sample, until};
+use crate::harness::{
+    Gateway, assert_status, environment,
+    folder::Folder,
+    rpc::{Rpc, names, rpcs},
+    sample,
+    samples::{self, Filling},
+    until,
+};
 
 pub fn account(name: &str) -> Account {
     Account {
@@ -28,6 +35,10 @@ pub fn write(folder: &Path, name: &str) {
 }
 
 async fn start(folder: &Folder) -> (Emulator, Gateway) {
+    start_with(folder, &[]).await
+}
+
+async fn start_with(folder: &Folder, further: &[(&str, &str)]) -> (Emulator, Gateway) {
     let options = Options { accounts: vec![account("1"), account("2")], ..Options::default() };
     let emulator = Emulator::start(options).await.unwrap();
     let ak = folder.path("ak");
@@ -39,7 +50,8 @@ async fn start(folder: &Folder) -> (Emulator, Gateway) {
         ("SCM_GATEWAY__PROJECTS__0__SK_FILE", &sk),
         ("SCM_GATEWAY__PROJECTS__0__SECURITY_TOKEN_FILE", &token),
     ];
-    let gateway = Gateway::start(environment(&emulator.endpoint(), &variables), Clock::system()).await;
+    let gateway =
+        Gateway::start(environment(&emulator.endpoint(), &[&variables, further].concat()), Clock::system()).await;
     (emulator, gateway)
 }
 
@@ -159,7 +171,7 @@ pub async fn pending(gateway: &Gateway, state: Option<&str>) {
 
 /// An access key that SCM does not know, a wrong secret of the accepted access key, and a wrong token.
 #[tokio::test]
-async fn a_wrong_new_key_fails_one_call() {
+async fn a_wrong_new_key_costs_one_attempt_and_fails_no_call() {
     for (ak, sk, token) in [("AK9", "SK9", "token9"), ("AK1", "SK9", "token1"), ("AK1", "SK1", "token9")] {
         let folder = Folder::new();
         write(folder.0.path(), "1");
@@ -171,11 +183,13 @@ async fn a_wrong_new_key_fails_one_call() {
         }
         pending(&gateway, Some(UNTRIED)).await;
 
-        let failed = failures(&gateway, 40).await;
+        assert_eq!(failures(&gateway, 40).await.len(), 0);
 
-        assert_eq!(failed.len(), 1);
-        assert_status(&failed[0], Code::Internal, "UPSTREAM_CREDENTIALS", Some(1));
-        assert_eq!((emulator.rejections().len(), emulator.attempts()), (1, 60));
+        assert_eq!((emulator.rejections().len(), emulator.attempts()), (1, 61));
+        let retries = format!(
+            "scm_gateway_retries_total{{scm_project_id=\"{SAMPLE_PROJECT}\",scm_reason=\"UPSTREAM_CREDENTIALS\""
+        );
+        assert_eq!(gateway.metric::<u64>(&retries).await, 1);
         pending(&gateway, Some(REJECTED)).await;
         assert_eq!(failures(&gateway, 40).await.len(), 0);
         write(folder.0.path(), "2");
@@ -186,6 +200,31 @@ async fn a_wrong_new_key_fails_one_call() {
     }
 }
 
+/// SCM rejects the new key, and answers the attempt with the accepted one. A 401 was not carried out, so that a DELETE may be
+/// sent again, and its NOT_FOUND is no success.
+async fn assert_signed_again(rpc: Rpc) {
+    let folder = Folder::new();
+    write(folder.0.path(), "1");
+    let (emulator, gateway) = start_with(&folder, &[("SCM_GATEWAY__SERVER__METHODS", &names())]).await;
+    gateway.save(sample()).await.unwrap();
+    write(folder.0.path(), "2");
+    pending(&gateway, Some(UNTRIED)).await;
+    let error = |code: &str| format!(r#"{{"error_code":"{code}","error_msg":"x"}}"#);
+    let steps = [(401, "APIG.0301"), (404, "SCM.0008")];
+    emulator.scripts(steps.map(|(status, code)| Step::Reply(Reply::json(status, &error(code)))));
+
+    let status = gateway.call(&rpc, samples::request(&rpc, Filling::Required)).await.unwrap_err();
+
+    assert_status(&status, Code::NotFound, "CERTIFICATE_NOT_FOUND", Some(2));
+    let sent: Vec<_> = emulator.journal().iter().map(|request| request.access_key.clone()).collect();
+    assert_eq!(sent, ["AK1", "AK2", "AK1"], "{}", rpc.name());
+}
+
+#[tokio::test]
+async fn every_method_is_signed_again_with_the_accepted_key() {
+    rpcs().into_iter().map(assert_signed_again).collect::<JoinSet<_>>().join_all().await;
+}
+
 #[tokio::test]
 async fn a_wrong_new_key_that_is_rolled_back_is_forgotten() {
     let folder = Folder::new();
@@ -194,7 +233,7 @@ async fn a_wrong_new_key_that_is_rolled_back_is_forgotten() {
     gateway.save(sample()).await.unwrap();
     write(folder.0.path(), "9");
     pending(&gateway, Some(UNTRIED)).await;
-    gateway.save(sample()).await.unwrap_err();
+    gateway.save(sample()).await.unwrap();
     pending(&gateway, Some(REJECTED)).await;
     write(folder.0.path(), "1");
     pending(&gateway, None).await;

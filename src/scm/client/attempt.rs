@@ -27,7 +27,7 @@ use crate::{
     ops::telemetry::traceparent,
     scm::{
         api::{Decoded, Method, UnsignedRequest, decode},
-        credentials::{AuthOutcome, SigningPermit},
+        credentials::SigningPermit,
         sign::signed_request::{self, KeyMaterial},
     },
 };
@@ -182,7 +182,7 @@ impl Exchange {
             self.project.clock_skew.set_offset(measured);
         }
         self.project.throttle.record(&result);
-        self.permit.record(AuthOutcome::of(&result));
+        self.permit.record_result(&result);
         result
     }
 

@@ -17,14 +17,17 @@ use crate::{
     config::Retry,
     error::{Error, Progress, Reason},
     jitter,
-    scm::api::{decode::AMBIGUOUS_STATUSES, error_codes::is_unprocessed},
+    scm::{
+        api::{decode::AMBIGUOUS_STATUSES, error_codes::is_unprocessed},
+        credentials::AuthOutcome,
+    },
 };
 
 /// The window of the retry budget.
 const BUDGET_WINDOW: Duration = Duration::from_secs(1);
 
 /// The reasons of failed attempts that another attempt may follow. The one after UPSTREAM_CREDENTIALS is signed with a
-/// corrected date.
+/// corrected date, or with the accepted credentials.
 pub(super) const RETRIED: [Reason; 3] =
     [Reason::UpstreamUnavailable, Reason::UpstreamTimeout, Reason::UpstreamCredentials];
 
@@ -88,8 +91,19 @@ pub(super) enum Decision {
     Retry(Duration),
     /// Make another attempt at once, with a date that is corrected by the clock skew.
     Resign,
+    /// Make another attempt at once, signed with the credentials that SCM has accepted. Without any, return this error.
+    SignWithAccepted(Error),
     /// Return this error to the caller.
     GiveUp(Error),
+}
+
+/// What an attempt was signed with, as far as its failure depends on it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Signature {
+    /// Seconds added to the local clock.
+    pub(super) clock_offset: i64,
+    /// Whether SCM had not accepted the credentials yet.
+    pub(super) is_trial: bool,
 }
 
 /// The attempts of one call so far.
@@ -100,6 +114,8 @@ pub(super) struct RetryState<'a> {
     deadline: Instant,
     attempts: u32,
     resigned: bool,
+    /// Whether new credentials were rejected, and an attempt with accepted ones has followed.
+    signed_with_accepted: bool,
     /// How many attempts have ended by their timeout.
     timeouts: u32,
     /// Whether the next retry has already been taken from the budget.
@@ -122,6 +138,7 @@ impl<'a> RetryState<'a> {
             deadline,
             attempts: 0,
             resigned: false,
+            signed_with_accepted: false,
             timeouts: 0,
             reserved: false,
             refused: false,
@@ -155,16 +172,23 @@ impl<'a> RetryState<'a> {
         self.reserved
     }
 
-    /// Decides what follows a failed attempt, whose request was signed with this clock offset.
-    pub(super) fn fail(&mut self, error: Error, clock_offset: i64) -> Decision {
-        let code = error.answer.as_ref().and_then(|answer| answer.code.as_deref());
-        self.maybe_carried_out |= error.progress != Progress::NotSent && !is_unprocessed(code);
+    /// Decides what follows a failed attempt.
+    pub(super) fn fail(&mut self, error: Error, signature: Signature) -> Decision {
         let error = self.give_up(error);
-        // The only retry after a 401: the clock was wrong, and now the offset is known.
-        if !self.resigned && error.clock_skew().is_some_and(|measured| is_correctable(measured, clock_offset)) {
+        // The only retries after a 401, which is never carried out: the clock was wrong, and now the offset is known, or
+        // the credentials were on trial.
+        let measured = error.clock_skew();
+        if !self.resigned && measured.is_some_and(|measured| is_correctable(measured, signature.clock_offset)) {
             self.resigned = true;
             return Decision::Resign;
         }
+        let is_rejection = AuthOutcome::of_failure(&error) == AuthOutcome::Rejected;
+        if !self.signed_with_accepted && signature.is_trial && is_rejection {
+            self.signed_with_accepted = true;
+            return Decision::SignWithAccepted(error);
+        }
+        let code = error.answer.as_ref().and_then(|answer| answer.code.as_deref());
+        self.maybe_carried_out |= error.progress != Progress::NotSent && !is_unprocessed(code);
         let reserved = std::mem::take(&mut self.reserved);
         match self.backoff(&error, clock::monotonic(), reserved) {
             Some(backoff) => {
@@ -249,7 +273,7 @@ mod tests {
 
     use tokio::time::{Instant, advance};
 
-    use super::{Budget, Decision, RETRIED, RetryState, finalize, is_retryable};
+    use super::{Budget, Decision, RETRIED, RetryState, Signature, finalize, is_retryable};
     use crate::{
         clock::monotonic,
         config::Retry,
@@ -330,7 +354,7 @@ mod tests {
         let budget = Budget::new();
         let mut retry = RetryState::new(&POLICY, &budget, true, deadline);
         retry.attempts = attempts;
-        match retry.fail(error.clone(), 0) {
+        match retry.fail(error.clone(), Signature::default()) {
             Decision::Retry(backoff) => Some(backoff),
             _ => None,
         }
@@ -364,7 +388,7 @@ mod tests {
         let budget = Budget::new();
         let mut retry = RetryState::new(&POLICY, &budget, true, monotonic() + Duration::from_secs(60));
         retry.start_attempt();
-        let decision = retry.fail(answered(503, Reason::UpstreamUnavailable), 0);
+        let decision = retry.fail(answered(503, Reason::UpstreamUnavailable), Signature::default());
         assert!(matches!(decision, Decision::Retry(_)));
         let error = retry.give_up(Error::deadline_before_send("no credentials"));
         assert_eq!((error.progress, error.attempts), (Progress::MaybeSent, 1));
@@ -397,9 +421,9 @@ mod tests {
         assert!(retry.reserve() && !budget.withdraw());
         retry.start_attempt();
         let error = Error::new(Reason::UpstreamTimeout, Progress::MaybeSent);
-        assert!(matches!(retry.fail(error.clone(), 0), Decision::Retry(_)), "the reserved retry");
+        assert!(matches!(retry.fail(error.clone(), Signature::default()), Decision::Retry(_)), "the reserved retry");
         retry.start_attempt();
-        assert!(matches!(retry.fail(error, 0), Decision::GiveUp(_)), "it is used once");
+        assert!(matches!(retry.fail(error, Signature::default()), Decision::GiveUp(_)), "it is used once");
     }
 
     #[tokio::test(start_paused = true)]
@@ -409,9 +433,44 @@ mod tests {
         let skewed = Answer { http_status: 401, clock_skew: Some(1200), ..Answer::default() };
         let error = Error::answered(Reason::UpstreamCredentials, skewed);
         retry.start_attempt();
-        assert_eq!(retry.fail(error.clone(), 0), Decision::Resign);
+        assert_eq!(retry.fail(error.clone(), Signature::default()), Decision::Resign);
         retry.start_attempt();
-        assert_eq!(retry.fail(error.clone(), 0), Decision::GiveUp(Error { attempts: 2, ..error }));
+        assert_eq!(retry.fail(error.clone(), Signature::default()), Decision::GiveUp(Error { attempts: 2, ..error }));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rejected_trial_is_signed_again_once_with_accepted_credentials() {
+        let of_trial = Signature { is_trial: true, ..Signature::default() };
+        let rejected = answered(401, Reason::UpstreamCredentials);
+        let skewed = Answer { http_status: 401, clock_skew: Some(1200), ..Answer::default() };
+        let skewed = Error::answered(Reason::UpstreamCredentials, skewed);
+        for idempotent in [true, false] {
+            let budget = Budget::new();
+            let state = || RetryState::new(&POLICY, &budget, idempotent, monotonic() + Duration::from_secs(60));
+            let mut retry = state();
+            let after = |attempts, error: &Error| Error { attempts, ..error.clone() };
+            retry.start_attempt();
+            assert_eq!(retry.fail(skewed.clone(), of_trial), Decision::Resign, "the clock comes first");
+            retry.start_attempt();
+            assert_eq!(retry.fail(rejected.clone(), of_trial), Decision::SignWithAccepted(after(2, &rejected)));
+            assert!(!retry.may_have_been_carried_out(), "a 401 is not carried out");
+            retry.start_attempt();
+            assert_eq!(retry.fail(rejected.clone(), of_trial), Decision::GiveUp(after(3, &rejected)), "once");
+            let scm_code = Answer { http_status: 401, code: Some("SCM.4002".to_owned()), ..Answer::default() };
+            for (error, signature, is_rejected_trial) in [
+                (&answered(401, Reason::UpstreamAccount), of_trial, true),
+                (&answered(401, Reason::UpstreamTooLarge), of_trial, true),
+                (&rejected, Signature::default(), false),
+                (&skewed, Signature { clock_offset: 1200, ..of_trial }, false),
+                (&Error::answered(Reason::UpstreamAccount, scm_code), of_trial, false),
+                (&answered(400, Reason::CertificateState), of_trial, false),
+            ] {
+                let mut retry = state();
+                retry.start_attempt();
+                let expected = if is_rejected_trial { Decision::SignWithAccepted } else { Decision::GiveUp };
+                assert_eq!(retry.fail(error.clone(), signature), expected(after(1, error)));
+            }
+        }
     }
 
     #[tokio::test(start_paused = true)]
@@ -438,7 +497,7 @@ mod tests {
             work(&mut retry);
             advance(Duration::from_secs(2)).await; // fills the budget
             if let Some(error) = later
-                && let Decision::Retry(_) = retry.fail(error, 0)
+                && let Decision::Retry(_) = retry.fail(error, Signature::default())
             {
                 retry.start_attempt();
             }
@@ -447,13 +506,18 @@ mod tests {
             budget.exhausted()
         };
         let hangs = |retry: &mut RetryState<'_>| assert!(!retry.reserve());
-        let fails = |retry: &mut RetryState<'_>| assert!(matches!(retry.fail(unavailable(), 0), Decision::GiveUp(_)));
+        let fails = |retry: &mut RetryState<'_>| {
+            assert!(matches!(retry.fail(unavailable(), Signature::default()), Decision::GiveUp(_)))
+        };
         let hangs_and_fails = |retry: &mut RetryState<'_>| {
             hangs(retry);
             fails(retry);
         };
         let is_final = |retry: &mut RetryState<'_>| {
-            assert!(matches!(retry.fail(answered(400, Reason::InvalidRequest), 0), Decision::GiveUp(_)));
+            assert!(matches!(
+                retry.fail(answered(400, Reason::InvalidRequest), Signature::default()),
+                Decision::GiveUp(_)
+            ));
         };
         assert_eq!(exhausted_after(&fails, None).await, 1);
         assert_eq!(exhausted_after(&hangs, None).await, 1, "a call that ends during the attempt");

@@ -40,10 +40,14 @@ pub(in crate::scm) enum AuthOutcome {
 
 impl AuthOutcome {
     /// Returns what the result of an attempt says about the credentials.
+    pub(in crate::scm) fn of<R>(result: &Result<R, Error>) -> Self {
+        result.as_ref().err().map_or(Self::Accepted, Self::of_failure)
+    }
+
+    /// Returns what the failure of an attempt says about the credentials.
     ///
     /// SCM sends its own error codes only after the signature check. Any other response may come from an earlier stage.
-    pub(in crate::scm) fn of<R>(result: &Result<R, Error>) -> Self {
-        let Err(error) = result else { return Self::Accepted };
+    pub(in crate::scm) fn of_failure(error: &Error) -> Self {
         let answer = error.answer.as_deref();
         let code = answer.and_then(|answer| answer.code.as_deref());
         match error.reason {

@@ -177,6 +177,15 @@ impl Versions {
         }
     }
 
+    /// Returns a permit for the current credentials if SCM accepted their last signature, and one is free.
+    pub(super) fn try_acquire_accepted(&self, now: Instant) -> Option<(Version, Grant)> {
+        let current = self.current.as_ref().filter(|current| current.guard.is_accepted())?;
+        match current.guard.try_acquire(now) {
+            Admit::Granted(grant) => Some((current.clone(), grant)),
+            Admit::Wait | Admit::Suspended(_) => None,
+        }
+    }
+
     /// Returns the pending credentials if they still are these.
     fn pending_of(&mut self, loaded: &Arc<Loaded>) -> Option<&mut Pending> {
         self.pending.as_mut().filter(|pending| Arc::ptr_eq(&pending.version.loaded, loaded))

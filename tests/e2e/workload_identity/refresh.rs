@@ -107,3 +107,19 @@ async fn unchanged_credentials_are_not_published_again() {
     lab.assert_last_credentials_are_used(&gateway).await;
     assert!(lab.emulator.rejections().is_empty());
 }
+
+#[tokio::test]
+async fn a_call_succeeds_though_scm_rejects_the_new_credentials() {
+    let lab = Lab::sts().await;
+    lab.service.set_validity(Some(Duration::from_secs(9)));
+    let gateway = lab.gateway(&lab.variables()).await;
+    lab.assert_last_credentials_are_used(&gateway).await;
+    let previous = lab.issued().account.access_key;
+    lab.wait_for_outcome(&gateway, "issued", 2).await;
+    lab.emulator.issuer().revoke(&lab.issued().account.access_key);
+
+    gateway.save(sample()).await.unwrap();
+
+    assert_eq!(lab.emulator.rejections().len(), 1, "the new ones were tried");
+    assert_eq!(lab.emulator.journal().last().unwrap().access_key, previous);
+}

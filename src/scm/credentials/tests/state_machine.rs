@@ -126,7 +126,16 @@ impl Gateway {
             }
         };
         let version = permit.version.clone();
+        let is_trial = permit.is_trial();
         permit.record(outcome);
+        if is_trial && outcome == AuthOutcome::Rejected {
+            let accepted = self.live.try_acquire_accepted(monotonic());
+            self.in_flight.extend(accepted.map(|permit| Request {
+                permit,
+                date_is_wrong: self.clock_is_wrong,
+                jumps: self.jumps,
+            }));
+        }
         let current = self.live.lock().current.clone();
         let is_current = current.is_some_and(|current| current.loaded.credentials == version.loaded.credentials);
         self.clock_is_settled |= outcome == AuthOutcome::Accepted && jumps == self.jumps && is_current;
@@ -154,7 +163,7 @@ impl Gateway {
 
     fn check(&mut self) {
         let _time = self.runtime.enter();
-        let trials = self.in_flight.iter().filter(|request| request.permit.trial_of.is_some());
+        let trials = self.in_flight.iter().filter(|request| request.permit.is_trial());
         let access_keys: Vec<_> = trials.map(|request| &request.permit.credentials().access_key).collect();
         assert!(
             access_keys.len() < 2 || access_keys.len() == 2 && access_keys[0] != access_keys[1],
