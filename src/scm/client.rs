@@ -161,13 +161,7 @@ impl Upstream {
             let error = match result {
                 Ok(decoded) => return Ok(Decoded { attempts: number, ..decoded }),
                 Err(error) if is_deleted_by_earlier_attempt(request.method, &error, retry) => {
-                    let request_id = error.answer.and_then(|answer| answer.request_id);
-                    return Ok(Decoded {
-                        reply: (request.method.empty)(),
-                        http_status: 404,
-                        attempts: number,
-                        request_id,
-                    });
+                    return Ok(deleted(request.method, error, number));
                 }
                 Err(error) => error,
             };
@@ -177,7 +171,7 @@ impl Upstream {
                 Decision::Resign => {}
                 Decision::SignWithAccepted(error) => {
                     previous = Some(Reason::UpstreamCredentials);
-                    accepted = Some(project.credentials.try_acquire_accepted(options.deadline).ok_or(error)?);
+                    accepted = Some(project.credentials.permit_of_accepted(options.deadline).await.ok_or(error)?);
                 }
                 Decision::GiveUp(error) => return Err(error),
             }
@@ -189,6 +183,12 @@ impl Upstream {
 fn is_deleted_by_earlier_attempt(method: &Method, error: &Error, retry: &RetryState<'_>) -> bool {
     let is_not_found = matches!(error.reason, Reason::CertificateNotFound | Reason::ResourceNotFound);
     method.http == http::Method::DELETE && is_not_found && retry.may_have_been_carried_out()
+}
+
+/// Returns the success of a deletion that an earlier attempt has carried out.
+fn deleted(method: &Method, error: Error, attempts: u32) -> Decoded {
+    let request_id = error.answer.and_then(|answer| answer.request_id);
+    Decoded { reply: (method.empty)(), http_status: 404, attempts, request_id }
 }
 
 #[cfg(test)]

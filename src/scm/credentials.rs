@@ -21,15 +21,16 @@ use crate::{
 mod exchange_metrics;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+mod lease;
 mod lockout;
 pub mod refresher;
 mod schedule;
 pub(crate) mod source;
 mod versions;
 
+pub(super) use lease::Lease;
 use lockout::{Admit, Grant};
 pub(super) use lockout::{AuthOutcome, LockoutGuards};
-pub(super) use versions::Lease;
 use versions::{Loaded, Permit, TrialEnd, Version, Versions};
 
 /// A project's credentials, which can be replaced while calls use them. Clones share them.
@@ -122,14 +123,25 @@ impl LiveCredentials {
         }
     }
 
-    /// Returns a permit for the credentials that SCM has accepted, if one is free.
-    pub(super) fn try_acquire_accepted(&self, deadline: Instant) -> Option<SigningPermit> {
+    /// Waits for a permit for the credentials that SCM has accepted. Returns `None` if there are none, and after the
+    /// deadline.
+    pub(super) async fn permit_of_accepted(&self, deadline: Instant) -> Option<SigningPermit> {
+        match self.try_acquire_accepted(deadline)? {
+            Admit::Granted(permit) => Some(permit),
+            // After a jump of the clock, one request at a time verifies them.
+            Admit::Wait => self.permit(deadline, || {}).await.ok(),
+            Admit::Suspended(_) => None,
+        }
+    }
+
+    /// Returns a permit for the credentials that SCM has accepted, if one is free. `None` if there are none.
+    fn try_acquire_accepted(&self, deadline: Instant) -> Option<Admit<SigningPermit>> {
         let now = clock::monotonic();
         if now > deadline {
             return None;
         }
-        let (version, grant) = self.lock().try_acquire_accepted(now)?;
-        Some(SigningPermit { version, grant, outcome: AuthOutcome::Unknown, trial: None })
+        let (version, admit) = self.lock().try_acquire_accepted(now)?;
+        Some(admit.map(|grant| SigningPermit { version, grant, outcome: AuthOutcome::Unknown, trial: None }))
     }
 
     /// Returns the error of a call that has waited until its deadline.

@@ -157,7 +157,7 @@ impl<'a> RetryState<'a> {
     /// Returns when an attempt that starts now times out in favor of a retry. The last attempt has all the time that is
     /// left, and so has a later one whose retry would have less time than an attempt may take.
     pub(super) fn attempt_timeout(&self, now: Instant) -> Option<Instant> {
-        if !self.idempotent || self.attempts >= self.policy.attempts {
+        if !self.idempotent || self.counted(self.attempts) >= self.policy.attempts {
             return None;
         }
         let timeout = now.checked_add(self.policy.attempt_timeout)?;
@@ -218,13 +218,20 @@ impl<'a> RetryState<'a> {
     /// Returns the backoff before the next attempt, or `None` if there is none: exponential with full jitter, at least
     /// `Retry-After`, and only if it ends before the deadline.
     fn backoff(&mut self, error: &Error, now: Instant, reserved: bool) -> Option<Duration> {
-        if error.attempts >= self.policy.attempts || !is_retryable(error, self.idempotent) {
+        let attempts = self.counted(error.attempts);
+        if attempts >= self.policy.attempts || !is_retryable(error, self.idempotent) {
             return None;
         }
-        let doubled = self.policy.initial_backoff.saturating_mul(1 << error.attempts.saturating_sub(1).min(16));
+        let doubled = self.policy.initial_backoff.saturating_mul(1 << attempts.saturating_sub(1).min(16));
         let jittered = jitter::full(doubled.min(self.policy.max_backoff));
         let backoff = jittered.max(error.retry_after.unwrap_or_default());
         (now.checked_add(backoff)? < self.deadline && (reserved || self.withdraw())).then_some(backoff)
+    }
+
+    /// Returns how many of these attempts `[upstream] attempts` limits: not the one that new credentials have cost, because
+    /// refreshes would otherwise use up the retries of calls.
+    fn counted(&self, attempts: u32) -> u32 {
+        attempts.saturating_sub(u32::from(self.signed_with_accepted))
     }
 
     /// Takes a retry from the budget. Returns whether there was one.
@@ -456,6 +463,15 @@ mod tests {
             assert!(!retry.may_have_been_carried_out(), "a 401 is not carried out");
             retry.start_attempt();
             assert_eq!(retry.fail(rejected.clone(), of_trial), Decision::GiveUp(after(3, &rejected)), "once");
+            let unavailable = answered(503, Reason::UpstreamUnavailable);
+            let mut retry = state();
+            retry.start_attempt();
+            retry.fail(rejected.clone(), of_trial);
+            for _ in 1..POLICY.attempts {
+                retry.start_attempt();
+                let decision = retry.fail(unavailable.clone(), Signature::default());
+                assert_eq!(matches!(decision, Decision::Retry(_)), idempotent, "the rejected attempt is not counted");
+            }
             let scm_code = Answer { http_status: 401, code: Some("SCM.4002".to_owned()), ..Answer::default() };
             for (error, signature, is_rejected_trial) in [
                 (&answered(401, Reason::UpstreamAccount), of_trial, true),

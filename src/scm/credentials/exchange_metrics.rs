@@ -26,7 +26,7 @@ impl ExchangeMetrics {
         let exchanges = meter
             .u64_counter("scm_gateway.credentials.exchanges")
             .with_unit("{exchange}")
-            .with_description("Requests to a service for temporary credentials, by outcome")
+            .with_description("Exchanges for temporary credentials, by outcome")
             .build();
         let metrics = Self { exchanges, source };
         ExchangeOutcome::ALL.iter().for_each(|outcome| metrics.add(0, *outcome));

@@ -12,9 +12,9 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{
     exchange_metrics::{ExchangeMetrics, NewestLease, labels, register_time_to_expiry},
+    lease::Lease,
     schedule::{Exchanged, MIN_INTERVAL, MIN_REJECTION_INTERVAL, Schedule},
     source::{self, DynSource, Failure, FailureKind, TemporaryCredentials},
-    versions::Lease,
 };
 use crate::{
     clock::{self, Clock},
@@ -35,6 +35,10 @@ mod tests;
 mod wait;
 
 use wait::{MAX_SLEEP, Wait, WaitEnd};
+
+/// How far the same expiration may lie apart in two responses, because the clock of the service is corrected by whole
+/// seconds, and the clock of the gateway may be set.
+const MAX_CLOCK_DEVIATION: Duration = Duration::from_secs(60);
 
 /// Refreshes the credentials of all projects whose source is a service, until dropped.
 pub(crate) fn refresh(
@@ -235,7 +239,7 @@ impl<P: Fn(Change<'_>)> Refresher<P> {
         let has_recovered = self.problem.take().is_some();
         let Origin { source, project_ids } = &self.origin;
         if let Some(current) = self.current.as_ref().filter(|current| current.credentials == credentials) {
-            let is_longer = expires_at > current.lease.expires_at();
+            let is_longer = expires_at > current.lease.expires_at() + MAX_CLOCK_DEVIATION;
             current.lease.renew(expires_at, left);
             if has_recovered {
                 tracing::info!(source, project_ids, "temporary credentials refresh recovered");

@@ -30,13 +30,13 @@ pub(super) enum Exchanged {
     Rejected,
     /// Any other failure.
     Failed {
-        /// How long the service wants to be left alone.
+        /// The `Retry-After` of the response.
         retry_after: Option<Duration>,
     },
 }
 
 impl Exchanged {
-    /// Returns whether the service does not want to be asked again earlier, whatever SCM says about the credentials.
+    /// Returns whether the service has set a wait, which a rejection by SCM does not shorten.
     pub(super) fn imposes_wait(self) -> bool {
         matches!(self, Self::Rejected | Self::Failed { retry_after: Some(_) })
     }

@@ -74,7 +74,7 @@ pub(super) enum FailureKind {
     Rejected,
     /// Anything else: the next try may succeed.
     Failed {
-        /// How long the service wants to be left alone.
+        /// The `Retry-After` of the response.
         retry_after: Option<Duration>,
     },
 }

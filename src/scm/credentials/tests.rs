@@ -112,30 +112,32 @@ async fn rejected_new_credentials_are_tried_again_after_five_minutes() {
 
 #[tokio::test(start_paused = true)]
 async fn only_accepted_credentials_are_used_after_a_rejected_trial() {
-    let signer = |live: &LiveCredentials| {
-        let permit = live.try_acquire_accepted(monotonic());
+    let signer = async |live: &LiveCredentials| {
+        let permit = live.permit_of_accepted(monotonic()).await;
         permit.map(|permit| (permit.credentials().access_key.clone(), permit.is_trial()))
     };
     let live = live(Some(credentials()));
-    assert_eq!(signer(&live), None, "not accepted yet");
+    assert_eq!(signer(&live).await, None, "not accepted yet");
     attempt(&live, AuthOutcome::Accepted).await;
     live.install(second(), None);
     let accepted = Some(("AK".to_owned(), false));
-    assert_eq!(signer(&live), accepted, "also beside untried ones");
+    assert_eq!(signer(&live).await, accepted, "also beside untried ones");
     attempt(&live, AuthOutcome::Rejected).await;
-    assert_eq!(signer(&live), accepted);
-    assert!(live.try_acquire_accepted(monotonic() - Duration::from_millis(1)).is_none(), "deadline exceeded");
+    assert_eq!(signer(&live).await, accepted);
+    assert!(live.permit_of_accepted(monotonic() - Duration::from_millis(1)).await.is_none(), "deadline exceeded");
     live.reverify();
-    let first = live.try_acquire_accepted(monotonic()).unwrap();
-    assert_eq!(signer(&live), None, "one at a time, and nobody waits");
-    first.record(AuthOutcome::Accepted);
+    let first = live.permit_of_accepted(monotonic()).await.unwrap();
+    assert_eq!(signer(&live).await, None, "one at a time");
+    let waiting = live.permit_of_accepted(monotonic() + Duration::from_secs(1));
+    let (permit, ()) = tokio::join!(waiting, async { first.record(AuthOutcome::Accepted) });
+    assert_eq!(permit.unwrap().credentials().access_key, "AK", "a call waits for it");
     let held = [try_acquire(&live).await.unwrap(), try_acquire(&live).await.unwrap()];
     held.into_iter().for_each(|permit| permit.record(AuthOutcome::Rejected));
-    assert_eq!(signer(&live), None, "suspended");
+    assert_eq!(signer(&live).await, None, "suspended");
     advance(Duration::from_secs(300)).await;
-    assert_eq!(signer(&live), None, "the probe is a call's first attempt");
+    assert_eq!(signer(&live).await, None, "the probe is a call's first attempt");
     live.remove(&credentials());
-    assert_eq!(signer(&live), None, "expired");
+    assert_eq!(signer(&live).await, None, "expired");
 }
 
 #[tokio::test(start_paused = true)]

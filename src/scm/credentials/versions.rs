@@ -2,19 +2,14 @@
 //!
 //! One call at a time tries the pending credentials. All others use the current ones until SCM accepts the pending ones.
 
-use std::{
-    sync::{Arc, Mutex, MutexGuard},
-    time::{Duration, SystemTime},
-};
+use std::sync::Arc;
 
-use tokio::{
-    sync::{Notify, futures::Notified},
-    time::Instant,
-};
+use tokio::{sync::futures::Notified, time::Instant};
 
+use super::lease::Lease;
 use super::lockout::{Admit, AuthOutcome, Grant, LockoutGuard, MAX_REJECTIONS, SUSPENSION};
 use crate::{
-    clock::{self, Clock, Moment},
+    clock::Moment,
     config::secret::Credentials,
     ops::status::{Circuit, CircuitState, CredentialsVersion, Trust},
 };
@@ -33,56 +28,6 @@ pub(super) struct Loaded {
     pub(super) at: Instant,
     /// Set for temporary credentials.
     pub(super) lease: Option<Arc<Lease>>,
-}
-
-/// What temporary credentials have in addition. The refresher shares it with all projects of the source.
-#[derive(Debug)]
-pub(crate) struct Lease {
-    expiry: Mutex<Expiry>,
-    /// Notified when SCM rejects the credentials, because it may accept new ones.
-    pub(super) rejected: Notify,
-}
-
-/// When credentials expire, on both clocks: the wall clock may be set, and the monotonic clock may stand still, as in a
-/// suspend. The first to reach its time counts.
-#[derive(Debug, Clone, Copy)]
-struct Expiry {
-    wall: SystemTime,
-    monotonic: Instant,
-}
-
-impl Expiry {
-    fn new(wall: SystemTime, left: Duration) -> Self {
-        Self { wall, monotonic: clock::monotonic() + left }
-    }
-}
-
-impl Lease {
-    /// Creates the lease of credentials that expire at this time, so long from now.
-    pub(super) fn new(expires_at: SystemTime, left: Duration) -> Self {
-        Self { expiry: Mutex::new(Expiry::new(expires_at, left)), rejected: Notify::new() }
-    }
-
-    /// Returns when the credentials expire, by the wall clock.
-    pub(super) fn expires_at(&self) -> SystemTime {
-        self.lock().wall
-    }
-
-    /// Returns the time until the credentials expire.
-    pub(super) fn remaining(&self, clock: &Clock) -> Duration {
-        let Expiry { wall, monotonic } = *self.lock();
-        let by_wall = wall.duration_since(clock.now()).unwrap_or_default();
-        by_wall.min(monotonic.saturating_duration_since(clock::monotonic()))
-    }
-
-    /// Changes when the credentials expire: the service has issued them again.
-    pub(super) fn renew(&self, expires_at: SystemTime, left: Duration) {
-        *self.lock() = Expiry::new(expires_at, left);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Expiry> {
-        self.expiry.lock().expect("no panic while the lock is held")
-    }
 }
 
 impl Version {
@@ -177,13 +122,11 @@ impl Versions {
         }
     }
 
-    /// Returns a permit for the current credentials if SCM accepted their last signature, and one is free.
-    pub(super) fn try_acquire_accepted(&self, now: Instant) -> Option<(Version, Grant)> {
+    /// Returns a permit for the current credentials, or that none is free. `None` if SCM has not accepted their last
+    /// signature.
+    pub(super) fn try_acquire_accepted(&self, now: Instant) -> Option<(Version, Admit<Grant>)> {
         let current = self.current.as_ref().filter(|current| current.guard.is_accepted())?;
-        match current.guard.try_acquire(now) {
-            Admit::Granted(grant) => Some((current.clone(), grant)),
-            Admit::Wait | Admit::Suspended(_) => None,
-        }
+        Some((current.clone(), current.guard.try_acquire(now)))
     }
 
     /// Returns the pending credentials if they still are these.

@@ -16,7 +16,7 @@ const X_SECURITY_TOKEN: &str = "x-security-token";
 const JSON: &str = "application/json";
 
 /// Shorter substrings match by coincidence and are not redacted.
-const MIN_REDACTED_LEN: usize = 12;
+pub(in crate::scm) const MIN_REDACTED_LEN: usize = 12;
 
 /// A signed request. The transport sets `Host` from the same endpoint.
 pub(in crate::scm) struct SignedRequest {
@@ -42,17 +42,12 @@ impl SignedRequest {
 }
 
 impl KeyMaterial {
-    /// Returns whether `text` repeats a part of the key material.
+    /// Returns whether `text` contains, or is contained in, a part of the key material.
     pub(in crate::scm) fn overlaps(&self, text: &str) -> bool {
-        self.0.iter().flatten().any(|part| repeats(text, part))
+        let text = text.to_ascii_lowercase();
+        let contains = |whole: &str, part: &str| part.len() >= MIN_REDACTED_LEN && whole.contains(part);
+        self.0.iter().flatten().any(|part| contains(&text, part) || contains(part, &text))
     }
-}
-
-/// Returns whether `text` repeats [`MIN_REDACTED_LEN`] characters in a row of `secret`, or all of a shorter secret, in any case.
-pub(in crate::scm) fn repeats(text: &str, secret: &str) -> bool {
-    let [text, secret] = [text, secret].map(str::to_ascii_lowercase);
-    let mut parts = text.as_bytes().windows(MIN_REDACTED_LEN);
-    parts.any(|part| secret.as_bytes().windows(MIN_REDACTED_LEN).any(|other| part == other)) || text == secret
 }
 
 /// Signs a request as of `now`. `scope` is the header that says whose project or domain the call is for, if one is sent.
@@ -116,22 +111,6 @@ fn date(now: SystemTime) -> String {
 #[cfg(test)]
 mod tests {
     use std::time::{Duration, SystemTime};
-
-    #[test]
-    fn a_text_repeats_a_secret_if_it_has_twelve_characters_of_it() {
-        for (text, secret, expected) in [
-            ("SCM.0001", "AKIDEXAMPLE12345", false),
-            ("AKIDEXAMPLE12345", "AKIDEXAMPLE12345", true),
-            ("x.akidexample1.y", "AKIDEXAMPLE12345", true),
-            ("DEXAMPLE12345", "AKIDEXAMPLE12345", true),
-            ("DEXAMPLE123", "AKIDEXAMPLE12345", false),
-            ("a AKIDEXAMPLE12345 b", "AKIDEXAMPLE12345", true),
-            ("short", "SHORT", true),
-            ("short.", "SHORT", false),
-        ] {
-            assert_eq!(super::repeats(text, secret), expected, "{text}");
-        }
-    }
 
     #[test]
     fn the_date_has_the_vendors_format() {

@@ -6,6 +6,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use tokio::time::Instant;
+use zeroize::Zeroizing;
 
 use super::{Failure, FailureKind, TemporaryCredentials, expiration};
 use crate::{
@@ -17,7 +18,7 @@ use crate::{
             clock_skew,
             transport::{ExchangeReply, ExchangeRequest, Transport},
         },
-        sign::signed_request::repeats,
+        sign::signed_request::MIN_REDACTED_LEN,
     },
 };
 
@@ -97,6 +98,13 @@ impl Service {
     }
 }
 
+/// Returns whether a text repeats [`MIN_REDACTED_LEN`] characters in a row of a secret, or all of a shorter one, in any case.
+fn repeats(text: &str, secret: &str) -> bool {
+    let [text, secret] = [text, secret].map(|text| Zeroizing::new(text.to_ascii_lowercase().into_bytes()));
+    let mut parts = text.windows(MIN_REDACTED_LEN);
+    parts.any(|part| secret.windows(MIN_REDACTED_LEN).any(|other| part == other)) || text == secret
+}
+
 /// Returns a token as the value of a header, as it is.
 pub(super) fn sensitive_header(token: &SecretString) -> Result<HeaderValue, Failure> {
     let value = HeaderValue::from_str(token.expose_secret());
@@ -125,4 +133,23 @@ pub(crate) fn parse<'a, W: Deserialize<'a> + Into<Fields<'a>>>(
     let expires_at = expiration::parse(&expiration)
         .ok_or_else(|| format!("the expiration in the response of {service} is not a time of RFC 3339"))?;
     Ok(TemporaryCredentials { credentials, expires_at })
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_text_repeats_a_secret_if_it_has_twelve_characters_of_it() {
+        for (text, secret, expected) in [
+            ("SCM.0001", "AKIDEXAMPLE12345", false),
+            ("AKIDEXAMPLE12345", "AKIDEXAMPLE12345", true),
+            ("x.akidexample1.y", "AKIDEXAMPLE12345", true),
+            ("DEXAMPLE12345", "AKIDEXAMPLE12345", true),
+            ("DEXAMPLE123", "AKIDEXAMPLE12345", false),
+            ("a AKIDEXAMPLE12345 b", "AKIDEXAMPLE12345", true),
+            ("short", "SHORT", true),
+            ("short.", "SHORT", false),
+        ] {
+            assert_eq!(super::repeats(text, secret), expected, "{text}");
+        }
+    }
 }

@@ -14,7 +14,7 @@ use shuttle::{
 use tokio::time::Instant;
 
 use super::{
-    super::{LiveCredentials, LockoutGuards, SigningPermit},
+    super::{Admit, LiveCredentials, LockoutGuards, SigningPermit},
     AuthOutcome, Reason, live,
     vendor::{Pair, Vendor},
 };
@@ -52,7 +52,11 @@ impl World {
         let is_trial = permit.is_trial();
         let outcome = self.finish(permit);
         let is_rejected_trial = is_trial && outcome == AuthOutcome::Rejected;
-        let accepted = is_rejected_trial.then(|| self.live.try_acquire_accepted(self.deadline)).flatten();
+        let accepted = match is_rejected_trial.then(|| self.live.try_acquire_accepted(self.deadline)).flatten() {
+            Some(Admit::Granted(permit)) => Some(permit),
+            Some(Admit::Wait) => block_on(self.live.acquire(self.deadline)).ok(),
+            Some(Admit::Suspended(_)) | None => None,
+        };
         Ok(accepted.map_or(outcome, |permit| self.finish(permit)))
     }
 

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use proptest::prelude::*;
 use proptest_state_machine::{ReferenceStateMachine, StateMachineTest, prop_state_machine};
 use tokio::{runtime::Runtime, time::advance};
@@ -129,7 +130,7 @@ impl Gateway {
         let is_trial = permit.is_trial();
         permit.record(outcome);
         if is_trial && outcome == AuthOutcome::Rejected {
-            let accepted = self.live.try_acquire_accepted(monotonic());
+            let accepted = self.live.permit_of_accepted(monotonic()).now_or_never().flatten();
             self.in_flight.extend(accepted.map(|permit| Request {
                 permit,
                 date_is_wrong: self.clock_is_wrong,
