@@ -1,4 +1,5 @@
-//! Reads the credentials of a project: from files, or from the variables or the profile of the vendor's SDKs.
+//! Reads the credentials of a project from files, or from the variables or the profile of the vendor's SDKs; names the
+//! services that issue temporary ones.
 
 use std::path::{Path, PathBuf};
 

@@ -23,6 +23,9 @@ const DEFAULT: &str = ".huaweicloud/credentials";
 /// The section for regional services; `[global]` is for global ones.
 const SECTION: &str = "basic";
 
+/// The keys that need each other.
+const KEYS: [&str; 2] = ["ak", "sk"];
+
 /// The content of a profile.
 pub(super) struct Profile {
     pub(super) credentials: Credentials,
@@ -52,6 +55,16 @@ pub(super) fn read(path: &Path) -> Result<Profile, String> {
     Ok(Profile { credentials, project_id, warning: files::permission_warning(path, &content) })
 }
 
+/// Returns what is missing in a profile that has an access key without a secret key, or the reverse. Any other profile is
+/// of no interest to a gateway that does not use it.
+pub(super) fn missing_key(path: &Path) -> Option<String> {
+    let content = files::read(path, files::MAX_SECRET).ok()?;
+    let entries = entries(str::from_utf8(&content.bytes).ok()?).ok()?;
+    let missing: Vec<_> = KEYS.into_iter().filter(|key| !entries.contains_key(*key)).collect();
+    let [missing] = missing[..] else { return None };
+    Some(format!("{} is not a usable profile: [{SECTION}] has no `{missing}`", values::shown(path)))
+}
+
 /// Parses a profile. The error message never shows its content.
 pub(super) fn parse(text: &str) -> Result<(Credentials, Option<String>), String> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text); // editors on Windows write a byte order mark
@@ -67,7 +80,7 @@ pub(super) fn parse(text: &str) -> Result<(Credentials, Option<String>), String>
     let access_key = part("ak");
     let secret_key = part("sk");
     let security_token = part("security_token");
-    let missing = ["ak", "sk"].into_iter().filter(|key| !entries.contains_key(*key));
+    let missing = KEYS.into_iter().filter(|key| !entries.contains_key(*key));
     problems.extend(missing.map(|key| format!("[{SECTION}] has no `{key}`")));
     match (access_key, secret_key) {
         (Some(access_key), Some(secret_key)) if problems.is_empty() => {

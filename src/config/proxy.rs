@@ -1,4 +1,4 @@
-//! The HTTP proxy for connections to SCM.
+//! The HTTP proxy for connections to SCM and STS.
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use percent_encoding::percent_decode_str;
@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 use super::endpoint::{Endpoint, split};
 use super::reader::{Raw, settings};
 
-/// The HTTP proxy for connections to SCM.
+/// The HTTP proxy for connections to SCM and STS.
 #[derive(Debug, Clone)]
 pub struct Proxy {
     /// The address.

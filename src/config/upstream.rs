@@ -23,7 +23,7 @@ pub struct Upstream {
     pub retry: Retry,
     /// The circuit breaker of each project.
     pub breaker: Breaker,
-    /// The HTTP proxy for connections to SCM; none by default.
+    /// The HTTP proxy for connections to SCM and STS; none by default.
     pub proxy: Option<Proxy>,
     /// The metadata service of the ECS, which provides temporary credentials; none by default.
     pub metadata_endpoint: Option<Endpoint>,

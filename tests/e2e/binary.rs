@@ -186,8 +186,7 @@ async fn check_shows_the_claims_of_a_token_without_sts() {
         ("HUAWEICLOUD_OIDC_TOKEN_FILE", &token),
         ("HUAWEICLOUD_SDK_STS_ENDPOINT", &endpoint),
     ];
-    let mut environment = environment("https://scm.example", &variables);
-    environment.retain(|name, _| name != "HUAWEICLOUD_SDK_AK" && name != "HUAWEICLOUD_SDK_SK");
+    let environment = environment_without_access_key("https://scm.example", &variables);
     let mut command = binary(&[]);
     command.envs(environment).arg("--check");
     let (code, text, errors) = output(command).await;

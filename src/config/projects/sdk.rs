@@ -80,8 +80,12 @@ impl Source {
     fn problems(&self, environment: &Environment) -> Vec<Problem> {
         match self {
             Self::Keys => credentials::from_environment(environment).err().unwrap_or_default(),
-            Self::Profile { name, path } => {
+            Self::Profile { name, path } if name == profile::FILE => {
                 profile::read(path).err().into_iter().map(|message| Problem::new(name, message)).collect()
+            }
+            // Nobody has named this file to the gateway.
+            Self::Profile { name, path } => {
+                profile::missing_key(path).into_iter().map(|message| Problem::new(name, message)).collect()
             }
             Self::PodIdentity => {
                 let missing = pod_identity::missing(environment);
@@ -92,7 +96,7 @@ impl Source {
     }
 }
 
-/// Reports the sources that are set and not used: a half set is a mistake, because it may be meant to be used.
+/// Reports the sources that are set and not used: an incomplete source is a mistake, because it may be meant to be used.
 fn report_ignored(report: &mut Report, used: &Source, ignored: &[Source], environment: &Environment) {
     report.problems.extend(ignored.iter().flat_map(|source| source.problems(environment)));
     if !ignored.is_empty() {

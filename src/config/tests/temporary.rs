@@ -188,7 +188,7 @@ fn the_first_source_that_is_set_counts() {
 }
 
 #[test]
-fn half_a_source_is_an_error_whichever_source_counts() {
+fn an_incomplete_source_is_an_error() {
     let dir = Dir::new();
     let profile = dir.file("profile", "[basic]\nak = AK\n");
     let (oidc, pod) = (dir.oidc_variables(), dir.pod_variables());
@@ -261,6 +261,32 @@ fn half_a_source_is_an_error_whichever_source_counts() {
         ],
     );
     assert_eq!(read_valid("", &elsewhere).warnings.len(), 1);
+}
+
+#[test]
+fn an_unused_profile_in_the_home_directory_may_only_be_incomplete() {
+    for (profile, missing) in [
+        ("[basic]\nak = AK\n", Some("sk")),
+        ("[basic]\nsk = SK\nak =\n", Some("ak")),
+        ("[basic]\nak = AK\nsk = SK\n", None),
+        ("[basic]\nidp_id = a\nid_token_file = b\n", None),
+        ("[global]\nak = AK\n", None),
+        ("# nothing\n", None),
+    ] {
+        let dir = Dir::new();
+        let home = dir.0.path().to_str().expect("UTF-8");
+        fs::create_dir(dir.0.path().join(".huaweicloud")).expect("the directory is created");
+        dir.file(".huaweicloud/credentials", profile);
+        let environment = with(dir.oidc_variables(), &[("HOME", Some(home))]);
+        match missing {
+            Some(key) => {
+                let problems = read_invalid("", &environment);
+                let expected = format!("is not a usable profile: [basic] has no `{key}`");
+                assert!(problems.len() == 1 && problems[0].ends_with(&expected), "{problems:?}");
+            }
+            None => assert_eq!(read_valid("", &environment).warnings.len(), 1, "{profile:?} is ignored"),
+        }
+    }
 }
 
 #[test]

@@ -80,7 +80,7 @@ async fn rejection_by_scm_causes_one_exchange() {
 }
 
 #[tokio::test]
-async fn ecs_without_an_agency_is_not_asked_again_soon() {
+async fn ecs_without_an_agency_gets_one_request_in_five_minutes() {
     let lab = Lab::ecs_agency(Metadata { agency: None, ..Metadata::default() }).await;
     let gateway = lab.gateway(&lab.variables()).await;
     lab.wait_for_outcome(&gateway, "rejected", 1).await;

@@ -3,7 +3,7 @@
 use scm_emulator::{Account, Agency, Emulator, Options, Rights, ServiceOptions, Sts};
 use scm_gateway::proto::SaveInfoRequest;
 
-use super::Lab;
+use super::{EXPIRY, Lab};
 use crate::harness::{Gateway, sample};
 
 const TWO: &str = "iam::fedcba9876543210fedcba9876543210:agency:two";
@@ -61,7 +61,7 @@ async fn projects_with_equal_sources_share_one_exchange() {
     let page = gateway.admin("/metrics").await.1;
     for project in ["one", "two"] {
         let expiry = page.lines().find(|line| {
-            line.starts_with("scm_gateway_credentials_time_to_expiry_seconds{")
+            line.starts_with(EXPIRY)
                 && line.contains(&format!("scm_project_id=\"{project}\""))
                 && line.contains("source=\"oidc\"")
         });

@@ -11,7 +11,7 @@ use std::{
 use scm_emulator::{Claims, Issue, Step};
 use tokio::{task::JoinSet, time::Instant};
 
-use super::{Lab, assert_no_credentials, credentials_status};
+use super::{EXPIRY, Lab, assert_no_credentials, credentials_status};
 use crate::harness::{sample, until};
 
 #[tokio::test]
@@ -28,7 +28,7 @@ async fn each_exchange_presents_the_token_of_its_moment() {
         lab.service.set_validity(None);
         lab.wait_for_exchanges(3).await;
         until("the new credentials", || async {
-            let in_use = gateway.metric::<f64>("scm_gateway_credentials_time_to_expiry_seconds{").await;
+            let in_use = gateway.metric::<f64>(EXPIRY).await;
             in_use > 3.0
         })
         .await;

@@ -13,7 +13,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 pub use issuer::{Field, Issue, Issued, Issuer, Rights, TimeFormat};
 pub use metadata::{Metadata, Version};
@@ -40,8 +40,6 @@ pub struct ServiceOptions {
     pub validity: Option<Duration>,
     /// The form of the expiration, if it is not the service's own.
     pub format: Option<TimeFormat>,
-    /// The time that a regular response takes.
-    pub service_time: Duration,
     /// The function that is called for every processed request.
     pub observer: Option<Observer>,
 }
@@ -54,7 +52,6 @@ impl Default for ServiceOptions {
             now: Arc::new(system_time),
             validity: None,
             format: None,
-            service_time: Duration::ZERO,
             observer: None,
         }
     }
@@ -174,4 +171,14 @@ impl fmt::Debug for Exchange {
             .field("rejection", &self.rejection)
             .finish_non_exhaustive()
     }
+}
+
+/// Returns the `assumed_agency` of a response: the URN and the id of a session of this agency.
+fn assumed_agency(urn: &str, session: &str) -> Value {
+    let account = urn.split(':').nth(2).unwrap_or_default();
+    let name = urn.rsplit(':').next().unwrap_or_default();
+    json!({
+        "urn": format!("sts::{account}::assumed-agency:{name}/{session}"),
+        "id": format!("{}:{session}", crate::SAMPLE_PROJECT),
+    })
 }

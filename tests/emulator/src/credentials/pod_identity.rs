@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::issuer::{Names, Rights, TimeFormat};
 use super::token::Claims;
-use super::{Entitled, Refusal};
+use super::{Entitled, Refusal, assumed_agency};
 use crate::api::parse_json;
 use crate::http::Request;
 use crate::script::Reply;
@@ -118,14 +118,8 @@ fn rest(association: &Association) -> Value {
     let subject = json!({"namespace": association.namespace, "serviceAccount": association.service_account});
     let mut body = json!({"podIdentityAssociationId": ASSOCIATION, "subject": subject});
     if let Some(urn) = &association.trust_agency {
-        let account = urn.split(':').nth(2).unwrap_or_default();
-        let name = urn.rsplit(':').next().unwrap_or_default();
-        let session = format!("cce-{CLUSTER}-{POD}-{ASSOCIATION}");
         body["audience"] = POD_AUDIENCE.into();
-        body["assumedAgency"] = json!({
-            "urn": format!("sts::{account}::assumed-agency:{name}/{session}"),
-            "id": format!("{}:{session}", crate::SAMPLE_PROJECT),
-        });
+        body["assumedAgency"] = assumed_agency(urn, &format!("cce-{CLUSTER}-{POD}-{ASSOCIATION}"));
     }
     body
 }

@@ -13,7 +13,7 @@ use crate::http::Request;
 use crate::journal::lock;
 use crate::script::{Reply, Script, Step};
 use crate::server::{Listening, Service, Settings};
-use crate::{Clock, Tls, scm};
+use crate::{Clock, scm};
 
 /// The key of the steps of every request.
 const ANY: &str = "";
@@ -125,7 +125,7 @@ impl CredentialService {
             listen: options.listen,
             tls: options.tls,
             now: options.now,
-            service_time: options.service_time,
+            service_time: Duration::ZERO,
             observer: options.observer,
         };
         Listening::start(issuing, settings, Script::default()).await.map(Self)
@@ -198,11 +198,6 @@ impl CredentialService {
     #[must_use]
     pub fn steps_left(&self) -> usize {
         self.0.server.script.len()
-    }
-
-    /// Replaces the certificate that new connections get. A service without TLS keeps using plain text.
-    pub fn set_tls(&self, tls: Tls) {
-        self.0.server.certificates().replace(tls);
     }
 
     /// Returns the complete requests, in order of arrival.

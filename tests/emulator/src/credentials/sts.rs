@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::issuer::{Names, Rights, TimeFormat};
 use super::token::Claims;
-use super::{Entitled, Refusal};
+use super::{Entitled, Refusal, assumed_agency};
 use crate::api::parse_json;
 use crate::http::Request;
 use crate::scm::{gateway_error, request_id};
@@ -163,15 +163,9 @@ impl Sts {
 }
 
 fn rest(asked: &Asked, agency: &Agency, provider: &Provider, claims: Claims) -> Value {
-    let account = agency.urn.split(':').nth(2).unwrap_or_default();
-    let name = agency.urn.rsplit(':').next().unwrap_or_default();
-    let session = &asked.session_name;
     let audience = claims.audience.iter().find(|audience| provider.client_ids.contains(audience));
     json!({
-        "assumed_agency": {
-            "urn": format!("sts::{account}::assumed-agency:{name}/{session}"),
-            "id": format!("{}:{session}", crate::SAMPLE_PROJECT),
-        },
+        "assumed_agency": assumed_agency(&agency.urn, &asked.session_name),
         "audience": audience,
         "provider": provider.urn,
         "subject_from_id_token": claims.subject,

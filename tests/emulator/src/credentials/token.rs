@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::issuer::random;
 use super::pod_identity::POD_AUDIENCE;
 use super::sts::{SAMPLE_AUDIENCE, SAMPLE_ISSUER, SAMPLE_SUBJECT};
+use crate::time::seconds;
 
 /// The last part of every token of the emulator, in place of a signature.
 const SIGNATURE: &str = "EXAMPLEsignatureTHATverifiesNOTHING1";
@@ -102,10 +103,6 @@ impl Claims {
     pub(crate) fn is_current(&self, now: SystemTime) -> bool {
         self.not_before.is_none_or(|start| start <= now) && now < self.expires_at
     }
-}
-
-fn seconds(at: SystemTime) -> u64 {
-    at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 #[cfg(test)]
