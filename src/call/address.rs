@@ -31,7 +31,7 @@ impl Address {
         let host = authority.host();
         match host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
             Ok(ip) => ip.to_canonical().is_loopback(),
-            Err(_) => host.eq_ignore_ascii_case("localhost"),
+            Err(_) => is_localhost(host),
         }
     }
 
@@ -45,6 +45,11 @@ impl Address {
             Listen::Unix(path) => Self::Unix(path.display().to_string()),
         }
     }
+}
+
+/// Returns whether a host is the name of this machine. It is called on loopback, whatever the name resolves to.
+pub(super) fn is_localhost(host: &str) -> bool {
+    host.eq_ignore_ascii_case("localhost")
 }
 
 impl fmt::Display for Address {

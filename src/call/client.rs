@@ -1,13 +1,20 @@
 //! The call itself, over tonic's channel.
 
-use std::{error::Error, future::pending, io, iter, sync::Arc, time::Duration};
+use std::{
+    error::Error,
+    future::pending,
+    io, iter,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use http::{HeaderMap, header::CONTENT_TYPE};
 use hyper_util::rt::TokioIo;
 use prost_reflect::{DynamicMessage, MethodDescriptor};
 use rustls::CertificateError;
 use tokio::{
-    net::UnixStream,
+    net::{TcpStream, UnixStream},
     time::{Instant, sleep_until, timeout},
 };
 use tonic::{
@@ -19,7 +26,11 @@ use tonic::{
 };
 use tower::{ServiceBuilder, service_fn};
 
-use super::{address::Address, codec::DynamicCodec, failure::Failure};
+use super::{
+    address::{Address, is_localhost},
+    codec::DynamicCodec,
+    failure::Failure,
+};
 use crate::{clock, config::Pem, grpc::dry_run};
 
 /// The largest reply in bytes. The gateway makes a reply from at most 1 MiB of JSON.
@@ -56,6 +67,12 @@ impl Server {
         let endpoint = self.endpoint()?;
         let connect = async {
             match &self.address {
+                // Plain text must not follow a name to another machine.
+                Address::Tcp(authority) if self.tls.is_none() && is_localhost(authority.host()) => {
+                    let port = authority.port_u16().unwrap_or_default();
+                    let connect = move |_| async move { connect_to_loopback(port).await.map(TokioIo::new) };
+                    endpoint.connect_with_connector(service_fn(connect)).await
+                }
                 Address::Tcp(_) => endpoint.connect().await,
                 Address::Unix(path) => {
                     let path = path.clone();
@@ -134,6 +151,11 @@ impl Server {
         let option = if has_options { "TLS" } else { "TLS (--cacert sets the CA of the gateway's certificate)" };
         endpoint.tls_config(config).map_err(|error| Failure::usage(option, &error))
     }
+}
+
+async fn connect_to_loopback(port: u16) -> io::Result<TcpStream> {
+    let addresses = [(Ipv4Addr::LOCALHOST, port).into(), (Ipv6Addr::LOCALHOST, port).into()];
+    TcpStream::connect(&addresses[..] as &[SocketAddr]).await
 }
 
 /// Returns which option may help after a failed handshake.
