@@ -20,6 +20,9 @@ const PATHS: [&str; 3] = ["_file", "_FILE", "HOME"];
 /// message shows a value.
 pub fn configuration(data: &[u8]) {
     let Ok(text) = str::from_utf8(data) else { return }; // checked when the file is read
+    if text.contains(MARKER) {
+        return; // perhaps in the name of a key, which messages show
+    }
     let (file, variables) = text.split_once("\n---\n").unwrap_or((text, ""));
     let table = match file.parse::<Table>() {
         Ok(table) => table,
