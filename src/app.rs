@@ -24,7 +24,10 @@ use crate::{
     },
     reload,
     runtime::Workers,
-    scm::client::{Upstream, transport},
+    scm::{
+        client::{Upstream, transport},
+        credentials::refresher,
+    },
 };
 
 mod status;
@@ -157,7 +160,7 @@ impl App {
         let pages = config.admin.pages.then(|| Pages::new(move || sources.status(), config.listing()));
         tasks.spawn(Admin::new(telemetry.clone(), readiness, admin_address.ip(), pages).serve(admin_listener));
         tasks.spawn(reload::credentials(config.projects.clone(), projects.clone(), meter.clone()));
-        tasks.spawn(reload::temporary_credentials(config, &projects, &transport, &clock, meter));
+        tasks.spawn(refresher::refresh(&config.projects, &projects, &transport, &clock, meter));
         if let Some(ca) = config.upstream.ca.clone() {
             tasks.spawn(reload::trust_roots(ca, transport, meter.clone()));
         }
@@ -201,7 +204,7 @@ pub async fn check(config: &Config) -> Result<(), StartError> {
     let upstream = upstream(config, &telemetry, &clock, 1, CancellationToken::new())?;
     config.server.tls.as_ref().map(|tls| Tls::new(&tls.material)).transpose()?;
     // Never polled, so nothing is sent.
-    drop(reload::temporary_credentials(config, upstream.projects(), upstream.transport(), &clock, &telemetry.meter));
+    drop(refresher::refresh(&config.projects, upstream.projects(), upstream.transport(), &clock, &telemetry.meter));
     Ok(())
 }
 

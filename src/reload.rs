@@ -1,4 +1,4 @@
-//! Reloads credentials and certificates when their files change, and refreshes temporary credentials.
+//! Reloads credentials and certificates when their files change.
 //!
 //! Files are polled and compared, which works for every way to change them: Kubernetes' swap of a symbolic link, a write in
 //! place, a rename. A change is applied once two polls in a row read the same, so that no file is used while it is being
@@ -12,15 +12,12 @@ use tokio::{task::spawn_blocking, time::sleep};
 
 use crate::{
     clock::Clock,
-    config::{self, Config, secret::Credentials},
+    config::{self, secret::Credentials},
     grpc::connection::tls::Tls,
     ops::telemetry::reload_metrics::{ReloadMetrics, ReloadState},
     scm::{
         client::{project, transport::Transport},
-        credentials::{
-            refresher,
-            source::{self, DynSource, POLL_INTERVAL},
-        },
+        credentials::source::{self, DynSource, POLL_INTERVAL},
     },
 };
 
@@ -51,17 +48,6 @@ pub async fn credentials(projects: config::Projects, live: Arc<project::Projects
     });
     // Each project has a watcher of its own, so that files on a hanging network share delay only their own project.
     join_all(watchers).await;
-}
-
-/// Refreshes the temporary credentials of all projects until dropped.
-pub fn temporary_credentials(
-    config: &Config,
-    live: &project::Projects,
-    transport: &Arc<Transport>,
-    clock: &Clock,
-    meter: &Meter,
-) -> impl Future<Output = ()> + Send + 'static {
-    refresher::refresh(&config.projects, live, transport, clock, meter)
 }
 
 /// Gets the credentials of a source after its next change.

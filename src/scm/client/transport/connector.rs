@@ -1,4 +1,5 @@
-//! Opens connections to SCM and to the services that issue credentials: TCP, TLS for https, through a proxy if one is configured.
+//! Opens connections to SCM and to the services that issue credentials: TCP, TLS for https, through a proxy if one is
+//! configured.
 
 use std::{
     error::Error,
