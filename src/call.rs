@@ -289,7 +289,7 @@ fn headers(arguments: &Arguments) -> Result<HeaderMap, String> {
     }
     if arguments.trace {
         let context = traceparent::sampled();
-        headers.insert(traceparent::TRACEPARENT, traceparent::header(&context).expect("a random id is valid"));
+        headers.insert(&traceparent::TRACEPARENT, traceparent::header(&context).expect("a random id is valid"));
         drop(writeln!(io::stderr(), "trace id: {}", traceparent::trace_id(&context)));
     }
     Ok(headers)

@@ -17,14 +17,14 @@ mod tests;
 pub fn traceparent(data: &[u8]) {
     let headers = headers(data);
     let parent = || -> Option<&str> {
-        let mut values = headers.get_all(trace::TRACEPARENT).iter();
+        let mut values = headers.get_all(&trace::TRACEPARENT).iter();
         values.next().filter(|_| values.next().is_none())?.to_str().ok()
     };
     let Some(sent) = trace::header(&trace::extract(&headers)) else { return };
     let sent = sent.to_str().expect("hex digits and hyphens");
     let received = parent().expect("exactly one header");
     assert_eq!((sent.len(), &sent[..3], &sent[2..53]), (55, "00-", &received[2..53]));
-    let again = HeaderMap::from_iter([(HeaderName::from_static(trace::TRACEPARENT), sent.parse().expect("ASCII"))]);
+    let again = HeaderMap::from_iter([(trace::TRACEPARENT.clone(), sent.parse().expect("ASCII"))]);
     assert_eq!(trace::header(&trace::extract(&again)).expect("a valid context"), sent);
 }
 

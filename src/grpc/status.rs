@@ -2,11 +2,8 @@
 
 use std::{collections::HashMap, error::Error as _, fmt::Write as _, sync::Arc, time::Duration};
 
-use http::Response;
-use tonic::{
-    Code, Status,
-    metadata::{MetadataMap, MetadataValue},
-};
+use http::{HeaderName, HeaderValue, Response};
+use tonic::{Code, Status, metadata::MetadataMap};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
 use crate::error::{Error, Progress, Reason, Violation};
@@ -15,7 +12,7 @@ use crate::error::{Error, Progress, Reason, Violation};
 pub const DOMAIN: &str = "scm-gateway";
 
 /// The response metadata key of SCM's request id, on success and on failure.
-pub(super) const UPSTREAM_REQUEST_ID: &str = "x-upstream-request-id";
+pub(super) static UPSTREAM_REQUEST_ID: HeaderName = HeaderName::from_static("x-upstream-request-id");
 
 /// The trailer that tells gRPC libraries how many milliseconds to wait before a retry, or not to retry if it is negative
 /// (gRFC A6).
@@ -222,8 +219,8 @@ pub(super) fn source(status: &Status) -> Option<&Error> {
 
 /// Inserts SCM's request id into the response metadata, if SCM sent one.
 pub fn insert_request_id(metadata: &mut MetadataMap, id: Option<String>) {
-    if let Some(id) = id.and_then(|id| MetadataValue::try_from(id).ok()) {
-        metadata.insert(UPSTREAM_REQUEST_ID, id);
+    if let Some(id) = id.and_then(|id| HeaderValue::try_from(id).ok()) {
+        metadata.as_mut().insert(&UPSTREAM_REQUEST_ID, id);
     }
 }
 

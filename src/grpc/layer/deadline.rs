@@ -8,7 +8,7 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, HeaderName, Request, Response};
 use tokio::time::timeout;
 use tonic::{Status, body::Body};
 use tower::{Layer, Service, layer::layer_fn};
@@ -69,12 +69,14 @@ where
     }
 }
 
+static GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+
 #[derive(Debug, PartialEq)]
 pub(in crate::grpc) struct Malformed;
 
 /// Parses `grpc-timeout`: one to eight digits and a unit (gRPC over HTTP/2, "Timeout").
 pub(in crate::grpc) fn grpc_timeout(headers: &HeaderMap) -> Result<Option<Duration>, Malformed> {
-    let Some(value) = headers.get("grpc-timeout") else { return Ok(None) };
+    let Some(value) = headers.get(&GRPC_TIMEOUT) else { return Ok(None) };
     let text = value.to_str().map_err(|_| Malformed)?;
     let (digits, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or(Malformed)?;
     if !(1..=8).contains(&digits.len()) || !digits.bytes().all(|b| b.is_ascii_digit()) {
@@ -98,13 +100,10 @@ mod tests {
 
     use http::{HeaderMap, HeaderValue};
 
-    use super::{Malformed, grpc_timeout};
+    use super::{GRPC_TIMEOUT, Malformed, grpc_timeout};
 
     fn read(value: &'static str) -> Result<Option<Duration>, Malformed> {
-        grpc_timeout(&HeaderMap::from_iter([(
-            http::HeaderName::from_static("grpc-timeout"),
-            HeaderValue::from_static(value),
-        )]))
+        grpc_timeout(&HeaderMap::from_iter([(GRPC_TIMEOUT.clone(), HeaderValue::from_static(value))]))
     }
 
     #[test]

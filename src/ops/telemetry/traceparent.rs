@@ -2,8 +2,8 @@
 //!
 //! Baggage is ignored, and `tracestate` is not sent to SCM, because it may hold internal data of the mesh.
 
-use base16ct::lower::encode_string as hex;
-use http::{HeaderMap, HeaderValue};
+use base16ct::lower;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry::{
     Context,
     propagation::{Extractor, TextMapPropagator as _},
@@ -15,11 +15,11 @@ use opentelemetry_sdk::{
 };
 
 /// The name of the header.
-pub const TRACEPARENT: &str = "traceparent";
+pub static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// Returns the caller's context, or an empty one if the header is missing or invalid.
 pub fn extract(headers: &HeaderMap) -> Context {
-    if headers.contains_key(TRACEPARENT) {
+    if headers.contains_key(&TRACEPARENT) {
         TraceContextPropagator::new().extract_with_context(&Context::new(), &Headers(headers))
     } else {
         Context::new()
@@ -37,16 +37,24 @@ pub fn sampled() -> Context {
 pub fn header(context: &Context) -> Option<HeaderValue> {
     let span = context.span();
     let span = span.span_context();
-    let text = || {
-        let [trace, parent] = [hex(&span.trace_id().to_bytes()), hex(&span.span_id().to_bytes())];
-        ["00", &trace, &parent, &hex(&[span.trace_flags().to_u8()])].join("-")
+    span.is_valid()
+        .then(|| HeaderValue::from_bytes(&text(span)).expect("hex digits and hyphens are a valid header value"))
+}
+
+fn text(span: &SpanContext) -> [u8; 55] {
+    let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
+    let mut field = |at: usize, bytes: &[u8]| {
+        lower::encode(bytes, &mut text[at..at + 2 * bytes.len()]).expect("a byte has two digits");
     };
-    span.is_valid().then(|| HeaderValue::try_from(text()).expect("hex digits and hyphens are a valid header value"))
+    field(3, &span.trace_id().to_bytes());
+    field(36, &span.span_id().to_bytes());
+    field(53, &[span.trace_flags().to_u8()]);
+    text
 }
 
 /// Returns the id of the trace, for log lines.
 pub fn trace_id(context: &Context) -> String {
-    hex(&context.span().span_context().trace_id().to_bytes())
+    lower::encode_string(&context.span().span_context().trace_id().to_bytes())
 }
 
 struct Headers<'a>(&'a HeaderMap);
@@ -56,7 +64,7 @@ impl Extractor for Headers<'_> {
     fn get(&self, key: &str) -> Option<&str> {
         let mut values = self.0.get_all(key).iter();
         match (values.next(), values.next()) {
-            (Some(value), None) => value.to_str().ok().filter(|value| key != TRACEPARENT || is_well_formed(value)),
+            (Some(value), None) => value.to_str().ok().filter(|value| TRACEPARENT != key || is_well_formed(value)),
             _ => None,
         }
     }
@@ -85,8 +93,7 @@ mod tests {
 
     #[test]
     fn extracted_contexts_are_formatted_unchanged() {
-        let headers =
-            HeaderMap::from_iter([(http::HeaderName::from_static(TRACEPARENT), HeaderValue::from_static(PARENT))]);
+        let headers = HeaderMap::from_iter([(TRACEPARENT.clone(), HeaderValue::from_static(PARENT))]);
         assert_eq!(header(&extract(&headers)).unwrap(), PARENT);
     }
 
@@ -115,10 +122,7 @@ mod tests {
             (format!("00-{TRACE}-{SPAN}"), "no flags"),
             (format!("00 {TRACE} {SPAN} 01"), "other separators"),
         ] {
-            let headers = HeaderMap::from_iter([(
-                http::HeaderName::from_static(TRACEPARENT),
-                HeaderValue::try_from(malformed).unwrap(),
-            )]);
+            let headers = HeaderMap::from_iter([(TRACEPARENT.clone(), HeaderValue::try_from(malformed).unwrap())]);
             assert!(header(&extract(&headers)).is_none(), "{why}");
         }
     }
@@ -126,10 +130,7 @@ mod tests {
     #[test]
     fn later_versions_may_have_more_fields() {
         for later in [PARENT.replacen("00", "cc", 1), PARENT.replacen("00", "cc", 1) + "-what-the-future-holds"] {
-            let headers = HeaderMap::from_iter([(
-                http::HeaderName::from_static(TRACEPARENT),
-                HeaderValue::try_from(later).unwrap(),
-            )]);
+            let headers = HeaderMap::from_iter([(TRACEPARENT.clone(), HeaderValue::try_from(later).unwrap())]);
             assert_eq!(header(&extract(&headers)).unwrap(), PARENT);
         }
     }
@@ -137,10 +138,10 @@ mod tests {
     #[test]
     fn invalid_and_duplicate_headers_are_ignored() {
         let mut headers = HeaderMap::new();
-        headers.insert(TRACEPARENT, HeaderValue::from_static("00-zz"));
+        headers.insert(&TRACEPARENT, HeaderValue::from_static("00-zz"));
         assert!(header(&extract(&headers)).is_none());
-        headers.insert(TRACEPARENT, HeaderValue::from_static(PARENT));
-        headers.append(TRACEPARENT, HeaderValue::from_static(PARENT));
+        headers.insert(&TRACEPARENT, HeaderValue::from_static(PARENT));
+        headers.append(&TRACEPARENT, HeaderValue::from_static(PARENT));
         assert!(header(&extract(&headers)).is_none());
     }
 }

@@ -72,7 +72,7 @@ impl Upstream {
             now,
         );
         if let Some(traceparent) = traceparent::header(&span.context) {
-            signed.headers.insert(traceparent::TRACEPARENT, traceparent);
+            signed.headers.insert(&traceparent::TRACEPARENT, traceparent);
         }
         let key_material = signed.key_material(permit.credentials());
         let result = match self.transport.prepare(signed) {

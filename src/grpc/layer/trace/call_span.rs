@@ -69,7 +69,7 @@ impl<'a> Ending<'a> {
 }
 
 fn upstream_request_id(headers: &HeaderMap) -> Option<&str> {
-    headers.get(UPSTREAM_REQUEST_ID)?.to_str().ok()
+    headers.get(&UPSTREAM_REQUEST_ID)?.to_str().ok()
 }
 
 fn code(response: &Response<Body>, status: Option<&Status>) -> Code {
