@@ -63,7 +63,7 @@ proptest! {
     #[test]
     fn the_signed_path_is_the_sent_path_plus_a_slash(segments in vec("[^/]{1,20}", 1..6)) {
         let sent: String = segments.iter().map(|segment| format!("/{}", uri::encode(segment))).collect();
-        prop_assert_eq!(uri::canonical_path(&sent), sent + "/");
+        prop_assert_eq!(uri::canonical_path(&sent), format!("{sent}/"));
     }
 
     #[test]

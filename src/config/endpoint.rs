@@ -8,6 +8,11 @@ use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
+use http::{
+    Uri,
+    uri::{Authority, Scheme},
+};
+
 use super::reader::{Origin, Raw, Section};
 
 /// The regions with SCM; the first is the default. See the vendor's list of regions and endpoints.
@@ -18,22 +23,28 @@ const REGIONS: [&str; 3] = ["cn-north-4", "ap-southeast-1", "my-kualalumpur-1"];
 /// Displays without a path: `https://scm.cn-north-4.myhuaweicloud.com`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
-    https: bool,
+    scheme: Scheme,
     host: Arc<str>,
     port: u16,
-    authority: String,
+    authority: Authority,
 }
 
 impl Endpoint {
     /// Returns whether the scheme is `https`. An `http` endpoint of SCM is a loopback address.
     pub fn https(&self) -> bool {
-        self.https
+        self.scheme == Scheme::HTTPS
     }
 
     /// Returns the `host` header: the host in lower case, IPv6 in brackets, and the port unless it is the scheme's
     /// default.
     pub fn authority(&self) -> &str {
-        &self.authority
+        self.authority.as_str()
+    }
+
+    /// Returns the URI of a path with its query.
+    pub fn uri(&self, path_and_query: String) -> http::Result<Uri> {
+        let uri = Uri::builder().scheme(self.scheme.clone()).authority(self.authority.clone());
+        uri.path_and_query(path_and_query).build()
     }
 
     /// Returns the host in lower case, an IPv6 address without brackets.
@@ -62,7 +73,9 @@ impl Endpoint {
         let port = port.unwrap_or(default_port);
         let bracketed = if host.contains(':') { format!("[{host}]") } else { host.clone() };
         let authority = if port == default_port { bracketed } else { format!("{bracketed}:{port}") };
-        Self { https, host: host.into(), port, authority }
+        let authority = Authority::try_from(authority).expect("a host and a port are an authority");
+        let scheme = if https { Scheme::HTTPS } else { Scheme::HTTP };
+        Self { scheme, host: host.into(), port, authority }
     }
 
     pub(super) fn is_loopback(&self) -> bool {
@@ -94,8 +107,7 @@ impl Site {
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.https { "https" } else { "http" };
-        write!(f, "{scheme}://{}", self.authority)
+        write!(f, "{}://{}", self.scheme, self.authority)
     }
 }
 
@@ -151,7 +163,7 @@ fn of_vendor(raw: &Raw, expects: &str) -> Result<Endpoint, String> {
     if user_info.is_some() {
         return Err(format!("expects {expects}, without a user"));
     }
-    if !endpoint.https && !endpoint.is_loopback() {
+    if !endpoint.https() && !endpoint.is_loopback() {
         return Err("expects https://; http:// is for loopback addresses only".to_owned());
     }
     Ok(endpoint)
@@ -161,7 +173,7 @@ fn of_vendor(raw: &Raw, expects: &str) -> Result<Endpoint, String> {
 pub(super) fn metadata(raw: &Raw) -> Result<Endpoint, String> {
     const EXPECTS: &str = "a URL such as \"http://169.254.169.254\"";
     let (user_info, endpoint) = split(raw.text(EXPECTS)?).map_err(|reason| format!("expects {EXPECTS}: {reason}"))?;
-    if user_info.is_some() || endpoint.https || !endpoint.is_on_this_link() {
+    if user_info.is_some() || endpoint.https() || !endpoint.is_on_this_link() {
         return Err(format!("expects {EXPECTS}: http:// and a link-local or loopback address"));
     }
     Ok(endpoint)

@@ -21,6 +21,9 @@ pub const DATE_HEADER: &str = "x-sdk-date";
 /// The header that replaces the hash of the body if it is signed.
 const PAYLOAD_HASH_HEADER: &str = "x-sdk-content-sha256";
 
+/// The length of a signature, which is the end of the `Authorization` header.
+const SIGNATURE_LEN: usize = 64;
+
 /// The signed parts of a request. Has no `Debug`, because a header may be a security token.
 #[derive(Clone, Copy)]
 pub struct Parts<'a> {
@@ -149,11 +152,11 @@ pub fn sign(parts: &Parts<'_>, date: &str, access_key: &str, secret_key: &str) -
 }
 
 /// A hash in lower-case hex.
-struct Hex([u8; 64]);
+struct Hex([u8; SIGNATURE_LEN]);
 
 impl Hex {
     fn of(hash: [u8; 32]) -> Self {
-        let mut hex = [0; 64];
+        let mut hex = [0; SIGNATURE_LEN];
         base16ct::lower::encode(&hash, &mut hex).expect("the buffer has two digits for each byte");
         Self(hex)
     }

@@ -75,7 +75,7 @@ impl Upstream {
             signed.headers.insert(&traceparent::TRACEPARENT, traceparent);
         }
         let key_material = signed.key_material(permit.credentials());
-        let result = match self.transport.prepare(signed) {
+        let result = match self.transport.prepare(&project.endpoint, signed) {
             Err(error) => Err(classify_send_error(error)),
             Ok((request, write_started, pool_use)) => {
                 let exchange = Exchange {

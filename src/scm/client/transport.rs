@@ -15,7 +15,7 @@ use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Method, Request, Uri,
     header::{ACCEPT, CONTENT_LENGTH, PROXY_AUTHORIZATION, USER_AGENT},
-    uri::{InvalidUri, Scheme},
+    uri::Scheme,
 };
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
@@ -33,7 +33,8 @@ use tokio::{
 };
 
 use crate::{
-    clock, config,
+    clock,
+    config::{self, Endpoint},
     runtime::PerWorker,
     scm::{api::RawReply, sign::signed_request::SignedRequest},
 };
@@ -188,8 +189,13 @@ impl Transport {
     }
 
     /// Builds the HTTP request, the signal for the start of its write, and what is known of its pool.
-    pub(super) fn prepare(&self, signed: SignedRequest) -> Result<(OutgoingRequest, WriteStarted, PoolUse), SendError> {
-        let mut request = request(signed.method, signed.url, signed.headers, signed.body).map_err(invalid_url)?;
+    pub(super) fn prepare(
+        &self,
+        endpoint: &Endpoint,
+        signed: SignedRequest,
+    ) -> Result<(OutgoingRequest, WriteStarted, PoolUse), SendError> {
+        let url = endpoint.uri(signed.path_and_query).map_err(invalid_url)?;
+        let mut request = request(signed.method, url, signed.headers, signed.body);
         if let Some(authorization) = &self.proxy_authorization
             && request.uri().scheme() == Some(&Scheme::HTTP)
         {
@@ -255,8 +261,7 @@ fn connector(
     Connector::new(roots, config.proxy.as_ref(), config.connect_timeout, resolver)
 }
 
-fn request(method: Method, url: String, headers: HeaderMap, body: Bytes) -> Result<Request<Full<Bytes>>, InvalidUri> {
-    let url = Uri::try_from(url)?;
+fn request(method: Method, url: Uri, headers: HeaderMap, body: Bytes) -> Request<Full<Bytes>> {
     let mut request = Request::new(Full::new(body));
     let length = request.body().size_hint().lower();
     let has_length = method != Method::GET; // RFC 9110 8.6
@@ -269,10 +274,10 @@ fn request(method: Method, url: String, headers: HeaderMap, body: Bytes) -> Resu
     }
     headers.insert(ACCEPT, ANYTHING);
     headers.insert(USER_AGENT, AGENT);
-    Ok(request)
+    request
 }
 
-fn invalid_url(_: InvalidUri) -> SendError {
+fn invalid_url(_: http::Error) -> SendError {
     SendError { kind: SendErrorKind::Url, cause: "invalid URL" }
 }
 

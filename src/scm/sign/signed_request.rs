@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
-use jiff::Timestamp;
+use jiff::{Timestamp, fmt::temporal::DateTimePrinter};
 use secrecy::ExposeSecret as _;
 
 use crate::{
@@ -15,13 +15,16 @@ use crate::{
 const X_SECURITY_TOKEN: &str = "x-security-token";
 const JSON: &str = "application/json";
 
+/// The format of times: UTC with seconds. It has separators, which the vendor's format has not.
+const TIME: DateTimePrinter = DateTimePrinter::new().precision(Some(0));
+
 /// Shorter substrings match by coincidence and are not redacted.
 pub(in crate::scm) const MIN_REDACTED_LEN: usize = 12;
 
 /// A signed request. The transport sets `Host` from the same endpoint.
 pub(in crate::scm) struct SignedRequest {
     pub(in crate::scm) method: Method,
-    pub(in crate::scm) url: String,
+    pub(in crate::scm) path_and_query: String,
     pub(in crate::scm) headers: HeaderMap,
     pub(in crate::scm) body: Bytes,
 }
@@ -33,7 +36,7 @@ impl SignedRequest {
     /// Returns the parts of the request that come from the credentials.
     pub(in crate::scm) fn key_material(&self, credentials: &Credentials) -> KeyMaterial {
         let authorization = self.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let signature = authorization.and_then(|value| value.rsplit('=').next());
+        let signature = authorization.and_then(|value| value.get(value.len() - super::SIGNATURE_LEN..));
         let token = credentials.security_token.as_ref().map(|token| token.expose_secret());
         KeyMaterial(
             [Some(credentials.access_key.as_str()), signature, token].map(|part| part.map(str::to_ascii_lowercase)),
@@ -82,15 +85,15 @@ pub(in crate::scm) fn sign(
     sent.insert(header::AUTHORIZATION, sensitive(&authorization));
     SignedRequest {
         method: request.method.http.clone(),
-        url: url(endpoint, request),
+        path_and_query: path_and_query(request),
         headers: sent,
         body: request.body.clone(),
     }
 }
 
-fn url(endpoint: &Endpoint, request: &UnsignedRequest) -> String {
+fn path_and_query(request: &UnsignedRequest) -> String {
     let UnsignedRequest { path, query, .. } = request;
-    if query.is_empty() { format!("{endpoint}{path}") } else { format!("{endpoint}{path}?{query}") }
+    if query.is_empty() { path.clone() } else { [path, "?", query].concat() }
 }
 
 fn plain(text: &str) -> HeaderValue {
@@ -105,7 +108,9 @@ fn sensitive(text: &str) -> HeaderValue {
 
 /// Returns `YYYYMMDDTHHMMSSZ` in UTC. A time outside the calendar becomes the epoch, whose signature SCM rejects.
 fn date(now: SystemTime) -> String {
-    Timestamp::try_from(now).unwrap_or(Timestamp::UNIX_EPOCH).strftime("%Y%m%dT%H%M%SZ").to_string()
+    let mut date = TIME.timestamp_to_string(&Timestamp::try_from(now).unwrap_or(Timestamp::UNIX_EPOCH));
+    date.retain(|c| !matches!(c, '-' | ':'));
+    date
 }
 
 #[cfg(test)]

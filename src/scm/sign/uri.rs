@@ -9,21 +9,28 @@ const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b
 
 /// Encodes a path segment, query key or query value: `%XX` in upper case, a space as `%20`.
 pub fn encode(text: &str) -> Cow<'_, str> {
-    utf8_percent_encode(text, RESERVED).into()
+    if text.bytes().all(is_unreserved) { text.into() } else { utf8_percent_encode(text, RESERVED).into() }
 }
 
 /// Decodes the path once, encodes each segment and adds a trailing slash, which the request itself does not have.
 ///
 /// An escaped slash is decoded here, so the signed path would differ from the sent one. Ids must therefore not contain
 /// a slash.
-pub fn canonical_path(path: &str) -> String {
+pub fn canonical_path(path: &str) -> Cow<'_, str> {
+    if path.bytes().all(|byte| byte == b'/' || is_unreserved(byte)) {
+        return if path.ends_with('/') { path.into() } else { [path, "/"].concat().into() };
+    }
     let decoded = percent_decode_str(path).decode_utf8_lossy();
     let mut canonical = String::with_capacity(decoded.len() + 1);
     for segment in decoded.strip_suffix('/').unwrap_or(&decoded).split('/') {
         canonical.extend(utf8_percent_encode(segment, RESERVED));
         canonical.push('/');
     }
-    canonical
+    canonical.into()
+}
+
+fn is_unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~')
 }
 
 /// Sorts the decoded pairs by key, then by value, and formats each as `key=value`. The request must use this exact

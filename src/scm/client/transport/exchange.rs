@@ -49,7 +49,7 @@ impl Transport {
         deadline: Instant,
     ) -> Result<ExchangeReply, SendError> {
         let ExchangeRequest { method, endpoint, path, headers, body, via_proxy } = exchange;
-        let mut request = request(method, format!("{endpoint}{path}"), headers, body).map_err(invalid_url)?;
+        let mut request = request(method, endpoint.uri(path).map_err(invalid_url)?, headers, body);
         let connector = self.pool.borrow().connector.clone();
         let is_direct = !via_proxy || endpoint.is_on_this_link();
         let connector = if is_direct { connector.without_proxy() } else { connector };
