@@ -59,8 +59,11 @@ pub(super) fn ipv4(value: &str) -> Option<Ipv4Addr> {
 }
 
 fn convert(value: &str) -> Result<Cow<'_, str>, &'static str> {
-    check_plausible(value)?;
     let (wildcard, name) = value.split_at(if value.starts_with(WILDCARD_LABEL) { WILDCARD_LABEL.len() } else { 0 });
+    if value.len() <= MAX_NAME && name.split('.').all(is_plain) && check_ldh(name).is_ok() {
+        return Ok(value.into());
+    }
+    check_plausible(value)?;
     let sent = match labels_to_ascii(name)? {
         Cow::Borrowed(_) => Cow::Borrowed(value),
         Cow::Owned(name) => Cow::Owned([wildcard, &name].concat()),
