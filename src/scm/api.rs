@@ -2,7 +2,12 @@
 //!
 //! [`RestMethod`] holds what differs between RPCs. `build.rs` generates it from the proto's annotations.
 
-use std::{any::Any, io, time::SystemTime};
+use std::{
+    any::Any,
+    hash::{Hash, Hasher},
+    io,
+    time::SystemTime,
+};
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -77,6 +82,20 @@ pub struct Method {
     pub decode: fn(&RawReply, SystemTime) -> Result<Decoded, Error>,
     /// Returns an empty reply, of the type that the RPC's [`RestMethod::Reply`] names.
     pub empty: fn() -> Box<dyn Any + Send>,
+}
+
+impl PartialEq for Method {
+    fn eq(&self, other: &Self) -> bool {
+        self.number == other.number
+    }
+}
+
+impl Eq for Method {}
+
+impl Hash for Method {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.number.hash(state);
+    }
 }
 
 /// A REST request without date and signature. It can be signed and sent any number of times.

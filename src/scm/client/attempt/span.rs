@@ -12,7 +12,7 @@ use crate::{
     clock,
     error::Error,
     ops::telemetry::{DurationHistogram, LabelSet, attribute as name},
-    scm::api::Decoded,
+    scm::api::{Decoded, Method},
 };
 
 /// An attempt with an open span. Dropped before its end, it ends as `CANCELLED`.
@@ -29,34 +29,34 @@ impl AttemptSpan {
     pub(super) fn start(upstream: &Upstream, attempt: &Attempt<'_>) -> Self {
         let endpoint = &attempt.project.endpoint;
         let method = attempt.request.method;
-        let destination = Destination {
-            method: &method.http,
-            host: endpoint.host().clone(),
-            port: endpoint.port(),
-            template: method.template,
-        };
-        let resent = attempt.number - 1;
-        let resent = (resent > 0).then(|| KeyValue::new(name::HTTP_REQUEST_RESEND_COUNT, i64::from(resent)));
-        let attributes = destination.labels().into_iter().chain(resent).collect::<Vec<_>>();
+        let destination = Destination { method, host: endpoint.host().clone(), port: endpoint.port() };
         let tracer = &upstream.telemetry.tracer;
         let parent = attempt.options.parent;
-        let span = tracer.span_builder(method.span).with_kind(SpanKind::Client).with_attributes(attributes);
+        let mut span = tracer.span_builder(method.span).with_kind(SpanKind::Client);
+        // Every sampler samples the spans of a trace alike.
+        if parent.span().is_recording() {
+            let resent = attempt.number - 1;
+            let resent = (resent > 0).then(|| KeyValue::new(name::HTTP_REQUEST_RESEND_COUNT, i64::from(resent)));
+            span = span.with_attributes(destination.labels().into_iter().chain(resent));
+        }
         let context = parent.with_span(span.start_with_context(tracer, parent));
         Self { durations: upstream.durations.clone(), context, destination, started: clock::instant(), ended: false }
     }
 
     /// Ends the span with the result of the attempt.
     pub(super) fn end(mut self, result: &Result<Decoded, Error>) {
-        let (code, request_id) = match result {
-            Ok(decoded) => (None, decoded.request_id.clone()),
-            Err(error) => {
-                let answer = error.answer.as_deref();
-                (answer.and_then(|a| a.code.clone()), answer.and_then(|a| a.request_id.clone()))
-            }
-        };
         let span = self.context.span();
-        span.set_attributes(code.map(|code| KeyValue::new(name::SCM_UPSTREAM_CODE, code)));
-        span.set_attributes(request_id.map(|id| KeyValue::new(name::SCM_UPSTREAM_REQUEST_ID, id)));
+        if span.is_recording() {
+            let (code, request_id) = match result {
+                Ok(decoded) => (None, decoded.request_id.clone()),
+                Err(error) => {
+                    let answer = error.answer.as_deref();
+                    (answer.and_then(|a| a.code.clone()), answer.and_then(|a| a.request_id.clone()))
+                }
+            };
+            span.set_attributes(code.map(|code| KeyValue::new(name::SCM_UPSTREAM_CODE, code)));
+            span.set_attributes(request_id.map(|id| KeyValue::new(name::SCM_UPSTREAM_REQUEST_ID, id)));
+        }
         let error = match result {
             Ok(decoded) => return self.finish(Some(decoded.http_status), None),
             Err(error) => error,
@@ -90,19 +90,18 @@ impl Drop for AttemptSpan {
 /// The attributes that all attempts of an RPC at an endpoint have in common.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Destination {
-    method: &'static http::Method,
+    method: &'static Method,
     host: Arc<str>,
     port: u16,
-    template: &'static str,
 }
 
 impl Destination {
     fn labels(&self) -> [KeyValue; 4] {
         [
-            KeyValue::new(name::HTTP_REQUEST_METHOD, self.method.to_string()),
+            KeyValue::new(name::HTTP_REQUEST_METHOD, self.method.http.as_str()),
             KeyValue::new(name::SERVER_ADDRESS, self.host.clone()),
             KeyValue::new(name::SERVER_PORT, i64::from(self.port)),
-            KeyValue::new(name::URL_TEMPLATE, self.template),
+            KeyValue::new(name::URL_TEMPLATE, self.method.template),
         ]
     }
 }
