@@ -29,6 +29,7 @@
 //! | [`ops`] | admin listener, status page, `--health`, readiness, telemetry |
 //! | [`runtime`] | one runtime for each worker thread |
 //! | `sync` | the locks whose users shuttle explores |
+//! | [`scan`] | looks for bytes of a kind |
 //! | [`clock`], [`jitter`] | the only sources of time and of randomness |
 //! | `fuzz` | what holds for every input of every parser; compiled only for tests and by cargo-fuzz |
 //!
@@ -48,6 +49,7 @@ pub mod ops;
 pub mod proto;
 pub mod reload;
 pub mod runtime;
+pub mod scan;
 pub mod scm;
 mod sync;
 pub mod validate;

@@ -14,14 +14,15 @@ use syn::{
 };
 
 /// The top-level modules that each top-level module may use.
-const MAY_USE: [(&str, &[&str]); 16] = [
+const MAY_USE: [(&str, &[&str]); 17] = [
     ("clock", &[]),
     ("jitter", &[]),
     ("error", &[]),
+    ("scan", &[]),
     ("sync", &[]),
     ("runtime", &[]),
     ("proto", &[]),
-    ("validate", &["error", "proto"]),
+    ("validate", &["error", "proto", "scan"]),
     ("config", &["clock", "proto", "validate"]),
     ("ops", &["clock", "config"]),
     ("scm", &["clock", "config", "error", "jitter", "ops", "proto", "runtime", "sync", "validate"]),

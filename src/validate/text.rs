@@ -1,5 +1,7 @@
 //! Rules for plain text fields: length, control characters, identifiers.
 
+use crate::scan;
+
 const BLANK: &str = "must not be empty or blank";
 const CONTROL: &str = "must not contain control characters: remove line breaks, tabs and similar";
 pub(super) const CONTROL_IN_PEM: &str = "must not contain control characters other than line breaks and tabs";
@@ -36,9 +38,10 @@ pub fn check(value: &str, rules: &Rules) -> Result<(), &'static str> {
     if rules.not_blank && is_blank(value) {
         return Err(BLANK);
     }
-    // Stops after one character too many, so that a long value costs no more.
-    let length = value.chars().take(rules.max_len.saturating_add(1)).count();
-    check_length(length, value.len(), rules)?;
+    if is_plain(value) {
+        return check_length(value.len(), value.len(), rules);
+    }
+    check_length(value.chars().count(), value.len(), rules)?;
     if rules.multiline { no_control_characters_in_pem(value) } else { no_control_characters(value) }
 }
 
@@ -80,6 +83,11 @@ pub(crate) fn no_control_characters(value: &str) -> Result<(), &'static str> {
         return Err(CONTROL);
     }
     Ok(())
+}
+
+/// Returns whether a text is ASCII without control characters, as most are.
+fn is_plain(value: &str) -> bool {
+    !scan::any(value, |word| word.has_non_ascii() | word.has_less(0x20) | word.has(0x7f))
 }
 
 /// Checks that `value` is an identifier: `[0-9A-Za-z_-]{1,64}`.
