@@ -40,8 +40,8 @@ pub(crate) fn json(api: &Api, custom: &[&str]) -> Source {
     let inputs = api.methods.iter().filter_map(|binding| api.message(&binding.method.input()));
     let inner = inputs.flat_map(|message| &message.fields).filter_map(|field| field.kind().as_message().cloned());
     for message in api.reachable(inner) {
-        writeln!(out, "impl Serialize for proto::{} {{", message.name())?;
-        serialize(&mut out, "self", &message.fields.iter().collect::<Vec<_>>())?;
+        writeln!(out, "impl crate::json::WriteJson for proto::{} {{", message.name())?;
+        write_json(&mut out, "self", &message.fields.iter().collect::<Vec<_>>())?;
         writeln!(out, "}}")?;
     }
     for message in api.reachable(api.methods.iter().map(|binding| binding.method.output())) {
@@ -52,26 +52,26 @@ pub(crate) fn json(api: &Api, custom: &[&str]) -> Source {
     Ok(out)
 }
 
-/// Generates `Serialize::serialize` for these fields of the message that is `value`.
-pub(crate) fn serialize(out: &mut String, value: &str, fields: &[&Field]) -> Result {
-    writeln!(out, "fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {{")?;
-    writeln!(out, "let mut map = serializer.serialize_map(None)?;")?;
+/// Generates `WriteJson::write_json` for these fields of the message that is `value`.
+pub(crate) fn write_json(out: &mut String, value: &str, fields: &[&Field]) -> Result {
+    writeln!(out, "fn write_json(&self, json: &mut impl std::io::Write) {{")?;
+    writeln!(out, "let mut object = crate::json::Object::new(json);")?;
     for field in fields {
         let (key, rust) = (&field.key, format!("{value}.{}", ident(field.name())));
-        let entry = |of: &str| format!("map.serialize_entry({key:?}, {of})?;");
+        let member = |of: &str| format!("object.member({key:?}, {of});");
         let source = match &field.rules.joined_by {
-            Some(separator) => entry(&format!("&Joined(&{rust}, {separator:?})")),
-            None => entry(&format!("&{rust}")),
+            Some(separator) => member(&format!("&Joined(&{rust}, {separator:?})")),
+            None => member(&format!("&{rust}")),
         };
         if field.is_option() {
-            writeln!(out, "if let Some(value) = &{rust} {{ {} }}", entry("value"))?;
+            writeln!(out, "if let Some(value) = &{rust} {{ {} }}", member("value"))?;
         } else if !field.is_single() && !field.rules.send_empty {
             writeln!(out, "if !{rust}.is_empty() {{ {source} }}")?;
         } else {
             writeln!(out, "{source}")?;
         }
     }
-    writeln!(out, "map.end()\n}}")
+    writeln!(out, "object.end();\n}}")
 }
 
 /// Generates how a reply is read from JSON.

@@ -170,10 +170,10 @@ fn rest_method(out: &mut String, api: &Api, number: usize, binding: &RestBinding
                 out,
                 "fn body(request: &Self::Request) -> Option<Vec<u8>> {{
                     struct Body<'a>(&'a crate::proto::{});
-                    impl serde::Serialize for Body<'_> {{",
+                    impl crate::json::WriteJson for Body<'_> {{",
                 input.name()
             )?;
-            messages::serialize(out, "self.0", &body)?;
+            messages::write_json(out, "self.0", &body)?;
             writeln!(out, "}}\nSome(super::{json_body}(&Body(request)))\n}}")?;
         }
     }

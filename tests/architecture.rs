@@ -14,18 +14,19 @@ use syn::{
 };
 
 /// The top-level modules that each top-level module may use.
-const MAY_USE: [(&str, &[&str]); 17] = [
+const MAY_USE: [(&str, &[&str]); 18] = [
     ("clock", &[]),
     ("jitter", &[]),
     ("error", &[]),
     ("scan", &[]),
+    ("json", &["scan"]),
     ("sync", &[]),
     ("runtime", &[]),
-    ("proto", &[]),
+    ("proto", &["json"]),
     ("validate", &["error", "proto", "scan"]),
     ("config", &["clock", "proto", "validate"]),
-    ("ops", &["clock", "config"]),
-    ("scm", &["clock", "config", "error", "jitter", "ops", "proto", "runtime", "sync", "validate"]),
+    ("ops", &["clock", "config", "json"]),
+    ("scm", &["clock", "config", "error", "jitter", "json", "ops", "proto", "runtime", "sync", "validate"]),
     ("watch", &["error", "jitter", "proto"]),
     ("grpc", &["clock", "config", "error", "jitter", "ops", "proto", "runtime", "scm", "sync", "validate", "watch"]),
     ("reload", &["clock", "config", "grpc", "ops", "scm"]),

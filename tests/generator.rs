@@ -133,7 +133,7 @@ fn the_shown_rpc_and_field_cost_only_a_proto_edit() {
         "event-type" => self.kind = Text::value(map)?.unwrap_or_default(),
         "sans" => self.sans = split(map)?,"#,
     );
-    json.assert(r#"if let Some(value) = &self.comment { map.serialize_entry("comment", value)?; }"#);
+    json.assert(r#"if let Some(value) = &self.comment { object.member("comment", value); }"#);
     let list = Generated::new(methods::list(&api));
     list.assert(r#"name: "huaweicloud.scm.v1.EventService/ListEvents", read_only: true, granted_by_name: false"#);
     let services = Generated::new(methods::services(&api, &[("WatchCertificate", "WatchCertificate")]));

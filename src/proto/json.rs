@@ -3,12 +3,14 @@
 //! Requests are written as the annotations say. Responses are read tolerantly: SCM omits keys, returns null, puts blanks
 //! around keys and ids, writes numbers as text, and one object instead of a list.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, io::Write};
 
 use serde::{
-    Deserialize, Deserializer, Serialize, Serializer,
+    Deserialize, Deserializer,
     de::{Error, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor},
 };
+
+use crate::json::WriteJson;
 
 mod messages;
 mod readers;
@@ -18,12 +20,12 @@ pub use readers::{Flag, Id, Number, Object, Reader, Text, acknowledgement, split
 /// A list that is written as one string. The second field joins the entries.
 pub struct Joined<'a>(pub &'a [String], pub &'static str);
 
-impl Serialize for Joined<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+impl WriteJson for Joined<'_> {
+    fn write_json(&self, json: &mut impl Write) {
         match self.0 {
-            [] => serializer.serialize_str(""),
-            [one] => serializer.serialize_str(one),
-            entries => serializer.serialize_str(&entries.join(self.1)),
+            [] => "".write_json(json),
+            [one] => one.write_json(json),
+            entries => entries.join(self.1).write_json(json),
         }
     }
 }

@@ -10,12 +10,12 @@ use std::{
 };
 
 use bytes::Bytes;
-use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::sign::uri;
 use crate::{
     error::Error,
+    json::WriteJson,
     proto::json::ReadJson,
     validate::{Check, Checked},
 };
@@ -186,24 +186,20 @@ impl QueryBuilder {
 const BODY_CAPACITY: usize = 1024;
 
 /// Returns the JSON body of a message. The same bytes are hashed and sent.
-fn json_body<T: Serialize + ?Sized>(message: &T) -> Vec<u8> {
+fn json_body(message: &impl WriteJson) -> Vec<u8> {
     let mut body = Vec::with_capacity(BODY_CAPACITY);
-    write_json(&mut body, message);
+    message.write_json(&mut body);
     body
 }
 
 /// Returns the JSON body of a message with a secret. The buffer never grows, because that would leave a copy behind that
 /// is not wiped.
-pub(super) fn secret_json_body<T: Serialize + ?Sized>(message: &T) -> Vec<u8> {
+pub(super) fn secret_json_body(message: &impl WriteJson) -> Vec<u8> {
     let mut length = Length(0);
-    write_json(&mut length, message);
+    message.write_json(&mut length);
     let mut body = Vec::with_capacity(length.0);
-    write_json(&mut body, message);
+    message.write_json(&mut body);
     body
-}
-
-fn write_json<T: Serialize + ?Sized>(to: &mut impl io::Write, message: &T) {
-    serde_json::to_writer(to, message).expect("a message has string keys, and writing to memory does not fail");
 }
 
 /// Counts the bytes that are written.
@@ -230,7 +226,7 @@ mod tests {
 
     #[test]
     fn the_json_of_a_secret_has_exactly_its_buffer() {
-        let body = secret_json_body(&["-----BEGIN\n\"".repeat(1000)]);
+        let body = secret_json_body(&"-----BEGIN\n\"".repeat(1000));
         assert_eq!(body.len(), body.capacity());
         assert!(body.len() > 10_000);
     }

@@ -1,7 +1,7 @@
 //! The JSON of each message, which `build.rs` generates from the annotations of `proto/`. It writes `proto::` before each
 //! message, so that a message may have the name of a reader.
 
-use serde::{Serialize, de::MapAccess, ser::SerializeMap as _};
+use serde::de::MapAccess;
 
 use super::{Flag, Id, Joined, Number, Object, ReadJson, Reader as _, Text, acknowledgement, split};
 use crate::proto;

@@ -1,7 +1,5 @@
 //! Each RPC's REST side, which `build.rs` generates from the annotations of `proto/`.
 
-use serde::ser::SerializeMap as _;
-
 use crate::proto::json::Joined;
 
 include!(concat!(env!("OUT_DIR"), "/methods.rs"));

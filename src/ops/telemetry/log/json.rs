@@ -1,14 +1,15 @@
 //! The JSON format of the log: one object for each event, with the time, the level, the event's fields and the target.
 
-use std::io::Write as _;
+use std::{fmt, io::Write as _};
 
 use jiff::{Timestamp, fmt::temporal::DateTimePrinter};
-use serde::ser::SerializeMap as _;
-use tracing::{Event, Subscriber};
-use tracing_serde::SerdeMapVisitor;
+use tracing::{
+    Event, Subscriber,
+    field::{Field, Visit},
+};
 use tracing_subscriber::{Layer, fmt::MakeWriter, layer::Context};
 
-use crate::clock::Clock;
+use crate::{clock::Clock, json::Object};
 
 /// The format of times: UTC with microseconds.
 const TIME: DateTimePrinter = DateTimePrinter::new().precision(Some(6));
@@ -26,25 +27,49 @@ impl<S: Subscriber, W: for<'a> MakeWriter<'a> + 'static> Layer<S> for Json<W> {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let time = Timestamp::try_from(self.clock.now()).unwrap_or(Timestamp::UNIX_EPOCH);
         // No call fails because its line cannot be written.
-        if let Ok(line) = line(event, time) {
-            let _ = self.writer.make_writer().write_all(&line);
-        }
+        let _ = self.writer.make_writer().write_all(&line(event, time));
     }
 }
 
-fn line(event: &Event<'_>, time: Timestamp) -> serde_json::Result<Vec<u8>> {
+fn line(event: &Event<'_>, time: Timestamp) -> Vec<u8> {
     let mut line = Vec::with_capacity(LINE_CAPACITY);
-    let mut json = serde_json::Serializer::new(&mut line);
-    let mut fields = serde::Serializer::serialize_map(&mut json, None)?;
-    fields.serialize_entry("timestamp", &TIME.timestamp_to_string(&time))?;
-    fields.serialize_entry("level", event.metadata().level().as_str())?;
-    let mut visitor = SerdeMapVisitor::new(fields);
-    event.record(&mut visitor);
-    let mut fields = visitor.take_serializer()?;
-    fields.serialize_entry("target", event.metadata().target())?;
-    fields.end()?;
+    let mut fields = Fields(Object::new(&mut line));
+    fields.0.member("timestamp", &TIME.timestamp_to_string(&time));
+    fields.0.member("level", event.metadata().level().as_str());
+    event.record(&mut fields);
+    fields.0.member("target", event.metadata().target());
+    fields.0.end();
     line.push(b'\n');
-    Ok(line)
+    line
+}
+
+/// Writes the fields of an event as members.
+struct Fields<'a>(Object<'a, Vec<u8>>);
+
+impl Visit for Fields<'_> {
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.0.member(field.name(), &value);
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.0.member(field.name(), &value);
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.0.member(field.name(), &value);
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.0.member(field.name(), &value);
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.0.member(field.name(), value);
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.0.member(field.name(), &format!("{value:?}"));
+    }
 }
 
 #[cfg(test)]

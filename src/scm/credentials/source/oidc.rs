@@ -2,13 +2,13 @@
 //!
 //! See `AssumeAgencyWithOIDC` in the API reference of STS. The request is not signed.
 
-use std::{borrow::Cow, time::Duration};
+use std::{borrow::Cow, io::Write, time::Duration};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header::CONTENT_TYPE};
 use secrecy::{ExposeSecret as _, SecretString};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use super::{
@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     clock, config,
+    json::{Object, WriteJson},
     scm::{api::secret_json_body, client::transport::ExchangeRequest},
 };
 
@@ -66,30 +67,32 @@ impl Source for OidcFederation {
     }
 }
 
-#[derive(Serialize)]
 struct RequestBody<'a> {
-    provider_urn: &'a str,
-    agency_urn: &'a str,
-    agency_session_name: &'a str,
-    id_token: &'a str,
-    duration_seconds: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    policy: Option<&'a str>,
-    #[serde(skip_serializing_if = "<[String]>::is_empty")]
-    policy_ids: &'a [String],
+    config: &'a config::Oidc,
+    token: &'a SecretString,
+}
+
+impl WriteJson for RequestBody<'_> {
+    fn write_json(&self, json: &mut impl Write) {
+        let Self { config, token } = self;
+        let mut object = Object::new(json);
+        object.member("provider_urn", &config.provider_urn);
+        object.member("agency_urn", &config.agency_urn);
+        object.member("agency_session_name", &config.session_name);
+        object.member("id_token", token.expose_secret());
+        object.member("duration_seconds", &config.duration.as_secs());
+        if let Some(policy) = &config.policy {
+            object.member("policy", policy);
+        }
+        if !config.policy_ids.is_empty() {
+            object.member("policy_ids", &config.policy_ids);
+        }
+        object.end();
+    }
 }
 
 fn body(config: &config::Oidc, token: &SecretString) -> Bytes {
-    let body = secret_json_body(&RequestBody {
-        provider_urn: &config.provider_urn,
-        agency_urn: &config.agency_urn,
-        agency_session_name: &config.session_name,
-        id_token: token.expose_secret(),
-        duration_seconds: config.duration.as_secs(),
-        policy: config.policy.as_deref(),
-        policy_ids: &config.policy_ids,
-    });
-    Bytes::from_owner(Zeroizing::new(body))
+    Bytes::from_owner(Zeroizing::new(secret_json_body(&RequestBody { config, token })))
 }
 
 #[derive(Deserialize)]
