@@ -76,8 +76,15 @@ struct Key<'de>(Cow<'de, str>);
 impl Key<'_> {
     /// Returns the key.
     fn name(&self) -> &str {
-        self.0.trim()
+        trim(&self.0)
     }
+}
+
+/// Removes whitespace at both ends. Most texts have none, which their first and their last byte show.
+fn trim(text: &str) -> &str {
+    let is_graphic = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_graphic);
+    let bytes = text.as_bytes();
+    if is_graphic(bytes.first()) && is_graphic(bytes.last()) { text } else { text.trim() }
 }
 
 impl<'de> Deserialize<'de> for Key<'de> {

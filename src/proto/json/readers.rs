@@ -7,7 +7,7 @@ use serde::{
     de::{Error, IntoDeserializer as _, MapAccess, SeqAccess, Unexpected, Visitor, value::MapAccessDeserializer},
 };
 
-use super::{ReadJson, object};
+use super::{ReadJson, object, trim};
 
 /// The largest number of entries of a list in a response.
 const MAX_ENTRIES: usize = 10_000;
@@ -96,7 +96,7 @@ impl Visitor<'_> for ValueVisitor<Id> {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Id, E> {
-        Ok(Id(text.trim().to_owned()))
+        Ok(Id(trim(text).to_owned()))
     }
 
     fn visit_u64<E: Error>(self, number: u64) -> Result<Id, E> {
@@ -252,7 +252,7 @@ impl<'de, R: Reader> Deserialize<'de> for Entries<R> {
 /// Reads a list that is one text: the entries are separated by `;` or `,`. Empty entries are ignored.
 pub fn split<'de, A: MapAccess<'de>>(map: &mut A) -> Result<Vec<String>, A::Error> {
     let texts = Text::list(map)?;
-    let entries = texts.iter().flat_map(|text| text.split([';', ','])).map(str::trim);
+    let entries = texts.iter().flat_map(|text| text.split([';', ','])).map(trim);
     Ok(entries.filter(|entry| !entry.is_empty()).map(str::to_owned).collect())
 }
 
