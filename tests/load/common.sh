@@ -1,10 +1,11 @@
-# Sourced by the measuring scripts: builds, starts and stops the gateway, the floor and the rig.
+# Sourced by the measuring scripts: builds, starts and stops the gateway, the floors and the rig.
 # shellcheck shell=bash disable=SC2034
 
 target="${CARGO_TARGET_DIR:-target}"
 cargo build --locked --release --quiet --bin scm-gateway
 cargo build --locked --release --quiet --manifest-path tests/load/floor/Cargo.toml --target-dir "$target"
 floor="$target/release/floor"
+hyper_floor="$target/release/hyper_floor"
 rig="$target/release/rig"
 gateway="$target/release/scm-gateway"
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Counts the instructions per call of the floor, of the gateway, and of the gateway that exports every trace. More than
+# Counts the instructions per call of both floors, of the gateway, and of the gateway that exports every trace. More than
 # 5 % above tests/load/instructions.tsv is an error. --write updates that file. --keep FOLDER keeps callgrind's files
 # there, for callgrind_annotate.
 #
@@ -54,6 +54,8 @@ per_call() {
 start_upstream
 per_call floor "$floor" "$upstream"
 floor_costs="$cost"
+per_call hyper "$hyper_floor" "$upstream"
+hyper_costs="$cost"
 per_call gateway "$gateway"
 plain_costs="$cost"
 OTEL_EXPORTER_OTLP_ENDPOINT="$upstream" per_call traced "$gateway"
@@ -62,13 +64,18 @@ spans="$(count spans)"
 [ "$spans" = 8000 ] || { echo "$spans of 8000 spans arrived" >&2; exit 1; }
 
 stored() { awk -v name="$1" '$1 == name { print $2 }' tests/load/instructions.tsv 2>/dev/null || true; }
-row() { awk -v n="$1" -v i="$2" -v f="$floor_costs" -v s="$(stored "$1")" 'BEGIN { printf "%-8s %12d %8.2f %12s\n", n, i, i / f, s }'; }
-printf '%-8s %12s %8s %12s\n' "" instructions "/ floor" stored
+row() {
+  awk -v n="$1" -v i="$2" -v f="$floor_costs" -v h="$hyper_costs" -v s="$(stored "$1")" \
+    'BEGIN { printf "%-8s %12d %8.2f %8.2f %12s\n", n, i, i / f, i / h, s }'
+}
+printf '%-8s %12s %8s %8s %12s\n' "" instructions "/ floor" "/ hyper" stored
 row floor "$floor_costs"
+row hyper "$hyper_costs"
 row gateway "$plain_costs"
 row traced "$traced_costs"
 if [ -n "$write" ]; then
-  printf '%s\t%s\n' floor "$floor_costs" gateway "$plain_costs" traced "$traced_costs" >tests/load/instructions.tsv
+  printf '%s\t%s\n' floor "$floor_costs" hyper "$hyper_costs" gateway "$plain_costs" traced "$traced_costs" \
+    >tests/load/instructions.tsv
   exit
 fi
 # `check_increase NAME COST` fails if the cost is more than 5 % above the stored one.

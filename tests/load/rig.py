@@ -1,4 +1,4 @@
-"""Measures the cost of a call: of the floor, the gateway, the gateway that exports every trace, and Envoy if installed.
+"""Measures the cost of a call: of both floors, the gateway, the gateway that exports every trace, and Envoy if installed.
 
 `tests/load/rig.sh` builds the programs and runs this script. Each measured program is pinned to one core. The load
 generator and the upstream use the other cores. Rounds are interleaved, so that other load on the machine affects all
@@ -30,12 +30,14 @@ IN_FLIGHT = [(1, 1), (1, 8), (4, 16), (8, 64)]
 CORE, OTHERS = "0", ",".join(map(str, sorted(os.sched_getaffinity(0) - {0}))) or "0"
 DOCUMENT = pathlib.Path("docs/performance.md")
 NAMES = {
-    "floor": "the floor",
+    "floor": "the floor: tonic + reqwest, signed",
+    "hyper": "tonic + hyper, signed",
     "gateway": "the gateway, no exporter",
     "traced": "the gateway, every call traced and exported",
     "envoy": "Envoy: transcoding alone",
     "envoy full": "Envoy: with AWS's signature, SCM's codes as statuses, tracing at 100 %, a limit",
 }
+FLOORS = {"floor": "floor", "hyper": "hyper_floor"}
 
 # Maps SCM's error codes to HTTP statuses, which Envoy's transcoder maps to gRPC statuses.
 STATUSES = """
@@ -69,13 +71,13 @@ class Rig:
         self.upstream = self.backend.stdout.readline().split()[-1]
 
     def names(self):
-        return ["floor", "gateway", "traced"] + (["envoy", "envoy full"] if self.envoy else [])
+        return ["floor", "hyper", "gateway", "traced"] + (["envoy", "envoy full"] if self.envoy else [])
 
     def command(self, name, address):
         """Returns the command of a program, and its environment."""
         upstream = f"http://{self.upstream}"
-        if name == "floor":
-            return [str(self.target / "floor"), upstream, address], {}
+        if name in FLOORS:
+            return [str(self.target / FLOORS[name]), upstream, address], {}
         if name.startswith("envoy"):
             file = pathlib.Path(self.folder.name) / f"{name}.json"
             file.write_text(json.dumps(self.envoy_configuration(address, name == "envoy full")))

@@ -1,9 +1,15 @@
-//! Code shared by the floor and the rig: the generated types, and a sample request.
+//! Code shared by the floors and the rig: the generated types, a sample request, and all of a floor except its HTTP client.
+
+mod service;
+mod signature;
+
+pub use service::{Client, serve};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The code generated from the proto.
+#[allow(clippy::doc_overindented_list_items, reason = "the comments are the proto's")]
 pub mod proto {
     tonic::include_proto!("huaweicloud.scm.v1");
 
