@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Counts the instructions per call of both floors, of the gateway, and of the gateway that exports every trace. More than
-# 5 % above tests/load/instructions.tsv is an error. --write updates that file. --keep FOLDER keeps callgrind's files
-# there, for callgrind_annotate.
+# Counts the instructions per call of both floors, of the gateway, and of the gateway that exports every trace. More
+# than 5 % above tests/load/instructions.tsv is an error. --write updates that file. --keep FOLDER keeps callgrind's
+# files there, for callgrind_annotate.
 #
 # The result is the difference between 3,000 and 1,000 calls, which excludes the start. It covers user space only,
 # without the rounds of SHA-256, because valgrind hides the CPU's own instructions for them. One core and one stream make

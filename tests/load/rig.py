@@ -1,4 +1,4 @@
-"""Measures the cost of a call: of both floors, the gateway, the gateway that exports every trace, and Envoy if installed.
+"""Measures the cost of a call: of both floors, the gateway, the gateway with every trace exported, and Envoy if installed.
 
 `tests/load/rig.sh` builds the programs and runs this script. Each measured program is pinned to one core. The load
 generator and the upstream use the other cores. Rounds are interleaved, so that other load on the machine affects all
@@ -27,7 +27,16 @@ from svg import LINES, WIDTH, Sheet, ticks  # noqa: E402
 
 SHAPES = [(1, 1), (8, 1), (4, 16)]
 IN_FLIGHT = [(1, 1), (1, 8), (4, 16), (8, 64)]
+RATES, RATE_SECONDS = [5_000, 10_000, 15_000, 20_000, 25_000], 5
+# The milliseconds after which the collector answers, and the gateway's settings.
+COLLECTORS = {
+    "1 ms": (1, {}),
+    "10 ms": (10, {}),
+    "10 ms, queue 8192": (10, {"OTEL_BSP_MAX_QUEUE_SIZE": "8192"}),
+    "10 ms, batch 512": (10, {"OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "512"}),
+}
 CORE, OTHERS = "0", ",".join(map(str, sorted(os.sched_getaffinity(0) - {0}))) or "0"
+ALL = f"{CORE},{OTHERS}"
 DOCUMENT = pathlib.Path("docs/performance.md")
 NAMES = {
     "floor": "the floor: tonic + reqwest, signed",
@@ -63,12 +72,18 @@ ENVIRONMENT = {
 class Rig:
     """The upstream, and the commands of the measured programs."""
 
-    def __init__(self, target, envoy):
+    def __init__(self, target, envoy, delay=0):
         self.target, self.envoy = pathlib.Path(target) / "release", envoy
         self.rig = str(self.target / "rig")
         self.folder = tempfile.TemporaryDirectory()
-        self.backend = subprocess.Popen(["taskset", "-c", OTHERS, self.rig, "upstream"], stdout=subprocess.PIPE, text=True)
+        command = ["taskset", "-c", OTHERS, self.rig, "upstream", str(delay)]
+        self.backend = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         self.upstream = self.backend.stdout.readline().split()[-1]
+
+    def close(self):
+        self.backend.terminate()
+        self.backend.wait()
+        self.folder.cleanup()
 
     def names(self):
         return ["floor", "hyper", "gateway", "traced"] + (["envoy", "envoy full"] if self.envoy else [])
@@ -126,12 +141,12 @@ class Rig:
         return {"static_resources": {"listeners": [listener], "clusters": [cluster]}}
 
     @contextlib.contextmanager
-    def running(self, name, cores=CORE):
-        """Starts a program, and stops it at the end."""
+    def running(self, name, cores=CORE, **settings):
+        """Starts a program with further variables, and stops it at the end, so that it exports its last spans."""
         address = f"127.0.0.1:{free_port()}"
         command, environment = self.command(name, address)
         with open(os.devnull, "w") as log:
-            process = subprocess.Popen(["taskset", "-c", cores, *command], env=os.environ | environment, stdout=log)
+            process = subprocess.Popen(["taskset", "-c", cores, *command], env=os.environ | environment | settings, stdout=log)
         try:
             listening(address)
             time.sleep(0.3)
@@ -141,10 +156,14 @@ class Rig:
             process.wait()
 
     def load(self, address, shape, calls):
-        """Makes calls, all of which must arrive, and returns the figures that the load generator prints."""
+        """Makes calls, one after the other on each stream, and returns the load generator's figures."""
+        return self.generate(calls, OTHERS, "load", address, *shape, calls)
+
+    def generate(self, calls, cores, *arguments):
+        """Runs the load generator. All calls must arrive. Returns the figures that it prints."""
         before = self.counts()["calls"]
-        load = ["taskset", "-c", OTHERS, self.rig, "load", address, *map(str, shape), str(calls)]
-        fields = subprocess.run(load, check=True, capture_output=True, text=True).stdout.split()
+        command = ["taskset", "-c", cores, self.rig, *map(str, arguments)]
+        fields = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
         arrived = self.counts()["calls"] - before
         assert arrived == calls, f"{arrived} of {calls} calls arrived"
         return dict(zip(fields[::2], map(float, fields[1::2])))
@@ -255,6 +274,31 @@ def measure(rig, rounds, calls):
     return found
 
 
+def lost_spans(target):
+    """Returns the achieved rate and the share of lost spans, by rate and collector. Gateway and load share all cores."""
+    found = {}
+    for collector, (delay, settings) in COLLECTORS.items():
+        with contextlib.closing(Rig(target, None, delay)) as rig:
+            for rate in RATES:
+                calls, spans = rate * RATE_SECONDS, rig.counts()["spans"]
+                with rig.running("traced", ALL, **settings) as (_, address):
+                    load = rig.generate(calls, ALL, "rate", address, 4, rate, RATE_SECONDS)
+                assert load["failures"] == 0, f"{load['failures']:.0f} calls failed"
+                arrived = rig.counts()["spans"] - spans
+                found.setdefault(rate, {})[collector] = load["rate"], 1 - arrived / (2 * calls)
+    return found
+
+
+def lost_spans_table(found):
+    """Returns the lost spans in Markdown."""
+    lines = ["| calls per second | spans lost (calls per second achieved), with a collector that answers after "
+             + " | ".join(COLLECTORS) + " |", "|---|" + "---|" * len(COLLECTORS)]
+    for rate, cells in found.items():
+        lost = [f"{lost:.1%} ({achieved:,.0f})" if lost else f"0 ({achieved:,.0f})" for achieved, lost in cells.values()]
+        lines.append(f"| {rate:,} | {' | '.join(lost)} |")
+    return "\n".join(lines)
+
+
 def spread(figures, form="{:.0f}"):
     """Formats the median and the range."""
     return f"{form} ({form}–{form})".format(statistics.median(figures), min(figures), max(figures))
@@ -327,13 +371,11 @@ def main():
     parser.add_argument("--calls", type=int, default=20_000, help="calls per measurement")
     parser.add_argument("--write", action="store_true", help="update docs/performance.*")
     arguments = parser.parse_args()
-    rig = Rig(arguments.target, arguments.envoy)
-    try:
+    with contextlib.closing(Rig(arguments.target, arguments.envoy)) as rig:
         found = measure(rig, arguments.rounds, arguments.calls)
-    finally:
-        rig.backend.terminate()
+    tables = f"{table(found)}\n\n{lost_spans_table(lost_spans(arguments.target))}"
     day = f"{datetime.date.today():%-d %B %Y}"
-    measured = f"Measured on {day} on {machine()}; {arguments.rounds} rounds of {arguments.calls:,} calls.\n\n{table(found)}"
+    measured = f"Measured on {day} on {machine()}; {arguments.rounds} rounds of {arguments.calls:,} calls.\n\n{tables}"
     print(f"\n{measured}")
     if arguments.write:
         text = DOCUMENT.read_text()

@@ -1,4 +1,5 @@
-//! Code shared by the floors and the rig: the generated types, a sample request, and all of a floor except its HTTP client.
+//! Code shared by the floors and the rig: the generated types, a sample request, and all of a floor except its HTTP
+//! client.
 
 mod service;
 mod signature;

@@ -8,12 +8,12 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use floor::{proto::certificate_service_client::CertificateServiceClient, sample};
 use tokio::task::JoinSet;
-use tonic::transport::Endpoint;
+use tonic::transport::{Channel, Endpoint};
 
 /// Makes the calls, and prints their latencies. Fails if any call fails.
 pub async fn run(
@@ -24,14 +24,11 @@ pub async fn run(
 ) -> Result<(), Box<dyn std::error::Error>> {
     let remaining = Arc::new(AtomicUsize::new(calls));
     let mut callers = JoinSet::new();
-    let mut channels = Vec::new();
-    for _ in 0..connections {
-        channels.push(Endpoint::try_from(format!("http://{address}"))?.connect().await?);
-    }
+    let clients = connect(address, connections).await?;
     let started = Instant::now();
-    for channel in channels {
+    for client in clients {
         for _ in 0..streams {
-            let mut client = CertificateServiceClient::new(channel.clone());
+            let mut client = client.clone();
             let remaining = remaining.clone();
             callers.spawn(async move {
                 let mut latencies = Vec::new();
@@ -48,10 +45,29 @@ pub async fn run(
         }
     }
     let latencies: Result<Vec<_>, _> = callers.join_all().await.into_iter().collect();
-    let mut latencies = latencies?.concat();
+    let latencies = latencies?.concat();
     let seconds = started.elapsed().as_secs_f64();
-    latencies.sort_unstable();
-    let quantile = |q: f64| latencies[((latencies.len() - 1) as f64 * q) as usize].as_micros();
-    println!("calls {} seconds {seconds:.3} p50_us {} p99_us {}", latencies.len(), quantile(0.5), quantile(0.99));
+    println!("calls {} seconds {seconds:.3} {}", latencies.len(), quantiles(latencies));
     Ok(())
+}
+
+/// Returns a client for each of `connections` new connections.
+pub async fn connect(
+    address: &str,
+    connections: usize,
+) -> Result<Vec<CertificateServiceClient<Channel>>, tonic::transport::Error> {
+    let endpoint = Endpoint::try_from(format!("http://{address}"))?;
+    let mut clients = Vec::new();
+    for _ in 0..connections {
+        clients.push(CertificateServiceClient::new(endpoint.connect().await?));
+    }
+    Ok(clients)
+}
+
+/// Formats the median and the p99.
+pub fn quantiles(mut latencies: Vec<Duration>) -> String {
+    latencies.sort_unstable();
+    let last = latencies.len().saturating_sub(1) as f64;
+    let quantile = |q: f64| latencies.get((last * q) as usize).map_or(0, Duration::as_micros);
+    format!("p50_us {} p99_us {}", quantile(0.5), quantile(0.99))
 }

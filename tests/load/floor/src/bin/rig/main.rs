@@ -2,20 +2,27 @@
 
 mod first;
 mod load;
+mod rate;
 mod upstream;
 
 const USAGE: &str = "\
-usage: rig upstream                                an upstream and an OTLP/HTTP collector on a free port
+usage: rig upstream [DELAY]                        an upstream and an OTLP/HTTP collector on a free port, which
+                                                   answers after DELAY in milliseconds
        rig load ADDRESS CONNECTIONS STREAMS CALLS  makes the calls and checks each response
+       rig rate ADDRESS CONNECTIONS RATE SECONDS   makes RATE calls per second
        rig first ADDRESS PROGRAM ARGUMENTS…        microseconds from a program's start to its first response";
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["upstream"] => upstream::serve().await,
+        ["upstream"] => upstream::serve(0).await,
+        ["upstream", delay] => upstream::serve(delay.parse()?).await,
         ["load", address, connections, streams, calls] => {
             load::run(address, connections.parse()?, streams.parse()?, calls.parse()?).await
+        }
+        ["rate", address, connections, rate, seconds] => {
+            rate::run(address, connections.parse()?, rate.parse()?, seconds.parse()?).await
         }
         ["first", address, ref program @ ..] => first::run(address, program).await,
         _ => Err(USAGE.into()),

@@ -1,13 +1,19 @@
 //! A minimal, fast upstream: handwritten HTTP/1.1 with the same response to every signed call. `/v1/traces` accepts and
-//! counts spans as a collector does. Other paths under `/v1/` accept any content. GET returns the counts.
+//! counts spans as a collector does, and answers after a delay. Other paths under `/v1/` accept any content. GET
+//! returns the counts.
 
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::{
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    thread,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use prost::Message;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
+    task::spawn_blocking,
 };
 
 static CALLS: AtomicUsize = AtomicUsize::new(0);
@@ -22,21 +28,26 @@ const UNAUTHORIZED: &[u8] = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n
 /// The vendor's algorithm, and AWS's, which Envoy supports and which costs the same.
 const ALGORITHMS: [&[u8]; 2] = [b"SDK-HMAC-SHA256 ", b"AWS4-HMAC-SHA256 "];
 
-pub async fn serve() -> Result<(), Box<dyn std::error::Error>> {
+/// Serves until the process ends. The delay is that of the collector in milliseconds.
+pub async fn serve(delay: u64) -> Result<(), Box<dyn std::error::Error>> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("listening on {}", listener.local_addr()?);
     loop {
         let (stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;
-        tokio::spawn(connection(stream));
+        tokio::spawn(connection(stream, Duration::from_millis(delay)));
     }
 }
 
 /// Answers requests until the peer disconnects or sends an invalid request.
-async fn connection(mut stream: TcpStream) -> std::io::Result<()> {
+async fn connection(mut stream: TcpStream, delay: Duration) -> std::io::Result<()> {
     let mut buffer = Vec::with_capacity(64 * 1024);
     loop {
         while let Some((answer, length)) = request(&buffer).map_err(std::io::Error::other)? {
+            if answer == ACCEPTED && !delay.is_zero() {
+                // tokio's timer would wait for up to a millisecond more
+                spawn_blocking(move || thread::sleep(delay)).await?;
+            }
             stream.write_all(&answer).await?;
             buffer.drain(..length);
         }
