@@ -35,6 +35,9 @@ COLLECTORS = {
     "10 ms, queue 8192": (10, {"OTEL_BSP_MAX_QUEUE_SIZE": "8192"}),
     "10 ms, batch 512": (10, {"OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "512"}),
 }
+# As many watches as `watch.max` allows. Two polls of each certificate, in intervals of 30 s.
+WATCHES, WATCH_CONNECTIONS, WATCH_SECONDS = 1000, 10, 60
+WATCHED = {"one": "all of one certificate", "own": "each of its own certificate"}
 CORE, OTHERS = "0", ",".join(map(str, sorted(os.sched_getaffinity(0) - {0}))) or "0"
 ALL = f"{CORE},{OTHERS}"
 DOCUMENT = pathlib.Path("docs/performance.md")
@@ -274,6 +277,32 @@ def measure(rig, rounds, calls):
     return found
 
 
+def idle_watches(rig):
+    """Returns the memory of a watch in KiB and the share of a core of all of them, by what they watch."""
+    found = {}
+    for which in WATCHED:
+        with rig.running("gateway") as (pid, address):
+            command = ["taskset", "-c", OTHERS, rig.rig, "watch", address, *map(str, (WATCH_CONNECTIONS, WATCHES)), which]
+            with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as load:
+                load.stdout.readline()  # each connection has one
+                before = memory(pid, "VmRSS")
+                print(file=load.stdin, flush=True)
+                load.stdout.readline()
+                each = (memory(pid, "VmRSS") - before) * 1024 / (WATCHES - WATCH_CONNECTIONS)
+                time.sleep(WATCH_SECONDS / 4)  # to the middle between two polls
+                used = cpu(pid)
+                time.sleep(WATCH_SECONDS)
+                found[which] = each, (cpu(pid) - used) / 1e9 / WATCH_SECONDS
+    return found
+
+
+def idle_watches_table(found):
+    """Returns the cost of watches in Markdown."""
+    lines = [f"| {WATCHES:,} idle watches | memory of a watch in KiB | all in % of a core |", "|---|---|---|"]
+    lines += [f"| {WATCHED[which]} | {each:.1f} | {100 * share:.2f} |" for which, (each, share) in found.items()]
+    return "\n".join(lines)
+
+
 def lost_spans(target):
     """Returns the achieved rate and the share of lost spans, by rate and collector. Gateway and load share all cores."""
     found = {}
@@ -372,8 +401,8 @@ def main():
     parser.add_argument("--write", action="store_true", help="update docs/performance.*")
     arguments = parser.parse_args()
     with contextlib.closing(Rig(arguments.target, arguments.envoy)) as rig:
-        found = measure(rig, arguments.rounds, arguments.calls)
-    tables = f"{table(found)}\n\n{lost_spans_table(lost_spans(arguments.target))}"
+        found, watches = measure(rig, arguments.rounds, arguments.calls), idle_watches(rig)
+    tables = "\n\n".join([table(found), idle_watches_table(watches), lost_spans_table(lost_spans(arguments.target))])
     day = f"{datetime.date.today():%-d %B %Y}"
     measured = f"Measured on {day} on {machine()}; {arguments.rounds} rounds of {arguments.calls:,} calls.\n\n{tables}"
     print(f"\n{measured}")

@@ -4,12 +4,15 @@ mod first;
 mod load;
 mod rate;
 mod upstream;
+mod watch;
 
 const USAGE: &str = "\
 usage: rig upstream [DELAY]                        an upstream and an OTLP/HTTP collector on a free port, which
                                                    answers after DELAY in milliseconds
        rig load ADDRESS CONNECTIONS STREAMS CALLS  makes the calls and checks each response
        rig rate ADDRESS CONNECTIONS RATE SECONDS   makes RATE calls per second
+       rig watch ADDRESS CONNECTIONS WATCHES one|own
+                                                   opens watches of one certificate, or of a certificate each
        rig first ADDRESS PROGRAM ARGUMENTS…        microseconds from a program's start to its first response";
 
 #[tokio::main(flavor = "current_thread")]
@@ -23,6 +26,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
         ["rate", address, connections, rate, seconds] => {
             rate::run(address, connections.parse()?, rate.parse()?, seconds.parse()?).await
+        }
+        ["watch", address, connections, watches, which @ ("one" | "own")] => {
+            watch::run(address, connections.parse()?, watches.parse()?, which == "own").await
         }
         ["first", address, ref program @ ..] => first::run(address, program).await,
         _ => Err(USAGE.into()),

@@ -1,6 +1,6 @@
-//! A minimal, fast upstream: handwritten HTTP/1.1 with the same response to every signed call. `/v1/traces` accepts and
-//! counts spans as a collector does, and answers after a delay. Other paths under `/v1/` accept any content. GET
-//! returns the counts.
+//! A minimal, fast upstream: handwritten HTTP/1.1 that answers signed calls as SCM, always in the same way. `/v1/traces`
+//! accepts and counts spans as a collector does, and answers after a delay. Other paths under `/v1/` accept any content.
+//! `/` returns the counts.
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
@@ -22,6 +22,8 @@ static SPANS: AtomicUsize = AtomicUsize::new(0);
 const SAVED: &[u8] =
     b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nX-Request-Id: 7f0e4b1cd2a94e0f8f3a6b5c4d3e2f10\r\n\
     Content-Length: 26\r\n\r\n{\"request_info\":\"success\"}";
+/// The path of a certificate, up to its id.
+const CERTIFICATE: &str = "/v3/scm/certificates/";
 const ACCEPTED: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\nContent-Length: 0\r\n\r\n";
 const UNAUTHORIZED: &[u8] = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n";
 
@@ -73,15 +75,18 @@ fn request(bytes: &[u8]) -> Result<Option<(Vec<u8>, usize)>, httparse::Error> {
     let is_signed =
         header("authorization").is_some_and(|header| ALGORITHMS.iter().any(|a| header.value.starts_with(a)));
     let answer = match (request.method, request.path) {
-        (Some("GET"), _) => counts(),
+        (_, Some("/")) => counts(),
         (_, Some("/v1/traces")) => {
             SPANS.fetch_add(spans(body), Relaxed);
             ACCEPTED.to_vec()
         }
         (_, Some(path)) if path.starts_with("/v1/") => ACCEPTED.to_vec(),
-        _ if is_signed => {
+        (method, Some(path)) if is_signed => {
             CALLS.fetch_add(1, Relaxed);
-            SAVED.to_vec()
+            match path.strip_prefix(CERTIFICATE) {
+                Some(id) if method == Some("GET") => certificate(id),
+                _ => SAVED.to_vec(),
+            }
         }
         _ => UNAUTHORIZED.to_vec(),
     };
@@ -133,7 +138,16 @@ fn spans(body: Vec<u8>) -> usize {
     export.resource_spans.iter().flat_map(|resource| &resource.scope_spans).map(|scope| scope.spans.len()).sum()
 }
 
+/// Returns a certificate whose state does not change.
+fn certificate(id: &str) -> Vec<u8> {
+    success(&format!(r#"{{"id":"{id}","status":"CHECKING_DOMAIN","domain":"www.example.org"}}"#))
+}
+
 fn counts() -> Vec<u8> {
-    let body = format!("calls {}\nspans {}\n", CALLS.load(Relaxed), SPANS.load(Relaxed));
-    format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
+    success(&format!("calls {}\nspans {}\n", CALLS.load(Relaxed), SPANS.load(Relaxed)))
+}
+
+fn success(body: &str) -> Vec<u8> {
+    format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+        .into_bytes()
 }
