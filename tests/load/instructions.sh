@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Counts the instructions per call of both floors, of the gateway, and of the gateway that exports every trace. More
-# than 5 % above tests/load/instructions.tsv is an error. --write updates that file. --keep FOLDER keeps callgrind's
-# files there, for callgrind_annotate.
+# Counts the instructions per call of both floors, of the gateway, of the gateway that exports every trace, and of a
+# ListCertificates with 50 certificates. More than 5 % above tests/load/instructions.tsv is an error. --write updates
+# that file. --keep FOLDER keeps callgrind's files there, for callgrind_annotate.
 #
 # The result is the difference between 3,000 and 1,000 calls, which excludes the start. It covers user space only,
 # without the rounds of SHA-256, because valgrind hides the CPU's own instructions for them. One core and one stream make
@@ -32,12 +32,12 @@ instructions() {
                  END { printf "%.0f\n", sum }' "$1"
 }
 
-# `run NAME CALLS COMMAND…` runs the command under callgrind and makes the calls.
+# `run NAME CALLS COMMAND…` runs the command under callgrind and makes calls of $rpc.
 run() {
   local name="$1" calls="$2"
   shift 2
   start "$name" taskset -c 0 valgrind --quiet --tool=callgrind --callgrind-out-file="$keep/$name.$calls" "$@"
-  "$rig" load "$address" 1 1 "$calls" >/dev/null
+  "$rig" load "$address" 1 1 "$calls" "$rpc" >/dev/null
   stop
 }
 
@@ -52,6 +52,7 @@ per_call() {
 }
 
 start_upstream
+rpc=save
 per_call floor "$floor" "$upstream"
 floor_costs="$cost"
 per_call hyper "$hyper_floor" "$upstream"
@@ -63,6 +64,10 @@ traced_costs="$cost"
 spans="$(count spans)"
 [ "$spans" = 8000 ] || { echo "$spans of 8000 spans arrived" >&2; exit 1; }
 
+rpc=list
+per_call list "$gateway"
+list_costs="$cost"
+
 stored() { awk -v name="$1" '$1 == name { print $2 }' tests/load/instructions.tsv 2>/dev/null || true; }
 row() {
   awk -v n="$1" -v i="$2" -v f="$floor_costs" -v h="$hyper_costs" -v s="$(stored "$1")" \
@@ -73,9 +78,10 @@ row floor "$floor_costs"
 row hyper "$hyper_costs"
 row gateway "$plain_costs"
 row traced "$traced_costs"
+row list "$list_costs"
 if [ -n "$write" ]; then
   printf '%s\t%s\n' floor "$floor_costs" hyper "$hyper_costs" gateway "$plain_costs" traced "$traced_costs" \
-    >tests/load/instructions.tsv
+    list "$list_costs" >tests/load/instructions.tsv
   exit
 fi
 # `check_increase NAME COST` fails if the cost is more than 5 % above the stored one.
@@ -85,3 +91,4 @@ check_increase() {
 }
 check_increase gateway "$plain_costs"
 check_increase traced "$traced_costs"
+check_increase list "$list_costs"

@@ -158,9 +158,9 @@ class Rig:
             process.terminate()
             process.wait()
 
-    def load(self, address, shape, calls):
+    def load(self, address, shape, calls, rpc="save"):
         """Makes calls, one after the other on each stream, and returns the load generator's figures."""
-        return self.generate(calls, OTHERS, "load", address, *shape, calls)
+        return self.generate(calls, OTHERS, "load", address, *shape, calls, rpc)
 
     def generate(self, calls, cores, *arguments):
         """Runs the load generator. All calls must arrive. Returns the figures that it prints."""
@@ -264,6 +264,16 @@ def measure(rig, rounds, calls):
             rig.load(address, shape, calls)
             cost = (cpu(pid) - before) / calls / 1e3
             found["gateway"]["in flight"].setdefault(shape[0] * shape[1], []).append(cost)
+    found["gateway"]["list"] = []
+    with rig.running("gateway") as (pid, address):
+        rig.load(address, (4, 16), 5000, "list")
+        for _ in range(rounds):
+            costs = {}
+            for rpc in ["save", "list"]:
+                before = cpu(pid)
+                rig.load(address, (4, 16), calls, rpc)
+                costs[rpc] = (cpu(pid) - before) / calls / 1e3
+            found["gateway"]["list"].append(costs["list"] - costs["save"])
     # The capacity of two cores is twice that of one, reduced by the higher cost of a call on two cores.
     costs = {CORE: [], f"{CORE},{OTHERS.split(',')[0]}": []}
     for _ in range(rounds):
@@ -356,6 +366,7 @@ def table(found):
     lines += [f"| {count} | {spread(costs)} |" for count, costs in found["gateway"]["in flight"].items()]
     growth = ", ".join(f"{found[name]['growth']:+.1%} ({NAMES[name]})" for name in ["gateway", "traced"])
     lines += ["", f"Two cores have {spread(found['gateway']['two cores'], '{:.2f}')} times the capacity of one, at 4 x 16."]
+    lines += ["", f"A ListCertificates with 50 certificates costs {spread(found['gateway']['list'])} µs more than SaveInfo, at 4 x 16."]
     lines += ["", f"Memory from 50,000 to 200,000 calls: {growth}. "
               f"{min(found['traced']['spans']):.0%} of the spans arrived at the collector."]
     return "\n".join(lines)

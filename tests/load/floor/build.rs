@@ -9,7 +9,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut files = protox::compile(["huaweicloud/scm/v1/certificate_service.proto"], [PROTO])?;
     files.file.retain(|file| file.package() == PACKAGE);
     for service in files.file.iter_mut().flat_map(|file| &mut file.service) {
-        service.method.retain(|method| ["SaveInfo", "WatchCertificate"].contains(&method.name()));
+        service.method.retain(|method| ["ListCertificates", "SaveInfo", "WatchCertificate"].contains(&method.name()));
     }
     let unset = "#[serde(skip_serializing_if = \"Option::is_none\")]";
     let mut builder = tonic_prost_build::configure()

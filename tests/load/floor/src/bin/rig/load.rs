@@ -11,9 +11,39 @@ use std::{
     time::{Duration, Instant},
 };
 
-use floor::{proto::certificate_service_client::CertificateServiceClient, sample};
+use floor::{
+    proto::{ListCertificatesRequest, certificate_service_client::CertificateServiceClient},
+    sample,
+};
 use tokio::task::JoinSet;
-use tonic::transport::{Channel, Endpoint};
+use tonic::{
+    Status,
+    transport::{Channel, Endpoint},
+};
+
+type Client = CertificateServiceClient<Channel>;
+
+/// What is called.
+#[derive(Clone, Copy)]
+pub enum Rpc {
+    /// SaveInfo with the vendor's example.
+    Save,
+    /// ListCertificates with a full page.
+    List,
+}
+
+impl Rpc {
+    /// Makes a call. Returns whether the response is the expected one.
+    async fn call(self, client: &mut Client) -> Result<bool, Status> {
+        match self {
+            Self::Save => Ok(client.save_info(sample()).await?.get_ref().request_info == "success"),
+            Self::List => {
+                let request = ListCertificatesRequest { limit: Some(50), ..ListCertificatesRequest::default() };
+                Ok(client.list_certificates(request).await?.get_ref().certificates.len() == 50)
+            }
+        }
+    }
+}
 
 /// Makes the calls, and prints their latencies. Fails if any call fails.
 pub async fn run(
@@ -21,6 +51,7 @@ pub async fn run(
     connections: usize,
     streams: usize,
     calls: usize,
+    rpc: Rpc,
 ) -> Result<(), Box<dyn std::error::Error>> {
     let remaining = Arc::new(AtomicUsize::new(calls));
     let mut callers = JoinSet::new();
@@ -34,9 +65,8 @@ pub async fn run(
                 let mut latencies = Vec::new();
                 while remaining.fetch_update(Relaxed, Relaxed, |count| count.checked_sub(1)).is_ok() {
                     let started = Instant::now();
-                    let reply = client.save_info(sample()).await?;
-                    if reply.get_ref().request_info != "success" {
-                        return Err(tonic::Status::unknown("unexpected reply"));
+                    if !rpc.call(&mut client).await? {
+                        return Err(Status::unknown("unexpected reply"));
                     }
                     latencies.push(started.elapsed());
                 }
@@ -52,14 +82,11 @@ pub async fn run(
 }
 
 /// Returns a client for each of `connections` new connections.
-pub async fn connect(
-    address: &str,
-    connections: usize,
-) -> Result<Vec<CertificateServiceClient<Channel>>, tonic::transport::Error> {
+pub async fn connect(address: &str, connections: usize) -> Result<Vec<Client>, tonic::transport::Error> {
     let endpoint = Endpoint::try_from(format!("http://{address}"))?;
     let mut clients = Vec::new();
     for _ in 0..connections {
-        clients.push(CertificateServiceClient::new(endpoint.connect().await?));
+        clients.push(Client::new(endpoint.connect().await?));
     }
     Ok(clients)
 }

@@ -6,10 +6,13 @@ mod rate;
 mod upstream;
 mod watch;
 
+use load::Rpc;
+
 const USAGE: &str = "\
 usage: rig upstream [DELAY]                        an upstream and an OTLP/HTTP collector on a free port, which
                                                    answers after DELAY in milliseconds
-       rig load ADDRESS CONNECTIONS STREAMS CALLS  makes the calls and checks each response
+       rig load ADDRESS CONNECTIONS STREAMS CALLS save|list
+                                                   makes the calls and checks each response
        rig rate ADDRESS CONNECTIONS RATE SECONDS   makes RATE calls per second
        rig watch ADDRESS CONNECTIONS WATCHES one|own
                                                    opens watches of one certificate, or of a certificate each
@@ -21,8 +24,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["upstream"] => upstream::serve(0).await,
         ["upstream", delay] => upstream::serve(delay.parse()?).await,
-        ["load", address, connections, streams, calls] => {
-            load::run(address, connections.parse()?, streams.parse()?, calls.parse()?).await
+        ["load", address, connections, streams, calls, rpc @ ("save" | "list")] => {
+            let rpc = if rpc == "list" { Rpc::List } else { Rpc::Save };
+            load::run(address, connections.parse()?, streams.parse()?, calls.parse()?, rpc).await
         }
         ["rate", address, connections, rate, seconds] => {
             rate::run(address, connections.parse()?, rate.parse()?, seconds.parse()?).await

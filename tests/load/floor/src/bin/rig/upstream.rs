@@ -3,13 +3,17 @@
 //! `/` returns the counts.
 
 use std::{
-    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    sync::{
+        LazyLock,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     thread,
     time::Duration,
 };
 
 use bytes::Bytes;
 use prost::Message;
+use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -22,8 +26,15 @@ static SPANS: AtomicUsize = AtomicUsize::new(0);
 const SAVED: &[u8] =
     b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nX-Request-Id: 7f0e4b1cd2a94e0f8f3a6b5c4d3e2f10\r\n\
     Content-Length: 26\r\n\r\n{\"request_info\":\"success\"}";
-/// The path of a certificate, up to its id.
-const CERTIFICATE: &str = "/v3/scm/certificates/";
+/// The path of the list of certificates, and the start of the path of one.
+const CERTIFICATES: &str = "/v3/scm/certificates";
+/// A full page of certificates, 23 KB of JSON: the vendor's example 50 times.
+static PAGE: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let replies: Value = serde_json::from_str(include_str!("../../../../../replies.json")).expect("JSON");
+    let example = replies["replies"][0]["body"].as_str().expect("the first one is a page of certificates");
+    let example: Value = serde_json::from_str(example).expect("JSON");
+    success(&json!({ "certificates": vec![&example["certificates"][0]; 50], "total_count": 50 }).to_string())
+});
 const ACCEPTED: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\nContent-Length: 0\r\n\r\n";
 const UNAUTHORIZED: &[u8] = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n";
 
@@ -83,8 +94,9 @@ fn request(bytes: &[u8]) -> Result<Option<(Vec<u8>, usize)>, httparse::Error> {
         (_, Some(path)) if path.starts_with("/v1/") => ACCEPTED.to_vec(),
         (method, Some(path)) if is_signed => {
             CALLS.fetch_add(1, Relaxed);
-            match path.strip_prefix(CERTIFICATE) {
-                Some(id) if method == Some("GET") => certificate(id),
+            match path.strip_prefix(CERTIFICATES) {
+                Some("?limit=50") => PAGE.clone(),
+                Some(id) if method == Some("GET") => certificate(id.trim_start_matches('/')),
                 _ => SAVED.to_vec(),
             }
         }
