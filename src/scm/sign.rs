@@ -71,6 +71,12 @@ fn lower_case(name: &str) -> Cow<'_, str> {
     if has_upper { name.to_ascii_lowercase().into() } else { name.into() }
 }
 
+/// Converts a method to upper case. Borrows it if it already is, like those of all RPCs.
+fn upper_case(method: &str) -> Cow<'_, str> {
+    let has_lower = method.bytes().any(|byte| byte.is_ascii_lowercase());
+    if has_lower { method.to_ascii_uppercase().into() } else { method.into() }
+}
+
 fn names(headers: &[(Cow<'_, str>, &str)]) -> String {
     let mut names = String::with_capacity(headers.iter().map(|(name, _)| name.len() + 1).sum());
     for (index, (name, _)) in headers.iter().enumerate() {
@@ -82,7 +88,7 @@ fn names(headers: &[(Cow<'_, str>, &str)]) -> String {
 
 /// Writes the canonical request in pieces, so that hashing needs no copy.
 fn write(parts: &Parts<'_>, headers: &[(Cow<'_, str>, &str)], signed_headers: &str, mut put: impl FnMut(&str)) {
-    put(&parts.method.to_ascii_uppercase());
+    put(&upper_case(parts.method));
     put("\n");
     put(&uri::canonical_path(parts.path));
     put("\n");

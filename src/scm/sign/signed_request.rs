@@ -21,7 +21,7 @@ const TIME: DateTimePrinter = DateTimePrinter::new().precision(Some(0));
 /// Shorter substrings match by coincidence and are not redacted.
 pub(in crate::scm) const MIN_REDACTED_LEN: usize = 12;
 
-/// A signed request. The transport sets `Host` from the same endpoint.
+/// A signed request.
 pub(in crate::scm) struct SignedRequest {
     pub(in crate::scm) method: Method,
     pub(in crate::scm) path_and_query: String,
@@ -78,7 +78,7 @@ pub(in crate::scm) fn sign(
     let authorization = super::sign(&parts, &date, &credentials.access_key, secret_key);
 
     let mut sent = HeaderMap::with_capacity(8);
-    for (name, value) in headers.into_iter().filter(|(name, _)| *name != "host") {
+    for (name, value) in headers {
         let value = if name == X_SECURITY_TOKEN { sensitive(value) } else { plain(value) };
         sent.insert(HeaderName::from_static(name), value);
     }
