@@ -13,7 +13,7 @@ use opentelemetry::{
 use tonic::{Code, Status, body::Body};
 use tracing::Level;
 
-use super::outcome::{CallOutcome, base};
+use super::outcome::{CallOutcome, Rpc, base};
 use crate::{
     clock,
     error::{Error, Reason},
@@ -24,19 +24,15 @@ use crate::{
         status::{self, UPSTREAM_REQUEST_ID, code_name},
     },
     ops::telemetry::{DurationHistogram, Telemetry, attribute, traceparent},
-    proto,
 };
 
 /// The log target of the audit line, for filters.
 const AUDIT: &str = "scm_gateway::audit";
 
-/// The method label of a method that is not served, so that callers cannot add label values.
-const OTHER: &str = "_OTHER";
-
 /// A call with an open span. Dropped before its end, it ends as CANCELLED.
 pub(super) struct CallSpan {
     durations: Arc<DurationHistogram<CallOutcome>>,
-    rpc: &'static str,
+    rpc: Rpc,
     call: Arc<CallContext>,
     started: Instant,
     ended: bool,
@@ -92,17 +88,16 @@ impl CallSpan {
         caller: Caller,
         dry_run: DryRun,
     ) -> Self {
-        let rpc = path.strip_prefix('/').and_then(|path| proto::RPCS.iter().find(|rpc| rpc.name == path));
-        let name = rpc.map(|rpc| rpc.name);
+        let rpc = Rpc::of(path);
         let span = telemetry
             .tracer
-            .span_builder(name.unwrap_or("grpc"))
+            .span_builder(rpc.name().unwrap_or("grpc"))
             .with_kind(SpanKind::Server)
-            .with_attributes(base(name.unwrap_or(OTHER)))
+            .with_attributes(base(rpc))
             .start_with_context(&telemetry.tracer, parent);
         Self {
             durations: durations.clone(),
-            rpc: name.unwrap_or(OTHER),
+            rpc,
             call: Arc::new(CallContext::new(clock::monotonic(), parent.with_span(span), caller, dry_run)),
             started: clock::instant(),
             ended: false,
@@ -137,14 +132,16 @@ impl CallSpan {
         let reason = ending.error.map(|error| error.reason.name());
         let outcome = CallOutcome { rpc: self.rpc, code: ending.code, reason, is_expected: ending.is_expected() };
         let span = self.call.trace().span();
-        span.set_attributes(outcome.attributes());
-        if self.is_dry_run() {
-            span.set_attribute(KeyValue::new(attribute::SCM_DRY_RUN, true));
+        if span.is_recording() {
+            span.set_attributes(outcome.attributes());
+            if self.is_dry_run() {
+                span.set_attribute(KeyValue::new(attribute::SCM_DRY_RUN, true));
+            }
+            if outcome.is_error() {
+                span.set_status(SpanStatus::error(""));
+            }
+            span.end();
         }
-        if outcome.is_error() {
-            span.set_status(SpanStatus::error(""));
-        }
-        span.end();
         // A dry run succeeds while SCM is down, and would hide the calls that fail then.
         if !self.is_dry_run() {
             self.durations.record(elapsed, outcome);
@@ -155,7 +152,7 @@ impl CallSpan {
     /// Writes the audit line: who did what to which resource, how it ended, and what an operator needs to find it.
     /// The level depends on who has to act on a failure.
     fn log(&self, ending: &Ending<'_>, elapsed: Duration) {
-        let rpc = self.rpc;
+        let rpc = self.rpc.label();
         let status = code_name(ending.code);
         let duration_ms = elapsed.as_secs_f64() * 1e3;
         let identity = self.call.caller().identity().map(AsRef::as_ref);
@@ -182,6 +179,7 @@ impl CallSpan {
                 tracing::event!(
                     target: AUDIT,
                     $level,
+                    message = $message, // as a field, it needs no formatting
                     identity,
                     rpc,
                     project_id,
@@ -198,7 +196,6 @@ impl CallSpan {
                     upstream_request_id,
                     trace_id,
                     duration_ms,
-                    $message
                 )
             };
         }

@@ -6,12 +6,38 @@ use tonic::Code;
 use crate::{
     grpc::status::code_name,
     ops::telemetry::{LabelSet, attribute as name},
+    proto::RPCS,
 };
+
+/// The method label of a method that is not served, so that callers cannot add label values.
+const OTHER: &str = "_OTHER";
+
+/// The RPC of a call: its position in [`RPCS`], which is faster to hash than its name. `None` is a method that is not
+/// served.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Rpc(Option<usize>);
+
+impl Rpc {
+    /// Returns the RPC that a path names.
+    pub(super) fn of(path: &str) -> Self {
+        Self(path.strip_prefix('/').and_then(|path| RPCS.iter().position(|rpc| rpc.name == path)))
+    }
+
+    /// Returns the full name, if the RPC is served.
+    pub(super) fn name(self) -> Option<&'static str> {
+        self.0.map(|position| RPCS[position].name)
+    }
+
+    /// Returns the method label.
+    pub(super) fn label(self) -> &'static str {
+        self.name().unwrap_or(OTHER)
+    }
+}
 
 /// The labels of a call's duration, which its span has as attributes.
 #[derive(PartialEq, Eq, Hash)]
 pub(super) struct CallOutcome {
-    pub(super) rpc: &'static str,
+    pub(super) rpc: Rpc,
     pub(super) code: Code,
     pub(super) reason: Option<&'static str>,
     /// Whether calls of this kind are expected to end so.
@@ -40,8 +66,8 @@ impl LabelSet for CallOutcome {
 }
 
 /// Returns the attributes that are known at the start.
-pub(super) fn base(rpc: &'static str) -> Vec<KeyValue> {
-    vec![KeyValue::new(name::RPC_SYSTEM_NAME, "grpc"), KeyValue::new(name::RPC_METHOD, rpc)]
+pub(super) fn base(rpc: Rpc) -> Vec<KeyValue> {
+    vec![KeyValue::new(name::RPC_SYSTEM_NAME, "grpc"), KeyValue::new(name::RPC_METHOD, rpc.label())]
 }
 
 /// Returns whether the semantic conventions for gRPC count the code as an error of the server.

@@ -70,11 +70,13 @@ impl AttemptSpan {
         self.ended = true;
         let outcome = AttemptOutcome { destination: self.destination.clone(), status, failure };
         let span = self.context.span();
-        if outcome.error_type().is_some() {
-            span.set_status(Status::error(""));
+        if span.is_recording() {
+            if outcome.error_type().is_some() {
+                span.set_status(Status::error(""));
+            }
+            span.set_attributes(outcome.attributes());
+            span.end();
         }
-        span.set_attributes(outcome.attributes());
-        span.end();
         self.durations.record(self.started.elapsed(), outcome);
     }
 }
