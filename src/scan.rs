@@ -5,7 +5,7 @@
 
 /// Eight bytes of a text.
 #[derive(Clone, Copy)]
-pub struct Word(u64);
+pub(crate) struct Word(u64);
 
 const HIGH_BITS: u64 = splat(0x80);
 
@@ -15,23 +15,23 @@ const fn splat(byte: u8) -> u64 {
 
 impl Word {
     /// Returns whether a byte is outside ASCII.
-    pub fn has_non_ascii(self) -> bool {
+    pub(crate) fn has_non_ascii(self) -> bool {
         self.0 & HIGH_BITS != 0
     }
 
     /// Returns whether a byte is less than `limit`, which is at most 0x80.
-    pub fn has_less(self, limit: u8) -> bool {
+    pub(crate) fn has_less(self, limit: u8) -> bool {
         self.0.wrapping_sub(splat(limit)) & !self.0 & HIGH_BITS != 0
     }
 
     /// Returns whether a byte has this value.
-    pub fn has(self, byte: u8) -> bool {
+    pub(crate) fn has(self, byte: u8) -> bool {
         Self(self.0 ^ splat(byte)).has_less(1)
     }
 }
 
 /// Returns whether `test` is true for any eight bytes of a text. A text with fewer is filled with spaces.
-pub fn any(text: &str, test: impl Fn(Word) -> bool) -> bool {
+pub(crate) fn any(text: &str, test: impl Fn(Word) -> bool) -> bool {
     let bytes = text.as_bytes();
     let test = |word: &[u8; 8]| test(Word(u64::from_ne_bytes(*word)));
     match bytes.last_chunk() {
@@ -45,11 +45,46 @@ pub fn any(text: &str, test: impl Fn(Word) -> bool) -> bool {
     }
 }
 
+/// A set of bytes, whose look-up has no branch.
+pub(crate) struct ByteSet([bool; 256]);
+
+impl ByteSet {
+    /// Returns the letters and digits of ASCII, and these bytes.
+    pub(crate) const fn alphanumeric_and(others: &[u8]) -> Self {
+        let mut set = [false; 256];
+        let mut byte = 0;
+        while byte < set.len() {
+            set[byte] = (byte as u8).is_ascii_alphanumeric();
+            byte += 1;
+        }
+        let mut other = 0;
+        while other < others.len() {
+            set[others[other] as usize] = true;
+            other += 1;
+        }
+        Self(set)
+    }
+
+    /// Returns whether all bytes of a text are in the set.
+    pub(crate) fn has_all(&self, text: &str) -> bool {
+        text.bytes().all(|byte| self.0[usize::from(byte)])
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
-    use super::{Word, any};
+    use super::{ByteSet, Word, any};
+
+    #[test]
+    fn a_set_has_the_letters_the_digits_and_its_other_bytes() {
+        let set = ByteSet::alphanumeric_and(b"-.");
+        for c in (0..=0xff).map(char::from) {
+            let is_member = c.is_ascii_alphanumeric() || matches!(c, '-' | '.');
+            assert_eq!(set.has_all(&format!("a{c}")), is_member, "{c:?}");
+        }
+    }
 
     proptest! {
         #[test]

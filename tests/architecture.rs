@@ -26,7 +26,7 @@ const MAY_USE: [(&str, &[&str]); 18] = [
     ("validate", &["error", "proto", "scan"]),
     ("config", &["clock", "proto", "validate"]),
     ("ops", &["clock", "config", "json"]),
-    ("scm", &["clock", "config", "error", "jitter", "json", "ops", "proto", "runtime", "sync", "validate"]),
+    ("scm", &["clock", "config", "error", "jitter", "json", "ops", "proto", "runtime", "scan", "sync", "validate"]),
     ("watch", &["error", "jitter", "proto"]),
     ("grpc", &["clock", "config", "error", "jitter", "ops", "proto", "runtime", "scm", "sync", "validate", "watch"]),
     ("reload", &["clock", "config", "grpc", "ops", "scm"]),

@@ -1,6 +1,6 @@
 //! Rules for plain text fields: length, control characters, identifiers.
 
-use crate::scan;
+use crate::scan::{self, ByteSet};
 
 const BLANK: &str = "must not be empty or blank";
 const CONTROL: &str = "must not contain control characters: remove line breaks, tabs and similar";
@@ -97,8 +97,8 @@ pub(crate) fn id(value: &str) -> Result<(), &'static str> {
 
 /// Returns whether a value is an identifier, which is safe as a path segment.
 pub(crate) fn is_id(value: &str) -> bool {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-    (1..=MAX_ID).contains(&value.len()) && value.bytes().all(allowed)
+    static ALLOWED: ByteSet = ByteSet::alphanumeric_and(b"-_");
+    (1..=MAX_ID).contains(&value.len()) && ALLOWED.has_all(value)
 }
 
 /// Returns whether a value has only Unicode White_Space. A zero width space is not White_Space.

@@ -4,12 +4,19 @@ use std::borrow::Cow;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
+use crate::scan::ByteSet;
+
 /// All characters except `A-Z a-z 0-9 - _ . ~`.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
+static UNRESERVED: ByteSet = ByteSet::alphanumeric_and(b"-_.~");
+
+/// The characters of encoded segments without an escape.
+static SEGMENTS: ByteSet = ByteSet::alphanumeric_and(b"-_.~/");
+
 /// Encodes a path segment, query key or query value: `%XX` in upper case, a space as `%20`.
 pub fn encode(text: &str) -> Cow<'_, str> {
-    if text.bytes().all(is_unreserved) { text.into() } else { utf8_percent_encode(text, RESERVED).into() }
+    if UNRESERVED.has_all(text) { text.into() } else { utf8_percent_encode(text, RESERVED).into() }
 }
 
 /// Decodes the path once, encodes each segment and adds a trailing slash, which the request itself does not have.
@@ -17,7 +24,7 @@ pub fn encode(text: &str) -> Cow<'_, str> {
 /// An escaped slash is decoded here, so the signed path would differ from the sent one. Ids must therefore not contain
 /// a slash.
 pub fn canonical_path(path: &str) -> Cow<'_, str> {
-    if path.bytes().all(|byte| byte == b'/' || is_unreserved(byte)) {
+    if SEGMENTS.has_all(path) {
         return if path.ends_with('/') { path.into() } else { [path, "/"].concat().into() };
     }
     let decoded = percent_decode_str(path).decode_utf8_lossy();
@@ -27,10 +34,6 @@ pub fn canonical_path(path: &str) -> Cow<'_, str> {
         canonical.push('/');
     }
     canonical.into()
-}
-
-fn is_unreserved(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~')
 }
 
 /// Sorts the decoded pairs by key, then by value, and formats each as `key=value`. The request must use this exact
