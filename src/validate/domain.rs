@@ -8,8 +8,8 @@ use std::{
 use idna::AsciiDenyList;
 use idna::uts46::{DnsLength, Hyphens, Uts46};
 
-/// The largest input in bytes. Longer than every name of 253 characters in UTF-8, in any script. Checked first, so that
-/// a long input costs nothing.
+/// The largest input in bytes. Longer than every name of 253 characters in UTF-8, in any script. A longer input costs
+/// nothing.
 const MAX_INPUT: usize = 1024;
 /// The largest lengths of a name and a label (RFC 1123 2.1, RFC 1035 2.3.4).
 const MAX_NAME: usize = 253;
@@ -60,7 +60,8 @@ pub(super) fn ipv4(value: &str) -> Option<Ipv4Addr> {
 
 fn convert(value: &str) -> Result<Cow<'_, str>, &'static str> {
     let (wildcard, name) = value.split_at(if value.starts_with(WILDCARD_LABEL) { WILDCARD_LABEL.len() } else { 0 });
-    if value.len() <= MAX_NAME && name.split('.').all(is_plain) && check_ldh(name).is_ok() {
+    // An A-label has two hyphens.
+    if value.len() <= MAX_NAME && !name.as_bytes().windows(2).any(|pair| pair == b"--") && check_ldh(name).is_ok() {
         return Ok(value.into());
     }
     check_plausible(value)?;
@@ -155,7 +156,8 @@ fn decodes(label: &str) -> bool {
 /// Checks a name without its wildcard: at least two LDH labels (RFC 5890 2.3.1), the last not only digits, so that the
 /// name is not an IPv4 address (RFC 1123 2.1).
 fn check_ldh(name: &str) -> Result<(), &'static str> {
-    if !name.split('.').all(is_ldh_label) {
+    // A closure is faster than a character, which is searched for in each label separately.
+    if !name.split(|c| c == '.').all(is_ldh_label) {
         return Err(LABEL);
     }
     let (_, last) = name.rsplit_once('.').ok_or(TWO_LABELS)?;
