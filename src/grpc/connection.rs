@@ -177,9 +177,9 @@ impl<T: RpcService> Connections<T> {
         if self.slots.available_permits() < self.limits.max / UNLISTED_SHARE {
             self.handshakes.evict_oldest();
         }
-        let handshake = self.handshakes.register();
-        let evicted = handshake.evicted.clone();
         let closing = self.closing.child_token();
+        let handshake = self.handshakes.register(&closing);
+        let evicted = handshake.evicted.clone();
         let worker = self.workers.least_loaded();
         let runtime = worker.runtime.clone();
         let connections = self.clone();
@@ -188,8 +188,7 @@ impl<T: RpcService> Connections<T> {
                 Ok(stream) => tokio::select! {
                     biased; // so that an evicted connection sends GOAWAY
                     () = connections.serve(stream, from, handshake, closing.clone()) => {}
-                    () = closing.cancelled() => {}
-                    () = evicted.cancelled() => {
+                    () = evicted.cancelled() => if !closing.is_cancelled() {
                         connections.reject(from, Rejection::HandshakeEvicted, &"evicted by a newer connection");
                     }
                 },
@@ -306,6 +305,7 @@ impl<T: RpcService> Connections<T> {
             .serve_connection(TokioIo::new(io), TowerToHyperService::new(service));
         let mut connection = pin!(connection);
         tokio::select! {
+            biased; // a random order costs more
             ended = connection.as_mut() => return self.record_end(from, ended, &has_ended),
             error = handshake_timed_out => return self.reject(from, Rejection::HandshakeTimeout, &error),
             () = self.draining.cancelled() => {}

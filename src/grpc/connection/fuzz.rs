@@ -99,7 +99,7 @@ fn serve(outbound: &[u8], inbound: &[u8], chunk: usize) -> Outcome {
     let meter = opentelemetry::global::meter("fuzz");
     let errors = ProtocolErrors::new(&meter);
     let account = ConnectionMemory::new(usize::MAX, &meter).open(CancellationToken::new(), CancellationToken::new());
-    let handshake = PendingHandshakes::default().register();
+    let handshake = PendingHandshakes::default().register(&CancellationToken::new());
     let (mut io, _watch) = guard(client, MAX_CONTROL_FRAMES, errors, handshake, account, Duration::MAX);
     let mut cx = Context::from_waker(Waker::noop());
     for bytes in outbound.chunks(chunk) {

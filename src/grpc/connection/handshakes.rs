@@ -25,17 +25,17 @@ struct Pending {
 pub(super) struct PendingHandshake {
     all: PendingHandshakes,
     number: u64,
-    /// Cancelled when the handshake is evicted.
+    /// Cancelled when the handshake is evicted, or with the connection's token.
     pub(super) evicted: CancellationToken,
 }
 
 impl PendingHandshakes {
-    /// Adds a pending handshake.
-    pub(super) fn register(&self) -> PendingHandshake {
+    /// Adds the pending handshake of a connection, which `closing` closes.
+    pub(super) fn register(&self, closing: &CancellationToken) -> PendingHandshake {
         let mut pending = self.lock();
         let number = pending.next;
         pending.next += 1;
-        let evicted = CancellationToken::new();
+        let evicted = closing.child_token();
         pending.handshakes.insert(number, evicted.clone());
         PendingHandshake { all: self.clone(), number, evicted }
     }
@@ -68,12 +68,14 @@ impl Drop for PendingHandshake {
 
 #[cfg(test)]
 mod tests {
+    use tokio_util::sync::CancellationToken;
+
     use super::PendingHandshakes;
 
     #[test]
     fn the_oldest_pending_handshake_is_evicted() {
         let handshakes = PendingHandshakes::default();
-        let [first, second, third] = [(); 3].map(|()| handshakes.register());
+        let [first, second, third] = [(); 3].map(|()| handshakes.register(&CancellationToken::new()));
         assert!(first.complete());
         handshakes.evict_oldest();
         assert!(!first.evicted.is_cancelled() && second.evicted.is_cancelled() && !third.evicted.is_cancelled());

@@ -35,7 +35,11 @@ const GOAWAY_WITH_CALL: &[u8] = b"\0\0\x08\x07\0\0\0\0\0\0\0\0\x01\0\0\0\x01";
 const GOAWAY_WITHOUT_CALL: &[u8] = b"\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\x01";
 
 fn guarded<S: AsyncWrite + Unpin>(stream: S) -> (GuardedIo<S>, HandshakeWatch) {
-    guarded_with(stream, PendingHandshakes::default().register(), &SdkMeterProvider::default().meter("test"))
+    guarded_with(
+        stream,
+        PendingHandshakes::default().register(&CancellationToken::new()),
+        &SdkMeterProvider::default().meter("test"),
+    )
 }
 
 fn guarded_with<S: AsyncWrite + Unpin>(
@@ -130,7 +134,11 @@ async fn goaway_names_the_last_processed_stream() {
 async fn an_evicted_handshake_gets_a_goaway_that_allows_retries() {
     let handshakes = PendingHandshakes::default();
     let (mut client, server) = tokio::io::duplex(1024);
-    let (mut guarded, _watch) = guarded_with(server, handshakes.register(), &SdkMeterProvider::default().meter("test"));
+    let (mut guarded, _watch) = guarded_with(
+        server,
+        handshakes.register(&CancellationToken::new()),
+        &SdkMeterProvider::default().meter("test"),
+    );
     handshakes.evict_oldest();
     for bytes in [&[PREFACE, CALL].concat()[..], PUSH_PROMISE] {
         client.write_all(bytes).await.unwrap();
@@ -192,8 +200,11 @@ async fn only_unannounced_ends_send_goaway_and_only_violations_count() {
         let reader = opentelemetry_prometheus::exporter().with_registry(registry.clone()).build().unwrap();
         let provider = SdkMeterProvider::builder().with_reader(reader).build();
         let (mut client, server) = tokio::io::duplex(1024);
-        let (mut guarded, _watch) =
-            guarded_with(server, PendingHandshakes::default().register(), &provider.meter("test"));
+        let (mut guarded, _watch) = guarded_with(
+            server,
+            PendingHandshakes::default().register(&CancellationToken::new()),
+            &provider.meter("test"),
+        );
         client.write_all(&[PREFACE, CALL].concat()).await.unwrap();
         guarded.read_exact(&mut vec![0; PREFACE.len() + CALL.len()]).await.unwrap();
         for event in &events {
