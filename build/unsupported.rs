@@ -24,6 +24,9 @@ const ERROR_KEYS: [&str; 6] = ["error_code", "errorCode", "error_msg", "errorMsg
 pub(crate) fn field_problem(field: &FieldDescriptor, secret: bool) -> Option<&'static str> {
     Some(match field.kind() {
         _ if RESERVED_NAMES.contains(&field.name()) => "the name is reserved in Rust: choose another",
+        _ if field.json_name().contains(|c: char| c.is_control() || matches!(c, '"' | '\\')) => {
+            "a json_name has no quotation mark, backslash or control character"
+        }
         _ if field.is_map() => "maps are not supported",
         _ if field.containing_oneof().is_some_and(|oneof| !oneof.is_synthetic()) => "oneof is not supported",
         kind if secret && kind != Kind::String => "debug_redact is for strings",

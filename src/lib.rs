@@ -29,7 +29,7 @@
 //! | [`ops`] | admin listener, status page, `--health`, readiness, telemetry |
 //! | [`runtime`] | one runtime for each worker thread |
 //! | `sync` | the locks whose users shuttle explores |
-//! | [`json`], [`scan`] | writes JSON text; looks for bytes of a kind |
+//! | `json`, `scan` | writes JSON text; looks for bytes of a kind |
 //! | [`clock`], [`jitter`] | the only sources of time and of randomness |
 //! | `fuzz` | what holds for every input of every parser; compiled only for tests and by cargo-fuzz |
 //!
@@ -45,12 +45,12 @@ pub mod error;
 pub mod fuzz;
 pub mod grpc;
 pub mod jitter;
-pub mod json;
+mod json;
 pub mod ops;
 pub mod proto;
 pub mod reload;
 pub mod runtime;
-pub mod scan;
+mod scan;
 pub mod scm;
 mod sync;
 pub mod validate;

@@ -288,6 +288,10 @@ fn fields_without_plain_json_are_rejected() {
         ("string self = 1;", "t.M.self: the name is reserved in Rust"),
         ("string extern = 1;", "t.M.extern: the name is reserved in Rust"),
         ("string recordName = 1;", "t.M.recordName: prost names it record_name: use that, with a json_name"),
+        (
+            r#"string a = 1 [json_name = "a\"b"];"#,
+            "t.M.a: a json_name has no quotation mark, backslash or control character",
+        ),
         ("string a__b = 1;", "t.M.a__b: prost names it a_b: use that"),
         ("uint32 n = 1;", "t.M.n: this type is not supported: use string, bool, int32, int64 or a message"),
         ("uint64 n = 1;", "t.M.n: this type is not supported"),

@@ -1,4 +1,4 @@
-//! The JSON of messages, as far as it differs from what serde derives. `build.rs` generates the code that uses it.
+//! The JSON of messages, which `build.rs` generates with the help of this module.
 //!
 //! Requests are written as the annotations say. Responses are read tolerantly: SCM omits keys, returns null, puts blanks
 //! around keys and ids, writes numbers as text, and one object instead of a list.
