@@ -1,6 +1,9 @@
 //! The JSON format of the log: one object for each event, with the time, the level, the event's fields and the target.
 
-use std::{fmt, io::Write as _};
+use std::{
+    fmt::{self, Write as _},
+    io::Write as _,
+};
 
 use jiff::{Timestamp, fmt::temporal::DateTimePrinter};
 use tracing::{
@@ -68,7 +71,11 @@ impl Visit for Fields<'_> {
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.0.member(field.name(), &format!("{value:?}"));
+        let mut text = String::new();
+        // A value that cannot be formatted is left out.
+        if write!(text, "{value:?}").is_ok() {
+            self.0.member(field.name(), &text);
+        }
     }
 }
 
@@ -91,12 +98,12 @@ mod tests {
         let time = SystemTime::UNIX_EPOCH + Duration::new(1_660_017_906, 5_000);
         let json = Json { writer: file.clone(), clock: Clock::from_fn(move || time) };
         tracing::subscriber::with_default(tracing_subscriber::registry().with(json), || {
-            tracing::info!(target: "t", name = "a\"b", unset = None::<u32>, number = 1.5, "said {}", 1);
+            tracing::info!(target: "t", name = "a\"b", unset = None::<u32>, number = 1.5, count = 2_u64, below = -1_i64, is_set = true, "said {}", 1);
         });
         let mut lines = String::new();
         (&*file).rewind().unwrap();
         (&*file).read_to_string(&mut lines).unwrap();
-        let line = r#"{"timestamp":"2022-08-09T04:05:06.000005Z","level":"INFO","message":"said 1","name":"a\"b","number":1.5,"target":"t"}"#;
+        let line = r#"{"timestamp":"2022-08-09T04:05:06.000005Z","level":"INFO","message":"said 1","name":"a\"b","number":1.5,"count":2,"below":-1,"is_set":true,"target":"t"}"#;
         assert_eq!(lines, format!("{line}\n"));
     }
 }
