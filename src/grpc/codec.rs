@@ -8,7 +8,7 @@ use tonic_prost::{ProstCodec, ProstDecoder, ProstEncoder};
 
 /// The buffer that messages are encoded in; it grows for a larger message. tonic's default of 8 KiB would be most of the
 /// memory of a stream that waits.
-const ENCODER_BUFFER: usize = 256;
+const ENCODER_BUFFER: usize = 512;
 
 /// How many encoded bytes are sent at once: tonic's default.
 const YIELD_THRESHOLD: usize = 32 * 1024;
