@@ -78,7 +78,7 @@ row floor "$floor_costs"
 row hyper "$hyper_costs"
 row gateway "$plain_costs"
 row traced "$traced_costs"
-row list "$list_costs"
+printf '%-8s %12d %8s %8s %12s\n' list "$list_costs" "" "" "$(stored list)"
 if [ -n "$write" ]; then
   printf '%s\t%s\n' floor "$floor_costs" hyper "$hyper_costs" gateway "$plain_costs" traced "$traced_costs" \
     list "$list_costs" >tests/load/instructions.tsv

@@ -1,231 +1,41 @@
 """Measures the cost of a call: of both floors, the gateway, the gateway with every trace exported, and Envoy if installed.
 
-`tests/load/rig.sh` builds the programs and runs this script. Each measured program is pinned to one core. The load
-generator and the upstream use the other cores. Rounds are interleaved, so that other load on the machine affects all
-programs equally. Calls and spans are counted on arrival. --write updates the table and the chart of
+`tests/load/rig.sh` builds the programs and runs this script. Each measured program is pinned to one core, except where
+spans are lost. The load generator and the upstream use the other cores. Rounds are interleaved, so that other load on the
+machine affects all programs equally. Calls and spans are counted on arrival. --write updates the tables and the chart of
 docs/performance.md.
 """
 
 import argparse
 import contextlib
 import datetime
-import glob
-import json
 import os
 import pathlib
 import re
-import socket
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
-import urllib.request
+
+from programs import ALL, CORE, NAMES, OTHERS, Rig, cpu, memory, system_calls
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "deploy"))
 from svg import LINES, WIDTH, Sheet, ticks  # noqa: E402
 
 SHAPES = [(1, 1), (8, 1), (4, 16)]
 IN_FLIGHT = [(1, 1), (1, 8), (4, 16), (8, 64)]
-RATES, RATE_SECONDS = [5_000, 10_000, 15_000, 20_000, 25_000], 5
+RATES, RATE_SECONDS = [5_000, 8_000, 10_000, 15_000, 20_000, 25_000], 5
 # The milliseconds after which the collector answers, and the gateway's settings.
 COLLECTORS = {
     "1 ms": (1, {}),
     "10 ms": (10, {}),
-    "10 ms, queue 8192": (10, {"OTEL_BSP_MAX_QUEUE_SIZE": "8192"}),
-    "10 ms, batch 512": (10, {"OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "512"}),
+    "10 ms, `OTEL_BSP_MAX_QUEUE_SIZE` 8192": (10, {"OTEL_BSP_MAX_QUEUE_SIZE": "8192"}),
+    "10 ms, `OTEL_BSP_MAX_EXPORT_BATCH_SIZE` 512": (10, {"OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "512"}),
 }
 # As many watches as `watch.max` allows. Two polls of each certificate, in intervals of 30 s.
 WATCHES, WATCH_CONNECTIONS, WATCH_SECONDS = 1000, 10, 60
 WATCHED = {"one": "all of one certificate", "own": "each of its own certificate"}
-CORE, OTHERS = "0", ",".join(map(str, sorted(os.sched_getaffinity(0) - {0}))) or "0"
-ALL = f"{CORE},{OTHERS}"
 DOCUMENT = pathlib.Path("docs/performance.md")
-NAMES = {
-    "floor": "the floor: tonic + reqwest, signed",
-    "hyper": "tonic + hyper, signed",
-    "gateway": "the gateway, no exporter",
-    "traced": "the gateway, every call traced and exported",
-    "envoy": "Envoy: transcoding alone",
-    "envoy full": "Envoy: with AWS's signature, SCM's codes as statuses, tracing at 100 %, a limit",
-}
-FLOORS = {"floor": "floor", "hyper": "hyper_floor"}
-
-# Maps SCM's error codes to HTTP statuses, which Envoy's transcoder maps to gRPC statuses.
-STATUSES = """
-local statuses = { ["SCM.0003"] = "403", ["SCM.0008"] = "404", ["SCM.0010"] = "412", ["APIG.0308"] = "429" }
-function envoy_on_response(handle)
-  local headers = handle:headers()
-  if headers:get(":status") == "200" then return end
-  local body = handle:body()
-  local code = body and string.match(body:getBytes(0, body:length()), '"error_code"%s*:%s*"([%w.]+)"')
-  if statuses[code] then headers:replace(":status", statuses[code]) end
-end
-"""
-
-ENVIRONMENT = {
-    "HUAWEICLOUD_SDK_AK": "EXAMPLEAK0000000000A",
-    "HUAWEICLOUD_SDK_SK": "EXAMPLESK/not+a=real",
-    "HUAWEICLOUD_SDK_PROJECT_ID": "5a9b2cd9d2f8471d84e3ac2ac3d0a2c5",
-    "SCM_GATEWAY__ADMIN__LISTEN": "127.0.0.1:0",
-    "SCM_GATEWAY__SERVER__LAME_DUCK": "0s",
-}
-
-
-class Rig:
-    """The upstream, and the commands of the measured programs."""
-
-    def __init__(self, target, envoy, delay=0):
-        self.target, self.envoy = pathlib.Path(target) / "release", envoy
-        self.rig = str(self.target / "rig")
-        self.folder = tempfile.TemporaryDirectory()
-        command = ["taskset", "-c", OTHERS, self.rig, "upstream", str(delay)]
-        self.backend = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        self.upstream = self.backend.stdout.readline().split()[-1]
-
-    def close(self):
-        self.backend.terminate()
-        self.backend.wait()
-        self.folder.cleanup()
-
-    def names(self):
-        return ["floor", "hyper", "gateway", "traced"] + (["envoy", "envoy full"] if self.envoy else [])
-
-    def command(self, name, address):
-        """Returns the command of a program, and its environment."""
-        upstream = f"http://{self.upstream}"
-        if name in FLOORS:
-            return [str(self.target / FLOORS[name]), upstream, address], {}
-        if name.startswith("envoy"):
-            file = pathlib.Path(self.folder.name) / f"{name}.json"
-            file.write_text(json.dumps(self.envoy_configuration(address, name == "envoy full")))
-            return [self.envoy, "-c", str(file), "--concurrency", "1", "--log-level", "error"], {}
-        environment = ENVIRONMENT | {"SCM_GATEWAY__UPSTREAM__ENDPOINT": upstream, "SCM_GATEWAY__SERVER__LISTEN": address}
-        if name == "traced":
-            environment["OTEL_EXPORTER_OTLP_ENDPOINT"] = upstream
-        return [str(self.target / "scm-gateway")], environment
-
-    def envoy_configuration(self, address, full):
-        host, port = address.split(":")
-        up_host, up_port = self.upstream.split(":")
-        newest = max(glob.glob(str(self.target / "build/scm-gateway-*/out/descriptor_set.bin")), key=os.path.getmtime)
-        manager = {
-            "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-            "stat_prefix": "in", "codec_type": "HTTP2",
-            "route_config": {"virtual_hosts": [{
-                "name": "all", "domains": ["*"],
-                "routes": [{"match": {"prefix": "/"}, "route": {"cluster": "scm"}}]}]},
-            "http_filters": [
-                typed("grpc_json_reverse_transcoder", "GrpcJsonReverseTranscoder", descriptor_path=newest)]}
-        if full:
-            bucket = {"max_tokens": 1_000_000, "tokens_per_fill": 1_000_000, "fill_interval": "1s"}
-            everything = {"default_value": {"numerator": 100}}
-            manager["http_filters"] += [
-                typed("local_ratelimit", "LocalRateLimit", stat_prefix="limit", token_bucket=bucket,
-                      filter_enabled=everything, filter_enforced=everything),
-                typed("lua", "Lua", default_source_code={"inline_string": STATUSES}),
-                typed("aws_request_signing", "AwsRequestSigning", service_name="scm", region="cn-north-4",
-                      credential_provider={"custom_credential_provider_chain": True, "inline_credential": {
-                          "access_key_id": "EXAMPLEAK0000000000A", "secret_access_key": "EXAMPLESK/not+a=real"}})]
-            manager["tracing"] = {"provider": {"name": "envoy.tracers.opentelemetry", "typed_config": {
-                "@type": "type.googleapis.com/envoy.config.trace.v3.OpenTelemetryConfig", "service_name": "envoy",
-                "http_service": {"http_uri": {
-                    "uri": f"http://{self.upstream}/v1/traces", "cluster": "scm", "timeout": "5s"}}}},
-                "spawn_upstream_span": True}
-        else:
-            manager["route_config"]["virtual_hosts"][0]["request_headers_to_add"] = [
-                {"header": {"key": "authorization", "value": "AWS4-HMAC-SHA256 none"}}]
-        manager["http_filters"].append(typed("router", "Router"))
-        cluster = {"name": "scm", "type": "STATIC", "load_assignment": {"cluster_name": "scm", "endpoints": [{
-            "lb_endpoints": [{"endpoint": {"address": {"socket_address": {
-                "address": up_host, "port_value": int(up_port)}}}}]}]}}
-        listener = {"address": {"socket_address": {"address": host, "port_value": int(port)}}, "filter_chains": [
-            {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}]}
-        return {"static_resources": {"listeners": [listener], "clusters": [cluster]}}
-
-    @contextlib.contextmanager
-    def running(self, name, cores=CORE, **settings):
-        """Starts a program with further variables, and stops it at the end, so that it exports its last spans."""
-        address = f"127.0.0.1:{free_port()}"
-        command, environment = self.command(name, address)
-        with open(os.devnull, "w") as log:
-            process = subprocess.Popen(["taskset", "-c", cores, *command], env=os.environ | environment | settings, stdout=log)
-        try:
-            listening(address)
-            time.sleep(0.3)
-            yield process.pid, address
-        finally:
-            process.terminate()
-            process.wait()
-
-    def load(self, address, shape, calls, rpc="save"):
-        """Makes calls, one after the other on each stream, and returns the load generator's figures."""
-        return self.generate(calls, OTHERS, "load", address, *shape, calls, rpc)
-
-    def generate(self, calls, cores, *arguments):
-        """Runs the load generator. All calls must arrive. Returns the figures that it prints."""
-        before = self.counts()["calls"]
-        command = ["taskset", "-c", cores, self.rig, *map(str, arguments)]
-        fields = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
-        arrived = self.counts()["calls"] - before
-        assert arrived == calls, f"{arrived} of {calls} calls arrived"
-        return dict(zip(fields[::2], map(float, fields[1::2])))
-
-    def counts(self):
-        with urllib.request.urlopen(f"http://{self.upstream}") as answer:
-            return {name: int(count) for name, count in (line.split() for line in answer.read().decode().splitlines())}
-
-    def first_answer(self, name):
-        """Returns the microseconds from exec to the first answered call."""
-        address = f"127.0.0.1:{free_port()}"
-        command, environment = self.command(name, address)
-        first = [self.rig, "first", address, "taskset", "-c", CORE, *command]
-        return int(subprocess.run(first, check=True, capture_output=True, env=os.environ | environment).stdout)
-
-
-def typed(name, kind, **settings):
-    """Returns an HTTP filter of Envoy."""
-    kind = f"type.googleapis.com/envoy.extensions.filters.http.{name}.v3.{kind}"
-    return {"name": f"envoy.filters.http.{name}", "typed_config": {"@type": kind, **settings}}
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-def listening(address):
-    host, port = address.split(":")
-    for _ in range(200):
-        with contextlib.suppress(ConnectionRefusedError), socket.create_connection((host, int(port))):
-            return
-        time.sleep(0.05)
-    raise TimeoutError(f"no program listens on {address}")
-
-
-def cpu(pid):
-    """Returns the CPU time of a process in nanoseconds."""
-    return sum(int(pathlib.Path(task).read_text().split()[0]) for task in glob.glob(f"/proc/{pid}/task/*/schedstat"))
-
-
-def memory(pid, field):
-    """Returns a memory figure in MB, by its name in proc(5)."""
-    return int(re.search(rf"^{field}:\s+(\d+)", pathlib.Path(f"/proc/{pid}/status").read_text(), re.M)[1]) / 1024
-
-
-def system_calls(rig, name, shape, calls):
-    """Returns the system calls per call, or None without permission to count them."""
-    with rig.running(name) as (pid, address):
-        rig.load(address, shape, calls)
-        counting = subprocess.Popen(
-            ["perf", "stat", "-x", ",", "-e", "raw_syscalls:sys_enter", "-p", str(pid)],
-            stderr=subprocess.PIPE, text=True)
-        time.sleep(0.5)
-        rig.load(address, shape, calls)
-        counting.send_signal(2)
-        count = counting.communicate()[1].split(",")[0]
-    return int(count) / calls if count.isdigit() else None
 
 
 def measure(rig, rounds, calls):
@@ -264,16 +74,7 @@ def measure(rig, rounds, calls):
             rig.load(address, shape, calls)
             cost = (cpu(pid) - before) / calls / 1e3
             found["gateway"]["in flight"].setdefault(shape[0] * shape[1], []).append(cost)
-    found["gateway"]["list"] = []
-    with rig.running("gateway") as (pid, address):
-        rig.load(address, (4, 16), 5000, "list")
-        for _ in range(rounds):
-            costs = {}
-            for rpc in ["save", "list"]:
-                before = cpu(pid)
-                rig.load(address, (4, 16), calls, rpc)
-                costs[rpc] = (cpu(pid) - before) / calls / 1e3
-            found["gateway"]["list"].append(costs["list"] - costs["save"])
+    found["gateway"]["list"] = list_costs(rig, rounds, calls)
     # The capacity of two cores is twice that of one, reduced by the higher cost of a call on two cores.
     costs = {CORE: [], f"{CORE},{OTHERS.split(',')[0]}": []}
     for _ in range(rounds):
@@ -287,6 +88,21 @@ def measure(rig, rounds, calls):
     return found
 
 
+def list_costs(rig, rounds, calls):
+    """Returns the CPU time of a ListCertificates above that of a SaveInfo, in each round."""
+    found = []
+    with rig.running("gateway") as (pid, address):
+        rig.load(address, (4, 16), 5000, "list")
+        for _ in range(rounds):
+            costs = {}
+            for rpc in ["save", "list"]:
+                before = cpu(pid)
+                rig.load(address, (4, 16), calls, rpc)
+                costs[rpc] = (cpu(pid) - before) / calls / 1e3
+            found.append(costs["list"] - costs["save"])
+    return found
+
+
 def idle_watches(rig):
     """Returns the memory of a watch in KiB and the share of a core of all of them, by what they watch."""
     found = {}
@@ -294,21 +110,24 @@ def idle_watches(rig):
         with rig.running("gateway") as (pid, address):
             command = ["taskset", "-c", OTHERS, rig.rig, "watch", address, *map(str, (WATCH_CONNECTIONS, WATCHES)), which]
             with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as load:
-                load.stdout.readline()  # each connection has one
+                assert load.stdout.readline() == f"{WATCH_CONNECTIONS} watches\n"  # one on each connection
                 before = memory(pid, "VmRSS")
                 print(file=load.stdin, flush=True)
-                load.stdout.readline()
+                assert load.stdout.readline() == f"{WATCHES} watches\n"
                 each = (memory(pid, "VmRSS") - before) * 1024 / (WATCHES - WATCH_CONNECTIONS)
                 time.sleep(WATCH_SECONDS / 4)  # to the middle between two polls
-                used = cpu(pid)
+                used, polls = cpu(pid), rig.counts()["calls"]
                 time.sleep(WATCH_SECONDS)
                 found[which] = each, (cpu(pid) - used) / 1e9 / WATCH_SECONDS
+                polls = rig.counts()["calls"] - polls
+                assert polls == 2 * (WATCHES if which == "own" else 1), f"{polls} polls"
+                assert load.poll() is None, "the watches have ended"
     return found
 
 
 def idle_watches_table(found):
     """Returns the cost of watches in Markdown."""
-    lines = [f"| {WATCHES:,} idle watches | memory of a watch in KiB | all in % of a core |", "|---|---|---|"]
+    lines = [f"| {WATCHES:,} idle watches | memory of a watch in KiB | CPU time of all in % of a core |", "|---|---|---|"]
     lines += [f"| {WATCHED[which]} | {each:.1f} | {100 * share:.2f} |" for which, (each, share) in found.items()]
     return "\n".join(lines)
 
@@ -322,7 +141,7 @@ def lost_spans(target):
                 calls, spans = rate * RATE_SECONDS, rig.counts()["spans"]
                 with rig.running("traced", ALL, **settings) as (_, address):
                     load = rig.generate(calls, ALL, "rate", address, 4, rate, RATE_SECONDS)
-                assert load["failures"] == 0, f"{load['failures']:.0f} calls failed"
+                assert load["failures"] == 0, f"{load['failures']:.0f} calls failed at {rate} a second"
                 arrived = rig.counts()["spans"] - spans
                 found.setdefault(rate, {})[collector] = load["rate"], 1 - arrived / (2 * calls)
     return found
@@ -330,8 +149,8 @@ def lost_spans(target):
 
 def lost_spans_table(found):
     """Returns the lost spans in Markdown."""
-    lines = ["| calls per second | spans lost (calls per second achieved), with a collector that answers after "
-             + " | ".join(COLLECTORS) + " |", "|---|" + "---|" * len(COLLECTORS)]
+    lines = [f"Spans lost in {RATE_SECONDS} seconds, and the achieved rate, by the collector's response time and the settings:",
+             "", "| calls per second | " + " | ".join(COLLECTORS) + " |", "|---|" + "---|" * len(COLLECTORS)]
     for rate, cells in found.items():
         lost = [f"{lost:.1%} ({achieved:,.0f})" if lost else f"0 ({achieved:,.0f})" for achieved, lost in cells.values()]
         lines.append(f"| {rate:,} | {' | '.join(lost)} |")
@@ -411,16 +230,20 @@ def main():
     parser.add_argument("--calls", type=int, default=20_000, help="calls per measurement")
     parser.add_argument("--write", action="store_true", help="update docs/performance.*")
     arguments = parser.parse_args()
-    with contextlib.closing(Rig(arguments.target, arguments.envoy)) as rig:
-        found, watches = measure(rig, arguments.rounds, arguments.calls), idle_watches(rig)
-    tables = "\n\n".join([table(found), idle_watches_table(watches), lost_spans_table(lost_spans(arguments.target))])
     day = f"{datetime.date.today():%-d %B %Y}"
-    measured = f"Measured on {day} on {machine()}; {arguments.rounds} rounds of {arguments.calls:,} calls.\n\n{tables}"
-    print(f"\n{measured}")
+    parts = [f"Measured on {day} on {machine()}; {arguments.rounds} rounds of {arguments.calls:,} calls."]
+    with contextlib.closing(Rig(arguments.target, arguments.envoy)) as rig:
+        found = measure(rig, arguments.rounds, arguments.calls)
+        parts.append(table(found))
+        print("\n" + "\n\n".join(parts), flush=True)  # at once, because the rest may fail
+        parts.append(idle_watches_table(idle_watches(rig)))
+    parts.append(lost_spans_table(lost_spans(arguments.target)))
+    print("\n" + "\n\n".join(parts[2:]))
     if arguments.write:
         text = DOCUMENT.read_text()
         begin, end = "<!-- measured -->\n", "<!-- /measured -->\n"
         head, rest = text.split(begin)
+        measured = "\n\n".join(parts)
         DOCUMENT.write_text(f"{head}{begin}{measured}\n{end}{rest.split(end)[1]}")
         DOCUMENT.with_suffix(".svg").write_text(chart(found))
 

@@ -21,7 +21,7 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
-type Client = CertificateServiceClient<Channel>;
+pub type Client = CertificateServiceClient<Channel>;
 
 /// What is called.
 #[derive(Clone, Copy)]
@@ -34,7 +34,7 @@ pub enum Rpc {
 
 impl Rpc {
     /// Makes a call. Returns whether the response is the expected one.
-    async fn call(self, client: &mut Client) -> Result<bool, Status> {
+    pub async fn call(self, client: &mut Client) -> Result<bool, Status> {
         match self {
             Self::Save => Ok(client.save_info(sample()).await?.get_ref().request_info == "success"),
             Self::List => {
@@ -92,7 +92,7 @@ pub async fn connect(address: &str, connections: usize) -> Result<Vec<Client>, t
 }
 
 /// Formats the median and the p99.
-pub fn quantiles(mut latencies: Vec<Duration>) -> String {
+fn quantiles(mut latencies: Vec<Duration>) -> String {
     latencies.sort_unstable();
     let last = latencies.len().saturating_sub(1) as f64;
     let quantile = |q: f64| latencies.get((last * q) as usize).map_or(0, Duration::as_micros);

@@ -9,8 +9,8 @@ mod watch;
 use load::Rpc;
 
 const USAGE: &str = "\
-usage: rig upstream [DELAY]                        an upstream and an OTLP/HTTP collector on a free port, which
-                                                   answers after DELAY in milliseconds
+usage: rig upstream [DELAY]                        an upstream and an OTLP/HTTP collector on a free port; the
+                                                   collector answers after DELAY in milliseconds
        rig load ADDRESS CONNECTIONS STREAMS CALLS save|list
                                                    makes the calls and checks each response
        rig rate ADDRESS CONNECTIONS RATE SECONDS   makes RATE calls per second

@@ -30,10 +30,14 @@ const SAVED: &[u8] =
 const CERTIFICATES: &str = "/v3/scm/certificates";
 /// A full page of certificates, 23 KB of JSON: the vendor's example 50 times.
 static PAGE: LazyLock<Vec<u8>> = LazyLock::new(|| {
-    let replies: Value = serde_json::from_str(include_str!("../../../../../replies.json")).expect("JSON");
-    let example = replies["replies"][0]["body"].as_str().expect("the first one is a page of certificates");
-    let example: Value = serde_json::from_str(example).expect("JSON");
+    let example = example("ListCertificates", "full page");
     success(&json!({ "certificates": vec![&example["certificates"][0]; 50], "total_count": 50 }).to_string())
+});
+/// The vendor's example of a certificate, with a status that is not final.
+static CERTIFICATE: LazyLock<Value> = LazyLock::new(|| {
+    let mut certificate = example("ShowCertificate", "issued");
+    certificate["status"] = "CHECKING_DOMAIN".into();
+    certificate
 });
 const ACCEPTED: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\nContent-Length: 0\r\n\r\n";
 const UNAUTHORIZED: &[u8] = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n";
@@ -150,9 +154,20 @@ fn spans(body: Vec<u8>) -> usize {
     export.resource_spans.iter().flat_map(|resource| &resource.scope_spans).map(|scope| scope.spans.len()).sum()
 }
 
+/// Returns the body of one of the vendor's examples.
+fn example(operation: &str, name: &str) -> Value {
+    let file: Value = serde_json::from_str(include_str!("../../../../../replies.json")).expect("JSON");
+    let mut replies = file["replies"].as_array().into_iter().flatten();
+    let reply = replies.find(|reply| reply["operation"] == operation && reply["name"] == name);
+    let body = reply.and_then(|reply| reply["body"].as_str()).expect("the example is there");
+    serde_json::from_str(body).expect("JSON")
+}
+
 /// Returns a certificate whose state does not change.
 fn certificate(id: &str) -> Vec<u8> {
-    success(&format!(r#"{{"id":"{id}","status":"CHECKING_DOMAIN","domain":"www.example.org"}}"#))
+    let mut certificate = CERTIFICATE.clone();
+    certificate["id"] = id.into();
+    success(&certificate.to_string())
 }
 
 fn counts() -> Vec<u8> {
