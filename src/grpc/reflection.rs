@@ -6,7 +6,7 @@
 use std::{
     collections::HashMap,
     pin::Pin,
-    sync::Arc,
+    sync::LazyLock,
     task::{Context, Poll},
 };
 
@@ -37,16 +37,12 @@ const DESCRIPTOR_SETS: [&[u8]; 4] = [
     v1alpha::FILE_DESCRIPTOR_SET,
 ];
 
+/// Built at the first request, because most instances never get one, and it takes 5 ms and a megabyte.
+static INDEX: LazyLock<Index> = LazyLock::new(Index::new);
+
 /// The reflection service.
 #[derive(Clone)]
-pub(super) struct Reflection(Arc<Index>);
-
-impl Reflection {
-    /// Creates the service.
-    pub(super) fn new() -> Self {
-        Self(Arc::new(Index::new()))
-    }
-}
+pub(super) struct Reflection;
 
 #[tonic::async_trait]
 impl ServerReflection for Reflection {
@@ -58,9 +54,8 @@ impl ServerReflection for Reflection {
         &self,
         requests: Request<Streaming<ServerReflectionRequest>>,
     ) -> Result<Response<Self::ServerReflectionInfoStream>, Status> {
-        let index = self.0.clone();
-        let responses = requests.into_inner().map(move |request| match request {
-            Ok(request) => Ok(index.respond(request)),
+        let responses = requests.into_inner().map(|request| match request {
+            Ok(request) => Ok(INDEX.respond(request)),
             Err(status) => Err(message_size::correct_status(status)),
         });
         Ok(Response::new(responses.boxed()))
@@ -227,8 +222,7 @@ mod tests {
         });
         let decoder = ProstCodec::<ServerReflectionResponse, ServerReflectionRequest>::default().decoder();
         let requests = Streaming::new_request(decoder, StreamBody::new(frames), None, None);
-        let mut responses =
-            Reflection::new().server_reflection_info(Request::new(requests)).await.unwrap().into_inner();
+        let mut responses = Reflection.server_reflection_info(Request::new(requests)).await.unwrap().into_inner();
         for number in 0..3 {
             assert_eq!(read.load(Relaxed), number);
             responses.next().await.unwrap().unwrap();

@@ -41,7 +41,7 @@ pub fn all(config: &config::Server, gateway: Gateway, health: &Health) -> Routes
     let health = HealthServer::new(health.service());
     let mut builtin = service::Routes::new(limited!(health, MAX_BUILTIN_REQUEST));
     if config.reflection {
-        let reflection = limited!(ServerReflectionServer::new(Reflection::new()), MAX_BUILTIN_REQUEST);
+        let reflection = limited!(ServerReflectionServer::new(Reflection), MAX_BUILTIN_REQUEST);
         builtin = builtin.add_service(reflection.clone()).add_service(V1Alpha(reflection));
     }
     let rpcs = Rpcs { gateway: Arc::new(gateway), max_message_size: config.max_message_size };
