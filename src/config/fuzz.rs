@@ -97,7 +97,8 @@ pub fn pem_pair(data: &[u8]) {
     let blocks = data.windows(begin.len()).filter(|window| window == begin).count();
     let certificates = files::certificates(data);
     match &certificates {
-        Ok(certificates) => assert_eq!(certificates.len(), blocks, "every block is read"),
+        // The parser also accepts a boundary with other text after its label.
+        Ok(certificates) => assert!(certificates.len() >= blocks, "every block is read"),
         Err(message) => assert!(message.len() < 120),
     }
     assert!(files::roots(data).is_err() || certificates.is_ok());
