@@ -8,7 +8,6 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, Request, Response,
     header::{CONTENT_ENCODING, CONTENT_TYPE, USER_AGENT},
 };
-use http_body_util::{BodyExt as _, Limited};
 use opentelemetry_http::{HttpClient, HttpError};
 use opentelemetry_otlp::{
     Compression, ExporterBuildError, MetricExporter, Protocol, SpanExporter, WithExportConfig, WithHttpConfig,
@@ -19,14 +18,10 @@ use opentelemetry_otlp::{
     },
 };
 use opentelemetry_sdk::{error::OTelSdkError, metrics::Temporality};
-use reqwest::redirect;
+use reqwest::{blocking, redirect};
 use secrecy::ExposeSecret as _;
-use tokio::runtime::Handle;
 
 use crate::config::{self, Otlp, OtlpProtocol, OtlpTls};
-
-/// The largest response of a collector.
-const MAX_RESPONSE: usize = 64 * 1024;
 
 /// Telemetry cannot be started as configured.
 #[derive(Debug, thiserror::Error)]
@@ -91,11 +86,7 @@ fn grpc_tls(tls: &OtlpTls) -> ClientTlsConfig {
 fn over_http<B: WithExportConfig + WithHttpConfig>(builder: B, otlp: &Otlp) -> Result<B, StartError> {
     let builder = builder.with_protocol(Protocol::HttpBinary).with_endpoint(&otlp.endpoint).with_timeout(otlp.timeout);
     let builder = if otlp.gzip { builder.with_compression(Compression::Gzip) } else { builder };
-    Ok(builder.with_http_client(OtlpClient {
-        client: http_client(otlp)?,
-        runtime: Handle::current(),
-        headers: headers(otlp),
-    }))
+    Ok(builder.with_http_client(OtlpClient { client: http_client(otlp)?, headers: headers(otlp) }))
 }
 
 /// Returns the headers of exports. Their `Debug` is redacted.
@@ -111,10 +102,11 @@ fn headers(otlp: &Otlp) -> HeaderMap {
     headers
 }
 
-/// Creates a client that sends headers, which may hold an API key, only to the collector.
-fn http_client(otlp: &Otlp) -> Result<reqwest::Client, StartError> {
+/// Creates a client that sends headers, which may hold an API key, only to the collector. The client has its own
+/// runtime and therefore has to be created outside of the caller's.
+fn http_client(otlp: &Otlp) -> Result<blocking::Client, StartError> {
     let mut builder =
-        reqwest::Client::builder().redirect(redirect::Policy::none()).referer(false).no_proxy().timeout(otlp.timeout);
+        blocking::Client::builder().redirect(redirect::Policy::none()).referer(false).no_proxy().timeout(otlp.timeout);
     if let Some(roots) = &otlp.tls.roots {
         let roots = reqwest::Certificate::from_pem_bundle(roots.as_bytes()).map_err(|_| StartError::Http)?;
         builder = builder.tls_certs_only(roots);
@@ -123,25 +115,16 @@ fn http_client(otlp: &Otlp) -> Result<reqwest::Client, StartError> {
         let identity = reqwest::Identity::from_pem(identity.expose_secret().as_bytes());
         builder = builder.identity(identity.map_err(|_| StartError::Http)?);
     }
-    builder.build().map_err(|_| StartError::Http)
+    let client = std::thread::spawn(move || builder.build()).join();
+    client.map_err(|_| StartError::Http)?.map_err(|_| StartError::Http)
 }
 
 /// Sends the configured headers and no others. The exporter also reads the variable of headers, and would send some
 /// that the configuration has rejected.
 #[derive(Debug)]
 struct OtlpClient {
-    client: reqwest::Client,
-    /// The exporters' threads have no runtime.
-    runtime: Handle,
+    client: blocking::Client,
     headers: HeaderMap,
-}
-
-/// Sends a request, and reads the response up to the limit.
-async fn send(client: reqwest::Client, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
-    let response: Response<reqwest::Body> = client.execute(request.try_into()?).await?.into();
-    let (head, body) = response.into_parts();
-    let body = Limited::new(body, MAX_RESPONSE).collect().await?.to_bytes();
-    Ok(Response::from_parts(head, body))
 }
 
 impl HttpClient for OtlpClient {
@@ -155,8 +138,7 @@ impl HttpClient for OtlpClient {
                 request.headers_mut().insert(name, value.clone());
             }
         }
-        let sent = self.runtime.spawn(send(self.client.clone(), request));
-        Box::pin(async { sent.await? })
+        self.client.send_bytes(request)
     }
 }
 
@@ -164,8 +146,8 @@ impl HttpClient for OtlpClient {
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn debug_output_has_no_header_values() {
+    #[test]
+    fn debug_output_has_no_header_values() {
         let otlp = Otlp {
             protocol: OtlpProtocol::HttpProtobuf,
             endpoint: "http://collector:4318".to_owned(),
@@ -174,8 +156,7 @@ mod tests {
             tls: OtlpTls::default(),
             headers: vec![("api-key".to_owned(), "s3cr3t".into())],
         };
-        let client =
-            OtlpClient { client: http_client(&otlp).unwrap(), runtime: Handle::current(), headers: headers(&otlp) };
+        let client = OtlpClient { client: http_client(&otlp).unwrap(), headers: headers(&otlp) };
         assert_eq!(client.headers["api-key"], "s3cr3t");
         let shown = format!("{client:?} {otlp:?}");
         assert!(shown.contains("api-key") && !shown.contains("s3cr3t"), "{shown}");
