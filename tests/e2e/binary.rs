@@ -15,7 +15,7 @@ use tokio::{
 use tonic::Code;
 
 use crate::harness::{
-    METADATA_ENDPOINT, assert_status, client, emulator, environment, environment_without_access_key,
+    METADATA_ENDPOINT, Refusing, assert_status, client, emulator, environment, environment_without_access_key,
     folder::Folder,
     in_flight, metadata_service,
     process::{Process, binary},
@@ -489,16 +489,13 @@ async fn failed_call_is_one_line_with_its_details() {
 
 #[tokio::test]
 async fn log_names_the_cause_of_a_connection_failure() {
-    let closed = {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        format!("http://{}", listener.local_addr().unwrap())
-    };
+    let refusing = Refusing::new();
     let options = |tls| scm_emulator::Options { tls, ..scm_emulator::Options::default() };
     let plain = scm_emulator::Emulator::start(options(None)).await.unwrap();
     let untrusted = scm_emulator::Emulator::start(options(Some(Tls::generate()))).await.unwrap();
     plain.scripts((0..9).map(|_| Step::Reset));
     for (endpoint, cause) in [
-        (closed, "connection refused"),
+        (refusing.endpoint(), "connection refused"),
         ("https://scm.invalid".to_owned(), "name not resolved"),
         (plain.endpoint(), "connection reset"),
         (plain.endpoint().replace("http://", "https://"), "peer does not speak TLS"),

@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use crate::harness::{
-    CERT, Gateway, emulator,
+    CERT, Gateway, Refusing, emulator,
     folder::Folder,
     otlp_sink::Sink,
     pki::{Authority, uri},
@@ -493,7 +493,8 @@ async fn a_signal_ends_a_call_whose_output_is_not_read() {
 
 #[tokio::test]
 async fn a_refused_connection_is_unavailable() {
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let refusing = Refusing::new();
+    let closed = refusing.address.to_string();
     let (code, _, errors) = call(&closed, &["ReadInfo"]).await;
     let expected = format!(
         "UNAVAILABLE: no connection to {closed}: transport error: tcp connect error: Connection refused (os error 111)\n"

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 use crate::harness::{
-    CERT, Gateway, METADATA_ENDPOINT, emulator, environment,
+    CERT, Gateway, METADATA_ENDPOINT, Refusing, emulator, environment,
     folder::Folder,
     in_flight, metadata_service,
     otlp_sink::Sink,
@@ -599,7 +599,8 @@ async fn exports_are_shown_as_the_metrics_count_them() {
     let emulator = emulator().await;
     let sink = Sink::http().await;
     let working = format!("http://{}", sink.address);
-    let closed = format!("http://{}", std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap());
+    let refusing = Refusing::new();
+    let closed = refusing.endpoint();
     for (traces, metrics, spans, exports) in
         [(&working, &closed, "exported", "failed"), (&closed, &working, "failed", "exported")]
     {

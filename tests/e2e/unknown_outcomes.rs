@@ -9,7 +9,7 @@ use tonic::{
 use tonic_types::StatusExt as _;
 
 use crate::harness::{
-    Gateway, assert_status, emulator, environment,
+    Gateway, Refusing, assert_status, emulator, environment,
     facts::is_unsafe,
     rpc::{Rpc, rpcs},
     samples::{self, Filling},
@@ -153,12 +153,12 @@ async fn retry_after_asks_no_caller_to_repeat_an_unsafe_call() {
 
 #[tokio::test]
 async fn calls_that_were_not_sent_are_repeated_for_every_method() {
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let refusing = Refusing::new();
     for rpc in rpcs() {
         let methods = crate::harness::rpc::names();
         let variables =
             [("SCM_GATEWAY__UPSTREAM__INITIAL_BACKOFF", "1ms"), ("SCM_GATEWAY__SERVER__METHODS", methods.as_str())];
-        let environment = environment(&format!("http://{closed}"), &variables);
+        let environment = environment(&refusing.endpoint(), &variables);
         let gateway = Gateway::start(environment, scm_gateway::clock::Clock::system()).await;
         let status = gateway.call(&rpc, samples::request(&rpc, Filling::Required)).await.unwrap_err();
         assert_status(&status, Unavailable, "UPSTREAM_UNAVAILABLE", Some(3));

@@ -9,7 +9,7 @@ use scm_emulator::{Step, Then};
 use tonic::Code;
 
 use super::{Pair, SUCCESS, expect, gateway, head, lost, raw, succeeds, success, then, times_out};
-use crate::harness::{Gateway, emulator, sample};
+use crate::harness::{Gateway, Refusing, emulator, sample};
 
 /// Asserts that a call cannot connect.
 async fn unreachable(endpoint: &str, variables: &[(&str, &str)]) {
@@ -20,10 +20,7 @@ async fn unreachable(endpoint: &str, variables: &[(&str, &str)]) {
 
 #[tokio::test]
 async fn connection_refused() {
-    let emulator = emulator().await;
-    let endpoint = emulator.endpoint();
-    drop(emulator);
-    unreachable(&endpoint, &[]).await;
+    unreachable(&Refusing::new().endpoint(), &[]).await;
 }
 
 #[tokio::test]

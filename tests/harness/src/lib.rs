@@ -11,6 +11,7 @@
 use std::{
     collections::BTreeMap,
     fmt::Debug,
+    net::SocketAddr,
     str::FromStr,
     time::{Duration, SystemTime},
 };
@@ -32,7 +33,7 @@ use scm_gateway::{
     proto::{CertificateInfo, ReadInfoRequest, SaveInfoRequest, SaveInfoResponse},
     runtime::Workers,
 };
-use tokio::{sync::oneshot, task::JoinHandle};
+use tokio::{net::TcpSocket, sync::oneshot, task::JoinHandle};
 use tonic::{
     Code, IntoRequest, Response, Status,
     transport::{Channel, Endpoint},
@@ -153,6 +154,24 @@ impl Gateway {
             suite_log::add_metrics(&text);
         }
         (status, text)
+    }
+}
+
+/// An address that refuses connections. No other test gets its port, because a socket that does not listen holds it.
+pub struct Refusing {
+    pub address: SocketAddr,
+    _socket: TcpSocket,
+}
+
+impl Refusing {
+    pub fn new() -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        Self { address: socket.local_addr().unwrap(), _socket: socket }
+    }
+
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
     }
 }
 
