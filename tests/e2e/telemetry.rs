@@ -1,7 +1,7 @@
 //! Traces as a collector receives them, and metrics of calls and the runtime.
 
 use opentelemetry_proto::tonic::trace::v1::{Span, span::SpanKind, status::StatusCode};
-use scm_emulator::{Reply, Step};
+use scm_emulator::{Reply, Step, Then};
 use tonic::Request;
 
 use crate::harness::{
@@ -10,7 +10,7 @@ use crate::harness::{
     otlp_sink::{Sink, attribute, hex},
     pki::{Authority, mutual_tls},
     process::Process,
-    sample,
+    sample, until,
 };
 
 /// The protocols, and whether each is gRPC.
@@ -18,6 +18,8 @@ const PROTOCOLS: [(&str, bool); 2] = [("grpc", true), ("http/protobuf", false)];
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const PARENT: &str = "00f067aa0ba902b7";
+
+const EXPORTED: &str = "scm_gateway_telemetry_spans_total{state=\"exported\"";
 
 fn traced() -> Request<scm_gateway::proto::SaveInfoRequest> {
     let mut request = Request::new(sample());
@@ -206,6 +208,28 @@ async fn unreachable_collector_fails_no_call() {
     );
     gateway.stop();
     gateway.stopped().await;
+}
+
+#[tokio::test]
+async fn connection_that_the_collector_has_closed_is_replaced() {
+    let emulator = emulator().await;
+    let response = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".to_vec();
+    for then in [Then::Cut, Then::Reset] {
+        let collector = crate::harness::emulator().await;
+        collector.scripts([Step::RawThen(response.clone(), then), Step::Reply(Reply::new(200))]);
+        let endpoint = collector.endpoint();
+        let variables = [
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
+            ("OTEL_METRICS_EXPORTER", "none"),
+            ("OTEL_BSP_SCHEDULE_DELAY", "10"),
+        ];
+        let gateway = Gateway::with(&emulator, &variables).await;
+        for calls in 1..=2 {
+            gateway.save(sample()).await.unwrap();
+            until("the export", || async { gateway.metric::<u64>(EXPORTED).await == 2 * calls }).await;
+        }
+        assert_eq!((collector.attempts(), collector.connections()), (2, 2), "{then:?}");
+    }
 }
 
 #[tokio::test]
