@@ -233,6 +233,18 @@ async fn connection_that_the_collector_has_closed_is_replaced() {
 }
 
 #[tokio::test]
+async fn export_that_the_collector_rejects_for_now_is_retried() {
+    let emulator = emulator().await;
+    let sink = Sink::http().await;
+    sink.reject_next();
+    let gateway =
+        Gateway::with(&emulator, &[&sink.variables()[..], &[("OTEL_BSP_SCHEDULE_DELAY", "10")]].concat()).await;
+    gateway.client.clone().save_info(traced()).await.unwrap();
+    assert_eq!(sink.trace(TRACE, 2).await.len(), 2);
+    until("the export", || async { gateway.metric::<u64>(EXPORTED).await == 2 }).await;
+}
+
+#[tokio::test]
 async fn redirect_of_the_collector_is_not_followed() {
     let emulator = emulator().await;
     let elsewhere = Sink::http().await;

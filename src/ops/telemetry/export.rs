@@ -1,5 +1,6 @@
 //! The OTLP exporters. They use only the configuration, although the libraries also read the environment.
 
+use opentelemetry_http::HttpClient;
 use opentelemetry_otlp::{
     Compression, ExporterBuildError, MetricExporter, Protocol, SpanExporter, WithExportConfig, WithHttpConfig,
     WithTonicConfig,
@@ -8,14 +9,17 @@ use opentelemetry_otlp::{
         transport::{Certificate, ClientTlsConfig, Identity},
     },
 };
-use opentelemetry_sdk::{error::OTelSdkError, metrics::Temporality};
+use opentelemetry_sdk::{error::OTelSdkError, metrics::Temporality, trace};
 use secrecy::ExposeSecret as _;
 
 use crate::config::{self, Otlp, OtlpProtocol, OtlpTls};
 
 mod client;
+mod encode;
+mod spans;
 
 use client::{OtlpClient, headers};
+use spans::{Body, SpanClient, Spans};
 
 /// Telemetry cannot be started as configured.
 #[derive(Debug, thiserror::Error)]
@@ -34,11 +38,15 @@ pub enum StartError {
     Registry(#[from] prometheus::Error),
 }
 
-pub(super) fn spans(otlp: &Otlp) -> Result<SpanExporter, StartError> {
+pub(super) fn spans(otlp: &Otlp) -> Result<impl trace::SpanExporter + use<>, StartError> {
     let builder = SpanExporter::builder();
     Ok(match otlp.protocol {
-        OtlpProtocol::Grpc => over_grpc(builder.with_tonic(), otlp).build()?,
-        OtlpProtocol::HttpProtobuf => over_http(builder.with_http(), otlp, OtlpClient::new(otlp)?).build()?,
+        OtlpProtocol::Grpc => Spans::over_grpc(over_grpc(builder.with_tonic(), otlp).build()?),
+        OtlpProtocol::HttpProtobuf => {
+            let body = Body::default();
+            let client = SpanClient { client: OtlpClient::new(otlp)?, body: body.clone() };
+            Spans::over_http(over_http(builder.with_http(), otlp, client).build()?, body, otlp.gzip)
+        }
     })
 }
 
@@ -77,7 +85,7 @@ fn grpc_tls(tls: &OtlpTls) -> ClientTlsConfig {
     }
 }
 
-fn over_http<B: WithExportConfig + WithHttpConfig>(builder: B, otlp: &Otlp, client: OtlpClient) -> B {
+fn over_http<B: WithExportConfig + WithHttpConfig>(builder: B, otlp: &Otlp, client: impl HttpClient + 'static) -> B {
     let builder = builder.with_protocol(Protocol::HttpBinary).with_endpoint(&otlp.endpoint).with_timeout(otlp.timeout);
     let builder = if otlp.gzip { builder.with_compression(Compression::Gzip) } else { builder };
     builder.with_http_client(client)

@@ -2,7 +2,16 @@
 
 #![allow(dead_code, unreachable_pub, reason = "shared: not every user of the collector needs all methods")]
 
-use std::{collections::BTreeMap, convert::Infallible, io::Read as _, net::SocketAddr, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    io::Read as _,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
 
 use bytes::Bytes;
 use flate2::read::GzDecoder;
@@ -36,6 +45,7 @@ pub struct Sink {
     protocol: &'static str,
     received: watch::Sender<Received>,
     held: watch::Sender<bool>,
+    rejects: Arc<AtomicBool>,
 }
 
 #[derive(Default)]
@@ -68,6 +78,7 @@ impl Sink {
             protocol: if grpc { "grpc" } else { "http/protobuf" },
             received: watch::Sender::default(),
             held: watch::Sender::default(),
+            rejects: Arc::default(),
         };
         let receiver = sink.clone();
         let acceptor = tls.map(|mut config| {
@@ -113,6 +124,11 @@ impl Sink {
             let service = service_fn(move |request| receive(self.clone(), request));
             let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
         }
+    }
+
+    /// Answers the next export over HTTP with 503 and does not store it.
+    pub fn reject_next(&self) {
+        self.rejects.store(true, Relaxed);
     }
 
     /// Holds the responses to all requests.
@@ -193,6 +209,9 @@ async fn receive(sink: Sink, request: Request<Incoming>) -> Result<Response<Full
         let mut decoded = Vec::new();
         GzDecoder::new(&body[..]).read_to_end(&mut decoded).unwrap();
         body = decoded.into();
+    }
+    if is_traces && sink.rejects.swap(false, Relaxed) {
+        return Ok(Response::builder().status(503).body(Full::default()).unwrap());
     }
     if is_traces {
         sink.store(parts.headers, ExportTraceServiceRequest::decode(body).unwrap()).await;
