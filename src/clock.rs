@@ -3,7 +3,7 @@
 use std::{
     fmt,
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
 
 /// The wall clock, for signatures and dates. Tests pass their own.
@@ -65,16 +65,10 @@ pub fn seconds_between(from: SystemTime, to: SystemTime) -> i64 {
     to.duration_since(from).map_or_else(|behind| -seconds(behind.duration()), seconds)
 }
 
-/// Returns the monotonic time for deadlines. A test can pause this clock with tokio's `start_paused`.
+/// Returns the monotonic time, for deadlines and durations. A test can pause this clock with tokio's `start_paused`.
 #[allow(clippy::disallowed_methods, reason = "the single entry point for time")]
 pub fn monotonic() -> tokio::time::Instant {
     tokio::time::Instant::now()
-}
-
-/// Returns the monotonic time for measuring durations. Cheap, and never paused.
-#[allow(clippy::disallowed_methods, reason = "the single entry point for time")]
-pub fn instant() -> Instant {
-    Instant::now()
 }
 
 #[cfg(test)]

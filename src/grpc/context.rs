@@ -111,6 +111,11 @@ impl CallContext {
         self.dry_run
     }
 
+    /// Returns the time since the call has arrived.
+    pub fn elapsed(&self) -> Duration {
+        clock::monotonic() - self.arrived
+    }
+
     /// Returns when the result has to be known: after the caller's timeout, at most `max`, less the response margin.
     pub fn deadline(&self, max: Duration) -> Instant {
         let timeout = self.timeout.get().map_or(max, |timeout| max.min(*timeout));

@@ -116,7 +116,7 @@ impl Upstream {
             return Err(Error::deadline_before_send("deadline too short"));
         }
         let mut permit = project.try_acquire(request.method, now)?;
-        self.budget.deposit();
+        self.budget.deposit(now);
         let idempotent = request.method.idempotent;
         let mut retry = RetryState::new(&self.retry, &self.budget, idempotent, options.deadline);
         let result = self.retry_loop(request, project, options, &mut retry, &mut permit).await;

@@ -51,13 +51,13 @@ impl Budget {
     }
 
     /// Counts a call, which raises the number of allowed retries.
-    pub(super) fn deposit(&self) {
-        self.with(TpsBudget::deposit);
+    pub(super) fn deposit(&self, now: Instant) {
+        self.with(now, TpsBudget::deposit);
     }
 
     /// Takes one retry. Returns whether there was one.
     fn withdraw(&self) -> bool {
-        self.with(TpsBudget::withdraw)
+        self.with(clock::monotonic(), TpsBudget::withdraw)
     }
 
     /// Returns how many retries were not made because the budget was exhausted.
@@ -67,9 +67,8 @@ impl Budget {
 
     /// tower's budget walks through all the time since its last use, so an expired one is replaced instead: after a quiet
     /// week, the walk would block the worker for milliseconds.
-    fn with<T>(&self, work: impl FnOnce(&TpsBudget) -> T) -> T {
+    fn with<T>(&self, now: Instant, work: impl FnOnce(&TpsBudget) -> T) -> T {
         let mut window = self.window.lock().expect("no panic while the lock is held");
-        let now = clock::monotonic();
         if now.saturating_duration_since(window.used) > BUDGET_WINDOW {
             *window = Window::new(now);
         }
@@ -424,7 +423,7 @@ mod tests {
         let mut retry = RetryState::new(&policy, &budget, true, now + secs(60));
         while budget.withdraw() {}
         assert!(!retry.reserve(), "no retry is left in the budget");
-        (0..5).for_each(|_| budget.deposit());
+        (0..5).for_each(|_| budget.deposit(monotonic()));
         assert!(retry.reserve() && !budget.withdraw());
         retry.start_attempt();
         let error = Error::new(Reason::UpstreamTimeout, Progress::MaybeSent);
@@ -494,7 +493,7 @@ mod tests {
         let budget = Budget::new();
         let granted = |budget: &Budget| (0..1000).filter(|_| budget.withdraw()).count();
         assert_eq!(granted(&budget), 10);
-        (0..100).for_each(|_| budget.deposit());
+        (0..100).for_each(|_| budget.deposit(monotonic()));
         assert_eq!(granted(&budget), 20);
         advance(Duration::from_secs(2)).await;
         assert_eq!(granted(&budget), 10);

@@ -40,19 +40,18 @@ struct Cooldown {
 impl Throttle {
     /// Returns the remaining cooldown as an error, if there is one.
     pub(super) fn check(&self, now: Instant) -> Result<(), Duration> {
-        remaining(*self.lock(), now)
+        self.lock().map_or(Ok(()), |cooldown| remaining(cooldown, now))
     }
 
     /// Allows a request, which is the probe if a cooldown has just ended, or returns the remaining cooldown.
     pub(super) fn try_acquire(&self) -> Result<(), Duration> {
-        self.with(|cooldown, now| {
+        if let Some(cooldown) = &mut *self.lock() {
+            let now = clock::monotonic();
             remaining(*cooldown, now)?;
-            if let Some(cooldown) = cooldown {
-                cooldown.until = now + PROBE_TIME;
-                cooldown.probing = true;
-            }
-            Ok(())
-        })
+            cooldown.until = now + PROBE_TIME;
+            cooldown.probing = true;
+        }
+        Ok(())
     }
 
     /// Records the result of an attempt.
@@ -68,26 +67,26 @@ impl Throttle {
 
     /// Starts a cooldown.
     fn on_throttled(&self, retry_after: Option<Duration>) {
-        self.with(|cooldown, now| {
-            let retry_after = retry_after.map(|wait| wait.min(MAX_RETRY_AFTER));
-            match cooldown {
-                // The request was sent before the cooldown started.
-                Some(cooldown) if !cooldown.probing && now < cooldown.until => {
-                    cooldown.until = cooldown.until.max(now + retry_after.unwrap_or_default());
-                }
-                _ => {
-                    let current = cooldown.map_or(INITIAL_COOLDOWN, |cooldown| cooldown.next);
-                    let wait = retry_after.unwrap_or_else(|| jitter::spread(current));
-                    let next = (current * 2).min(MAX_COOLDOWN);
-                    *cooldown = Some(Cooldown { until: now + wait, next, probing: false });
-                }
+        let mut cooldown = self.lock();
+        let now = clock::monotonic();
+        let retry_after = retry_after.map(|wait| wait.min(MAX_RETRY_AFTER));
+        match &mut *cooldown {
+            // The request was sent before the cooldown started.
+            Some(cooldown) if !cooldown.probing && now < cooldown.until => {
+                cooldown.until = cooldown.until.max(now + retry_after.unwrap_or_default());
             }
-        })
+            cooldown => {
+                let current = cooldown.map_or(INITIAL_COOLDOWN, |cooldown| cooldown.next);
+                let wait = retry_after.unwrap_or_else(|| jitter::spread(current));
+                let next = (current * 2).min(MAX_COOLDOWN);
+                *cooldown = Some(Cooldown { until: now + wait, next, probing: false });
+            }
+        }
     }
 
     /// Ends the cooldown if the probe got any response other than 429, or could not connect.
     fn on_success(&self) {
-        self.with(|cooldown, _| *cooldown = cooldown.filter(|cooldown| !cooldown.probing));
+        self.lock().take_if(|cooldown| cooldown.probing);
     }
 
     /// Returns a guard for one attempt. If the attempt was the probe and ends without a result, the next call may probe.
@@ -106,10 +105,6 @@ impl Throttle {
         status::Cooldown { state, until: until.map(|until| moment.wall_time(until).into()) }
     }
 
-    fn with<T>(&self, work: impl FnOnce(&mut Option<Cooldown>, Instant) -> T) -> T {
-        work(&mut self.lock(), clock::monotonic())
-    }
-
     fn lock(&self) -> MutexGuard<'_, Option<Cooldown>> {
         self.0.lock().expect("no panic while the lock is held")
     }
@@ -119,19 +114,15 @@ pub(super) struct AttemptGuard<'a>(&'a Throttle);
 
 impl Drop for AttemptGuard<'_> {
     fn drop(&mut self) {
-        self.0.with(|cooldown, now| {
-            if let Some(cooldown) = cooldown.as_mut().filter(|cooldown| cooldown.probing) {
-                cooldown.until = cooldown.until.min(now);
-            }
-        });
+        if let Some(cooldown) = self.0.lock().as_mut().filter(|cooldown| cooldown.probing) {
+            cooldown.until = cooldown.until.min(clock::monotonic());
+        }
     }
 }
 
-fn remaining(cooldown: Option<Cooldown>, now: Instant) -> Result<(), Duration> {
-    match cooldown.map(|cooldown| cooldown.until.saturating_duration_since(now)) {
-        Some(wait) if !wait.is_zero() => Err(wait),
-        _ => Ok(()),
-    }
+fn remaining(cooldown: Cooldown, now: Instant) -> Result<(), Duration> {
+    let wait = cooldown.until.saturating_duration_since(now);
+    if wait.is_zero() { Ok(()) } else { Err(wait) }
 }
 
 #[cfg(test)]

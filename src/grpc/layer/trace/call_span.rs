@@ -1,9 +1,6 @@
 //! The span, the duration and the audit line of one call.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use http::{HeaderMap, Response};
 use opentelemetry::{
@@ -34,7 +31,6 @@ pub(super) struct CallSpan {
     durations: Arc<DurationHistogram<CallOutcome>>,
     rpc: Rpc,
     call: Arc<CallContext>,
-    started: Instant,
     ended: bool,
 }
 
@@ -99,7 +95,6 @@ impl CallSpan {
             durations: durations.clone(),
             rpc,
             call: Arc::new(CallContext::new(clock::monotonic(), parent.with_span(span), caller, dry_run)),
-            started: clock::instant(),
             ended: false,
         }
     }
@@ -128,7 +123,7 @@ impl CallSpan {
 
     fn finish(&mut self, ending: &Ending<'_>) {
         self.ended = true;
-        let elapsed = self.started.elapsed();
+        let elapsed = self.call.elapsed();
         let reason = ending.error.map(|error| error.reason.name());
         let outcome = CallOutcome { rpc: self.rpc, code: ending.code, reason, is_expected: ending.is_expected() };
         let span = self.call.trace().span();

@@ -6,6 +6,7 @@ use opentelemetry::{
     Context, KeyValue, StringValue,
     trace::{SpanKind, Status, TraceContextExt as _, Tracer as _},
 };
+use tokio::time::Instant;
 
 use super::{Attempt, Upstream};
 use crate::{
@@ -20,7 +21,7 @@ pub(super) struct AttemptSpan {
     durations: Arc<DurationHistogram<AttemptOutcome>>,
     pub(super) context: Context,
     destination: Destination,
-    started: std::time::Instant,
+    started: Instant,
     ended: bool,
 }
 
@@ -40,7 +41,7 @@ impl AttemptSpan {
             span = span.with_attributes(destination.labels().into_iter().chain(resent));
         }
         let context = parent.with_span(span.start_with_context(tracer, parent));
-        Self { durations: upstream.durations.clone(), context, destination, started: clock::instant(), ended: false }
+        Self { durations: upstream.durations.clone(), context, destination, started: attempt.started, ended: false }
     }
 
     /// Ends the span with the result of the attempt.
@@ -77,7 +78,7 @@ impl AttemptSpan {
             span.set_attributes(outcome.attributes());
             span.end();
         }
-        self.durations.record(self.started.elapsed(), outcome);
+        self.durations.record(clock::monotonic() - self.started, outcome);
     }
 }
 
