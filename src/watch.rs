@@ -120,13 +120,13 @@ pub struct Watch {
 impl Watch {
     /// Returns the newest state that was not returned yet, as soon as there is one. Returns `None` after a final status, and
     /// the error that has ended all watches of the certificate.
-    pub async fn next(&mut self) -> Option<Result<Arc<Certificate>, Error>> {
+    pub async fn next(&mut self) -> Option<Result<Certificate, Error>> {
         loop {
             {
                 let latest = self.latest.borrow_and_update();
                 if let Some(certificate) = latest.since(self.seen) {
                     self.seen = latest.version();
-                    return Some(Ok(certificate.clone()));
+                    return Some(Ok(certificate));
                 }
                 if let Some(end) = latest.end() {
                     return end.clone().err().map(Err);

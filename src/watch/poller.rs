@@ -65,7 +65,7 @@ impl<P: Poll> Poller<P> {
             let (last, wait) = match Box::pin(self.poll()).await {
                 Ok(certificate) => {
                     let is_final = is_final(&certificate.status);
-                    let has_changed = self.latest.send_if_modified(|latest| latest.update(certificate));
+                    let has_changed = self.latest.send_if_modified(|latest| latest.update(&certificate));
                     count_poll(if has_changed { Outcome::Changed } else { Outcome::Unchanged });
                     if is_final {
                         return Ok(());

@@ -1,6 +1,6 @@
 //! What is known of a watched certificate.
 
-use std::sync::Arc;
+use prost::Message as _;
 
 use crate::{error::Error, proto::Certificate};
 
@@ -10,7 +10,7 @@ const FINAL_STATUSES: [&str; 5] = ["ISSUED", "UNPASSED", "REVOKED", "EXPIRED", "
 /// The last known state of a certificate.
 #[derive(Default)]
 pub(super) struct Latest {
-    certificate: Option<Arc<Certificate>>,
+    certificate: Option<Encoded>,
     /// Counts the changes that watchers get. 0 means that nothing is known yet.
     version: u64,
     /// How the watches have ended.
@@ -19,12 +19,12 @@ pub(super) struct Latest {
 
 impl Latest {
     /// Replaces the certificate. Returns whether watchers get it.
-    pub(super) fn update(&mut self, certificate: Certificate) -> bool {
-        let has_changed = self.certificate.as_ref().is_none_or(|before| {
+    pub(super) fn update(&mut self, certificate: &Certificate) -> bool {
+        let has_changed = self.certificate.as_ref().map(Encoded::decode).is_none_or(|before| {
             before.status != certificate.status || before.domain_proofs != certificate.domain_proofs
         });
         self.version += u64::from(has_changed);
-        self.certificate = Some(Arc::new(certificate));
+        self.certificate = Some(Encoded::new(certificate));
         has_changed
     }
 
@@ -34,8 +34,8 @@ impl Latest {
     }
 
     /// Returns the certificate if it has changed after this version.
-    pub(super) fn since(&self, version: u64) -> Option<&Arc<Certificate>> {
-        self.certificate.as_ref().filter(|_| self.version != version)
+    pub(super) fn since(&self, version: u64) -> Option<Certificate> {
+        self.certificate.as_ref().filter(|_| self.version != version).map(Encoded::decode)
     }
 
     pub(super) fn version(&self) -> u64 {
@@ -44,6 +44,19 @@ impl Latest {
 
     pub(super) fn end(&self) -> Option<&Result<(), Error>> {
         self.end.as_ref()
+    }
+}
+
+/// A certificate that waits until somebody looks at it. Its fields would take three times the memory.
+struct Encoded(Box<[u8]>);
+
+impl Encoded {
+    fn new(certificate: &Certificate) -> Self {
+        Self(certificate.encode_to_vec().into())
+    }
+
+    fn decode(&self) -> Certificate {
+        Certificate::decode(&*self.0).expect("the bytes of a certificate")
     }
 }
 

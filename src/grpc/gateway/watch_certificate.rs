@@ -127,7 +127,7 @@ impl States {
         };
         let next = AssertUnwindSafe(next).catch_unwind().await;
         match next.unwrap_or_else(|_| Some(Err(Error::new(Reason::Panic, Progress::MaybeSent))))? {
-            Ok(certificate) => Some(WatchCertificateResponse { certificate: Some((*certificate).clone()) }),
+            Ok(certificate) => Some(WatchCertificateResponse { certificate: Some(certificate) }),
             Err(error) => {
                 if error.reason == Reason::Panic {
                     self.panics.count();
