@@ -11,13 +11,10 @@ use std::{
 };
 
 use opentelemetry::metrics::Meter;
-use tokio::sync::watch;
 
-use crate::{
-    error::{Error, Progress, Reason},
-    proto::Certificate,
-};
+use crate::{error::Error, proto::Certificate};
 
+mod channel;
 mod metrics;
 mod permits;
 mod poller;
@@ -26,6 +23,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
+use channel::Channel;
 use metrics::Metrics;
 pub use metrics::PollCounts;
 use permits::Permits;
@@ -66,7 +64,7 @@ struct Inner<P> {
     poll: P,
     interval: Duration,
     /// Certificates with a task that polls them.
-    watched: Mutex<HashMap<Key, Arc<watch::Sender<Latest>>>>,
+    watched: Mutex<HashMap<Key, Arc<Channel>>>,
     permits: BTreeMap<Arc<str>, Permits>,
     metrics: Metrics,
 }
@@ -88,54 +86,57 @@ impl<P: Poll> Hub<P> {
     /// Watches a certificate. The first watcher starts the polls, on the runtime of this call and with the permits of this
     /// caller.
     pub fn watch(&self, key: Key, caller: Option<&Arc<str>>) -> Watch {
-        let (latest, poller) = match self.0.lock().entry(key) {
-            Entry::Occupied(entry) => (entry.get().subscribe(), None),
+        let (watch, poller) = match self.0.lock().entry(key) {
+            Entry::Occupied(entry) => (Watch::new(entry.get().clone()), None),
             Entry::Vacant(entry) => {
-                let (sender, receiver) = watch::channel(Latest::default());
-                let poller = Poller::new(self.0.clone(), entry.key().clone(), caller.cloned(), Arc::new(sender));
-                entry.insert(poller.latest());
-                (receiver, Some(poller))
+                let channel = Arc::<Channel>::default();
+                let poller = Poller::new(self.0.clone(), entry.key().clone(), caller.cloned(), channel.clone());
+                (Watch::new(entry.insert(channel).clone()), Some(poller))
             }
         };
         if let Some(poller) = poller {
             tokio::spawn(poller.run()); // unlocked, because a task that is dropped locks
         }
-        Watch { latest, seen: 0 }
+        watch
     }
 }
 
 impl<P> Inner<P> {
-    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Arc<watch::Sender<Latest>>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Arc<Channel>>> {
         self.watched.lock().expect("no panic while the lock is held")
     }
 }
 
 /// A watch of a certificate.
 pub struct Watch {
-    latest: watch::Receiver<Latest>,
+    channel: Arc<Channel>,
     /// The version of the state that was returned last.
     seen: u64,
 }
 
 impl Watch {
+    fn new(channel: Arc<Channel>) -> Self {
+        channel.add_watcher();
+        Self { channel, seen: 0 }
+    }
+
     /// Returns the newest state that was not returned yet, as soon as there is one. Returns `None` after a final status, and
     /// the error that has ended all watches of the certificate.
     pub async fn next(&mut self) -> Option<Result<Certificate, Error>> {
-        loop {
-            {
-                let latest = self.latest.borrow_and_update();
-                if let Some(certificate) = latest.since(self.seen) {
-                    self.seen = latest.version();
-                    return Some(Ok(certificate));
-                }
-                if let Some(end) = latest.end() {
-                    return end.clone().err().map(Err);
-                }
+        let Self { channel, seen } = self;
+        let next = |latest: &Latest| match latest.since(*seen) {
+            Some(certificate) => {
+                *seen = latest.version();
+                Some(Some(Ok(certificate)))
             }
-            if self.latest.changed().await.is_err() {
-                // The task ends without a result only together with its runtime.
-                return Some(Err(Error::new(Reason::ShuttingDown, Progress::NotSent)));
-            }
-        }
+            None => latest.end().map(|end| end.err().map(Err)),
+        };
+        channel.wait(next).await
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.channel.remove_watcher();
     }
 }

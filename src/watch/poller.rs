@@ -3,13 +3,14 @@
 use std::{panic::AssertUnwindSafe, pin::pin, sync::Arc};
 
 use futures_util::FutureExt as _;
-use tokio::{sync::watch, time::sleep};
+use tokio::time::sleep;
 
 use super::{
     Inner, Key, Poll,
+    channel::Channel,
     metrics::{LastPoll, Outcome},
     schedule::{Schedule, may_pass},
-    state::{Latest, is_final},
+    state::is_final,
 };
 use crate::{
     error::{Error, Progress, Reason},
@@ -22,21 +23,12 @@ pub(super) struct Poller<P> {
     key: Key,
     /// The first watcher.
     caller: Option<Arc<str>>,
-    latest: Arc<watch::Sender<Latest>>,
+    channel: Arc<Channel>,
 }
 
 impl<P: Poll> Poller<P> {
-    pub(super) fn new(
-        hub: Arc<Inner<P>>,
-        key: Key,
-        caller: Option<Arc<str>>,
-        latest: Arc<watch::Sender<Latest>>,
-    ) -> Self {
-        Self { hub, key, caller, latest }
-    }
-
-    pub(super) fn latest(&self) -> Arc<watch::Sender<Latest>> {
-        self.latest.clone()
+    pub(super) fn new(hub: Arc<Inner<P>>, key: Key, caller: Option<Arc<str>>, channel: Arc<Channel>) -> Self {
+        Self { hub, key, caller, channel }
     }
 
     /// Polls until the watches end, or nobody watches any more.
@@ -45,12 +37,12 @@ impl<P: Poll> Poller<P> {
         let end = loop {
             tokio::select! {
                 biased;
-                () = self.latest.closed() => if self.remove_unwatched() { return },
+                () = self.channel.unwatched() => if self.remove_unwatched() { return },
                 end = polls.as_mut() => break end,
             }
         };
         self.remove(); // before the watches end, so that a watch that begins after them polls again
-        self.latest.send_modify(|latest| latest.close(end));
+        self.channel.close(end);
     }
 
     /// Polls until a final status, or until an error that does not pass.
@@ -65,7 +57,7 @@ impl<P: Poll> Poller<P> {
             let (last, wait) = match Box::pin(self.poll()).await {
                 Ok(certificate) => {
                     let is_final = is_final(&certificate.status);
-                    let has_changed = self.latest.send_if_modified(|latest| latest.update(&certificate));
+                    let has_changed = self.channel.update(&certificate);
                     count_poll(if has_changed { Outcome::Changed } else { Outcome::Unchanged });
                     if is_final {
                         return Ok(());
@@ -131,7 +123,7 @@ impl<P: Poll> Poller<P> {
     /// Removes the certificate if nobody watches it. Returns whether it is removed.
     fn remove_unwatched(&self) -> bool {
         let mut watched = self.hub.lock();
-        let is_unwatched = self.latest.receiver_count() == 0;
+        let is_unwatched = self.channel.is_unwatched();
         if is_unwatched {
             watched.remove(&self.key);
         }
@@ -143,7 +135,7 @@ impl<P> Poller<P> {
     /// Removes the certificate, unless it has another task already.
     fn remove(&self) {
         let mut watched = self.hub.lock();
-        if watched.get(&self.key).is_some_and(|latest| Arc::ptr_eq(latest, &self.latest)) {
+        if watched.get(&self.key).is_some_and(|channel| Arc::ptr_eq(channel, &self.channel)) {
             watched.remove(&self.key);
         }
     }
@@ -152,5 +144,7 @@ impl<P> Poller<P> {
 impl<P> Drop for Poller<P> {
     fn drop(&mut self) {
         self.remove();
+        // The task ends without a result only together with its runtime.
+        self.channel.close(Err(Error::new(Reason::ShuttingDown, Progress::NotSent)));
     }
 }

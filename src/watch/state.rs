@@ -14,7 +14,7 @@ pub(super) struct Latest {
     /// Counts the changes that watchers get. 0 means that nothing is known yet.
     version: u64,
     /// How the watches have ended.
-    end: Option<Result<(), Error>>,
+    end: Option<Result<(), Box<Error>>>,
 }
 
 impl Latest {
@@ -28,9 +28,9 @@ impl Latest {
         has_changed
     }
 
-    /// Ends the watches.
+    /// Ends the watches, unless they have ended.
     pub(super) fn close(&mut self, end: Result<(), Error>) {
-        self.end = Some(end);
+        self.end.get_or_insert(end.map_err(Box::new));
     }
 
     /// Returns the certificate if it has changed after this version.
@@ -42,8 +42,8 @@ impl Latest {
         self.version
     }
 
-    pub(super) fn end(&self) -> Option<&Result<(), Error>> {
-        self.end.as_ref()
+    pub(super) fn end(&self) -> Option<Result<(), Error>> {
+        self.end.as_ref().map(|end| end.clone().map_err(|error| *error))
     }
 }
 

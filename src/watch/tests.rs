@@ -21,6 +21,9 @@ use crate::{
     proto::{Certificate, DomainProof},
 };
 
+#[cfg(feature = "shuttle")]
+mod interleavings;
+
 const INTERVAL: Duration = Duration::from_secs(30);
 
 /// The polls of a project in flight at the same time.
