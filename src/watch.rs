@@ -64,7 +64,7 @@ struct Inner<P> {
     poll: P,
     interval: Duration,
     /// Certificates with a task that polls them.
-    watched: Mutex<HashMap<Key, Arc<Channel>>>,
+    watched: Mutex<HashMap<Arc<Key>, Arc<Channel>>>,
     permits: BTreeMap<Arc<str>, Permits>,
     metrics: Metrics,
 }
@@ -86,7 +86,7 @@ impl<P: Poll> Hub<P> {
     /// Watches a certificate. The first watcher starts the polls, on the runtime of this call and with the permits of this
     /// caller.
     pub fn watch(&self, key: Key, caller: Option<&Arc<str>>) -> Watch {
-        let (watch, poller) = match self.0.lock().entry(key) {
+        let (watch, poller) = match self.0.lock().entry(Arc::new(key)) {
             Entry::Occupied(entry) => (Watch::new(entry.get().clone()), None),
             Entry::Vacant(entry) => {
                 let channel = Arc::<Channel>::default();
@@ -95,14 +95,15 @@ impl<P: Poll> Hub<P> {
             }
         };
         if let Some(poller) = poller {
-            tokio::spawn(poller.run()); // unlocked, because a task that is dropped locks
+            // Unlocked, because a task that is dropped locks. The block holds the poller once, `run(self)` would hold it twice.
+            tokio::spawn(async move { poller.run().await });
         }
         watch
     }
 }
 
 impl<P> Inner<P> {
-    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Arc<Channel>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<Key>, Arc<Channel>>> {
         self.watched.lock().expect("no panic while the lock is held")
     }
 }

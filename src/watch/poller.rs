@@ -8,7 +8,7 @@ use tokio::time::sleep;
 use super::{
     Inner, Key, Poll,
     channel::Channel,
-    metrics::{LastPoll, Outcome},
+    metrics::{Counted, LastPoll, Outcome},
     schedule::{Schedule, may_pass},
     state::is_final,
 };
@@ -20,19 +20,19 @@ use crate::{
 /// The polls of one certificate. When it is dropped, the certificate counts as not watched.
 pub(super) struct Poller<P> {
     hub: Arc<Inner<P>>,
-    key: Key,
+    key: Arc<Key>,
     /// The first watcher.
     caller: Option<Arc<str>>,
     channel: Arc<Channel>,
 }
 
 impl<P: Poll> Poller<P> {
-    pub(super) fn new(hub: Arc<Inner<P>>, key: Key, caller: Option<Arc<str>>, channel: Arc<Channel>) -> Self {
+    pub(super) fn new(hub: Arc<Inner<P>>, key: Arc<Key>, caller: Option<Arc<str>>, channel: Arc<Channel>) -> Self {
         Self { hub, key, caller, channel }
     }
 
     /// Polls until the watches end, or nobody watches any more.
-    pub(super) async fn run(self) {
+    pub(super) async fn run(&self) {
         let mut polls = pin!(self.poll_to_the_end());
         let end = loop {
             tokio::select! {
@@ -47,18 +47,15 @@ impl<P: Poll> Poller<P> {
 
     /// Polls until a final status, or until an error that does not pass.
     async fn poll_to_the_end(&self) -> Result<(), Error> {
-        let Inner { interval, metrics, .. } = &*self.hub;
-        let project = &self.key.project_id;
-        let count_poll = |outcome| metrics.count_poll(project, outcome);
-        let mut schedule = Schedule::new(*interval);
-        let mut counted = metrics.certificate(project, LastPoll::None);
+        let mut schedule = Schedule::new(self.hub.interval);
+        let mut counted = self.count_certificate(LastPoll::None);
         let mut is_logged = false;
         loop {
             let (last, wait) = match Box::pin(self.poll()).await {
                 Ok(certificate) => {
                     let is_final = is_final(&certificate.status);
                     let has_changed = self.channel.update(&certificate);
-                    count_poll(if has_changed { Outcome::Changed } else { Outcome::Unchanged });
+                    self.count_poll(if has_changed { Outcome::Changed } else { Outcome::Unchanged });
                     if is_final {
                         return Ok(());
                     }
@@ -68,7 +65,7 @@ impl<P: Poll> Poller<P> {
                     (LastPoll::Succeeded, schedule.after_success())
                 }
                 Err(error) if may_pass(error.reason) => {
-                    count_poll(Outcome::Failed);
+                    self.count_poll(Outcome::Failed);
                     // Polls that are not made have other lines in the log, such as "circuit opened".
                     if error.attempts > 0 && !is_logged {
                         is_logged = true;
@@ -77,12 +74,12 @@ impl<P: Poll> Poller<P> {
                     (LastPoll::Failed, schedule.after_failure(&error))
                 }
                 Err(error) => {
-                    count_poll(Outcome::Ended);
+                    self.count_poll(Outcome::Ended);
                     return Err(error);
                 }
             };
             drop(counted);
-            counted = metrics.certificate(project, last);
+            counted = self.count_certificate(last);
             sleep(wait).await;
         }
     }
@@ -97,6 +94,14 @@ impl<P: Poll> Poller<P> {
         drop(waiting);
         let poll = AssertUnwindSafe(poll.poll(&self.key)).catch_unwind();
         poll.await.unwrap_or_else(|_| Err(Error::new(Reason::Panic, Progress::MaybeSent)))
+    }
+
+    fn count_poll(&self, outcome: Outcome) {
+        self.hub.metrics.count_poll(&self.key.project_id, outcome);
+    }
+
+    fn count_certificate(&self, last: LastPoll) -> Counted<'_> {
+        self.hub.metrics.certificate(&self.key.project_id, last)
     }
 
     /// Logs the first of several failed polls.
@@ -116,7 +121,7 @@ impl<P: Poll> Poller<P> {
     }
 
     fn log_recovery(&self) {
-        let Key { project_id, cert_id } = &self.key;
+        let Key { project_id, cert_id } = &*self.key;
         tracing::info!(project_id = &**project_id, cert_id, "polls of a watched certificate succeed again");
     }
 
