@@ -1,13 +1,13 @@
 //! `WatchCertificate`: the stream of a certificate's states. `build.rs` names this module.
 
-use std::{future::pending, panic::AssertUnwindSafe, sync::Arc};
+use std::{panic::AssertUnwindSafe, sync::Arc};
 
-use futures_util::{FutureExt as _, StreamExt as _, stream};
+use futures_util::{FutureExt as _, StreamExt as _, future::OptionFuture, stream};
 use opentelemetry::{
     Context,
     trace::{SpanKind, Status as SpanStatus, TraceContextExt as _, Tracer as _},
 };
-use tokio::time::{Instant, sleep_until};
+use tokio::time::sleep_until;
 
 use super::{Gateway, Outbound, Responses};
 use crate::{
@@ -116,13 +116,13 @@ struct States {
 impl States {
     /// Returns the next response. At the end, the context has the error, if there is one.
     async fn next(&mut self) -> Option<WatchCertificateResponse> {
-        let deadline = self.call.caller_deadline();
+        let deadline = self.call.caller_deadline().map(|deadline| Box::pin(sleep_until(deadline)));
         let next = async {
             tokio::select! {
                 biased; // a state that is known goes out before the end
                 next = self.watch.next() => next,
                 () = self.draining.0.cancelled() => Some(Err(Error::new(Reason::ShuttingDown, Progress::NotSent))),
-                () = at(deadline) => Some(Err(Error::new(Reason::Deadline, Progress::NotSent))),
+                Some(()) = OptionFuture::from(deadline) => Some(Err(Error::new(Reason::Deadline, Progress::NotSent))),
             }
         };
         let next = AssertUnwindSafe(next).catch_unwind().await;
@@ -136,14 +136,6 @@ impl States {
                 None
             }
         }
-    }
-}
-
-/// Waits until a deadline, or forever if there is none.
-async fn at(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => sleep_until(deadline).await,
-        None => pending().await,
     }
 }
 
