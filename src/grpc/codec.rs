@@ -1,14 +1,17 @@
-//! The codec of the RPC services: tonic's for protobuf, with a smaller buffer for responses.
+//! The codec of the RPC services: tonic's for protobuf, with a buffer for responses that fits them.
 
 use std::marker::PhantomData;
 
 use prost::Message;
-use tonic::codec::{self, BufferSettings};
-use tonic_prost::{ProstCodec, ProstDecoder, ProstEncoder};
+use tonic::{
+    Status,
+    codec::{self, BufferSettings, EncodeBuf},
+};
+use tonic_prost::{ProstCodec, ProstDecoder};
 
-/// The buffer that messages are encoded in; it grows for a larger message. tonic's default of 8 KiB would be most of the
-/// memory of a stream that waits.
-const ENCODER_BUFFER: usize = 512;
+/// The buffer that messages are encoded in, enough for an id. It grows to the size of a larger message. A stream keeps it
+/// while it waits, and tonic's default of 8 KiB would be most of its memory.
+const ENCODER_BUFFER: usize = 64;
 
 /// How many encoded bytes are sent at once: tonic's default.
 const YIELD_THRESHOLD: usize = 32 * 1024;
@@ -30,14 +33,33 @@ where
 {
     type Encode = T;
     type Decode = U;
-    type Encoder = ProstEncoder<T>;
+    type Encoder = Encoder<T>;
     type Decoder = ProstDecoder<U>;
 
-    fn encoder(&mut self) -> ProstEncoder<T> {
-        ProstEncoder::new(BufferSettings::new(ENCODER_BUFFER, YIELD_THRESHOLD))
+    fn encoder(&mut self) -> Encoder<T> {
+        Encoder(PhantomData)
     }
 
     fn decoder(&mut self) -> ProstDecoder<U> {
         ProstCodec::<T, U>::default().decoder()
+    }
+}
+
+/// Encodes `T` into a buffer of its size. tonic's would double the buffer until the message fits.
+#[derive(Debug)]
+pub struct Encoder<T>(PhantomData<T>);
+
+impl<T: Message> codec::Encoder for Encoder<T> {
+    type Item = T;
+    type Error = Status;
+
+    fn encode(&mut self, message: T, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        buffer.reserve(message.encoded_len());
+        message.encode_raw(buffer);
+        Ok(())
+    }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        BufferSettings::new(ENCODER_BUFFER, YIELD_THRESHOLD)
     }
 }
