@@ -11,11 +11,8 @@ use std::{
     time::Duration,
 };
 
-use hyper::server::conn::http2;
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    service::TowerToHyperService,
-};
+use hyper::{server::conn::http2, service::service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use opentelemetry::metrics::Meter;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -302,7 +299,9 @@ impl<T: RpcService> Connections<T> {
             .initial_connection_window_size(self.limits.initial_connection_window_size)
             .keep_alive_interval(self.limits.keep_alive_interval)
             .keep_alive_timeout(self.limits.keep_alive_timeout)
-            .serve_connection(TokioIo::new(io), TowerToHyperService::new(service));
+            // `TowerToHyperService` would make the future of each call larger by the request, to wait for a service that is
+            // always ready.
+            .serve_connection(TokioIo::new(io), service_fn(move |request| service.clone().call(request)));
         let mut connection = pin!(connection);
         tokio::select! {
             biased; // a random order costs more
