@@ -6,15 +6,17 @@
 use std::{sync::Arc, time::Duration};
 
 use opentelemetry::{
-    KeyValue,
+    Context, KeyValue,
     metrics::{Meter, MeterProvider as _},
-    trace::TracerProvider as _,
+    trace::{Span as _, TraceContextExt as _, TracerProvider as _},
 };
 use opentelemetry_sdk::{
     Resource,
     metrics::{PeriodicReader, SdkMeterProvider},
     resource::TelemetryResourceDetector,
-    trace::{BatchConfig, BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracer, SdkTracerProvider, SpanLimits},
+    trace::{
+        BatchConfig, BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracer, SdkTracerProvider, Span, SpanLimits,
+    },
 };
 
 use crate::{config, ops::status};
@@ -107,6 +109,15 @@ impl Telemetry {
         if tokio::time::timeout(limit, both).await.is_err() {
             tracing::warn!("telemetry flush timed out, the remaining data is lost");
         }
+    }
+}
+
+/// Returns a context with a span. Of a span that is not recorded it keeps only what children and requests need.
+pub fn with_span(parent: &Context, span: Span) -> Context {
+    if span.is_recording() {
+        parent.with_span(span)
+    } else {
+        parent.with_remote_span_context(span.span_context().clone())
     }
 }
 

@@ -56,8 +56,9 @@ impl Channel {
     }
 
     pub(super) fn remove_watcher(&self) {
-        self.lock().watchers -= 1;
-        if self.is_unwatched() {
+        let mut state = self.lock();
+        state.watchers -= 1;
+        if state.watchers == 0 {
             self.changed.notify_waiters();
         }
     }

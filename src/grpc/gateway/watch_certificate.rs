@@ -22,7 +22,7 @@ use crate::{
     },
     ops::{
         status as page,
-        telemetry::{Telemetry, attribute},
+        telemetry::{Telemetry, attribute, with_span},
     },
     proto::{
         Certificate, ShowCertificateRequest, ShowCertificateResponse, WatchCertificateRequest, WatchCertificateResponse,
@@ -152,7 +152,7 @@ impl Poll for Polls {
         let tracer = &self.telemetry.tracer;
         let root = Context::new();
         let span = tracer.span_builder(SPAN).with_kind(SpanKind::Internal).start_with_context(tracer, &root);
-        let trace = root.with_span(span);
+        let trace = with_span(&root, span);
         let request = ShowCertificateRequest { project_id: key.project_id.to_string(), cert_id: key.cert_id.clone() };
         let options = CallOptions { deadline: clock::monotonic() + upstream.timeout(), parent: &trace };
         let reply = self.outbound.call::<ShowCertificate>(request, project, &Caller::default(), &options).await;

@@ -20,7 +20,7 @@ use crate::{
         dry_run::DryRun,
         status::{self, UPSTREAM_REQUEST_ID, code_name},
     },
-    ops::telemetry::{DurationHistogram, Telemetry, attribute, traceparent},
+    ops::telemetry::{DurationHistogram, Telemetry, attribute, traceparent, with_span},
 };
 
 /// The log target of the audit line, for filters.
@@ -94,7 +94,7 @@ impl CallSpan {
         Self {
             durations: durations.clone(),
             rpc,
-            call: Arc::new(CallContext::new(clock::monotonic(), parent.with_span(span), caller, dry_run)),
+            call: Arc::new(CallContext::new(clock::monotonic(), with_span(parent, span), caller, dry_run)),
             ended: false,
         }
     }

@@ -12,7 +12,7 @@ use super::{Attempt, Upstream};
 use crate::{
     clock,
     error::Error,
-    ops::telemetry::{DurationHistogram, LabelSet, attribute as name},
+    ops::telemetry::{DurationHistogram, LabelSet, attribute as name, with_span},
     scm::api::{Decoded, Method},
 };
 
@@ -40,7 +40,7 @@ impl AttemptSpan {
             let resent = (resent > 0).then(|| KeyValue::new(name::HTTP_REQUEST_RESEND_COUNT, i64::from(resent)));
             span = span.with_attributes(destination.labels().into_iter().chain(resent));
         }
-        let context = parent.with_span(span.start_with_context(tracer, parent));
+        let context = with_span(parent, span.start_with_context(tracer, parent));
         Self { durations: upstream.durations.clone(), context, destination, started: attempt.started, ended: false }
     }
 
