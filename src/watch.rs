@@ -5,12 +5,13 @@
 //! a [`Poll`] asks SCM.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, hash_map::Entry},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
 use opentelemetry::metrics::Meter;
+use tokio::task::AbortHandle;
 
 use crate::{error::Error, proto::Certificate};
 
@@ -29,7 +30,6 @@ pub use metrics::PollCounts;
 use permits::Permits;
 use poller::Poller;
 pub use schedule::may_pass;
-use state::Latest;
 
 /// Asks SCM for the state of a certificate.
 pub trait Poll: Send + Sync + 'static {
@@ -63,8 +63,7 @@ pub struct Hub<P>(Arc<Inner<P>>);
 struct Inner<P> {
     poll: P,
     interval: Duration,
-    /// Certificates with a task that polls them.
-    watched: Mutex<HashMap<Arc<Key>, Arc<Channel>>>,
+    watched: Mutex<ByKey>,
     permits: BTreeMap<Arc<str>, Permits>,
     metrics: Metrics,
 }
@@ -85,59 +84,83 @@ impl<P: Poll> Hub<P> {
 
     /// Watches a certificate. The first watcher starts the polls, on the runtime of this call and with the permits of this
     /// caller.
-    pub fn watch(&self, key: Key, caller: Option<&Arc<str>>) -> Watch {
-        let (watch, poller) = match self.0.lock().entry(Arc::new(key)) {
-            Entry::Occupied(entry) => (Watch::new(entry.get().clone()), None),
-            Entry::Vacant(entry) => {
-                let channel = Arc::<Channel>::default();
-                let poller = Poller::new(self.0.clone(), entry.key().clone(), caller.cloned(), channel.clone());
-                (Watch::new(entry.insert(channel).clone()), Some(poller))
-            }
+    pub fn watch(&self, key: Key, caller: Option<&Arc<str>>) -> Watch<P> {
+        let (watch, is_first) = {
+            let mut watched = self.0.lock();
+            let entry = watched.entry(Arc::new(key));
+            let key = entry.key().clone();
+            let watched = entry.or_default();
+            watched.watchers += 1;
+            (Watch { hub: self.0.clone(), key, channel: watched.channel.clone(), seen: 0 }, watched.watchers == 1)
         };
-        if let Some(poller) = poller {
+        if is_first {
+            let poller = Poller::new(self.0.clone(), watch.key.clone(), caller.cloned(), watch.channel.clone());
             // Unlocked, because a task that is dropped locks. The block holds the poller once, `run(self)` would hold it twice.
-            tokio::spawn(async move { poller.run().await });
+            let task = tokio::spawn(async move { poller.run().await });
+            if let Some(watched) = watch.watched(&mut self.0.lock()) {
+                watched.task = Some(task.abort_handle());
+            }
         }
         watch
     }
 }
 
+/// The watched certificates.
+type ByKey = HashMap<Arc<Key>, Watched>;
+
+/// A certificate with a task that polls it, until the task ends or the last watcher leaves.
+#[derive(Default)]
+struct Watched {
+    channel: Arc<Channel>,
+    watchers: usize,
+    task: Option<AbortHandle>,
+}
+
 impl<P> Inner<P> {
-    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<Key>, Arc<Channel>>> {
+    fn lock(&self) -> MutexGuard<'_, ByKey> {
         self.watched.lock().expect("no panic while the lock is held")
     }
 }
 
 /// A watch of a certificate.
-pub struct Watch {
+pub struct Watch<P> {
+    hub: Arc<Inner<P>>,
+    key: Arc<Key>,
     channel: Arc<Channel>,
     /// The version of the state that was returned last.
     seen: u64,
 }
 
-impl Watch {
-    fn new(channel: Arc<Channel>) -> Self {
-        channel.add_watcher();
-        Self { channel, seen: 0 }
-    }
-
+impl<P> Watch<P> {
     /// Returns the newest state that was not returned yet, as soon as there is one. Returns `None` after a final status, and
     /// the error that has ended all watches of the certificate.
-    pub async fn next(&mut self) -> Option<Result<Certificate, Error>> {
-        let Self { channel, seen } = self;
-        let next = |latest: &Latest| match latest.since(*seen) {
+    pub fn next_state(&mut self) -> impl Future<Output = Option<Result<Certificate, Error>>> {
+        let Self { channel, seen, .. } = self;
+        channel.wait(|latest| match latest.since(*seen) {
             Some(certificate) => {
                 *seen = latest.version();
                 Some(Some(Ok(certificate)))
             }
             None => latest.end().map(|end| end.err().map(Err)),
-        };
-        channel.wait(next).await
+        })
+    }
+
+    /// Returns the watched certificate, unless its task has ended.
+    fn watched<'a>(&self, watched: &'a mut ByKey) -> Option<&'a mut Watched> {
+        watched.get_mut(&self.key).filter(|watched| Arc::ptr_eq(&watched.channel, &self.channel))
     }
 }
 
-impl Drop for Watch {
+impl<P> Drop for Watch<P> {
     fn drop(&mut self) {
-        self.channel.remove_watcher();
+        let mut all = self.hub.lock();
+        let Some(watched) = self.watched(&mut all) else { return };
+        watched.watchers -= 1;
+        if watched.watchers == 0 {
+            let task = watched.task.take();
+            all.remove(&self.key);
+            drop(all);
+            task.inspect(AbortHandle::abort);
+        }
     }
 }

@@ -11,20 +11,14 @@ use crate::{
 /// The newest state of a certificate, and who waits for it.
 #[derive(Default)]
 pub(super) struct Channel {
-    state: Mutex<State>,
+    latest: Mutex<Latest>,
     changed: Notify,
-}
-
-#[derive(Default)]
-struct State {
-    latest: Latest,
-    watchers: usize,
 }
 
 impl Channel {
     /// Replaces the certificate. Returns whether watchers get it.
     pub(super) fn update(&self, certificate: &Certificate) -> bool {
-        let has_changed = self.lock().latest.update(certificate);
+        let has_changed = self.lock().update(certificate);
         if has_changed {
             self.changed.notify_waiters();
         }
@@ -33,37 +27,12 @@ impl Channel {
 
     /// Ends the watches, unless they have ended.
     pub(super) fn close(&self, end: Result<(), Error>) {
-        self.lock().latest.close(end);
+        self.lock().close(end);
         self.changed.notify_waiters();
     }
 
     /// Waits until the newest state has what `find` looks for.
-    pub(super) fn wait<T>(&self, mut find: impl FnMut(&Latest) -> Option<T>) -> impl Future<Output = T> {
-        self.wait_for(move |state| find(&state.latest))
-    }
-
-    /// Waits until nobody watches.
-    pub(super) fn unwatched(&self) -> impl Future<Output = ()> {
-        self.wait_for(|state| (state.watchers == 0).then_some(()))
-    }
-
-    pub(super) fn is_unwatched(&self) -> bool {
-        self.lock().watchers == 0
-    }
-
-    pub(super) fn add_watcher(&self) {
-        self.lock().watchers += 1;
-    }
-
-    pub(super) fn remove_watcher(&self) {
-        let mut state = self.lock();
-        state.watchers -= 1;
-        if state.watchers == 0 {
-            self.changed.notify_waiters();
-        }
-    }
-
-    async fn wait_for<T>(&self, mut find: impl FnMut(&State) -> Option<T>) -> T {
+    pub(super) async fn wait<T>(&self, mut find: impl FnMut(&Latest) -> Option<T>) -> T {
         loop {
             let changed = self.changed.notified(); // before the look at the state, so that no change is missed
             if let Some(found) = find(&self.lock()) {
@@ -73,7 +42,7 @@ impl Channel {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("no panic while the lock is held")
+    fn lock(&self) -> MutexGuard<'_, Latest> {
+        self.latest.lock().expect("no panic while the lock is held")
     }
 }

@@ -1,6 +1,6 @@
 //! The task that polls one certificate while somebody watches it.
 
-use std::{panic::AssertUnwindSafe, pin::pin, sync::Arc};
+use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use futures_util::FutureExt as _;
 use tokio::time::sleep;
@@ -31,16 +31,9 @@ impl<P: Poll> Poller<P> {
         Self { hub, key, caller, channel }
     }
 
-    /// Polls until the watches end, or nobody watches any more.
+    /// Polls until the watches end. The last watcher to leave aborts the task.
     pub(super) async fn run(&self) {
-        let mut polls = pin!(self.poll_to_the_end());
-        let end = loop {
-            tokio::select! {
-                biased;
-                () = self.channel.unwatched() => if self.remove_unwatched() { return },
-                end = polls.as_mut() => break end,
-            }
-        };
+        let end = self.poll_to_the_end().await;
         self.remove(); // before the watches end, so that a watch that begins after them polls again
         self.channel.close(end);
     }
@@ -124,23 +117,13 @@ impl<P: Poll> Poller<P> {
         let Key { project_id, cert_id } = &*self.key;
         tracing::info!(project_id = &**project_id, cert_id, "polls of a watched certificate succeed again");
     }
-
-    /// Removes the certificate if nobody watches it. Returns whether it is removed.
-    fn remove_unwatched(&self) -> bool {
-        let mut watched = self.hub.lock();
-        let is_unwatched = self.channel.is_unwatched();
-        if is_unwatched {
-            watched.remove(&self.key);
-        }
-        is_unwatched
-    }
 }
 
 impl<P> Poller<P> {
     /// Removes the certificate, unless it has another task already.
     fn remove(&self) {
         let mut watched = self.hub.lock();
-        if watched.get(&self.key).is_some_and(|channel| Arc::ptr_eq(channel, &self.channel)) {
+        if watched.get(&self.key).is_some_and(|watched| Arc::ptr_eq(&watched.channel, &self.channel)) {
             watched.remove(&self.key);
         }
     }

@@ -106,26 +106,17 @@ pub(super) fn open(
 }
 
 /// The states that one caller sees.
-struct States {
-    watch: Watch,
+struct States<P> {
+    watch: Watch<P>,
     call: Arc<CallContext>,
     draining: Draining,
     panics: PanicHandler,
 }
 
-impl States {
+impl<P> States<P> {
     /// Returns the next response. At the end, the context has the error, if there is one.
     async fn next(&mut self) -> Option<WatchCertificateResponse> {
-        let deadline = self.call.caller_deadline().map(|deadline| Box::pin(sleep_until(deadline)));
-        let next = async {
-            tokio::select! {
-                biased; // a state that is known goes out before the end
-                next = self.watch.next() => next,
-                () = self.draining.0.cancelled() => Some(Err(Error::new(Reason::ShuttingDown, Progress::NotSent))),
-                Some(()) = OptionFuture::from(deadline) => Some(Err(Error::new(Reason::Deadline, Progress::NotSent))),
-            }
-        };
-        let next = AssertUnwindSafe(next).catch_unwind().await;
+        let next = AssertUnwindSafe(self.next_state()).catch_unwind().await;
         match next.unwrap_or_else(|_| Some(Err(Error::new(Reason::Panic, Progress::MaybeSent))))? {
             Ok(certificate) => Some(WatchCertificateResponse { certificate: Some(certificate) }),
             Err(error) => {
@@ -135,6 +126,16 @@ impl States {
                 self.call.set_stream_error(error);
                 None
             }
+        }
+    }
+
+    async fn next_state(&mut self) -> Option<Result<Certificate, Error>> {
+        let deadline = self.call.caller_deadline().map(|deadline| Box::pin(sleep_until(deadline)));
+        tokio::select! {
+            biased; // a state that is known goes out before the end
+            next = self.watch.next_state() => next,
+            () = self.draining.0.cancelled() => Some(Err(Error::new(Reason::ShuttingDown, Progress::NotSent))),
+            Some(()) = OptionFuture::from(deadline) => Some(Err(Error::new(Reason::Deadline, Progress::NotSent))),
         }
     }
 }
