@@ -64,7 +64,7 @@ pub struct Resource {
     /// One of the configured projects.
     pub project_id: Option<Arc<str>>,
     /// The path variable that names the resource, and an id of the right form.
-    pub id: Option<(&'static str, String)>,
+    pub id: Option<(&'static str, Box<str>)>,
 }
 
 impl CallContext {

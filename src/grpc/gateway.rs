@@ -149,7 +149,7 @@ impl Gateway {
         let Inner { enabled, policy, .. } = &*self.0;
         call.set_resource(Resource {
             project_id: project.map(|project| project.id.clone()),
-            id: resource.filter(|(_, id)| is_id(id)).map(|(name, id)| (name, id.to_owned())),
+            id: resource.filter(|(_, id)| is_id(id)).map(|(name, id)| (name, id.into())),
         });
         let rejected = |reason| Error::new(reason, Progress::NotSent);
         if !enabled.contains(rpc) {

@@ -155,7 +155,7 @@ impl CallSpan {
         let project_id = resource.and_then(|resource| resource.project_id.as_deref());
         let id = |name| {
             let (variable, id) = resource?.id.as_ref()?;
-            (*variable == name).then_some(id.as_str())
+            (*variable == name).then_some(&**id)
         };
         let dry_run = self.is_dry_run().then_some(true);
         let (cert_id, csr_id, product_id) = (id("cert_id"), id("csr_id"), id("product_id"));
