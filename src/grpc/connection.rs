@@ -287,6 +287,7 @@ impl<T: RpcService> Connections<T> {
         draining: CancellationToken,
     ) {
         let has_ended = io.has_ended();
+        let panics = self.shared.panics().clone();
         let connection = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .auto_date_header(false)
@@ -301,7 +302,7 @@ impl<T: RpcService> Connections<T> {
             .keep_alive_timeout(self.limits.keep_alive_timeout)
             // `TowerToHyperService` would make the future of each call larger by the request, to wait for a service that is
             // always ready.
-            .serve_connection(TokioIo::new(io), service_fn(move |request| service.clone().call(request)));
+            .serve_connection(TokioIo::new(io), service_fn(move |request| panics.call(&mut service.clone(), request)));
         let mut connection = pin!(connection);
         tokio::select! {
             biased; // a random order costs more

@@ -98,6 +98,11 @@ impl Shared {
         }
     }
 
+    /// Returns what catches panics.
+    pub(super) fn panics(&self) -> &PanicHandler {
+        &self.panics
+    }
+
     /// Returns the longest duration of a call.
     pub(super) fn max_duration(&self) -> Duration {
         self.max_duration
@@ -106,7 +111,8 @@ impl Shared {
 
 /// Builds the stack of one connection, outermost layer first. `draining` is cancelled when the connection starts to drain.
 ///
-/// Between `RenderErrors` and the routes the error type is [`Error`].
+/// Between `RenderErrors` and the routes the error type is [`Error`]. Every layer has to be ready always, because
+/// `poll_ready` is not called.
 pub(super) fn stack<T: RpcService>(
     routes: Routes<T>,
     shared: &Shared,

@@ -1,10 +1,16 @@
 //! Converts a panic in a handler into INTERNAL / PANIC and counts it. The process and the connection stay alive.
 
-use std::any::Any;
+use std::{
+    any::Any,
+    future::{Ready, ready},
+    panic::{AssertUnwindSafe, catch_unwind},
+};
 
+use futures_util::future::Either;
 use http::Response;
 use opentelemetry::metrics::{Counter, Meter};
 use tonic::body::Body;
+use tower::Service;
 use tower_http::catch_panic::{CatchPanicLayer, ResponseForPanic};
 
 use crate::{
@@ -28,6 +34,25 @@ impl PanicHandler {
     /// Counts a panic.
     pub(in crate::grpc) fn count(&self) {
         self.0.add(1, &[]);
+    }
+
+    /// Calls the stack. hyper does that in the task of the connection, so a panic of a layer around this one would end all
+    /// its calls. It resets the stream instead.
+    pub(in crate::grpc) fn call<R, S>(
+        &self,
+        service: &mut S,
+        request: R,
+    ) -> Either<S::Future, Ready<Result<S::Response, h2::Error>>>
+    where
+        S: Service<R, Error = h2::Error>,
+    {
+        match catch_unwind(AssertUnwindSafe(|| service.call(request))) {
+            Ok(call) => Either::Left(call),
+            Err(_) => {
+                self.count();
+                Either::Right(ready(Err(h2::Reason::INTERNAL_ERROR.into())))
+            }
+        }
     }
 
     /// Creates the layer.
@@ -86,5 +111,15 @@ mod tests {
         }
         assert_caught(service_fn(|request| Box::pin(later(request)))).await;
         assert_caught(service_fn(at_once)).await;
+    }
+
+    #[tokio::test]
+    async fn a_panic_of_a_layer_around_it_resets_the_stream() {
+        fn at_once(_: ()) -> Ready<Result<(), h2::Error>> {
+            panic!("marker");
+        }
+        let panics = PanicHandler::new(&SdkMeterProvider::default().meter("test"));
+        let error = panics.call(&mut service_fn(at_once), ()).await.unwrap_err();
+        assert_eq!(error.reason(), Some(h2::Reason::INTERNAL_ERROR));
     }
 }
