@@ -25,7 +25,7 @@ lint: ## check format, clippy and rustdoc
 format: ## format the Rust sources
 	cargo fmt --all
 
-interleavings: ## explore the interleavings of calls around circuit breaker, credentials, throttle, quotas and watches
+interleavings: ## explore the interleavings of calls around circuit breaker, credentials, throttle, quotas and the channel of watches
 	cargo test --locked --lib --features shuttle interleavings
 	cargo clippy --locked --lib --tests --features shuttle -- -D warnings
 

@@ -1,5 +1,5 @@
 //! The locks and notifications whose users shuttle explores: circuit breaker, throttle, credentials,
-//! quotas by key, watches.
+//! quotas by key, the channel of watches.
 //!
 //! With the feature `shuttle`, tests use shuttle's, which work only inside an exploration.
 

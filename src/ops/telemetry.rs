@@ -113,6 +113,7 @@ impl Telemetry {
 }
 
 /// Returns a context with a span. Of a span that is not recorded it keeps only what children and requests need.
+#[allow(clippy::disallowed_methods, reason = "the one place where spans enter a context")]
 pub fn with_span(parent: &Context, span: Span) -> Context {
     if span.is_recording() {
         parent.with_span(span)

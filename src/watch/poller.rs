@@ -132,7 +132,7 @@ impl<P> Poller<P> {
 impl<P> Drop for Poller<P> {
     fn drop(&mut self) {
         self.remove();
-        // The task ends without a result only together with its runtime.
+        // If the task ends together with its runtime. After an abort nobody watches.
         self.channel.close(Err(Error::new(Reason::ShuttingDown, Progress::NotSent)));
     }
 }

@@ -318,6 +318,19 @@ async fn a_poll_in_flight_is_dropped_with_the_last_watcher() {
     assert_eq!(next(&mut hub.watch(key("a"), None)).await, "CHECKING", "a new watch polls again");
 }
 
+#[test]
+fn watches_end_with_the_runtime_of_the_task() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let hub = Script::new([status("CHECKING")]).hub();
+    let mut watch = {
+        let runtime = runtime();
+        let _entered = runtime.enter();
+        hub.watch(key("a"), None)
+    };
+    assert!(hub.0.lock().is_empty());
+    assert_eq!(runtime().block_on(next(&mut watch)), "SHUTTING_DOWN");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_watch_that_follows_the_last_one_polls_again() {
     let script = Script::new([status("CHECKING")]);
