@@ -519,7 +519,7 @@ async fn the_list_has_every_method_of_the_protos() {
 #[tokio::test]
 async fn the_trace_and_metadata_of_the_options_arrive() {
     let emulator = emulator().await;
-    let sink = Sink::grpc().await;
+    let sink = Sink::http().await;
     let variables = [
         &sink.variables()[..],
         &[

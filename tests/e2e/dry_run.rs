@@ -239,7 +239,7 @@ async fn a_dry_run_does_not_depend_on_the_circuit() {
 #[tokio::test]
 async fn a_dry_run_is_visible_in_audit_line_and_span_and_not_counted() {
     let emulator = emulator().await;
-    let sink = Sink::grpc().await;
+    let sink = Sink::http().await;
     let variables = [&sink.variables()[..], &[("OTEL_BSP_SCHEDULE_DELAY", "10")]].concat();
     let mut process = Process::start(&emulator.endpoint(), &variables).await;
     let mut client = client(&process.address).await;

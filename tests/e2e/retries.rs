@@ -195,7 +195,7 @@ async fn each_attempt_is_a_span_with_a_resend_count() {
 
     use crate::harness::otlp_sink::{Sink, attribute};
     let emulator = emulator().await;
-    let sink = Sink::grpc().await;
+    let sink = Sink::http().await;
     let variables = sink.variables();
     let mut gateway = Gateway::with(&emulator, &variables).await;
     emulator.scripts([unavailable(), Step::Close]);

@@ -30,7 +30,7 @@ const MARKERS: [&str; 5] = [
 #[tokio::test]
 async fn planted_markers_do_not_leak() {
     let emulator = emulator().await;
-    let sink = Sink::grpc().await;
+    let sink = Sink::http().await;
     let variables = [&sink.variables()[..], &[("RUST_LOG", "trace")]].concat();
     let process = Process::start(&emulator.endpoint(), &variables).await;
     let personal = |text: &str| CertificateInfo {
@@ -153,12 +153,12 @@ fn request(rpc: &Rpc, ending: &str) -> (DynamicMessage, usize) {
 #[tokio::test]
 async fn markers_in_every_message_do_not_leak() {
     let emulator = emulator().await;
-    let sink = Sink::grpc().await;
+    let sink = Sink::http().await;
     let (endpoint, methods) = (format!("http://{}", sink.address), rpc::names());
     let variables = [
         ("RUST_LOG", "trace"),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
-        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"),
         ("OTEL_METRICS_EXPORTER", "none"),
         ("SCM_GATEWAY__SERVER__METHODS", &methods),
     ];

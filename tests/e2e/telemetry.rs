@@ -1,7 +1,11 @@
 //! Traces as a collector receives them, and metrics of calls and the runtime.
 
 use opentelemetry_proto::tonic::trace::v1::{Span, span::SpanKind, status::StatusCode};
-use scm_emulator::{Reply, Step, Then};
+use scm_emulator::{Reply, Step};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    net::{TcpListener, TcpStream},
+};
 use tonic::Request;
 
 use crate::harness::{
@@ -41,7 +45,7 @@ fn assert_attributes(span: &Span, expected: &[(&str, &str)]) {
 #[tokio::test]
 async fn unlisted_caller_does_not_decide_sampling() {
     let emulator = emulator().await;
-    let sink = Sink::grpc().await;
+    let sink = Sink::http().await;
     let variables = [
         &sink.variables()[..],
         &[
@@ -71,53 +75,54 @@ async fn unlisted_caller_does_not_decide_sampling() {
 
 #[tokio::test]
 async fn call_and_attempt_are_spans_of_the_callers_trace() {
-    let emulator = emulator().await;
-    let sink = Sink::grpc().await;
-    let mut gateway = Gateway::with(&emulator, &sink.variables()).await;
-    let reply = gateway.client.clone().save_info(traced()).await.unwrap();
-    let request_id = reply.metadata().get("x-upstream-request-id").unwrap().to_str().unwrap().to_owned();
-    gateway.stop();
-    gateway.stopped().await;
+    for sink in [Sink::grpc().await, Sink::http().await] {
+        let emulator = emulator().await;
+        let mut gateway = Gateway::with(&emulator, &sink.variables()).await;
+        let reply = gateway.client.clone().save_info(traced()).await.unwrap();
+        let request_id = reply.metadata().get("x-upstream-request-id").unwrap().to_str().unwrap().to_owned();
+        gateway.stop();
+        gateway.stopped().await;
 
-    let spans = sink.trace(TRACE, 2).await;
-    assert_eq!(spans.len(), 2);
-    assert_eq!(sink.service_name(), "scm-gateway");
-    let server = by_kind(&spans, SpanKind::Server);
-    let client = by_kind(&spans, SpanKind::Client);
-    assert_eq!(
-        (server.name.as_str(), hex(&server.parent_span_id).as_str()),
-        ("huaweicloud.scm.v1.CertificateService/SaveInfo", PARENT)
-    );
-    assert_attributes(
-        server,
-        &[
-            ("rpc.system.name", "grpc"),
-            ("rpc.method", "huaweicloud.scm.v1.CertificateService/SaveInfo"),
-            ("rpc.response.status_code", "OK"),
-        ],
-    );
-    assert_eq!(client.name, "POST /v2/{project_id}/scm/cert/{cert_id}/save");
-    assert_eq!(client.parent_span_id, server.span_id);
-    let port = format!("int {}", emulator.address().port());
-    assert_attributes(
-        client,
-        &[
-            ("http.request.method", "POST"),
-            ("http.response.status_code", "int 200"),
-            ("server.address", "127.0.0.1"),
-            ("server.port", &port),
-            ("url.template", "/v2/{project_id}/scm/cert/{cert_id}/save"),
-            ("scm.upstream_request_id", &request_id),
-        ],
-    );
-    let sent = emulator.journal()[0].header("traceparent").unwrap().to_owned();
-    assert_eq!(sent, format!("00-{TRACE}-{}-01", hex(&client.span_id)), "SCM continues the attempt's span");
+        let spans = sink.trace(TRACE, 2).await;
+        assert_eq!(spans.len(), 2);
+        assert_eq!(sink.service_name(), "scm-gateway");
+        let server = by_kind(&spans, SpanKind::Server);
+        let client = by_kind(&spans, SpanKind::Client);
+        assert_eq!(
+            (server.name.as_str(), hex(&server.parent_span_id).as_str()),
+            ("huaweicloud.scm.v1.CertificateService/SaveInfo", PARENT)
+        );
+        assert_attributes(
+            server,
+            &[
+                ("rpc.system.name", "grpc"),
+                ("rpc.method", "huaweicloud.scm.v1.CertificateService/SaveInfo"),
+                ("rpc.response.status_code", "OK"),
+            ],
+        );
+        assert_eq!(client.name, "POST /v2/{project_id}/scm/cert/{cert_id}/save");
+        assert_eq!(client.parent_span_id, server.span_id);
+        let port = format!("int {}", emulator.address().port());
+        assert_attributes(
+            client,
+            &[
+                ("http.request.method", "POST"),
+                ("http.response.status_code", "int 200"),
+                ("server.address", "127.0.0.1"),
+                ("server.port", &port),
+                ("url.template", "/v2/{project_id}/scm/cert/{cert_id}/save"),
+                ("scm.upstream_request_id", &request_id),
+            ],
+        );
+        let sent = emulator.journal()[0].header("traceparent").unwrap().to_owned();
+        assert_eq!(sent, format!("00-{TRACE}-{}-01", hex(&client.span_id)), "SCM continues the attempt's span");
+    }
 }
 
 #[tokio::test]
 async fn only_server_failures_are_error_spans() {
     let emulator = emulator().await;
-    let sink = Sink::grpc().await;
+    let sink = Sink::http().await;
     let gateway = Gateway::with(&emulator, &sink.variables()).await;
     for (status, code, trace) in
         [(400, "SCM.0008", "11111111111111111111111111111111"), (500, "SCM.0007", "22222222222222222222222222222222")]
@@ -210,25 +215,48 @@ async fn unreachable_collector_fails_no_call() {
     gateway.stopped().await;
 }
 
+/// Accepts a connection and answers its first request.
+async fn answer_one(listener: &TcpListener) -> TcpStream {
+    let mut stream = BufReader::new(listener.accept().await.unwrap().0);
+    let (mut line, mut length) = (String::new(), 0);
+    while line != "\r\n" {
+        line.clear();
+        stream.read_line(&mut line).await.unwrap();
+        if let Some(value) = line.to_lowercase().strip_prefix("content-length:") {
+            length = value.trim().parse().unwrap();
+        }
+    }
+    stream.read_exact(&mut vec![0; length]).await.unwrap();
+    let mut stream = stream.into_inner();
+    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+    stream
+}
+
 #[tokio::test]
-async fn connection_that_the_collector_has_closed_is_replaced() {
+async fn connection_that_the_collector_has_closed_is_not_used_again() {
     let emulator = emulator().await;
-    let response = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".to_vec();
-    for then in [Then::Cut, Then::Reset] {
-        let collector = crate::harness::emulator().await;
-        collector.scripts([Step::RawThen(response.clone(), then), Step::Reply(Reply::new(200))]);
-        let endpoint = collector.endpoint();
+    for unsolicited in ["", "HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"] {
+        let collector = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("http://{}", collector.local_addr().unwrap());
         let variables = [
             ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
             ("OTEL_METRICS_EXPORTER", "none"),
             ("OTEL_BSP_SCHEDULE_DELAY", "10"),
         ];
         let gateway = Gateway::with(&emulator, &variables).await;
-        for calls in 1..=2 {
-            gateway.save(sample()).await.unwrap();
-            until("the export", || async { gateway.metric::<u64>(EXPORTED).await == 2 * calls }).await;
-        }
-        assert_eq!((collector.attempts(), collector.connections()), (2, 2), "{then:?}");
+        let exported = |calls: u64| {
+            let gateway = &gateway;
+            until("the export", move || async move { gateway.metric::<u64>(EXPORTED).await == 2 * calls })
+        };
+        gateway.save(sample()).await.unwrap();
+        let mut first = answer_one(&collector).await;
+        exported(1).await;
+        first.write_all(unsolicited.as_bytes()).await.unwrap();
+        first.shutdown().await.unwrap();
+        gateway.save(sample()).await.unwrap();
+        let _second = answer_one(&collector).await;
+        exported(2).await;
+        assert_eq!(first.read(&mut [0]).await.unwrap_or(0), 0, "bytes of an export after {unsolicited:?}");
     }
 }
 

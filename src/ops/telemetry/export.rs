@@ -43,9 +43,9 @@ pub(super) fn spans(otlp: &Otlp) -> Result<impl trace::SpanExporter + use<>, Sta
     Ok(match otlp.protocol {
         OtlpProtocol::Grpc => Spans::over_grpc(over_grpc(builder.with_tonic(), otlp).build()?),
         OtlpProtocol::HttpProtobuf => {
-            let body = Body::default();
+            let body = Body::new(otlp.gzip);
             let client = SpanClient { client: OtlpClient::new(otlp)?, body: body.clone() };
-            Spans::over_http(over_http(builder.with_http(), otlp, client).build()?, body, otlp.gzip)
+            Spans::over_http(over_http(builder.with_http(), otlp, client).build()?, body)
         }
     })
 }

@@ -76,7 +76,7 @@ async fn personal_data_does_not_leak() {
         "authentification": [{"record_name": "p1anted", "record_value": "p1anted"}],
     });
     let emulator = emulator_with(Step::Reply(Reply::json(200, &certificate.to_string()))).await;
-    let sink = Sink::grpc().await;
+    let sink = Sink::http().await;
     let variables = [&sink.variables()[..], &[FAST, ("RUST_LOG", "trace")]].concat();
     let process = Process::start(&emulator.endpoint(), &variables).await;
     let client = client(&process.address).await;

@@ -11,7 +11,10 @@ use http::{
 use opentelemetry_http::{HttpClient, HttpError};
 use reqwest::redirect;
 use secrecy::ExposeSecret as _;
-use tokio::runtime::{self, Runtime};
+use tokio::{
+    runtime::{self, Runtime},
+    task::yield_now,
+};
 
 use super::StartError;
 use crate::config::Otlp;
@@ -46,7 +49,12 @@ impl HttpClient for OtlpClient {
             }
         }
         let runtime = self.runtime.as_ref().expect("the client is not dropped");
-        Box::pin(async { runtime.block_on(self.client.send_bytes(request)) })
+        Box::pin(async {
+            runtime.block_on(async {
+                see_closed_connections().await;
+                self.client.send_bytes(request).await
+            })
+        })
     }
 }
 
@@ -57,6 +65,13 @@ impl Drop for OtlpClient {
             runtime.shutdown_background();
         }
     }
+}
+
+/// Lets the pool drop the connections that the collector has closed since the last export, when nothing ran: the first turn
+/// of the runtime polls the sockets, the second the tasks of the connections.
+async fn see_closed_connections() {
+    yield_now().await;
+    yield_now().await;
 }
 
 /// Creates a client that sends headers, which may hold an API key, only to the collector.

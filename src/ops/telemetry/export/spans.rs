@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use flate2::write::GzEncoder;
 use futures_util::future::BoxFuture;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response, header::CONTENT_ENCODING};
 use opentelemetry_http::{HttpClient, HttpError};
 use opentelemetry_otlp::SpanExporter;
 use opentelemetry_sdk::{
@@ -34,17 +34,24 @@ pub(super) struct Spans {
 #[derive(Debug)]
 struct Encoder {
     resource: Resource,
-    gzip: bool,
     body: Body,
 }
 
 /// The body of the requests of the current export.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Body(Arc<Mutex<Bytes>>);
+#[derive(Debug, Clone)]
+pub(super) struct Body {
+    bytes: Arc<Mutex<Bytes>>,
+    gzip: bool,
+}
 
 impl Body {
+    /// Creates an empty body.
+    pub(super) fn new(gzip: bool) -> Self {
+        Self { bytes: Arc::default(), gzip }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Bytes> {
-        self.0.lock().expect("no panic while the lock is held")
+        self.bytes.lock().expect("no panic while the lock is held")
     }
 }
 
@@ -54,20 +61,20 @@ impl Spans {
     }
 
     /// Creates an exporter whose client is a [`SpanClient`] with this body.
-    pub(super) fn over_http(exporter: SpanExporter, body: Body, gzip: bool) -> Self {
+    pub(super) fn over_http(exporter: SpanExporter, body: Body) -> Self {
         let resource = Resource::builder_empty().build();
-        Self { exporter, encoder: Some(Encoder { resource, gzip, body }) }
+        Self { exporter, encoder: Some(Encoder { resource, body }) }
     }
 }
 
 impl opentelemetry_sdk::trace::SpanExporter for Spans {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
-        let Some(Encoder { resource, gzip, body }) = &self.encoder else {
+        let Some(Encoder { resource, body }) = &self.encoder else {
             return self.exporter.export(batch).await;
         };
         let message = encode(resource, &batch);
         drop(batch);
-        *body.lock() = if *gzip { compress(&message)? } else { message }.into();
+        *body.lock() = if body.gzip { compress(&message)? } else { message }.into();
         let result = self.exporter.export(Vec::new()).await;
         *body.lock() = Bytes::new();
         result
@@ -108,6 +115,49 @@ impl<C: HttpClient> HttpClient for SpanClient<C> {
         'a: 'b,
     {
         request.body_mut().clone_from(&self.body.lock());
+        // The library's exporter also reads the variables of compression, and by other rules.
+        request.headers_mut().remove(CONTENT_ENCODING);
+        if self.body.gzip {
+            request.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        }
         self.client.send_bytes(request)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    /// Responds with the body and the encoding of the request.
+    #[derive(Debug)]
+    struct Echo;
+
+    impl HttpClient for Echo {
+        fn send_bytes<'a, 'b>(&'a self, request: Request<Bytes>) -> BoxFuture<'b, Result<Response<Bytes>, HttpError>>
+        where
+            'a: 'b,
+        {
+            let (parts, body) = request.into_parts();
+            let mut response = Response::new(body);
+            *response.headers_mut() = parts.headers;
+            async { Ok(response) }.boxed()
+        }
+    }
+
+    #[test]
+    fn encoding_is_that_of_the_body_and_not_of_the_library() {
+        for (library, gzip) in [(true, false), (false, true), (true, true), (false, false)] {
+            let body = Body::new(gzip);
+            *body.lock() = Bytes::from_static(b"spans");
+            let mut request = Request::new(Bytes::new());
+            if library {
+                request.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+            }
+            let response = SpanClient { client: Echo, body }.send_bytes(request).now_or_never().unwrap().unwrap();
+            assert_eq!(response.headers().get(CONTENT_ENCODING).is_some(), gzip, "{library}");
+            assert_eq!(response.body(), "spans");
+        }
     }
 }
