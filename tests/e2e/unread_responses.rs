@@ -230,7 +230,8 @@ async fn evicted_connections_are_not_protocol_errors() {
             peers.push(peer);
         }
         loop {
-            let evicted = evicted(&process, "stalled").await;
+            // Reflection is no call, so connections that are not stalled yet are idle.
+            let evicted = evicted(&process, "stalled").await + evicted(&process, "idle").await;
             if evicted > 0 && process.metric("scm_gateway_connections_open").await + evicted <= 30 {
                 return;
             }
