@@ -97,7 +97,7 @@ impl<P: Poll> Hub<P> {
             let poller = Poller::new(self.0.clone(), watch.key.clone(), caller.cloned(), watch.channel.clone());
             // Unlocked, because a task that is dropped locks. The block holds the poller once, `run(self)` would hold it twice.
             let task = tokio::spawn(async move { poller.run().await });
-            if let Some(watched) = watch.watched(&mut self.0.lock()) {
+            if let Some(watched) = watched_by(&mut self.0.lock(), &watch.key, &watch.channel) {
                 watched.task = Some(task.abort_handle());
             }
         }
@@ -144,17 +144,17 @@ impl<P> Watch<P> {
             None => latest.end().map(|end| end.err().map(Err)),
         })
     }
+}
 
-    /// Returns the watched certificate, unless its task has ended.
-    fn watched<'a>(&self, watched: &'a mut ByKey) -> Option<&'a mut Watched> {
-        watched.get_mut(&self.key).filter(|watched| Arc::ptr_eq(&watched.channel, &self.channel))
-    }
+/// Returns the watched certificate, unless the task of this channel has ended.
+fn watched_by<'a>(all: &'a mut ByKey, key: &Key, channel: &Arc<Channel>) -> Option<&'a mut Watched> {
+    all.get_mut(key).filter(|watched| Arc::ptr_eq(&watched.channel, channel))
 }
 
 impl<P> Drop for Watch<P> {
     fn drop(&mut self) {
         let mut all = self.hub.lock();
-        let Some(watched) = self.watched(&mut all) else { return };
+        let Some(watched) = watched_by(&mut all, &self.key, &self.channel) else { return };
         watched.watchers -= 1;
         if watched.watchers == 0 {
             let task = watched.task.take();

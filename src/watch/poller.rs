@@ -11,6 +11,7 @@ use super::{
     metrics::{Counted, LastPoll, Outcome},
     schedule::{Schedule, may_pass},
     state::is_final,
+    watched_by,
 };
 use crate::{
     error::{Error, Progress, Reason},
@@ -34,8 +35,7 @@ impl<P: Poll> Poller<P> {
     /// Polls until the watches end. The last watcher to leave aborts the task.
     pub(super) async fn run(&self) {
         let end = self.poll_to_the_end().await;
-        self.remove(); // before the watches end, so that a watch that begins after them polls again
-        self.channel.close(end);
+        self.end(end);
     }
 
     /// Polls until a final status, or until an error that does not pass.
@@ -120,19 +120,21 @@ impl<P: Poll> Poller<P> {
 }
 
 impl<P> Poller<P> {
-    /// Removes the certificate, unless it has another task already.
-    fn remove(&self) {
+    /// Ends the watches, unless they have ended.
+    fn end(&self, end: Result<(), Error>) {
+        // Before the watches end, so that a watch that begins after them polls again.
         let mut watched = self.hub.lock();
-        if watched.get(&self.key).is_some_and(|watched| Arc::ptr_eq(&watched.channel, &self.channel)) {
+        if watched_by(&mut watched, &self.key, &self.channel).is_some() {
             watched.remove(&self.key);
         }
+        drop(watched);
+        self.channel.close(end);
     }
 }
 
 impl<P> Drop for Poller<P> {
     fn drop(&mut self) {
-        self.remove();
         // If the task ends together with its runtime. After an abort nobody watches.
-        self.channel.close(Err(Error::new(Reason::ShuttingDown, Progress::NotSent)));
+        self.end(Err(Error::new(Reason::ShuttingDown, Progress::NotSent)));
     }
 }
