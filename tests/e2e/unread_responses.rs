@@ -230,8 +230,7 @@ async fn evicted_connections_are_not_protocol_errors() {
             peers.push(peer);
         }
         loop {
-            // Reflection is no call, so connections that are not stalled yet are idle.
-            let evicted = evicted(&process, "stalled").await + evicted(&process, "idle").await;
+            let evicted = evicted(&process, "stalled").await;
             if evicted > 0 && process.metric("scm_gateway_connections_open").await + evicted <= 30 {
                 return;
             }

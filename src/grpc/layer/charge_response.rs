@@ -1,6 +1,7 @@
 //! Charges the response body to the account of its connection until it has left.
 
 use std::{
+    mem,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -46,8 +47,7 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let is_builtin = request.uri().path().starts_with(BUILTIN_PREFIX);
-        let builtin = is_builtin.then(|| self.account.builtin_stream());
-        ResponseFuture { inner: self.inner.call(request), account: self.account.clone(), builtin }
+        ResponseFuture { inner: self.inner.call(request), account: self.account.clone(), is_builtin, builtin: None }
     }
 }
 
@@ -55,6 +55,7 @@ where
 pub(in crate::grpc) struct ResponseFuture<F> {
     inner: F,
     account: Arc<Account>,
+    is_builtin: bool,
     builtin: Option<CountedStream>,
 }
 
@@ -65,6 +66,10 @@ where
     type Output = Result<Response<ChargedBody>, E>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        // Not at the call, so that a connection is not idle before its requests are processed.
+        if mem::take(&mut self.is_builtin) {
+            self.builtin = Some(self.account.builtin_stream());
+        }
         let response = ready!(Pin::new(&mut self.inner).poll(cx))?;
         // A stream of an RPC waits for its next message most of the time, and has no unread body then.
         let (charge, counted) = if response.extensions().get::<Streamed>().is_some() {
