@@ -76,7 +76,8 @@ async fn watches_of_an_old_connection_end() {
     let mut old = watch(&gateway.client).await;
     assert_eq!(next(&mut old).await.unwrap().as_deref(), Some("PAID"));
     assert_status(&next(&mut old).await.unwrap_err(), Code::Unavailable, "SHUTTING_DOWN", None);
-    assert_eq!(next(&mut watch(&gateway.client).await).await.unwrap().as_deref(), Some("PAID"));
+    let fresh = client(&gateway.addresses.server).await;
+    assert_eq!(next(&mut watch(&fresh).await).await.unwrap().as_deref(), Some("PAID"));
 }
 
 #[tokio::test]
