@@ -5,7 +5,7 @@
 //! a [`Poll`] asks SCM.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
@@ -38,12 +38,12 @@ pub trait Poll: Send + Sync + 'static {
 }
 
 /// A certificate in its project.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key {
     /// One of the configured projects.
     pub project_id: Arc<str>,
     /// The certificate's id.
-    pub cert_id: String,
+    pub cert_id: Box<str>,
 }
 
 /// Who may poll how much at the same time.
@@ -105,8 +105,8 @@ impl<P: Poll> Hub<P> {
     }
 }
 
-/// The watched certificates.
-type ByKey = HashMap<Arc<Key>, Watched>;
+/// The watched certificates. A hash table that has grown is half empty, and leaves its smaller ones to the allocator.
+type ByKey = BTreeMap<Arc<Key>, Watched>;
 
 /// A certificate with a task that polls it, until the task ends or the last watcher leaves.
 #[derive(Default)]

@@ -102,7 +102,7 @@ impl<P: Poll> Poller<P> {
         let answer = error.answer.as_deref();
         tracing::warn!(
             project_id = &*self.key.project_id,
-            cert_id = self.key.cert_id,
+            cert_id = &*self.key.cert_id,
             reason = error.reason.name(),
             cause = error.cause,
             attempts = error.attempts,
@@ -115,7 +115,11 @@ impl<P: Poll> Poller<P> {
 
     fn log_recovery(&self) {
         let Key { project_id, cert_id } = &*self.key;
-        tracing::info!(project_id = &**project_id, cert_id, "polls of a watched certificate succeed again");
+        tracing::info!(
+            project_id = &**project_id,
+            cert_id = &**cert_id,
+            "polls of a watched certificate succeed again"
+        );
     }
 }
 

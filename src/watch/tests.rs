@@ -99,7 +99,7 @@ fn limits() -> Limits {
 }
 
 fn key(cert_id: &str) -> Key {
-    Key { project_id: "p".into(), cert_id: cert_id.to_owned() }
+    Key { project_id: "p".into(), cert_id: cert_id.into() }
 }
 
 fn status(status: &str) -> Outcome {

@@ -98,7 +98,7 @@ pub(super) fn open(
     let Watches { hub, limit, panics } = &gateway.0.watches;
     let permit = limit.try_acquire(call.caller())?;
     let checked = validate::check(message)?;
-    let key = Key { project_id: project.id.clone(), cert_id: checked.cert_id.clone() };
+    let key = Key { project_id: project.id.clone(), cert_id: checked.cert_id.as_str().into() };
     let watch = hub.watch(key, call.caller().identity());
     let states = States { watch, call: call.clone(), draining, panics: panics.clone() };
     let responses = stream::unfold(states, |mut states| async move { Some((Ok(states.next().await?), states)) });
@@ -154,7 +154,8 @@ impl Poll for Polls {
         let root = Context::new();
         let span = tracer.span_builder(SPAN).with_kind(SpanKind::Internal).start_with_context(tracer, &root);
         let trace = with_span(&root, span);
-        let request = ShowCertificateRequest { project_id: key.project_id.to_string(), cert_id: key.cert_id.clone() };
+        let request =
+            ShowCertificateRequest { project_id: key.project_id.to_string(), cert_id: key.cert_id.to_string() };
         let options = CallOptions { deadline: clock::monotonic() + upstream.timeout(), parent: &trace };
         let reply = self.outbound.call::<ShowCertificate>(request, project, &Caller::default(), &options).await;
         let certificate = reply.and_then(|reply| {
@@ -220,7 +221,7 @@ mod tests {
         let limits = Limits { projects: vec!["p".into()], callers: BTreeSet::new(), max_polls: 1 };
         let hub = Hub::new(poll, interval, limits, &meter);
         let mut states = States {
-            watch: hub.watch(Key { project_id: "p".into(), cert_id: "c".to_owned() }, None),
+            watch: hub.watch(Key { project_id: "p".into(), cert_id: "c".into() }, None),
             call: call.clone(),
             draining: Draining(draining),
             panics: PanicHandler::new(&meter),
