@@ -29,6 +29,7 @@ use metrics::Metrics;
 pub use metrics::PollCounts;
 use permits::Permits;
 use poller::Poller;
+use schedule::Ticks;
 pub use schedule::may_pass;
 
 /// Asks SCM for the state of a certificate.
@@ -63,18 +64,20 @@ pub struct Hub<P>(Arc<Inner<P>>);
 struct Inner<P> {
     poll: P,
     interval: Duration,
+    ticks: Ticks,
     watched: Mutex<ByKey>,
     permits: BTreeMap<Arc<str>, Permits>,
     metrics: Metrics,
 }
 
 impl<P: Poll> Hub<P> {
-    /// Creates a hub that polls every `interval`, give or take a tenth, and registers its metrics.
+    /// Creates a hub that polls every `interval`, give or take a tenth and at the next tick, and registers its metrics.
     pub fn new(poll: P, interval: Duration, limits: Limits, meter: &Meter) -> Self {
         let Limits { projects, callers, max_polls } = limits;
         let permits: BTreeMap<_, _> = projects.into_iter().map(|id| (id, Permits::new(&callers, max_polls))).collect();
         let metrics = Metrics::new(meter, permits.keys());
-        Self(Arc::new(Inner { poll, interval, watched: Mutex::default(), permits, metrics }))
+        let ticks = Ticks::start(interval);
+        Self(Arc::new(Inner { poll, interval, ticks, watched: Mutex::default(), permits, metrics }))
     }
 
     /// Returns the watched certificates and the waiting polls of a project.

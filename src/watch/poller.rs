@@ -3,7 +3,7 @@
 use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use futures_util::FutureExt as _;
-use tokio::time::sleep;
+use tokio::time::sleep_until;
 
 use super::{
     Inner, Key, Poll,
@@ -73,7 +73,7 @@ impl<P: Poll> Poller<P> {
             };
             drop(counted);
             counted = self.count_certificate(last);
-            sleep(wait).await;
+            sleep_until(self.hub.ticks.after(wait)).await;
         }
     }
 

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::{
+    clock,
     error::{Error, Reason},
     jitter,
 };
@@ -21,6 +24,12 @@ const MAX_WAIT: Duration = Duration::from_secs(60);
 
 /// The time over which polls spread that were asked to wait until the same moment, unless the interval is shorter.
 const MIN_SPREAD: Duration = Duration::from_secs(5);
+
+/// The longest time between two ticks.
+const MAX_TICK: Duration = Duration::from_millis(500);
+
+/// The ticks in an interval, if they are shorter than that.
+const TICKS: u32 = 64;
 
 /// Returns whether an error of this kind may pass, so that the next poll can succeed.
 ///
@@ -102,11 +111,32 @@ impl Schedule {
     }
 }
 
+/// The moments at which polls begin, so that those of many certificates wake an idle process together.
+pub(super) struct Ticks {
+    started: Instant,
+    tick: Duration,
+}
+
+impl Ticks {
+    /// Starts the ticks of polls with this interval.
+    pub(super) fn start(interval: Duration) -> Self {
+        Self { started: clock::monotonic(), tick: (interval / TICKS).min(MAX_TICK) }
+    }
+
+    /// Returns the first tick after this wait.
+    pub(super) fn after(&self, wait: Duration) -> Instant {
+        let ticks = (clock::monotonic() - self.started + wait).div_duration_f64(self.tick).ceil();
+        self.started + self.tick.mul_f64(ticks)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use super::Schedule;
+    use tokio::time::advance;
+
+    use super::{Schedule, Ticks};
     use crate::error::{Error, Progress, Reason};
 
     const INTERVAL: Duration = Duration::from_secs(10);
@@ -217,5 +247,20 @@ mod tests {
         schedule.after_success();
         let _: [_; 10] = waits(&mut schedule, &rejected);
         assert!(is_about(schedule.after_failure(&failed), INTERVAL * 2), "rejections do not count as failures");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn ticks_divide_the_interval_up_to_half_a_second() {
+        for (interval, tick) in [(6_400, 100), (30_000, 468), (32_000, 500), (3_600_000, 500)] {
+            let started = crate::clock::monotonic();
+            let ticks = Ticks::start(Duration::from_millis(interval));
+            for wait in [1, tick - 1, tick] {
+                let waited = ticks.after(Duration::from_millis(wait)) - started;
+                assert_eq!(waited.as_millis(), u128::from(tick), "after {wait} ms");
+            }
+            advance(Duration::from_millis(tick / 2)).await;
+            let waited = ticks.after(Duration::from_millis(10 * tick)) - started;
+            assert_eq!(waited.as_millis(), u128::from(interval.min(64 * 500) * 11 / 64), "from between two ticks");
+        }
     }
 }
