@@ -16,7 +16,7 @@ mod service;
 use service::Service;
 
 /// How often the readiness is polled for the health service.
-const POLL_INTERVAL: Duration = Duration::from_millis(250);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The health service, which gets every change of the readiness.
 pub struct Health {
