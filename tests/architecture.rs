@@ -27,7 +27,7 @@ const MAY_USE: [(&str, &[&str]); 18] = [
     ("config", &["clock", "proto", "validate"]),
     ("ops", &["clock", "config", "json"]),
     ("scm", &["clock", "config", "error", "jitter", "json", "ops", "proto", "runtime", "scan", "sync", "validate"]),
-    ("watch", &["error", "jitter", "proto", "sync"]),
+    ("watch", &["clock", "error", "jitter", "proto", "sync"]),
     ("grpc", &["clock", "config", "error", "jitter", "ops", "proto", "runtime", "scm", "sync", "validate", "watch"]),
     ("reload", &["clock", "config", "grpc", "ops", "scm"]),
     ("fuzz", &["config", "grpc", "ops", "proto", "scm", "validate"]),
