@@ -14,6 +14,9 @@ use opentelemetry_sdk::{
     trace::{IdGenerator as _, RandomIdGenerator},
 };
 
+/// The longest `tracestate` that is kept: what W3C asks everyone to pass on. A span holds a copy of it as long as the call.
+const MAX_TRACESTATE: usize = 512;
+
 /// The name of the header.
 pub static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
@@ -60,11 +63,15 @@ pub fn trace_id(context: &Context) -> String {
 struct Headers<'a>(&'a HeaderMap);
 
 impl Extractor for Headers<'_> {
-    /// Ignores a duplicate header, because either value could be the right one, and a malformed `traceparent`.
+    /// Ignores a duplicate header, because either value could be the right one, a malformed `traceparent`, and a long
+    /// `tracestate`.
     fn get(&self, key: &str) -> Option<&str> {
         let mut values = self.0.get_all(key).iter();
         match (values.next(), values.next()) {
-            (Some(value), None) => value.to_str().ok().filter(|value| TRACEPARENT != key || is_well_formed(value)),
+            (Some(value), None) => value
+                .to_str()
+                .ok()
+                .filter(|value| if TRACEPARENT == key { is_well_formed(value) } else { value.len() <= MAX_TRACESTATE }),
             _ => None,
         }
     }
@@ -86,6 +93,7 @@ fn is_well_formed(value: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use http::{HeaderMap, HeaderValue};
+    use opentelemetry::trace::TraceContextExt as _;
 
     use super::{TRACEPARENT, extract, header};
 
@@ -125,6 +133,21 @@ mod tests {
             let headers = HeaderMap::from_iter([(TRACEPARENT.clone(), HeaderValue::try_from(malformed).unwrap())]);
             assert!(header(&extract(&headers)).is_none(), "{why}");
         }
+    }
+
+    #[test]
+    fn a_tracestate_is_kept_up_to_512_bytes() {
+        let state = |value: String| {
+            let mut headers = HeaderMap::from_iter([(TRACEPARENT.clone(), HeaderValue::from_static(PARENT))]);
+            headers.insert("tracestate", HeaderValue::try_from(value).unwrap());
+            let context = extract(&headers);
+            assert_eq!(header(&context).unwrap(), PARENT);
+            context.span().span_context().trace_state().header()
+        };
+        let of_512_bytes = format!("a={},b={}", "1".repeat(253), "2".repeat(254));
+        assert_eq!(of_512_bytes.len(), 512);
+        assert_eq!(state(of_512_bytes.clone()), of_512_bytes);
+        assert_eq!(state(of_512_bytes + "2"), "");
     }
 
     #[test]
