@@ -18,7 +18,7 @@ use service::Service;
 /// How often the readiness is polled for the health service.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The health service, which gets every change of the readiness.
+/// The health service, which gets the readiness when it has changed.
 pub struct Health {
     readiness: Arc<Readiness>,
     /// The services with a health status: the whole gateway, and each RPC service with a method that is served.
@@ -42,7 +42,7 @@ impl Health {
         Service::new(HealthService::from_health_reporter(self.reporter.clone()), self.watches_ended.clone())
     }
 
-    /// Publishes every change, forever.
+    /// Publishes the readiness at every poll, forever.
     pub async fn follow(&mut self) {
         loop {
             sleep(POLL_INTERVAL).await;
