@@ -71,7 +71,7 @@ struct Inner<P> {
 }
 
 impl<P: Poll> Hub<P> {
-    /// Creates a hub that polls every `interval`, give or take a tenth and at the next tick, and registers its metrics.
+    /// Creates a hub that polls every `interval`, give or take a tenth, and registers its metrics.
     pub fn new(poll: P, interval: Duration, limits: Limits, meter: &Meter) -> Self {
         let Limits { projects, callers, max_polls } = limits;
         let permits: BTreeMap<_, _> = projects.into_iter().map(|id| (id, Permits::new(&callers, max_polls))).collect();
@@ -108,7 +108,7 @@ impl<P: Poll> Hub<P> {
     }
 }
 
-/// The watched certificates. A hash table that has grown is half empty, and leaves its smaller ones to the allocator.
+/// The watched certificates. A hash table that has grown would be half empty, and leave its smaller ones to the allocator.
 type ByKey = BTreeMap<Arc<Key>, Watched>;
 
 /// A certificate with a task that polls it, until the task ends or the last watcher leaves.

@@ -14,6 +14,7 @@ use super::{
     watched_by,
 };
 use crate::{
+    clock,
     error::{Error, Progress, Reason},
     proto::Certificate,
 };
@@ -44,7 +45,7 @@ impl<P: Poll> Poller<P> {
         let mut counted = self.count_certificate(LastPoll::None);
         let mut is_logged = false;
         loop {
-            let (last, wait) = match Box::pin(self.poll()).await {
+            let (last, next) = match self.poll().await {
                 Ok(certificate) => {
                     let is_final = is_final(&certificate.status);
                     let has_changed = self.channel.update(&certificate);
@@ -55,7 +56,7 @@ impl<P: Poll> Poller<P> {
                     if std::mem::take(&mut is_logged) {
                         self.log_recovery();
                     }
-                    (LastPoll::Succeeded, schedule.after_success())
+                    (LastPoll::Succeeded, self.hub.ticks.after(schedule.after_success()))
                 }
                 Err(error) if may_pass(error.reason) => {
                     self.count_poll(Outcome::Failed);
@@ -64,7 +65,7 @@ impl<P: Poll> Poller<P> {
                         is_logged = true;
                         self.log_failure(&error);
                     }
-                    (LastPoll::Failed, schedule.after_failure(&error))
+                    (LastPoll::Failed, clock::monotonic() + schedule.after_failure(&error))
                 }
                 Err(error) => {
                     self.count_poll(Outcome::Ended);
@@ -73,19 +74,19 @@ impl<P: Poll> Poller<P> {
             };
             drop(counted);
             counted = self.count_certificate(last);
-            sleep_until(self.hub.ticks.after(wait)).await;
+            sleep_until(next).await;
         }
     }
 
-    /// Polls once. The caller boxes it, because a task waits most of the time, and the future of a call is large.
+    /// Polls once. The futures are boxed, because a task waits most of the time, and the one of a call is large.
     async fn poll(&self) -> Result<Certificate, Error> {
         let Inner { poll, permits, metrics, .. } = &*self.hub;
         let project = &self.key.project_id;
         let permits = permits.get(project).expect("only configured projects are watched");
         let waiting = metrics.waiting(project);
-        let _permit = permits.acquire(self.caller.as_ref()).await;
+        let _permit = Box::pin(permits.acquire(self.caller.as_ref())).await;
         drop(waiting);
-        let poll = AssertUnwindSafe(poll.poll(&self.key)).catch_unwind();
+        let poll = Box::pin(AssertUnwindSafe(poll.poll(&self.key)).catch_unwind());
         poll.await.unwrap_or_else(|_| Err(Error::new(Reason::Panic, Progress::MaybeSent)))
     }
 

@@ -25,8 +25,9 @@ const MAX_WAIT: Duration = Duration::from_secs(60);
 /// The time over which polls spread that were asked to wait until the same moment, unless the interval is shorter.
 const MIN_SPREAD: Duration = Duration::from_secs(5);
 
-/// The longest time between two ticks.
-const MAX_TICK: Duration = Duration::from_millis(500);
+/// The longest time between two ticks. It does not divide seconds, so that metrics are not read at the same moment between two
+/// ticks each time.
+const MAX_TICK: Duration = Duration::from_millis(467);
 
 /// The ticks in an interval, if they are shorter than that.
 const TICKS: u32 = 64;
@@ -80,11 +81,12 @@ impl Schedule {
         Self { interval, backoff: interval.min(MIN_BACKOFF), spread: interval.min(MIN_SPREAD) }
     }
 
-    /// Returns the time until the next poll after one that succeeded: the interval, give or take a tenth.
+    /// Returns the shortest time until the next poll after one that succeeded. At the next tick, the interval has passed, give
+    /// or take a tenth.
     pub(super) fn after_success(&mut self) -> Duration {
         self.backoff = self.interval;
         self.spread = self.interval.min(MIN_SPREAD);
-        jitter::spread(self.interval)
+        self.interval.mul_f64(0.9) + jitter::full(self.interval / 5 - tick(self.interval))
     }
 
     /// Returns the time until the next poll after one that failed: twice the last wait up to a limit, and at least the time
@@ -111,7 +113,13 @@ impl Schedule {
     }
 }
 
-/// The moments at which polls begin, so that those of many certificates wake an idle process together.
+/// Returns the time between two ticks.
+fn tick(interval: Duration) -> Duration {
+    (interval / TICKS).min(MAX_TICK)
+}
+
+/// The moments at which the waits after polls that succeeded end, so that those of many certificates wake an idle process
+/// together.
 pub(super) struct Ticks {
     started: Instant,
     tick: Duration,
@@ -120,7 +128,7 @@ pub(super) struct Ticks {
 impl Ticks {
     /// Starts the ticks of polls with this interval.
     pub(super) fn start(interval: Duration) -> Self {
-        Self { started: clock::monotonic(), tick: (interval / TICKS).min(MAX_TICK) }
+        Self { started: clock::monotonic(), tick: tick(interval) }
     }
 
     /// Returns the first tick after this wait.
@@ -250,17 +258,17 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn ticks_divide_the_interval_up_to_half_a_second() {
-        for (interval, tick) in [(6_400, 100), (30_000, 468), (32_000, 500), (3_600_000, 500)] {
+    async fn a_wait_ends_at_the_next_tick() {
+        for (interval, tick) in [(6_400, 100), (25_600, 400), (30_000, 467), (3_600_000, 467)] {
             let started = crate::clock::monotonic();
             let ticks = Ticks::start(Duration::from_millis(interval));
-            for wait in [1, tick - 1, tick] {
+            for (wait, expected) in [(1, 1), (tick - 1, 1), (tick + 1, 2)] {
                 let waited = ticks.after(Duration::from_millis(wait)) - started;
-                assert_eq!(waited.as_millis(), u128::from(tick), "after {wait} ms");
+                assert_eq!(waited.as_millis(), u128::from(tick * expected), "after {wait} ms");
             }
             advance(Duration::from_millis(tick / 2)).await;
             let waited = ticks.after(Duration::from_millis(10 * tick)) - started;
-            assert_eq!(waited.as_millis(), u128::from(interval.min(64 * 500) * 11 / 64), "from between two ticks");
+            assert_eq!(waited.as_millis(), u128::from(11 * tick), "from between two ticks");
         }
     }
 }
